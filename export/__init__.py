@@ -1,0 +1,1 @@
+"""Exporters: a trained encoder leaves torch through this package."""

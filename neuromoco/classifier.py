@@ -1,0 +1,72 @@
+"""An encoder with a linear head, and the way from a checkpoint and recordings to an answer, in torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from neuromoco.checkpoint import Header, load_into, load_tensors, read_header
+from neuromoco.encoders import Encoder, build_encoder
+from neuromoco.errors import CheckpointError
+from neuromoco.events import Recording
+from neuromoco.frames import recording_frames
+from neuromoco.prediction import Prediction
+
+
+class Classifier(nn.Module):
+    """A linear head on every time step's features: frames [T, N, P, H, W] -> logits [T, N, classes].
+
+    The answer is the mean of the logits over time.
+    """
+
+    def __init__(self, encoder: Encoder, classes: int) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.head = nn.Linear(encoder.feature_dim, classes)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.encoder(frames))
+        return logits
+
+
+class TrainedClassifier:
+    """A classifier read from a checkpoint, ready to answer.
+
+    Attributes:
+        header: what the checkpoint says of itself.
+        network: the network, in evaluation mode.
+    """
+
+    def __init__(self, path: Path | str, device: str = "cpu") -> None:
+        """Loads a checkpoint.
+
+        Raises:
+            CheckpointError: no readable checkpoint, or one without a head.
+        """
+        self.header: Header = read_header(path)
+        if self.header.kind != "classifier":
+            raise CheckpointError(
+                f"{path}: is a pre-trained encoder without classes; "
+                f"fine-tune it first: neuromoco train --stage finetune --init {path}"
+            )
+        self.device = torch.device(device)
+        self.network = Classifier(build_encoder(self.header.encoder), len(self.header.class_names))
+        load_into(self.network, load_tensors(path), path)
+        self.network.to(self.device).eval()
+
+    def predict(self, recordings: Sequence[Recording]) -> list[Prediction]:
+        """Classifies recordings, all in one batch."""
+        frames = np.stack([recording_frames(recording, self.header.frames) for recording in recordings], axis=1)
+        logits = self.logits(torch.from_numpy(frames.astype(np.float32)))  # [T, N, classes]
+        return [Prediction.from_logits(logits[:, n], self.header.class_names) for n in range(logits.shape[1])]
+
+    @torch.inference_mode()
+    def logits(self, frames: Tensor) -> NDArray[np.float32]:
+        """Logits [T, N, classes] of frames [T, N, P, H, W]."""
+        answer: NDArray[np.float32] = self.network(frames.to(self.device)).float().cpu().numpy()
+        return answer

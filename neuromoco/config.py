@@ -1,0 +1,259 @@
+"""Every setting of a run, frozen, in one tree; YAML in and out.
+
+A run is one complete `RunConfig`. Recipes are such trees in YAML (`neuromoco/recipes/`); the command
+line changes single leaves (`--set pretrain.moco.queue_size=512`). Unknown names and wrong types are
+refused when the tree is built, so nothing is misspelt in silence.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import ValidationError
+
+from neuromoco.errors import ConfigError
+
+
+class Settings(BaseModel):
+    """A frozen group of settings that refuses names it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class FrameConfig(Settings):
+    """How recordings become frames [T, P, H, W], see `neuromoco.frames.to_frames`."""
+
+    steps: PositiveInt = 4
+    slice_by: Literal["count", "time"] = "count"
+    height: PositiveInt = 34
+    width: PositiveInt = 34
+
+
+class NeuronConfig(Settings):
+    """The leaky integrate-and-fire neuron of every layer, see `neuromoco.neurons`."""
+
+    tau: float = Field(2.0, gt=1.0)
+    v_threshold: PositiveFloat = 1.0
+    surrogate: Literal["atan", "sigmoid"] = "atan"
+
+
+class EncoderConfig(Settings):
+    """Which encoder of the registry, its own options, and its neuron."""
+
+    name: str = "sew_resnet_tiny"
+    options: dict[str, Any] = {}
+    neuron: NeuronConfig = NeuronConfig()
+
+
+class ViewConfig(Settings):
+    """How a second look at the same recording differs, see `neuromoco.views`.
+
+    Attributes:
+        policy: "nda": one of roll, rotate, shear, as NDA was published. "nda-mn": its M/N form, `ops`
+            different operations. "group": the set of NeuroMoCo's group, one of identity, shear x,
+            shear y, translate x, translate y, rotate, cutout.
+        flip: chance of a horizontal flip before that. Zero where left and right mean something.
+        shift: largest roll or translation, pixels.
+        rotate: largest rotation, degrees.
+        shear: largest shear, as the tangent of its angle.
+        cutout: side of the square that is erased, pixels.
+        ops: operations a view, "nda-mn" only.
+    """
+
+    policy: Literal["nda", "nda-mn", "group"] = "group"
+    flip: float = Field(0.5, ge=0.0, le=1.0)
+    shift: NonNegativeInt = 5
+    rotate: float = Field(30.0, ge=0.0, le=180.0)
+    shear: NonNegativeFloat = 0.3
+    cutout: NonNegativeInt = 8
+    ops: int = Field(1, ge=1, le=4)
+
+
+class OptimizerConfig(Settings):
+    """An optimizer and its schedule: linear warm-up, then a cosine down to `min_lr`, step by step."""
+
+    name: Literal["sgd", "adamw"] = "adamw"
+    lr: PositiveFloat = 1e-3
+    min_lr: NonNegativeFloat = 0.0
+    weight_decay: NonNegativeFloat = 0.0
+    sgd_momentum: float = Field(0.9, ge=0.0, lt=1.0)
+    warmup_epochs: NonNegativeInt = 0
+    grad_clip: PositiveFloat | None = None
+
+
+class MocoConfig(Settings):
+    """The method's own numbers, see `neuromoco.moco` and `neuromoco.losses`.
+
+    Attributes:
+        embed_dim: D, width of an embedding.
+        hidden_dim: width of the projection head's hidden layer.
+        queue_size: K, keys of earlier batches; stay below the number of training recordings, or each
+            recording meets its own older key as a negative.
+        momentum: m of `theta_k = m * theta_k + (1 - m) * theta_q`.
+        temperature: of the softmax over similarities.
+        alpha: weight of MBC (mean before criterion).
+        beta: weight of MAC (mean after criterion).
+        negatives: "plain" or "group", the two readings of the negatives.
+    """
+
+    embed_dim: PositiveInt = 128
+    hidden_dim: PositiveInt = 512
+    queue_size: PositiveInt = 1024
+    momentum: float = Field(0.99, ge=0.0, lt=1.0)
+    temperature: PositiveFloat = 0.2
+    alpha: NonNegativeFloat = 0.5
+    beta: NonNegativeFloat = 0.5
+    negatives: Literal["plain", "group"] = "plain"
+
+
+class PretrainConfig(Settings):
+    """Momentum-contrast pre-training without labels."""
+
+    epochs: PositiveInt = 100
+    batch_size: PositiveInt = 64
+    moco: MocoConfig = MocoConfig()
+    views: ViewConfig = ViewConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+
+
+class ClassifyConfig(Settings):
+    """Training with labels: fine-tuning a pre-trained encoder, or training one from scratch.
+
+    Attributes:
+        epochs: passes over the labelled recordings.
+        batch_size: recordings a step.
+        validation: share of every class that is kept apart to choose `best`; 0 keeps none, and then
+            only the last epoch's weights are written.
+        labels_per_class: use so many labelled recordings of every class; None uses all.
+        freeze_encoder: train the linear head alone.
+        encoder_lr_scale: the encoder's learning rate as a share of the head's.
+        label_smoothing: of the cross-entropy.
+        views: augmentation, or None.
+        optimizer: optimizer and schedule.
+    """
+
+    epochs: PositiveInt = 30
+    batch_size: PositiveInt = 32
+    validation: float = Field(0.15, ge=0.0, lt=1.0)
+    labels_per_class: PositiveInt | None = None
+    freeze_encoder: bool = False
+    encoder_lr_scale: PositiveFloat = 1.0
+    label_smoothing: float = Field(0.1, ge=0.0, lt=1.0)
+    views: ViewConfig | None = None
+    optimizer: OptimizerConfig = OptimizerConfig()
+
+
+class RunConfig(Settings):
+    """One complete run.
+
+    Attributes:
+        stage: "pretrain" without labels, "finetune" a pre-trained encoder with labels, "supervised" from
+            scratch with labels, or "all": pretrain, then finetune on the same recordings.
+        data: a folder of recordings, or "digits".
+        init: the checkpoint that "finetune" begins from.
+        seed: of weights, order, views and splits.
+        frames: how recordings become frames.
+        encoder: the network.
+        pretrain: settings of that stage.
+        finetune: settings of that stage.
+        supervised: settings of that stage.
+    """
+
+    stage: Literal["pretrain", "finetune", "supervised", "all"] = "all"
+    data: str = "digits"
+    init: str | None = None
+    seed: NonNegativeInt = 0
+    frames: FrameConfig = FrameConfig()
+    encoder: EncoderConfig = EncoderConfig()
+    pretrain: PretrainConfig = PretrainConfig()
+    finetune: ClassifyConfig = ClassifyConfig()
+    supervised: ClassifyConfig = ClassifyConfig()
+
+
+def parse_config(tree: Any, source: str) -> RunConfig:
+    """Builds the tree of settings from plain data.
+
+    Raises:
+        ConfigError: an unknown name, a wrong type or a value out of range; `source` begins the message.
+    """
+    if not isinstance(tree, Mapping):
+        raise ConfigError(f"{source}: settings are names with values, not {type(tree).__name__}")
+    try:
+        return RunConfig.model_validate(tree)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        given = "" if first["type"] in ("missing", "extra_forbidden") else f", given {first['input']!r}"
+        raise ConfigError(f"{source}: {where}: {first['msg']}{given}{_allowed(first)}") from None
+
+
+def load_config(path: Path | str) -> RunConfig:
+    """Reads a run's settings from YAML.
+
+    Raises:
+        ConfigError: the file is missing or not such a tree.
+    """
+    try:
+        return parse_config(yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}, str(path))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: is not YAML ({' '.join(str(error).split())})") from None
+
+
+def dump_config(config: Settings) -> str:
+    """The settings as YAML, in the order in which they are declared."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+
+
+def with_changes(config: RunConfig, changes: Iterable[str]) -> RunConfig:
+    """The settings with leaves replaced, each given as `a.b=value` (the value in YAML).
+
+    Raises:
+        ConfigError: a change that is not of that form, or a name or value that is not allowed.
+    """
+    tree = config.model_dump()
+    for change in changes:
+        path, equals, value = change.partition("=")
+        if not equals:
+            raise ConfigError(f"--set {change}: give a name and a value, for example --set seed=1")
+        *groups, leaf = path.strip().split(".")
+        node = tree
+        for group in groups:
+            child = node.get(group)
+            node[group] = child if isinstance(child, dict) else {}
+            node = node[group]
+        try:
+            node[leaf] = _number(yaml.safe_load(value))
+        except yaml.YAMLError:
+            raise ConfigError(f"--set {change}: the value is not YAML") from None
+    return parse_config(tree, "settings")
+
+
+def _number(value: Any) -> Any:
+    # YAML 1.1 reads 1e-3 as text; people write it as a number.
+    if isinstance(value, str):
+        try:
+            number = float(value)
+        except ValueError:
+            return value
+        return number if math.isfinite(number) else value
+    return value
+
+
+def _allowed(error: Any) -> str:
+    if error["type"] != "extra_forbidden":
+        return ""
+    node: Any = RunConfig
+    for part in error["loc"][:-1]:
+        field = getattr(node, "model_fields", {}).get(part)
+        node = field.annotation if field else None
+        if node is not None and not hasattr(node, "model_fields"):  # X | None
+            node = next((a for a in getattr(node, "__args__", ()) if hasattr(a, "model_fields")), None)
+    names = getattr(node, "model_fields", {})
+    return f"; known names: {', '.join(names)}" if names else ""

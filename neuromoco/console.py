@@ -1,0 +1,48 @@
+"""What a person sees while something runs: on standard error, so that results can be piped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sized
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import ProgressColumn, Task
+from rich.text import Text
+
+console = Console(stderr=True, highlight=False)
+
+Item = TypeVar("Item")
+
+
+class RateColumn(ProgressColumn):
+    """Samples a second."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text(f"{speed:.0f}/s" if speed else "-/s")
+
+
+def progress_bar() -> Progress:
+    """A bar with count, rate, time left and a free text; only shown on a terminal."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        RateColumn(),
+        TimeRemainingColumn(compact=True),
+        TextColumn("{task.fields[note]}"),
+        console=console,
+        disable=console.quiet or not console.is_terminal,
+        transient=True,
+    )
+
+
+def track(items: Iterable[Item], what: str) -> Iterator[Item]:
+    """Goes through items under a bar."""
+    total = len(items) if isinstance(items, Sized) else None
+    with progress_bar() as bar:
+        task = bar.add_task(what, total=total, note="")
+        for item in items:
+            yield item
+            bar.advance(task)

@@ -1,0 +1,96 @@
+"""Encoders by name.
+
+To add one, write a function that returns an `Encoder` and register it:
+
+    @register_encoder
+    def my_encoder(neuron: NeuronConfig, *, width: int = 32) -> Encoder:
+        '''One line that `neuromoco encoders` shows.'''
+
+Its name is the function's, its options are the keyword arguments after `neuron`.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import TypeVar
+
+from torch import Tensor, nn
+
+from neuromoco.config import EncoderConfig
+from neuromoco.errors import ConfigError
+from neuromoco.neurons import reset_state
+
+
+class Encoder(nn.Module):
+    """A spiking encoder.
+
+    Attributes:
+        feature_dim: D, width of a feature vector.
+        smallest: the smallest H and W that it takes.
+    """
+
+    def __init__(self, body: nn.Module, feature_dim: int, smallest: int) -> None:
+        super().__init__()
+        self.body = body
+        self.feature_dim = feature_dim
+        self.smallest = smallest
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """Features of frames, every neuron starting from rest.
+
+        Args:
+            frames: event counts, float [T, N, P, H, W].
+
+        Returns:
+            float [T, N, D].
+
+        Raises:
+            ConfigError: frames of another rank, another number of polarities, or too small.
+        """
+        if frames.ndim != 5 or frames.shape[2] != 2 or min(frames.shape[3:]) < self.smallest:
+            raise ConfigError(
+                f"frames of shape {tuple(frames.shape)}; this encoder takes [T, N, 2, H, W] "
+                f"with H and W of at least {self.smallest}"
+            )
+        reset_state(self.body)
+        features: Tensor = self.body(frames)
+        return features
+
+
+Builder = TypeVar("Builder", bound=Callable[..., Encoder])
+_BUILDERS: dict[str, Callable[..., Encoder]] = {}
+
+
+def register_encoder(builder: Builder) -> Builder:
+    """Makes an encoder known by its function's name.
+
+    Raises:
+        ConfigError: the name is taken.
+    """
+    name = builder.__name__
+    if name in _BUILDERS:
+        raise ConfigError(f"an encoder named {name} is registered already")
+    _BUILDERS[name] = builder
+    return builder
+
+
+def list_encoders() -> dict[str, str]:
+    """Every encoder's name and what it is, in one line."""
+    return {name: (inspect.getdoc(b) or "").partition("\n")[0] for name, b in sorted(_BUILDERS.items())}
+
+
+def build_encoder(config: EncoderConfig) -> Encoder:
+    """A new encoder with fresh weights.
+
+    Raises:
+        ConfigError: an unknown name, an unknown option, or an option's value that is not allowed.
+    """
+    builder = _BUILDERS.get(config.name)
+    if builder is None:
+        raise ConfigError(f"no encoder named {config.name!r}; known are {', '.join(list_encoders())}")
+    known = [name for name in inspect.signature(builder).parameters if name != "neuron"]
+    unknown = sorted(set(config.options) - set(known))
+    if unknown:
+        raise ConfigError(f"{config.name} has no option {unknown[0]!r}; it has {', '.join(known)}")
+    return builder(config.neuron, **config.options)

@@ -1,0 +1,130 @@
+"""Spike-element-wise ResNets (Fang et al. 2021, arXiv 2102.04159) on spikingjelly's blocks.
+
+A residual block joins the spikes of its two branches element by element: ADD (x + y, so that counts
+above 1 occur), AND (x * y) or IAND (x * (1 - y), x the shortcut). The last batch norm of every
+residual branch starts so that the block starts as its shortcut does (ADD, IAND) or copies it (AND).
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, Literal
+
+from spikingjelly.activation_based import layer
+from spikingjelly.activation_based.model.sew_resnet import BasicBlock
+from torch import Tensor, nn
+
+from neuromoco.config import NeuronConfig
+from neuromoco.encoders.registry import Encoder, register_encoder
+from neuromoco.errors import ConfigError
+from neuromoco.neurons import lif
+
+Stem = Literal["imagenet", "conv", "conv-pool"]
+Connect = Literal["ADD", "AND", "IAND"]
+STEMS = ("imagenet", "conv", "conv-pool")
+CONNECTS = ("ADD", "AND", "IAND")
+POLARITIES = 2
+
+
+class SEWResNet(nn.Module):
+    """Stem, stages of residual blocks, average pool: [T, N, P, H, W] -> [T, N, D].
+
+    Args:
+        neuron: constants of every neuron.
+        widths: channels of each stage; all but the first halve height and width.
+        blocks: residual blocks of each stage.
+        stem: "imagenet": 7x7 stride 2, then 3x3 max pool stride 2. "conv": 3x3 stride 1.
+            "conv-pool": 3x3 stride 1, then 3x3 max pool stride 2.
+        connect: how the branches of a block are joined.
+        pool: side of the grid that features are averaged to; D = widths[-1] * pool^2.
+
+    Raises:
+        ConfigError: an unknown stem or connection.
+    """
+
+    def __init__(
+        self,
+        neuron: NeuronConfig,
+        widths: tuple[int, ...],
+        blocks: tuple[int, ...],
+        stem: Stem,
+        connect: Connect,
+        pool: int,
+    ) -> None:
+        super().__init__()
+        if stem not in STEMS:
+            raise ConfigError(f"stem {stem!r}; allowed are {', '.join(STEMS)}")
+        if connect not in CONNECTS:
+            raise ConfigError(f"connect {connect!r}; allowed are {', '.join(CONNECTS)}")
+        self.stem = _stem(stem, widths[0], neuron)
+        self.stages = nn.Sequential()
+        channels = widths[0]
+        for index, (width, count) in enumerate(zip(widths, blocks, strict=True)):
+            for number in range(count):
+                stride = 2 if index and not number else 1
+                self.stages.append(_block(channels, width, stride, connect, neuron))
+                channels = width
+        self.pool = layer.AdaptiveAvgPool2d(pool, step_mode="m")
+        _initialise(self, connect)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stages(self.stem(x))  # [T, N, C, h, w]
+        return self.pool(x).flatten(2)  # [T, N, C * pool^2]
+
+
+def _stem(stem: Stem, width: int, neuron: NeuronConfig) -> nn.Sequential:
+    kernel, stride, padding = (7, 2, 3) if stem == "imagenet" else (3, 1, 1)
+    layers: list[nn.Module] = [
+        layer.Conv2d(POLARITIES, width, kernel, stride, padding, bias=False, step_mode="m"),
+        layer.BatchNorm2d(width, step_mode="m"),
+        lif(neuron),
+    ]
+    if stem != "conv":
+        layers.append(layer.MaxPool2d(3, 2, 1, step_mode="m"))
+    return nn.Sequential(*layers)
+
+
+def _block(inputs: int, outputs: int, stride: int, connect: Connect, neuron: NeuronConfig) -> BasicBlock:
+    downsample = None
+    if stride != 1 or inputs != outputs:
+        downsample = nn.Sequential(
+            layer.Conv2d(inputs, outputs, 1, stride, bias=False, step_mode="m"),
+            layer.BatchNorm2d(outputs, step_mode="m"),
+        )
+    block = BasicBlock(inputs, outputs, stride, downsample, cnf=connect, spiking_neuron=partial(_neuron, neuron))
+    for module in block.modules():
+        if hasattr(module, "step_mode"):
+            module.step_mode = "m"
+    return block
+
+
+def _neuron(config: NeuronConfig, **_: Any) -> nn.Module:
+    return lif(config)
+
+
+def _initialise(net: nn.Module, connect: Connect) -> None:
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        elif isinstance(module, BasicBlock):
+            nn.init.zeros_(module.bn2.weight)
+            # With AND a silent branch would erase the shortcut: let it fire at every step instead.
+            nn.init.constant_(module.bn2.bias, 2.0 * module.sn2.v_threshold * module.sn2.tau if connect == "AND" else 0.0)
+
+
+@register_encoder
+def sew_resnet18(
+    neuron: NeuronConfig, *, stem: Stem = "conv-pool", connect: Connect = "ADD", width: int = 64
+) -> Encoder:
+    """SEW-ResNet-18, 11.2 M parameters, for recordings of 48 x 48 to 240 x 180 pixels."""
+    widths = (width, 2 * width, 4 * width, 8 * width)
+    return Encoder(SEWResNet(neuron, widths, (2, 2, 2, 2), stem, connect, pool=1), 8 * width, smallest=16)
+
+
+@register_encoder
+def sew_resnet_tiny(
+    neuron: NeuronConfig, *, stem: Stem = "conv-pool", connect: Connect = "ADD", width: int = 16
+) -> Encoder:
+    """SEW-ResNet with three one-block stages, 77 k parameters, for 34 x 34 pixels on a CPU."""
+    widths = (width, 2 * width, 4 * width)
+    return Encoder(SEWResNet(neuron, widths, (1, 1, 1), stem, connect, pool=2), 16 * width, smallest=8)

@@ -1,0 +1,63 @@
+"""Files that are whole or absent: written beside their place, then renamed into it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+@contextmanager
+def writing(path: Path | str) -> Iterator[Path]:
+    """Gives a path beside `path` to write to; it takes its place only if the block ends well."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield part
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing_folder(path: Path | str) -> Iterator[Path]:
+    """Gives a folder beside `path` to fill; it takes its place, replacing what was there, if all ends well."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir()
+    try:
+        yield part
+        # A folder cannot be renamed over a full one: the old one steps aside first.
+        old = path.with_name(f".{path.name}.{os.getpid()}.old")
+        if path.exists():
+            path.rename(old)
+        part.rename(path)
+        shutil.rmtree(old, ignore_errors=True)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def cache_folder() -> Path:
+    """Where what can be made again is kept: $NEUROMOCO_CACHE, else the user's cache folder."""
+    given = os.environ.get("NEUROMOCO_CACHE")
+    if given:
+        return Path(given)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "neuromoco"
+
+
+def write_text(path: Path | str, text: str) -> None:
+    """Writes a whole text file at once."""
+    with writing(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path | str, value: Any) -> None:
+    """Writes JSON that a person can read."""
+    write_text(path, json.dumps(value, indent=2) + "\n")

@@ -1,0 +1,75 @@
+"""The answer for one recording, whichever backend gave the logits. Needs numpy only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neuromoco.checkpoint import SeenRecordings
+from neuromoco.errors import EventFileError
+from neuromoco.events import Recording
+
+# A recording that lasts less than this share of the shortest one seen in training is taken to be cut:
+# formats without a length field give no other sign of it.
+SHORT_SHARE = 0.75
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A classification with its evidence.
+
+    Attributes:
+        label: the most probable class.
+        probabilities: of every class, softmax of the logits' mean over time; largest first.
+        logits_per_step: float [T, classes], classes in the order of the checkpoint.
+        decision_step: the first step (from 1) from which on the label no longer changes, judged by the
+            mean of the logits up to each step.
+    """
+
+    label: str
+    probabilities: dict[str, float]
+    logits_per_step: NDArray[np.floating[Any]]
+    decision_step: int
+
+    @classmethod
+    def from_logits(cls, logits: NDArray[np.floating[Any]], class_names: Sequence[str]) -> Prediction:
+        """The answer that logits [T, classes] give."""
+        evidence = np.cumsum(logits.astype(np.float64), axis=0) / np.arange(1, len(logits) + 1)[:, None]
+        final = np.exp(evidence[-1] - evidence[-1].max())
+        final /= final.sum()
+        winners = evidence.argmax(axis=1)
+        changes = np.flatnonzero(winners != winners[-1])
+        order = np.argsort(-final, kind="stable")
+        return cls(
+            label=class_names[winners[-1]],
+            probabilities={class_names[i]: float(final[i]) for i in order},
+            logits_per_step=logits,
+            decision_step=int(changes[-1]) + 2 if changes.size else 1,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return {
+            "label": self.label,
+            "probabilities": self.probabilities,
+            "decision_step": self.decision_step,
+            "logits_per_step": np.round(self.logits_per_step.astype(float), 6).tolist(),
+        }
+
+
+def check_complete(recording: Recording, seen: SeenRecordings) -> None:
+    """Refuses a recording that is much shorter than every one seen in training.
+
+    Raises:
+        EventFileError: it lasts less than 3/4 of the shortest.
+    """
+    if recording.duration < SHORT_SHARE * seen.shortest_us:
+        raise EventFileError(
+            f"lasts {recording.duration / 1e3:.0f} ms where training recordings last "
+            f"{seen.shortest_us / 1e3:.0f} to {seen.longest_us / 1e3:.0f} ms: cut short? "
+            "Give --any-length to classify it all the same"
+        )

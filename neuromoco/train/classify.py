@@ -1,0 +1,115 @@
+"""Training with labels: fine-tuning a pre-trained encoder, or one from scratch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from neuromoco.checkpoint import Header, SeenRecordings, load_into, load_tensors, save_checkpoint
+from neuromoco.classifier import Classifier
+from neuromoco.config import ClassifyConfig, RunConfig
+from neuromoco.datasets.cache import FrameStore
+from neuromoco.datasets.folders import Listing
+from neuromoco.datasets.splits import Split
+from neuromoco.datasets.torch_sets import FrameSet, collate
+from neuromoco.encoders import build_encoder
+from neuromoco.errors import NeuromocoError
+from neuromoco.evaluate import predict_labels
+from neuromoco.train.loop import Task, build_optimizer
+from neuromoco.train.run_folder import package_versions
+from neuromoco.views import build_view
+
+
+class ClassifyTask(Task):
+    """Cross-entropy of the logits' mean over time.
+
+    Args:
+        config: the run's settings; its stage says which part of them counts.
+        settings: that part.
+        listing: recordings with labels.
+        split: which of them train and which validate.
+        store: frames of all of them.
+        seen: facts of the training recordings, for the checkpoint.
+        device: where validation runs.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        settings: ClassifyConfig,
+        listing: Listing,
+        split: Split,
+        store: FrameStore,
+        seen: SeenRecordings,
+        device: torch.device,
+    ) -> None:
+        self.config, self.settings, self.seen = config, settings, seen
+        self.listing, self.split, self.store, self.device = listing, split, store, device
+        self.epochs, self.schedule = settings.epochs, settings.optimizer
+        self.better = "validation_accuracy" if split.validation else None
+        self.classifier = Classifier(build_encoder(config.encoder), len(listing.class_names))
+        self.model = self.classifier
+        if config.init:
+            load_into(self.classifier.encoder, load_tensors(config.init), config.init)
+        self._pretrained = _copy_of_state(self.classifier.encoder) if settings.freeze_encoder else None
+        view = build_view(settings.views) if settings.views else None
+        data = FrameSet(store.frames, split.train, listing.labels, view, config.seed)
+        self.loader = DataLoader(data, settings.batch_size, shuffle=True, collate_fn=collate)
+        self.optimizer = build_optimizer(self._groups(), settings.optimizer)
+
+    def losses(self, model: nn.Module, batch: tuple[Tensor, ...]) -> dict[str, Tensor]:
+        frames, labels = batch
+        if self.settings.freeze_encoder:
+            self.classifier.encoder.eval()  # batch norm must not drift either
+        logits = model(frames).mean(0)  # [N, classes]
+        loss = F.cross_entropy(logits, labels, label_smoothing=self.settings.label_smoothing)
+        return {"loss": loss, "accuracy": (logits.argmax(1) == labels).float().mean()}
+
+    def validate(self) -> dict[str, float]:
+        if not self.split.validation:
+            return {}
+        found = predict_labels(self.classifier, self.store.frames, self.split.validation, self.device)
+        right = [self.listing.labels[i] for i in self.split.validation]
+        return {"validation_accuracy": float((found == torch.tensor(right)).float().mean())}
+
+    def check_end(self) -> None:
+        if self._pretrained is None:
+            return
+        for name, value in self.classifier.encoder.state_dict().items():
+            if not torch.equal(value.cpu(), self._pretrained[name]):
+                raise NeuromocoError(f"the frozen encoder changed: {name}; its result says nothing")
+
+    def save(self, path: Path, epoch: int, metrics: dict[str, float]) -> None:
+        header = Header(
+            kind="classifier",
+            encoder=self.config.encoder,
+            frames=self.config.frames,
+            class_names=self.listing.class_names,
+            seen=self.seen,
+            stage=self.config.stage,
+            epoch=epoch,
+            seed=self.config.seed,
+            metrics=metrics,
+            versions=package_versions(),
+        )
+        save_checkpoint(path, self.classifier, header)
+
+    def _groups(self) -> list[dict[str, object]]:
+        peak = self.settings.optimizer.lr
+        head: dict[str, object] = {"params": list(self.classifier.head.parameters()), "peak": peak}
+        if self.settings.freeze_encoder:
+            self.classifier.encoder.requires_grad_(False)
+            return [head]
+        encoder: dict[str, object] = {
+            "params": list(self.classifier.encoder.parameters()),
+            "peak": peak * self.settings.encoder_lr_scale,
+        }
+        return [encoder, head]
+
+
+def _copy_of_state(module: nn.Module) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in module.state_dict().items()}

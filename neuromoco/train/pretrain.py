@@ -1,0 +1,105 @@
+"""Pre-training without labels: NeuroMoCo on a folder of recordings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch.nn.functional as F
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from neuromoco.checkpoint import Header, SeenRecordings, save_checkpoint
+from neuromoco.config import RunConfig
+from neuromoco.console import console
+from neuromoco.datasets.cache import FrameStore
+from neuromoco.datasets.torch_sets import FrameSet, collate
+from neuromoco.encoders import Encoder, build_encoder
+from neuromoco.errors import ConfigError
+from neuromoco.losses import MixLoss
+from neuromoco.moco import MoCo
+from neuromoco.train.loop import Task, build_optimizer
+from neuromoco.train.run_folder import package_versions
+from neuromoco.views import TwoViews, build_view
+
+
+class PretrainTask(Task):
+    """Momentum contrast of two views of each recording.
+
+    Args:
+        config: the run's settings.
+        store: frames of the recordings, S of them.
+        seen: facts of the recordings, for the checkpoint.
+        accelerator: device and processes.
+
+    Raises:
+        ConfigError: fewer recordings than a batch, or a queue as large as the set.
+    """
+
+    def __init__(
+        self, config: RunConfig, store: FrameStore, seen: SeenRecordings, accelerator: Accelerator
+    ) -> None:
+        settings = config.pretrain
+        count = len(store.frames)
+        if count < settings.batch_size:
+            raise ConfigError(
+                f"{count} recordings are fewer than a batch of {settings.batch_size}: "
+                f"--set pretrain.batch_size={max(1, count // 4)}"
+            )
+        if settings.moco.queue_size >= count:
+            console.print(
+                f"[yellow]note:[/] a queue of {settings.moco.queue_size} keys and {count} recordings: each "
+                "meets its own older key as a negative; --set pretrain.moco.queue_size to less than half"
+            )
+        self.config, self.seen, self.accelerator = config, seen, accelerator
+        self.epochs, self.schedule = settings.epochs, settings.optimizer
+        self.moco = MoCo(build_encoder(config.encoder), settings.moco, config.frames.steps)
+        self.model = self.moco
+        view = TwoViews(build_view(settings.views))
+        data = FrameSet(store.frames, range(count), view=view, seed=config.seed)
+        self.loader = DataLoader(data, settings.batch_size, shuffle=True, drop_last=True, collate_fn=collate)
+        group = {"params": list(self.moco.master.parameters()), "peak": settings.optimizer.lr}
+        self.optimizer = build_optimizer([group], settings.optimizer)
+        self._keys: Tensor | None = None
+
+    def losses(self, model: nn.Module, batch: tuple[Tensor, ...]) -> dict[str, Tensor]:
+        loss, keys = model(*batch)
+        self._keys = keys
+        return {"loss": loss.total, "mbc": loss.mbc, "mac": loss.mac, **contrast_metrics(loss, keys)}
+
+    def after_step(self) -> None:
+        assert self._keys is not None
+        self.moco.follow()
+        # gather joins along the first axis, so the batch goes first for a moment
+        everyone = self.accelerator.gather(self._keys.transpose(0, 1)).transpose(0, 1)  # [T, N, D]
+        self.moco.enqueue(everyone)
+
+    def save(self, path: Path, epoch: int, metrics: dict[str, float]) -> None:
+        encoder = self.moco.master[0]
+        assert isinstance(encoder, Encoder)
+        header = Header(
+            kind="encoder",
+            encoder=self.config.encoder,
+            frames=self.config.frames,
+            seen=self.seen,
+            stage="pretrain",
+            epoch=epoch,
+            seed=self.config.seed,
+            metrics=metrics,
+            versions=package_versions(),
+        )
+        save_checkpoint(path, encoder, header)
+
+
+def contrast_metrics(loss: MixLoss, keys: Tensor) -> dict[str, Tensor]:
+    """Signs of learning and of collapse.
+
+    Returns:
+        accuracy: how often a query's own key is nearer than every negative.
+        feature_std: standard deviation of the keys over the batch, times sqrt(D): 1 for keys spread
+            evenly over the sphere, 0 for collapsed ones.
+    """
+    accuracy = (loss.logits.argmax(1) == 0).float().mean()
+    mean_keys = F.normalize(keys.mean(0), dim=1)  # [N, D]
+    spread = mean_keys.std(0).mean() * keys.shape[2] ** 0.5
+    return {"accuracy": accuracy, "feature_std": spread}

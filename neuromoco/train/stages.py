@@ -1,0 +1,130 @@
+"""The stages by name: settings in, a finished run folder out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator
+
+from neuromoco.checkpoint import SeenRecordings, read_header
+from neuromoco.config import RunConfig
+from neuromoco.console import console
+from neuromoco.datasets import FrameStore, cached_frames, data_folder, describe_split, list_recordings, split_by_class
+from neuromoco.errors import CheckpointError, ConfigError
+from neuromoco.files import write_json
+from neuromoco.train.classify import ClassifyTask
+from neuromoco.train.loop import Task, build_accelerator, fit
+from neuromoco.train.pretrain import PretrainTask
+from neuromoco.train.run_folder import RunFolder
+
+
+def train(config: RunConfig, out: Path, device: str = "auto") -> dict[str, Any]:
+    """Makes a new run.
+
+    Args:
+        config: the complete settings.
+        out: the run folder, new or empty. With stage "all" it holds the folders of both stages.
+        device: "auto", "cpu" or "cuda".
+
+    Returns:
+        The figures of `metrics.json`; of the last stage where there are two.
+
+    Raises:
+        ConfigError: settings, data or folder are not usable.
+        EventFileError: a recording cannot be read.
+        CheckpointError: `init` cannot be used.
+    """
+    config = _settled(config)
+    return _continue(RunFolder.create(out, config), config, device)
+
+
+def resume(out: Path, device: str = "auto") -> dict[str, Any]:
+    """Goes on with a run that was interrupted, with the settings in its folder. Raises as `train`."""
+    run, config = RunFolder.open(out)
+    if run.is_complete:
+        raise ConfigError(f"{out}: is complete; its weights are in {run.last.parent}")
+    return _continue(run, config, device)
+
+
+def best_weights(out: Path) -> Path:
+    """The weights of a finished run to use: `best` where validation chose one, else `last`."""
+    run = RunFolder(out / "finetune" if (out / "finetune").is_dir() else out)
+    return run.best if run.best.is_file() else run.last
+
+
+def _settled(config: RunConfig) -> RunConfig:
+    if config.stage != "finetune":
+        if config.init:
+            raise ConfigError(f"--init is for --stage finetune, not {config.stage}")
+        return config
+    if not config.init:
+        raise ConfigError(
+            "--stage finetune needs a pre-trained encoder: --init runs/.../weights/last.safetensors "
+            "(or --stage supervised to train from scratch)"
+        )
+    header = read_header(config.init)
+    if header.kind != "encoder":
+        raise CheckpointError(f"{config.init}: is a trained classifier; --init takes a pre-trained encoder")
+    # Weights fix what they were trained with: network and frames come from the checkpoint.
+    return config.model_copy(update={"encoder": header.encoder, "frames": header.frames})
+
+
+def _continue(run: RunFolder, config: RunConfig, device: str) -> dict[str, Any]:
+    if config.stage != "all":
+        return _one_stage(run, config, device)
+    before = RunFolder(run.path / "pretrain")
+    if not before.is_complete:
+        first = config.model_copy(update={"stage": "pretrain"})
+        _one_stage(_new_or_begun(before, first), first, device)
+    second = _settled(config.model_copy(update={"stage": "finetune", "init": str(before.last)}))
+    after = _new_or_begun(RunFolder(run.path / "finetune"), second)
+    summary = _one_stage(after, second, device)
+    write_json(run.summary, summary)
+    return summary
+
+
+def _new_or_begun(run: RunFolder, config: RunConfig) -> RunFolder:
+    return run if (run.path / "config.yaml").is_file() else RunFolder.create(run.path, config)
+
+
+def _one_stage(run: RunFolder, config: RunConfig, device: str) -> dict[str, Any]:
+    accelerator = build_accelerator(device, config.seed)
+    task = _pretrain_task(config, accelerator) if config.stage == "pretrain" else _classify_task(run, config, accelerator)
+    size = sum(parameter.numel() for parameter in task.model.parameters() if parameter.requires_grad)
+    console.print(f"[bold]{config.stage}[/] {config.encoder.name}, {size / 1e3:.0f} k parameters to learn -> {run.path}")
+    return fit(task, run, accelerator)
+
+
+def _pretrain_task(config: RunConfig, accelerator: Accelerator) -> Task:
+    with accelerator.main_process_first():
+        listing = list_recordings(data_folder(config.data, "train"), labelled=False)
+        store = cached_frames(listing, config.frames)
+    return PretrainTask(config, store, _seen(store, range(len(listing))), accelerator)
+
+
+def _classify_task(run: RunFolder, config: RunConfig, accelerator: Accelerator) -> Task:
+    settings = config.finetune if config.stage == "finetune" else config.supervised
+    with accelerator.main_process_first():
+        listing = list_recordings(data_folder(config.data, "train"), labelled=True)
+        split = split_by_class(
+            listing.labels, settings.validation, settings.labels_per_class, config.seed, listing.class_names
+        )
+        store = cached_frames(listing, config.frames)
+    if accelerator.is_main_process:
+        write_json(run.path / "split.json", describe_split(listing, split, config.seed))
+    console.print(f"{len(split.train)} recordings to train on, {len(split.validation)} to validate on")
+    seen = _seen(store, split.train)
+    return ClassifyTask(config, settings, listing, split, store, seen, accelerator.device)
+
+
+def _seen(store: FrameStore, indices: Sequence[int]) -> SeenRecordings:
+    durations, events = store.durations[list(indices)], store.events[list(indices)]
+    return SeenRecordings(
+        count=len(durations),
+        shortest_us=int(durations.min()),
+        longest_us=int(durations.max()),
+        fewest_events=int(events.min()),
+        most_events=int(events.max()),
+    )
