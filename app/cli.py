@@ -1,1 +1,312 @@
-def main(): ...
+"""The command line. Each command is thin: it turns words into calls and results into words."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+from typer.core import TyperGroup
+
+from neuromoco import __version__
+from neuromoco.console import console
+from neuromoco.errors import ConfigError, EventFileError, MissingExtraError, NeuromocoError
+from neuromoco.recipes import DEFAULT, list_recipes, load_recipe
+
+INTERRUPTED = 130
+
+
+class Commands(TyperGroup):
+    """Commands in which a user's mistake is one line and an exit code, and an interruption is 130."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except NeuromocoError as error:
+            if ctx.params["debug"]:
+                raise
+            complain(error)
+            raise typer.Exit(error.exit_code) from None
+        except KeyboardInterrupt:
+            raise typer.Exit(INTERRUPTED) from None
+
+
+app = typer.Typer(
+    name="neuromoco",
+    help="Unlabelled event-camera recordings in, a small spiking classifier out.",
+    no_args_is_help=True,
+    cls=Commands,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+out = Console(highlight=False, soft_wrap=True)
+
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only results and errors.")]
+
+
+@app.callback(invoke_without_command=True)
+def common(
+    show_version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+) -> None:
+    """Unlabelled event-camera recordings in, a small spiking classifier out."""
+    if show_version:
+        out.print(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def train(
+    stage: Annotated[
+        Literal["pretrain", "finetune", "supervised", "all"] | None,
+        typer.Option(help="pretrain needs no labels; all is pretrain, then finetune."),
+    ] = None,
+    data: Annotated[str | None, typer.Option(help="A folder of class folders, or a flat one to pretrain on.")] = None,
+    recipe: Annotated[str | None, typer.Option(help=f"One of {', '.join(list_recipes())}, or a .yaml file.")] = None,
+    encoder: Annotated[str | None, typer.Option(help="A name that `neuromoco encoders` lists.")] = None,
+    init: Annotated[str | None, typer.Option(help="The pre-trained encoder that finetune begins from.")] = None,
+    labels_per_class: Annotated[int | None, typer.Option(help="Train on so many labels of each class.")] = None,
+    freeze: Annotated[bool, typer.Option("--freeze", help="Fine-tune the head alone.")] = False,
+    epochs: Annotated[int | None, typer.Option(help="Epochs of the stage.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of weights, order, views and splits.")] = None,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="A.B=VALUE", help="Change one setting; repeat as needed."),
+    ] = None,
+    folder: Annotated[Path | None, typer.Option("--out", help="The run folder to make.")] = None,
+    resume: Annotated[Path | None, typer.Option(help="Go on with an interrupted run; takes no other setting.")] = None,
+    print_config: Annotated[bool, typer.Option("--print-config", help="Print the settings and stop.")] = False,
+    device: Device = "auto",
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train an encoder or a classifier.
+
+    Example: neuromoco train --stage pretrain --data recordings/ --out runs/pretrain
+    """
+    console.quiet = quiet
+    chosen = {
+        "stage": stage, "data": data, "init": init, "seed": seed, "encoder.name": encoder,
+    }  # fmt: skip
+    if resume is not None:
+        others = [stage, data, recipe, encoder, init, labels_per_class, epochs, seed, changes, folder]
+        if freeze or any(other is not None for other in others):
+            raise ConfigError("--resume takes its settings from the run folder; give only the folder and --device")
+        _training()
+        from neuromoco.train import resume as go_on
+
+        _report_run(resume, go_on(resume, device), as_json)
+        return
+    from neuromoco.app.settings import run_settings
+
+    config = run_settings(
+        load_recipe(recipe or DEFAULT),
+        chosen,
+        changes or [],
+        epochs=epochs,
+        labels_per_class=labels_per_class,
+        freeze=freeze,
+    )
+    if print_config:
+        from neuromoco.config import dump_config
+
+        out.print(dump_config(config), end="", markup=False)
+        return
+    _training()
+    from neuromoco.app.settings import default_run_folder
+    from neuromoco.train import train as begin
+
+    folder = folder or default_run_folder(config)
+    try:
+        summary = begin(config, folder, device)
+    except KeyboardInterrupt:
+        console.quiet = False
+        console.print(f"interrupted; go on with it: neuromoco train --resume {folder}")
+        raise
+    _report_run(folder, summary, as_json)
+
+
+@app.command()
+def evaluate(
+    model: Annotated[Path, typer.Argument(help="A checkpoint of a classifier.")],
+    data: Annotated[str, typer.Option(help="A folder of class folders, or digits (its test part).")],
+    device: Device = "auto",
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Measure a classifier on recordings with labels.
+
+    Example: neuromoco evaluate runs/digits/finetune/weights/best.safetensors --data digits
+    """
+    console.quiet = quiet
+    _training()
+    from neuromoco.app.render import evaluation_table
+    from neuromoco.classifier import TrainedClassifier
+    from neuromoco.datasets import data_folder
+    from neuromoco.evaluate import evaluate as measure
+
+    result = measure(TrainedClassifier(model, device), data_folder(data, "test"))
+    if as_json:
+        _json(result.to_json())
+    else:
+        out.print(evaluation_table(result))
+
+
+@app.command()
+def predict(
+    files: Annotated[list[Path], typer.Argument(help="Event files.")],
+    model: Annotated[Path, typer.Option(help="A checkpoint of a classifier.")],
+    any_length: Annotated[
+        bool, typer.Option("--any-length", help="Also recordings much shorter than those of the training.")
+    ] = False,
+    device: Device = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Classify event files. A file that cannot be read is named, and the others are answered.
+
+    Example: neuromoco predict digit.bin --model runs/digits/finetune/weights/best.safetensors
+    """
+    _training()
+    from neuromoco.classifier import TrainedClassifier
+    from neuromoco.events import read_recording
+    from neuromoco.prediction import check_complete
+
+    classifier = TrainedClassifier(model, device)
+    worst = 0
+    for file in files:
+        try:
+            recording = read_recording(file)
+            if not any_length:
+                check_complete(file, recording, classifier.header.seen)
+        except EventFileError as error:
+            worst = error.exit_code
+            complain(error)
+            if as_json:
+                _json({"file": str(file), "error": str(error)}, indent=None)
+            continue
+        (answer,) = classifier.predict([recording])
+        if as_json:
+            _json({"file": str(file), **answer.to_json()}, indent=None)
+        else:
+            others = ", ".join(f"{name} {value:.1%}" for name, value in list(answer.probabilities.items())[1:3])
+            share = answer.probabilities[answer.label]
+            out.print(
+                f"{file}: [bold]{answer.label}[/] {share:.1%}  (then {others})" if others else f"{file}: {answer.label}"
+            )
+    if worst:
+        raise typer.Exit(worst)
+
+
+@app.command()
+def info(
+    files: Annotated[list[Path], typer.Argument(help="Recordings or checkpoints.")],
+    as_json: AsJson = False,
+) -> None:
+    """Say what a recording or a checkpoint holds.
+
+    Example: neuromoco info digit.bin runs/digits/pretrain/weights/last.safetensors
+    """
+    from neuromoco.app.render import facts_table
+    from neuromoco.app.settings import facts_of
+
+    worst = 0
+    for file in files:
+        try:
+            facts = facts_of(file)
+        except NeuromocoError as error:
+            worst = error.exit_code
+            complain(error)
+            continue
+        if as_json:
+            _json({"file": str(file), **facts}, indent=None)
+        else:
+            out.print(facts_table(str(file), facts))
+    if worst:
+        raise typer.Exit(worst)
+
+
+@app.command()
+def encoders(as_json: AsJson = False) -> None:
+    """List the encoders that --encoder takes.
+
+    Example: neuromoco encoders
+    """
+    _training()
+    from neuromoco.app.render import encoder_table
+    from neuromoco.encoders import describe_encoders
+
+    rows = describe_encoders()
+    if as_json:
+        _json(rows)
+    else:
+        out.print(encoder_table(rows))
+
+
+@app.command()
+def demo(
+    folder: Annotated[
+        Path | None, typer.Option("--out", help="Where to write; by default runs/demo-1, -2, ...")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Do the whole chain on the built-in recordings, in some minutes.
+
+    Pre-train without labels, fine-tune with 5 labels a class, train the same encoder from scratch with the
+    same labels, measure both on held-out recordings, and classify one recording from a file.
+
+    Example: neuromoco demo
+    """
+    console.quiet = quiet
+    _training()
+    from neuromoco.app.demo import run_demo
+    from neuromoco.app.render import demo_table
+
+    result = run_demo(folder, seed)
+    if as_json:
+        _json(result)
+    else:
+        out.print(demo_table(result))
+
+
+def main() -> None:
+    """The command `neuromoco`."""
+    app()
+
+
+def _training() -> None:
+    from importlib.util import find_spec
+
+    if not all(find_spec(name) for name in ("torch", "spikingjelly", "accelerate", "sklearn")):
+        raise MissingExtraError("this command", "train")
+
+
+def complain(error: NeuromocoError) -> None:
+    """Prints an error as one line."""
+    print(f"neuromoco: {error}", file=sys.stderr)
+
+
+def _json(value: Any, indent: int | None = 2) -> None:
+    print(json.dumps(value, indent=indent))
+
+
+def _report_run(folder: Path, summary: dict[str, Any], as_json: bool) -> None:
+    from neuromoco.train import best_weights
+
+    weights = best_weights(folder)
+    if as_json:
+        _json({"run": str(folder), "weights": str(weights), **summary})
+        return
+    for name, line in summary.items():
+        if line:
+            accuracy = line.get("validation_accuracy")
+            figure = f"validation accuracy {accuracy:.1%}" if accuracy is not None else f"loss {line['loss']:.3f}"
+            out.print(f"{name} epoch {line['epoch']}: {figure}")
+    out.print(f"weights: {weights}")

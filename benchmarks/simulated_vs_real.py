@@ -55,10 +55,7 @@ def table(real: dict[str, NDArray[np.float64]], simulated: dict[str, NDArray[np.
     lines[1] += " ".join("".join(f"{h:>9}" for h in HEADINGS) for _ in range(2)) + f"{'inside':>9}"
     for name, values in real.items():
         digits = 3 if "share" in name else 1 if "ms" in name else 0
-        cells = [
-            "".join(f"{q:9,.{digits}f}" for q in np.percentile(v, QUANTILES))
-            for v in (values, simulated[name])
-        ]
+        cells = ["".join(f"{q:9,.{digits}f}" for q in np.percentile(v, QUANTILES)) for v in (values, simulated[name])]
         inside = np.mean((simulated[name] >= values.min()) & (simulated[name] <= values.max()))
         lines.append(f"{name:24}{cells[0]} {cells[1]} {inside:8.2%}")
     return "\n".join(lines)

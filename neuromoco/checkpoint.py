@@ -81,6 +81,15 @@ def save_checkpoint(path: Path | str, module: nn.Module, header: Header) -> None
         save_file(tensors, part, metadata={KEY: header.model_dump_json()})
 
 
+def is_checkpoint(path: Path | str) -> bool:
+    """Whether a file begins as safetensors files do: the length of the header, then its brace."""
+    try:
+        with Path(path).open("rb") as file:
+            return file.read(9)[8:] == b"{"
+    except OSError:
+        return False
+
+
 def read_header(path: Path | str) -> Header:
     """What a checkpoint says of itself.
 

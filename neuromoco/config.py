@@ -13,8 +13,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
-from pydantic import ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+)
 
 from neuromoco.errors import ConfigError
 
@@ -211,39 +219,50 @@ def dump_config(config: Settings) -> str:
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
 
 
-def with_changes(config: RunConfig, changes: Iterable[str]) -> RunConfig:
-    """The settings with leaves replaced, each given as `a.b=value` (the value in YAML).
+def with_values(config: RunConfig, values: Mapping[str, Any]) -> RunConfig:
+    """The settings with leaves replaced: `{"pretrain.moco.queue_size": 512}`.
 
     Raises:
-        ConfigError: a change that is not of that form, or a name or value that is not allowed.
+        ConfigError: a name or a value that is not allowed.
     """
     tree = config.model_dump()
-    for change in changes:
-        path, equals, value = change.partition("=")
-        if not equals:
-            raise ConfigError(f"--set {change}: give a name and a value, for example --set seed=1")
-        *groups, leaf = path.strip().split(".")
+    for name, value in values.items():
+        *groups, leaf = name.split(".")
         node = tree
         for group in groups:
-            child = node.get(group)
-            node[group] = child if isinstance(child, dict) else {}
+            if not isinstance(node.get(group), dict):
+                node[group] = {}
             node = node[group]
-        try:
-            node[leaf] = _number(yaml.safe_load(value))
-        except yaml.YAMLError:
-            raise ConfigError(f"--set {change}: the value is not YAML") from None
+        node[leaf] = value
     return parse_config(tree, "settings")
 
 
-def _number(value: Any) -> Any:
-    # YAML 1.1 reads 1e-3 as text; people write it as a number.
-    if isinstance(value, str):
+def parse_changes(changes: Iterable[str]) -> dict[str, Any]:
+    """Names and values of `a.b=value`, the values in YAML.
+
+    Raises:
+        ConfigError: a change that is not of that form.
+    """
+    values: dict[str, Any] = {}
+    for change in changes:
+        name, equals, text = change.partition("=")
+        if not equals or not name.strip():
+            raise ConfigError(f"--set {change}: give a name and a value, for example --set seed=1")
         try:
-            number = float(value)
-        except ValueError:
-            return value
-        return number if math.isfinite(number) else value
-    return value
+            value = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise ConfigError(f"--set {change}: the value is not YAML") from None
+        values[name.strip()] = _number(text) if value == text.strip() else value
+    return values
+
+
+def _number(text: str) -> Any:
+    # YAML 1.1 reads 1e-3 as text; people write it as a number.
+    try:
+        number = float(text)
+    except ValueError:
+        return text.strip()
+    return number if math.isfinite(number) else text.strip()
 
 
 def _allowed(error: Any) -> str:

@@ -44,9 +44,7 @@ class Evaluation:
     def to_json(self) -> dict[str, Any]:
         """Plain data for JSON, with the recall of each class."""
         rows = self.confusion.sum(1)
-        recall = {
-            name: float(self.confusion[i, i] / rows[i]) for i, name in enumerate(self.class_names) if rows[i]
-        }
+        recall = {name: float(self.confusion[i, i] / rows[i]) for i, name in enumerate(self.class_names) if rows[i]}
         return {
             "accuracy": self.accuracy,
             "interval_95": list(self.interval),

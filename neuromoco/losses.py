@@ -54,9 +54,7 @@ def info_nce(query: Tensor, key: Tensor, negatives: Tensor, temperature: float) 
     return _first_is_right(similarity_logits(query, key, negatives, temperature))
 
 
-def mbc_logits(
-    z_q: Tensor, z_k: Tensor, queue: Tensor, temperature: float, negatives: Negatives = "plain"
-) -> Tensor:
+def mbc_logits(z_q: Tensor, z_k: Tensor, queue: Tensor, temperature: float, negatives: Negatives = "plain") -> Tensor:
     """Logits of MBC: embeddings [T, N, D] averaged over time, then normalised. Returns [N, 1 + K]."""
     query, key = F.normalize(z_q.mean(0), dim=1), F.normalize(z_k.mean(0), dim=1)  # [N, D]
     average = queue.mean(1)  # [D, K]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -61,7 +62,7 @@ class Prediction:
         }
 
 
-def check_complete(recording: Recording, seen: SeenRecordings) -> None:
+def check_complete(path: Path | str, recording: Recording, seen: SeenRecordings) -> None:
     """Refuses a recording that is much shorter than every one seen in training.
 
     Raises:
@@ -69,7 +70,7 @@ def check_complete(recording: Recording, seen: SeenRecordings) -> None:
     """
     if recording.duration < SHORT_SHARE * seen.shortest_us:
         raise EventFileError(
-            f"lasts {recording.duration / 1e3:.0f} ms where training recordings last "
+            f"{path}: lasts {recording.duration / 1e3:.0f} ms where training recordings last "
             f"{seen.shortest_us / 1e3:.0f} to {seen.longest_us / 1e3:.0f} ms: cut short? "
             "Give --any-length to classify it all the same"
         )

@@ -172,7 +172,11 @@ def build_view(config: ViewConfig) -> View:
 
 
 def _affine(
-    frames: Tensor, *, angle: float = 0.0, translate: list[int] | None = None, shear: list[float] | None = None
+    frames: Tensor,
+    *,
+    angle: float = 0.0,
+    translate: list[int] | None = None,
+    shear: list[float] | None = None,
 ) -> Tensor:
     return affine(
         frames,

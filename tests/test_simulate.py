@@ -69,12 +69,8 @@ def test_a_ramp_of_n_thresholds_gives_n_evenly_spaced_events(count: int, directi
 
 
 def test_how_often_a_ramp_is_sampled_does_not_change_its_events() -> None:
-    coarse = crossings(
-        np.linspace(0, 1.95, 2)[:, None, None], np.linspace(0, 600_000, 2).astype(int), 0.2, 0.2
-    )
-    fine = crossings(
-        np.linspace(0, 1.95, 31)[:, None, None], np.linspace(0, 600_000, 31).astype(int), 0.2, 0.2
-    )
+    coarse = crossings(np.linspace(0, 1.95, 2)[:, None, None], np.linspace(0, 600_000, 2).astype(int), 0.2, 0.2)
+    fine = crossings(np.linspace(0, 1.95, 31)[:, None, None], np.linspace(0, 600_000, 31).astype(int), 0.2, 0.2)
     assert fine.t.tolist() == pytest.approx(coarse.t.tolist(), abs=1)
     assert len(fine.t) == 9
 
@@ -98,9 +94,7 @@ def test_thresholds_differ_by_direction_and_by_pixel() -> None:
 
 
 @pytest.mark.parametrize(("on", "off", "end"), [(0.1, 0.9, 0.3), (0.9, 0.1, -0.3)])
-def test_a_change_too_small_for_one_direction_still_counts_in_the_other(
-    on: float, off: float, end: float
-) -> None:
+def test_a_change_too_small_for_one_direction_still_counts_in_the_other(on: float, off: float, end: float) -> None:
     assert len(crossings(ramp(0.0, end), np.array([0, 100]), on, off).t) == 3
 
 
@@ -114,9 +108,7 @@ def test_refractory_time_keeps_the_first_and_measures_from_the_last_kept() -> No
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 60), st.integers(0, 2)), max_size=40), st.integers(0, 20))
-def test_refractory_time_agrees_with_going_through_the_events(
-    events: list[tuple[int, int]], least: int
-) -> None:
+def test_refractory_time_agrees_with_going_through_the_events(events: list[tuple[int, int]], least: int) -> None:
     events.sort(key=lambda event: event[0])
     expected: list[tuple[int, int]] = []
     last: dict[int, int] = {}

@@ -39,7 +39,12 @@ def data_folder(data: str, part: Part) -> Path:
 
 def digits_folder() -> Path:
     """Records the digits on first use, in `train/<label>/` and `test/<label>/` as ATIS `.bin` files."""
-    settings = [DIGITS_VERSION, dataclasses.asdict(DIGIT_SENSOR), dataclasses.asdict(DIGIT_MOTION), DIGITS_TEST_SHARE]
+    settings = [
+        DIGITS_VERSION,
+        dataclasses.asdict(DIGIT_SENSOR),
+        dataclasses.asdict(DIGIT_MOTION),
+        DIGITS_TEST_SHARE,
+    ]
     key = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:12]
     folder = cache_folder() / f"{DIGITS}-{key}"
     if not folder.exists():

@@ -21,7 +21,11 @@ class Split:
 
 
 def split_by_class(
-    labels: Sequence[int], validation: float, labels_per_class: int | None, seed: int, class_names: Sequence[str]
+    labels: Sequence[int],
+    validation: float,
+    labels_per_class: int | None,
+    seed: int,
+    class_names: Sequence[str],
 ) -> Split:
     """Keeps a share of every class for validation, and at most so many of the rest for training.
 

@@ -21,7 +21,12 @@ from neuromoco.neurons import lif
 
 Stem = Literal["imagenet", "conv", "conv-pool"]
 Connect = Literal["ADD", "AND", "IAND"]
-STEMS = ("imagenet", "conv", "conv-pool")
+# kernel, stride, padding of the convolution, and whether a max pool follows
+STEMS = {
+    "imagenet": (7, 2, 3, True),
+    "conv": (3, 1, 1, False),
+    "conv-pool": (3, 1, 1, True),
+}
 CONNECTS = ("ADD", "AND", "IAND")
 POLARITIES = 2
 
@@ -73,13 +78,13 @@ class SEWResNet(nn.Module):
 
 
 def _stem(stem: Stem, width: int, neuron: NeuronConfig) -> nn.Sequential:
-    kernel, stride, padding = (7, 2, 3) if stem == "imagenet" else (3, 1, 1)
+    kernel, stride, padding, pool = STEMS[stem]
     layers: list[nn.Module] = [
         layer.Conv2d(POLARITIES, width, kernel, stride, padding, bias=False, step_mode="m"),
         layer.BatchNorm2d(width, step_mode="m"),
         lif(neuron),
     ]
-    if stem != "conv":
+    if pool:
         layers.append(layer.MaxPool2d(3, 2, 1, step_mode="m"))
     return nn.Sequential(*layers)
 
@@ -109,7 +114,8 @@ def _initialise(net: nn.Module, connect: Connect) -> None:
         elif isinstance(module, BasicBlock):
             nn.init.zeros_(module.bn2.weight)
             # With AND a silent branch would erase the shortcut: let it fire at every step instead.
-            nn.init.constant_(module.bn2.bias, 2.0 * module.sn2.v_threshold * module.sn2.tau if connect == "AND" else 0.0)
+            always = 1.25 * module.sn2.tau * module.sn2.v_threshold
+            nn.init.constant_(module.bn2.bias, always if connect == "AND" else 0.0)
 
 
 @register_encoder

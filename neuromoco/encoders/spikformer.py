@@ -10,14 +10,14 @@ Every parameter declared here is used (public code carries norms and heads that 
 
 from __future__ import annotations
 
-from spikingjelly.activation_based import layer, neuron as sj_neuron
+from spikingjelly.activation_based import layer
 from spikingjelly.activation_based.model.spikformer import SpikformerBlock
 from torch import Tensor, nn
 
 from neuromoco.config import NeuronConfig
 from neuromoco.encoders.registry import Encoder, register_encoder
 from neuromoco.errors import ConfigError
-from neuromoco.neurons import SURROGATES, lif
+from neuromoco.neurons import SURROGATES, LIFNode, lif
 
 POLARITIES = 2
 ATTENTION_SCALE = 0.25
@@ -40,7 +40,13 @@ class Spikformer(nn.Module):
     """
 
     def __init__(
-        self, neuron: NeuronConfig, dim: int, depth: int, heads: int, pools: tuple[bool, ...], mlp_ratio: float
+        self,
+        neuron: NeuronConfig,
+        dim: int,
+        depth: int,
+        heads: int,
+        pools: tuple[bool, ...],
+        mlp_ratio: float,
     ) -> None:
         super().__init__()
         if dim % 8 or dim % heads:
@@ -75,7 +81,7 @@ def _block(dim: int, heads: int, mlp_ratio: float, neuron: NeuronConfig) -> Spik
         dim,
         heads,
         mlp_ratio,
-        spiking_neuron=sj_neuron.LIFNode,
+        spiking_neuron=LIFNode,
         tau=neuron.tau,
         v_threshold=neuron.v_threshold,
         v_reset=0.0,

@@ -29,7 +29,7 @@ def looks_like_atis(head: bytes, size: int) -> bool:
     whole = len(head) // EVENT_BYTES
     if whole == 0 or not any(head) or all(byte in TEXT for byte in head):
         return False
-    x, y, _, t = _columns(np.frombuffer(head, np.uint8, whole * EVENT_BYTES))
+    _, y, _, t = _columns(np.frombuffer(head, np.uint8, whole * EVENT_BYTES))
     real = y != OVERFLOW_ROW
     return bool(np.all(y <= OVERFLOW_ROW) and np.all(np.diff(t[real]) >= 0))
 

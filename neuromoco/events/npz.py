@@ -61,9 +61,7 @@ def read_npz(path: Path) -> Recording:
         raise EventFileError(f"the npz file is cut or damaged ({reason})") from error
     if not columns["t"].size:
         raise EventFileError("the npz file holds no events")
-    return Recording.from_columns(
-        **columns, width=sides.get("width"), height=sides.get("height"), source=FORMAT
-    )
+    return Recording.from_columns(**columns, width=sides.get("width"), height=sides.get("height"), source=FORMAT)
 
 
 def write_npz(path: Path, recording: Recording) -> None:

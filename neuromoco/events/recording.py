@@ -66,9 +66,7 @@ class Recording:
         _check_columns(columns)
         width = _side("width", width, columns["x"])
         height = _side("height", height, columns["y"])
-        outside = (
-            (columns["x"] < 0) | (columns["x"] >= width) | (columns["y"] < 0) | (columns["y"] >= height)
-        )
+        outside = (columns["x"] < 0) | (columns["x"] >= width) | (columns["y"] < 0) | (columns["y"] >= height)
         if outside.any():
             at = int(outside.argmax())
             raise EventFileError(

@@ -65,6 +65,10 @@ class SensorConfig:
         check_whole(self, 1, 1_000_000, "step_us")
 
 
+DEFAULT_SENSOR = SensorConfig()
+DEFAULT_MOTION = Saccades()
+
+
 class Crossings(NamedTuple):
     """Events in order of time, one entry each.
 
@@ -82,8 +86,8 @@ class Crossings(NamedTuple):
 def record(
     image: ArrayLike,
     *,
-    sensor: SensorConfig = SensorConfig(),
-    motion: Motion = Saccades(),
+    sensor: SensorConfig = DEFAULT_SENSOR,
+    motion: Motion = DEFAULT_MOTION,
     width: int = 34,
     height: int = 34,
     seed: int = 0,
@@ -134,9 +138,7 @@ def record(
     )
 
 
-def move(
-    image: NDArray[np.float64], path: NDArray[np.float64], *, width: int, height: int
-) -> NDArray[np.float64]:
+def move(image: NDArray[np.float64], path: NDArray[np.float64], *, width: int, height: int) -> NDArray[np.float64]:
     """What a sensor of `height` x `width` sees of a displaced image, sampled bilinearly.
 
     Args:
@@ -268,7 +270,5 @@ def _intensity(image: ArrayLike) -> NDArray[np.float64]:
     most = 255 if given.dtype.kind in "iu" else 1
     if given.min() < 0 or given.max() > most:
         what = "integers" if most == 255 else "floats"
-        raise ConfigError(
-            f"an image with values from {given.min()} to {given.max()}; {what} lie between 0 and {most}"
-        )
+        raise ConfigError(f"an image with values from {given.min()} to {given.max()}; {what} lie between 0 and {most}")
     return given.astype(np.float64) / most

@@ -36,9 +36,7 @@ class PretrainTask(Task):
         ConfigError: fewer recordings than a batch, or a queue as large as the set.
     """
 
-    def __init__(
-        self, config: RunConfig, store: FrameStore, seen: SeenRecordings, accelerator: Accelerator
-    ) -> None:
+    def __init__(self, config: RunConfig, store: FrameStore, seen: SeenRecordings, accelerator: Accelerator) -> None:
         settings = config.pretrain
         count = len(store.frames)
         if count < settings.batch_size:

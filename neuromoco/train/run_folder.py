@@ -1,12 +1,12 @@
 """The folder of one run: what was asked for, on what, with what, and what came of it.
 
-    config.yaml        the complete settings: the run can be made again from this file
-    environment.json   versions, git revision, command, threads
-    split.json         which recordings trained and which validated (stages with labels)
-    metrics.jsonl      a line an epoch
-    metrics.json       the last and the best epoch, written at the end
-    weights/           last.safetensors, best.safetensors (the latter by validation only)
-    state/             what is needed to go on after an interruption
+config.yaml        the complete settings: the run can be made again from this file
+environment.json   versions, git revision, command, threads
+split.json         which recordings trained and which validated (stages with labels)
+metrics.jsonl      a line an epoch
+metrics.json       the last and the best epoch, written at the end
+weights/           last.safetensors, best.safetensors (the latter by validation only)
+state/             what is needed to go on after an interruption
 """
 
 from __future__ import annotations
@@ -53,8 +53,7 @@ class RunFolder:
         run = cls(path)
         if run.path.is_file() or (run.path.is_dir() and any(run.path.iterdir())):
             raise ConfigError(
-                f"{run.path}: exists already; go on with it: neuromoco train --resume {run.path}, "
-                "or give another --out"
+                f"{run.path}: exists already; go on with it: neuromoco train --resume {run.path}, or give another --out"
             )
         write_text(run.path / "config.yaml", dump_config(config))
         write_json(run.path / "environment.json", environment())

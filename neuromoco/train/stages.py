@@ -11,7 +11,14 @@ from accelerate import Accelerator
 from neuromoco.checkpoint import SeenRecordings, read_header
 from neuromoco.config import RunConfig
 from neuromoco.console import console
-from neuromoco.datasets import FrameStore, cached_frames, data_folder, describe_split, list_recordings, split_by_class
+from neuromoco.datasets import (
+    FrameStore,
+    cached_frames,
+    data_folder,
+    describe_split,
+    list_recordings,
+    split_by_class,
+)
 from neuromoco.errors import CheckpointError, ConfigError
 from neuromoco.files import write_json
 from neuromoco.train.classify import ClassifyTask
@@ -91,9 +98,13 @@ def _new_or_begun(run: RunFolder, config: RunConfig) -> RunFolder:
 
 def _one_stage(run: RunFolder, config: RunConfig, device: str) -> dict[str, Any]:
     accelerator = build_accelerator(device, config.seed)
-    task = _pretrain_task(config, accelerator) if config.stage == "pretrain" else _classify_task(run, config, accelerator)
+    task = (
+        _pretrain_task(config, accelerator) if config.stage == "pretrain" else _classify_task(run, config, accelerator)
+    )
     size = sum(parameter.numel() for parameter in task.model.parameters() if parameter.requires_grad)
-    console.print(f"[bold]{config.stage}[/] {config.encoder.name}, {size / 1e3:.0f} k parameters to learn -> {run.path}")
+    console.print(
+        f"[bold]{config.stage}[/] {config.encoder.name}, {size / 1e3:.0f} k parameters to learn -> {run.path}"
+    )
     return fit(task, run, accelerator)
 
 

@@ -1,0 +1,53 @@
+"""Shared by all tests: a cache and a working folder of their own, and small recordings."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from neuromoco import Recording
+from neuromoco.events import write_atis
+
+REAL = "NEUROMOCO_TEST_RECORDINGS"
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NEUROMOCO_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+@pytest.fixture
+def real_folder() -> Path:
+    """A folder of real N-MNIST recordings in class folders, where one is named; else the test is skipped."""
+    if not os.environ.get(REAL):
+        pytest.skip(f"set {REAL} to a folder of N-MNIST class folders")
+    return Path(os.environ[REAL])
+
+
+def make_recording(seed: int, events: int = 600, label: int = 0) -> Recording:
+    """Random events of 300 ms on 34 x 34 pixels; the label decides in which quarter most of them lie."""
+    rng = np.random.default_rng(seed)
+    corner = np.array([(0, 0), (17, 0), (0, 17), (17, 17)][label % 4])
+    place = np.where(rng.random((events, 1)) < 0.8, corner + rng.integers(0, 17, (events, 2)), rng.integers(0, 34, (events, 2)))
+    t = np.sort(rng.integers(0, 300_000, events))
+    t[0], t[-1] = 0, 300_000
+    return Recording.from_columns(t, place[:, 0], place[:, 1], rng.integers(0, 2, events), width=34, height=34)
+
+
+@pytest.fixture
+def class_folders(tmp_path: Path) -> Callable[[int, int], Path]:
+    """Writes a folder of class folders of learnable recordings: (classes, recordings a class) -> folder."""
+
+    def write(classes: int, each: int) -> Path:
+        for label in range(classes):
+            for number in range(each):
+                folder = tmp_path / "data" / f"class{label}"
+                folder.mkdir(parents=True, exist_ok=True)
+                write_atis(folder / f"{number:03d}.bin", make_recording(label * 1000 + number, label=label))
+        return tmp_path / "data"
+
+    return write
