@@ -32,7 +32,9 @@ def make_recording(seed: int, events: int = 600, label: int = 0) -> Recording:
     """Random events of 300 ms on 34 x 34 pixels; the label decides in which quarter most of them lie."""
     rng = np.random.default_rng(seed)
     corner = np.array([(0, 0), (17, 0), (0, 17), (17, 17)][label % 4])
-    place = np.where(rng.random((events, 1)) < 0.8, corner + rng.integers(0, 17, (events, 2)), rng.integers(0, 34, (events, 2)))
+    place = np.where(
+        rng.random((events, 1)) < 0.8, corner + rng.integers(0, 17, (events, 2)), rng.integers(0, 34, (events, 2))
+    )
     t = np.sort(rng.integers(0, 300_000, events))
     t[0], t[-1] = 0, 300_000
     return Recording.from_columns(t, place[:, 0], place[:, 1], rng.integers(0, 2, events), width=34, height=34)

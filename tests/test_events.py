@@ -17,7 +17,9 @@ from neuromoco.events.atis import LAST_US
 from .conftest import make_recording
 
 EVENTS = st.lists(
-    st.tuples(st.integers(0, LAST_US), st.integers(0, 33), st.integers(0, 33), st.integers(0, 1)), min_size=3, max_size=50
+    st.tuples(st.integers(0, LAST_US), st.integers(0, 33), st.integers(0, 33), st.integers(0, 1)),
+    min_size=3,
+    max_size=50,
 )
 
 
@@ -28,9 +30,7 @@ def same(a: Recording, b: Recording) -> bool:
 
 def atis_bytes(events: list[tuple[int, int, int, int]]) -> bytes:
     """Straight from the published layout, bit by bit: 8 x, 8 y, 1 polarity, 23 time."""
-    return b"".join(
-        int(f"{x:08b}{y:08b}{p:01b}{t:023b}", 2).to_bytes(5, "big") for t, x, y, p in events
-    )
+    return b"".join(int(f"{x:08b}{y:08b}{p:01b}{t:023b}", 2).to_bytes(5, "big") for t, x, y, p in events)
 
 
 def refusal(path: Path) -> str:
@@ -65,7 +65,9 @@ def test_atis_overflow_marks_move_the_clock(tmp_path: Path) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(EVENTS)
-def test_atis_and_npz_round_trips(tmp_path_factory: pytest.TempPathFactory, events: list[tuple[int, int, int, int]]) -> None:
+def test_atis_and_npz_round_trips(
+    tmp_path_factory: pytest.TempPathFactory, events: list[tuple[int, int, int, int]]
+) -> None:
     t, x, y, p = (list(column) for column in zip(*sorted(events), strict=True))
     recording = Recording.from_columns(t, x, y, p, width=34, height=34)
     folder = tmp_path_factory.mktemp("round")
@@ -136,16 +138,15 @@ def test_cut_files_are_refused(tmp_path: Path) -> None:
 def test_damaged_bytes_of_an_npz_are_refused_or_read(tmp_path: Path) -> None:
     write_npz(tmp_path / "a.npz", make_recording(2, events=50))
     whole = (tmp_path / "a.npz").read_bytes()
-    outcomes = set()
+    refused: list[EventFileError] = []
     for at in range(0, len(whole), 3):
         (tmp_path / "b.npz").write_bytes(whole[:at] + bytes([whole[at] ^ 0xFF]) + whole[at + 1 :])
         try:
             read_recording(tmp_path / "b.npz")
-            outcomes.add("read")
         except EventFileError as error:
-            assert "\n" not in str(error)
-            outcomes.add("refused")
-    assert "refused" in outcomes
+            refused.append(error)
+    assert len(refused) > len(whole) // 12
+    assert not any("\n" in str(error) for error in refused)
 
 
 def test_pickles_in_npz_are_never_loaded(tmp_path: Path) -> None:

@@ -40,12 +40,16 @@ def by_hand(recording: Recording, steps: int, by: str, height: int, width: int) 
             first, last = int(recording.t[0]), int(recording.t[-1])
             step = (int(recording.t[i]) - first) * steps // (last - first + 1)
         x, y = int(recording.x[i]), int(recording.y[i])
-        rows = [y * height // recording.height] if height <= recording.height else [
-            r for r in range(height) if r * recording.height // height == y
-        ]
-        columns = [x * width // recording.width] if width <= recording.width else [
-            c for c in range(width) if c * recording.width // width == x
-        ]
+        rows = (
+            [y * height // recording.height]
+            if height <= recording.height
+            else [r for r in range(height) if r * recording.height // height == y]
+        )
+        columns = (
+            [x * width // recording.width]
+            if width <= recording.width
+            else [c for c in range(width) if c * recording.width // width == x]
+        )
         for row in rows:
             for column in columns:
                 frames[step, recording.p[i], row, column] += 1
@@ -79,7 +83,9 @@ def test_equal_durations_may_leave_slices_empty() -> None:
 
 def test_counts_do_not_wrap_around() -> None:
     events = 70_000
-    recording = Recording.from_columns(np.arange(events), np.zeros(events, int), np.zeros(events, int), np.ones(events, int))
+    recording = Recording.from_columns(
+        np.arange(events), np.zeros(events, int), np.zeros(events, int), np.ones(events, int)
+    )
     assert to_frames(recording, 1)[0, 1, 0, 0] == events
 
 

@@ -36,9 +36,7 @@ def nce(query: list[float], key: list[float], negatives: list[list[float]], temp
     return math.log(sum(math.exp(e) for e in exponents)) - exponents[0]
 
 
-def straight_line(
-    z_q: list, z_k: list, keys: list, temperature: float, reading: str
-) -> tuple[float, float]:
+def straight_line(z_q: list, z_k: list, keys: list, temperature: float, reading: str) -> tuple[float, float]:
     """MBC and MAC in plain Python: lists [T][N][D], keys [D][T][K]."""
     steps, batch, width, queue = len(z_q), len(z_q[0]), len(z_q[0][0]), len(keys[0][0])
     mean = lambda z, n: [sum(z[t][n][d] for t in range(steps)) / steps for d in range(width)]  # noqa: E731
@@ -56,7 +54,12 @@ def straight_line(
 
 @settings(max_examples=40, deadline=None)
 @given(
-    st.integers(1, 4), st.integers(1, 4), st.integers(2, 6), st.integers(1, 7), st.integers(0, 99), st.sampled_from(READINGS)
+    st.integers(1, 4),
+    st.integers(1, 4),
+    st.integers(2, 6),
+    st.integers(1, 7),
+    st.integers(0, 99),
+    st.sampled_from(READINGS),
 )
 def test_parity_with_a_straight_line_computation(
     steps: int, batch: int, width: int, queue: int, seed: int, reading: str
@@ -96,7 +99,9 @@ def test_orthogonal_negatives(temperature: float) -> None:
 @pytest.mark.parametrize("reading", READINGS)
 def test_with_one_step_both_criteria_are_one(reading: str) -> None:
     z_q, z_k, keys = random_case(1, 5, 16, 9, 0)
-    assert mbc(z_q, z_k, keys, 0.2, reading).item() == pytest.approx(mac(z_q, z_k, keys, 0.2, reading).item(), rel=1e-12)
+    assert mbc(z_q, z_k, keys, 0.2, reading).item() == pytest.approx(
+        mac(z_q, z_k, keys, 0.2, reading).item(), rel=1e-12
+    )
 
 
 def test_the_readings_differ_where_steps_differ() -> None:

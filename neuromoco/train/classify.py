@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -34,7 +35,7 @@ class ClassifyTask(Task):
         split: which of them train and which validate.
         store: frames of all of them.
         seen: facts of the training recordings, for the checkpoint.
-        device: where validation runs.
+        accelerator: device and processes.
     """
 
     def __init__(
@@ -45,10 +46,10 @@ class ClassifyTask(Task):
         split: Split,
         store: FrameStore,
         seen: SeenRecordings,
-        device: torch.device,
+        accelerator: Accelerator,
     ) -> None:
         self.config, self.settings, self.seen = config, settings, seen
-        self.listing, self.split, self.store, self.device = listing, split, store, device
+        self.listing, self.split, self.store, self.accelerator = listing, split, store, accelerator
         self.epochs, self.schedule = settings.epochs, settings.optimizer
         self.better = "validation_accuracy" if split.validation else None
         self.classifier = Classifier(build_encoder(config.encoder), len(listing.class_names))
@@ -72,7 +73,7 @@ class ClassifyTask(Task):
     def validate(self) -> dict[str, float]:
         if not self.split.validation:
             return {}
-        found = predict_labels(self.classifier, self.store.frames, self.split.validation, self.device)
+        found = predict_labels(self.classifier, self.store.frames, self.split.validation, self.accelerator.device)
         right = [self.listing.labels[i] for i in self.split.validation]
         return {"validation_accuracy": float((found == torch.tensor(right)).float().mean())}
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DataLoaderConfiguration, set_seed
+from accelerate.utils import DataLoaderConfiguration
 from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 from torch.utils.data import DataLoader
@@ -68,7 +68,7 @@ class Task(ABC):
 
 
 def build_accelerator(device: str, seed: int) -> Accelerator:
-    """Device, processes and random numbers of a run.
+    """Device, processes and order of the batches of a run.
 
     Raises:
         ConfigError: an unknown device, or one that this machine does not have.
@@ -77,7 +77,6 @@ def build_accelerator(device: str, seed: int) -> Accelerator:
         raise ConfigError(f"--device {device}; allowed are {', '.join(DEVICES)}")
     if device == "cuda" and not torch.cuda.is_available():
         raise ConfigError("--device cuda: torch finds no CUDA device here; give --device cpu")
-    set_seed(seed)
     order = DataLoaderConfiguration(use_seedable_sampler=True, data_seed=seed)
     return Accelerator(cpu=device == "cpu", dataloader_config=order)
 

@@ -43,21 +43,19 @@ class RunFolder:
         self.summary = self.path / "metrics.json"
         self.states = self.path / "state"
 
-    @classmethod
-    def create(cls, path: Path | str, config: RunConfig) -> RunFolder:
-        """Begins a new run.
+    def begin(self, config: RunConfig) -> None:
+        """Makes the folder of a new run.
 
         Raises:
             ConfigError: the folder holds something already.
         """
-        run = cls(path)
-        if run.path.is_file() or (run.path.is_dir() and any(run.path.iterdir())):
+        if self.path.is_file() or (self.path.is_dir() and any(self.path.iterdir())):
             raise ConfigError(
-                f"{run.path}: exists already; go on with it: neuromoco train --resume {run.path}, or give another --out"
+                f"{self.path}: exists already; go on with it: neuromoco train --resume {self.path}, "
+                "or give another --out"
             )
-        write_text(run.path / "config.yaml", dump_config(config))
-        write_json(run.path / "environment.json", environment())
-        return run
+        write_text(self.path / "config.yaml", dump_config(config))
+        write_json(self.path / "environment.json", environment())
 
     @classmethod
     def open(cls, path: Path | str) -> tuple[RunFolder, RunConfig]:
@@ -67,9 +65,14 @@ class RunFolder:
             ConfigError: there is no run in the folder.
         """
         run = cls(path)
-        if not (run.path / "config.yaml").is_file():
+        if not run.is_begun:
             raise ConfigError(f"{run.path}: holds no run (no config.yaml); --resume takes the folder of a run")
         return run, load_config(run.path / "config.yaml")
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether there are settings to go on with."""
+        return (self.path / "config.yaml").is_file()
 
     @property
     def is_complete(self) -> bool:

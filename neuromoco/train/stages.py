@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
+from accelerate.utils import set_seed
 
 from neuromoco.checkpoint import SeenRecordings, read_header
-from neuromoco.config import RunConfig
+from neuromoco.config import ClassifyConfig, RunConfig
 from neuromoco.console import console
 from neuromoco.datasets import (
     FrameStore,
+    Listing,
+    Split,
     cached_frames,
     data_folder,
     describe_split,
     list_recordings,
     split_by_class,
 )
-from neuromoco.errors import CheckpointError, ConfigError
+from neuromoco.errors import CheckpointError, ConfigError, NeuromocoError
 from neuromoco.files import write_json
 from neuromoco.train.classify import ClassifyTask
 from neuromoco.train.loop import Task, build_accelerator, fit
@@ -28,7 +32,7 @@ from neuromoco.train.run_folder import RunFolder
 
 
 def train(config: RunConfig, out: Path, device: str = "auto") -> dict[str, Any]:
-    """Makes a new run.
+    """Makes a new run. If it cannot begin, it leaves no folder behind.
 
     Args:
         config: the complete settings.
@@ -44,7 +48,19 @@ def train(config: RunConfig, out: Path, device: str = "auto") -> dict[str, Any]:
         CheckpointError: `init` cannot be used.
     """
     config = _settled(config)
-    return _continue(RunFolder.create(out, config), config, device)
+    accelerator = build_accelerator(device, config.seed)
+    run = RunFolder(out)
+    if accelerator.is_main_process:
+        run.begin(config)
+    accelerator.wait_for_everyone()
+    try:
+        if config.stage == "all":  # better now than after the pre-training
+            _labelled(config, config.finetune)
+        return _continue(run, config, accelerator)
+    except NeuromocoError:
+        if not any(run.path.rglob(run.metrics.name)):
+            shutil.rmtree(run.path, ignore_errors=True)
+        raise
 
 
 def resume(out: Path, device: str = "auto") -> dict[str, Any]:
@@ -52,7 +68,7 @@ def resume(out: Path, device: str = "auto") -> dict[str, Any]:
     run, config = RunFolder.open(out)
     if run.is_complete:
         raise ConfigError(f"{out}: is complete; its weights are in {run.last.parent}")
-    return _continue(run, config, device)
+    return _continue(run, config, build_accelerator(device, config.seed))
 
 
 def best_weights(out: Path) -> Path:
@@ -78,56 +94,57 @@ def _settled(config: RunConfig) -> RunConfig:
     return config.model_copy(update={"encoder": header.encoder, "frames": header.frames})
 
 
-def _continue(run: RunFolder, config: RunConfig, device: str) -> dict[str, Any]:
+def _continue(run: RunFolder, config: RunConfig, accelerator: Accelerator) -> dict[str, Any]:
     if config.stage != "all":
-        return _one_stage(run, config, device)
-    before = RunFolder(run.path / "pretrain")
+        return _one_stage(run, config, accelerator)
+    before, after = RunFolder(run.path / "pretrain"), RunFolder(run.path / "finetune")
     if not before.is_complete:
-        first = config.model_copy(update={"stage": "pretrain"})
-        _one_stage(_new_or_begun(before, first), first, device)
-    second = _settled(config.model_copy(update={"stage": "finetune", "init": str(before.last)}))
-    after = _new_or_begun(RunFolder(run.path / "finetune"), second)
-    summary = _one_stage(after, second, device)
-    write_json(run.summary, summary)
+        _one_stage(before, config.model_copy(update={"stage": "pretrain"}), accelerator)
+    tuned = _settled(config.model_copy(update={"stage": "finetune", "init": str(before.last)}))
+    summary = _one_stage(after, tuned, accelerator)
+    if accelerator.is_main_process:
+        write_json(run.summary, summary)
     return summary
 
 
-def _new_or_begun(run: RunFolder, config: RunConfig) -> RunFolder:
-    return run if (run.path / "config.yaml").is_file() else RunFolder.create(run.path, config)
-
-
-def _one_stage(run: RunFolder, config: RunConfig, device: str) -> dict[str, Any]:
-    accelerator = build_accelerator(device, config.seed)
-    task = (
-        _pretrain_task(config, accelerator) if config.stage == "pretrain" else _classify_task(run, config, accelerator)
-    )
+def _one_stage(run: RunFolder, config: RunConfig, accelerator: Accelerator) -> dict[str, Any]:
+    if accelerator.is_main_process and not run.is_begun:
+        run.begin(config)
+    set_seed(config.seed)
+    task: Task
+    if config.stage == "pretrain":
+        task = _pretrain_task(config, accelerator)
+    else:
+        task = _classify_task(run, config, accelerator)
     size = sum(parameter.numel() for parameter in task.model.parameters() if parameter.requires_grad)
-    console.print(
-        f"[bold]{config.stage}[/] {config.encoder.name}, {size / 1e3:.0f} k parameters to learn -> {run.path}"
-    )
+    what = f"[bold]{config.stage}[/] {config.encoder.name}, {size / 1e3:.0f} k parameters to learn"
+    console.print(f"{what}, in {run.path}")
     return fit(task, run, accelerator)
 
 
-def _pretrain_task(config: RunConfig, accelerator: Accelerator) -> Task:
+def _pretrain_task(config: RunConfig, accelerator: Accelerator) -> PretrainTask:
     with accelerator.main_process_first():
         listing = list_recordings(data_folder(config.data, "train"), labelled=False)
         store = cached_frames(listing, config.frames)
     return PretrainTask(config, store, _seen(store, range(len(listing))), accelerator)
 
 
-def _classify_task(run: RunFolder, config: RunConfig, accelerator: Accelerator) -> Task:
+def _classify_task(run: RunFolder, config: RunConfig, accelerator: Accelerator) -> ClassifyTask:
     settings = config.finetune if config.stage == "finetune" else config.supervised
     with accelerator.main_process_first():
-        listing = list_recordings(data_folder(config.data, "train"), labelled=True)
-        split = split_by_class(
-            listing.labels, settings.validation, settings.labels_per_class, config.seed, listing.class_names
-        )
+        listing, split = _labelled(config, settings)
         store = cached_frames(listing, config.frames)
+    task = ClassifyTask(config, settings, listing, split, store, _seen(store, split.train), accelerator)
     if accelerator.is_main_process:
         write_json(run.path / "split.json", describe_split(listing, split, config.seed))
     console.print(f"{len(split.train)} recordings to train on, {len(split.validation)} to validate on")
-    seen = _seen(store, split.train)
-    return ClassifyTask(config, settings, listing, split, store, seen, accelerator.device)
+    return task
+
+
+def _labelled(config: RunConfig, settings: ClassifyConfig) -> tuple[Listing, Split]:
+    listing = list_recordings(data_folder(config.data, "train"), labelled=True)
+    names = listing.class_names
+    return listing, split_by_class(listing.labels, settings.validation, settings.labels_per_class, config.seed, names)
 
 
 def _seen(store: FrameStore, indices: Sequence[int]) -> SeenRecordings:

@@ -1,0 +1,87 @@
+"""Settings: complete, frozen, through YAML and back, and refused by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from neuromoco import ConfigError
+from neuromoco.config import RunConfig, dump_config, load_config, parse_changes, parse_config, with_values
+from neuromoco.recipes import DEFAULT, list_recipes, load_recipe
+
+
+@pytest.mark.parametrize("name", list_recipes())
+def test_recipes_are_complete_and_survive_yaml(name: str, tmp_path: Path) -> None:
+    config = load_recipe(name)
+    written = tmp_path / "config.yaml"
+    written.write_text(dump_config(config))
+    assert load_config(written) == load_recipe(str(written)) == config
+    recipe = yaml.safe_load((Path(load_recipe.__code__.co_filename).parent / f"{name}.yaml").read_text())
+
+    def missing(full: dict, given: dict, where: str = "") -> list[str]:
+        lost = [where + key for key in full if key not in given and key not in ("init", "options")]
+        for key, value in full.items():
+            if isinstance(value, dict) and isinstance(given.get(key), dict):
+                lost += missing(value, given[key], f"{where}{key}.")
+        return lost
+
+    assert missing(config.model_dump(), recipe) == []  # a recipe leaves nothing to defaults
+
+
+def test_the_default_recipe_exists() -> None:
+    assert DEFAULT in list_recipes()
+
+
+def test_settings_are_frozen() -> None:
+    with pytest.raises(ValidationError):
+        RunConfig().seed = 3
+
+
+def test_changes_are_typed() -> None:
+    config = with_values(
+        RunConfig(),
+        parse_changes(["pretrain.optimizer.lr=3e-4", "supervised.views={policy: nda}", "data='5'", "seed=7"]),
+    )
+    assert config.pretrain.optimizer.lr == 3e-4
+    assert config.supervised.views is not None
+    assert config.supervised.views.policy == "nda"
+    assert config.data == "5"
+    assert config.seed == 7
+    assert config.finetune.views is None
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("seed", "give a name and a value"),
+        ("seed=x", "seed: Input should be a valid integer.*given 'x'"),
+        ("pretrain.moco.queue=5", "pretrain.moco.queue: Extra inputs.*known names: embed_dim, hidden_dim, queue_size"),
+        ("supervised.views.policy=spin", "'nda', 'nda-mn' or 'group', given 'spin'"),
+        ("frames.steps=0", "greater than 0, given 0"),
+        ("encoder.neuron.tau=1", "greater than 1, given 1"),
+        ("seed={", "is not YAML"),
+    ],
+)
+def test_mistakes_say_what_is_allowed(change: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=words) as caught:
+        with_values(RunConfig(), parse_changes([change]))
+    assert "\n" not in str(caught.value)
+
+
+def test_files_that_are_no_settings(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("- 1\n- 2\n")
+    (tmp_path / "b.yaml").write_text("a: [1\n")
+    (tmp_path / "c.yaml").write_bytes(b"\xff\xfe\x00")
+    for name in "abc":
+        with pytest.raises(ConfigError, match=rf"{name}.yaml: ") as caught:
+            load_config(tmp_path / f"{name}.yaml")
+        assert "\n" not in str(caught.value)
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_recipe(str(tmp_path / "none.yaml"))
+    with pytest.raises(ConfigError, match="no recipe named 'big'; known are demo, tiny"):
+        load_recipe("big")
+    with pytest.raises(ConfigError, match="settings are names with values"):
+        parse_config([1], "x")

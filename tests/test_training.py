@@ -1,0 +1,273 @@
+"""Runs: what they write, that a seed decides them, and that an interruption loses at most an epoch."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from neuromoco import CheckpointError, ConfigError, NeuromocoError
+from neuromoco.checkpoint import load_tensors, read_header
+from neuromoco.config import RunConfig, load_config, with_values
+from neuromoco.recipes import load_recipe
+from neuromoco.train import best_weights, resume, train
+from neuromoco.train.classify import ClassifyTask
+from neuromoco.train.loop import Task, learning_rate
+from neuromoco.train.run_folder import RunFolder
+
+Folders = Callable[[int, int], Path]
+
+
+def settings(data: Path, stage: str, **values: Any) -> RunConfig:
+    small = {
+        "stage": stage,
+        "data": str(data),
+        "frames": {"steps": 2, "height": 16, "width": 16},
+        "encoder.options": {"width": 4},
+        "pretrain.epochs": 3,
+        "pretrain.batch_size": 6,
+        "pretrain.moco.queue_size": 8,
+        "pretrain.optimizer.warmup_epochs": 1,
+    }
+    for part in ("finetune", "supervised"):
+        small |= {f"{part}.epochs": 3, f"{part}.batch_size": 4, f"{part}.validation": 0.25}
+    return with_values(load_recipe("tiny"), small | {name.replace("__", "."): v for name, v in values.items()})
+
+
+def same_weights(a: Path, b: Path) -> bool:
+    left, right = load_tensors(a), load_tensors(b)
+    return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
+
+
+class StopError(Exception):
+    """Stands for an interruption."""
+
+
+@pytest.fixture
+def interrupt(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Makes the training stop in the middle of an epoch, after so many optimizer steps."""
+
+    def stop_after(steps: int) -> None:
+        taken = [0]
+        whole = Task.after_step
+
+        def counting(self: Task) -> None:
+            whole(self)
+            taken[0] += 1
+            if taken[0] == steps:
+                raise StopError
+
+        monkeypatch.setattr(ClassifyTask, "after_step", counting, raising=False)
+        from neuromoco.train.pretrain import PretrainTask
+
+        follow = PretrainTask.after_step
+
+        def counting_too(self: PretrainTask) -> None:
+            follow(self)
+            taken[0] += 1
+            if taken[0] == steps:
+                raise StopError
+
+        monkeypatch.setattr(PretrainTask, "after_step", counting_too)
+
+    return stop_after
+
+
+def test_a_run_folder_holds_everything(class_folders: Folders, tmp_path: Path) -> None:
+    data = class_folders(2, 8)
+    config = settings(data, "supervised")
+    summary = train(config, tmp_path / "run", "cpu")
+    run = RunFolder(tmp_path / "run")
+    assert load_config(run.path / "config.yaml") == config
+    assert {"torch", "neuromoco", "python"} <= json.loads((run.path / "environment.json").read_text())[
+        "versions"
+    ].keys()
+    split = json.loads((run.path / "split.json").read_text())
+    assert len(split["train"]) == 12
+    assert len(split["validation"]) == 4
+    history = run.history()
+    assert [line["epoch"] for line in history] == [1, 2, 3]
+    best = max(history, key=lambda line: line["validation_accuracy"])
+    assert summary == json.loads(run.summary.read_text()) == {"last": history[-1], "best": best}
+    for path, epoch in ((run.last, 3), (run.best, best["epoch"])):
+        header = read_header(path)
+        assert (header.kind, header.epoch, header.stage) == ("classifier", epoch, "supervised")
+        assert header.class_names == ("class0", "class1")
+        assert (header.seen.count, header.seen.shortest_us, header.seen.fewest_events) == (12, 300_000, 600)
+        assert (header.frames, header.encoder) == (config.frames, config.encoder)
+    assert best_weights(run.path) == run.best
+
+
+@pytest.mark.parametrize("stage", ["pretrain", "supervised"])
+def test_one_seed_gives_identical_weights_and_another_does_not(
+    class_folders: Folders, tmp_path: Path, stage: str
+) -> None:
+    data = class_folders(2, 8)
+    runs = [RunFolder(tmp_path / name) for name in "abc"]
+    for run, seed in zip(runs, (5, 5, 6), strict=True):
+        train(settings(data, stage, seed=seed), run.path, "cpu")
+        np.random.default_rng().random()
+        torch.rand(3)
+    assert same_weights(runs[0].last, runs[1].last)
+    assert not same_weights(runs[0].last, runs[2].last)
+
+
+@pytest.mark.parametrize("stage", ["pretrain", "supervised"])
+@pytest.mark.parametrize("steps", [1, 5])
+def test_resuming_ends_in_the_same_weights(
+    class_folders: Folders, tmp_path: Path, stage: str, steps: int, interrupt: Callable[[int], None]
+) -> None:
+    config = settings(class_folders(2, 8), stage)
+    train(config, tmp_path / "whole", "cpu")
+    interrupt(steps)
+    with pytest.raises(StopError):
+        train(config, tmp_path / "cut", "cpu")
+    run = RunFolder(tmp_path / "cut")
+    assert not run.is_complete
+    done = len(run.history())
+    assert done == (0 if steps == 1 else 2 if stage == "pretrain" else 1)
+    resume(tmp_path / "cut", "cpu")
+    assert same_weights(tmp_path / "whole/weights/last.safetensors", run.last)
+    untimed = [
+        [{k: v for k, v in line.items() if k not in ("seconds", "samples_per_s")} for line in RunFolder(p).history()]
+        for p in (tmp_path / "whole", tmp_path / "cut")
+    ]
+    assert untimed[0] == untimed[1]
+    with pytest.raises(ConfigError, match="is complete"):
+        resume(tmp_path / "cut", "cpu")
+
+
+def test_an_interruption_while_a_state_is_written_leaves_the_one_before(
+    class_folders: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from accelerate import Accelerator
+
+    config = settings(class_folders(2, 8), "pretrain")
+    train(config, tmp_path / "whole", "cpu")
+    save = Accelerator.save_state
+    calls = []
+
+    def fail_the_second(self: Accelerator, output_dir: str) -> None:
+        calls.append(output_dir)
+        if len(calls) == 2:
+            (Path(output_dir) / "model.safetensors").write_bytes(b"half")
+            raise KeyboardInterrupt
+        save(self, output_dir)
+
+    monkeypatch.setattr(Accelerator, "save_state", fail_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        train(config, tmp_path / "cut", "cpu")
+    state = RunFolder(tmp_path / "cut").latest_state()
+    assert state is not None
+    assert state.name == "epoch-000001"
+    resume(tmp_path / "cut", "cpu")
+    assert same_weights(tmp_path / "whole/weights/last.safetensors", tmp_path / "cut/weights/last.safetensors")
+
+
+def test_all_stages_in_one_and_resumed_between(
+    class_folders: Folders, tmp_path: Path, interrupt: Callable[[int], None]
+) -> None:
+    config = settings(class_folders(2, 8), "all", finetune__labels_per_class=3)
+    interrupt(8)  # in the second stage: pre-training takes 2 steps an epoch
+    with pytest.raises(StopError):
+        train(config, tmp_path / "run", "cpu")
+    assert RunFolder(tmp_path / "run/pretrain").is_complete
+    resume(tmp_path / "run", "cpu")
+    header = read_header(best_weights(tmp_path / "run"))
+    assert (header.stage, header.seen.count) == ("finetune", 6)
+    split = json.loads((tmp_path / "run/finetune/split.json").read_text())
+    assert len(split["train"]) == 6
+
+
+def test_finetuning_begins_from_the_encoder_and_takes_its_settings(class_folders: Folders, tmp_path: Path) -> None:
+    data = class_folders(2, 8)
+    train(settings(data, "pretrain"), tmp_path / "pre", "cpu")
+    first = tmp_path / "pre/weights/last.safetensors"
+    assert read_header(first).kind == "encoder"
+    frozen = settings(data, "finetune", init=str(first), finetune__freeze_encoder=True, frames__steps=7)
+    train(frozen, tmp_path / "frozen", "cpu")
+    before, after = load_tensors(first), load_tensors(tmp_path / "frozen/weights/last.safetensors")
+    assert all(torch.equal(after[f"encoder.{name}"], value) for name, value in before.items())
+    assert set(after) - {f"encoder.{name}" for name in before} == {"head.weight", "head.bias"}
+    assert read_header(tmp_path / "frozen/weights/last.safetensors").frames.steps == 2
+    train(settings(data, "finetune", init=str(first)), tmp_path / "full", "cpu")
+    tuned = load_tensors(tmp_path / "full/weights/last.safetensors")
+    assert not torch.equal(tuned["encoder.body.stem.0.weight"], before["body.stem.0.weight"])
+    with pytest.raises(CheckpointError, match="is a trained classifier"):
+        train(settings(data, "finetune", init=str(tmp_path / "full/weights/last.safetensors")), tmp_path / "x", "cpu")
+
+
+def test_a_frozen_encoder_that_changes_is_an_error(
+    class_folders: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = class_folders(2, 8)
+    train(settings(data, "pretrain"), tmp_path / "pre", "cpu")
+    config = settings(
+        data, "finetune", init=str(tmp_path / "pre/weights/last.safetensors"), finetune__freeze_encoder=True
+    )
+    whole = ClassifyTask.after_step
+
+    def leaky(self: ClassifyTask) -> None:
+        whole(self)
+        next(self.classifier.encoder.parameters()).data.add_(1e-3)
+
+    monkeypatch.setattr(ClassifyTask, "after_step", leaky)
+    with pytest.raises(NeuromocoError, match="the frozen encoder changed"):
+        train(config, tmp_path / "run", "cpu")
+
+
+def test_without_validation_only_the_last_epoch_is_kept(class_folders: Folders, tmp_path: Path) -> None:
+    summary = train(settings(class_folders(2, 6), "supervised", supervised__validation=0.0), tmp_path / "run", "cpu")
+    assert summary["best"] is None
+    assert not RunFolder(tmp_path / "run").best.exists()
+    assert best_weights(tmp_path / "run") == RunFolder(tmp_path / "run").last
+
+
+def test_pretraining_takes_a_flat_folder_and_learns(class_folders: Folders, tmp_path: Path) -> None:
+    data = class_folders(4, 12)
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    for number, file in enumerate(sorted(data.glob("*/*.bin"))):
+        file.rename(flat / f"{number:03d}.bin")
+    values = {"pretrain__epochs": 12, "pretrain__batch_size": 12, "pretrain__moco__queue_size": 12}
+    train(settings(flat, "pretrain", **values), tmp_path / "run", "cpu")
+    history = RunFolder(tmp_path / "run").history()
+    assert history[-1]["accuracy"] > history[1]["accuracy"]
+    assert history[-1]["feature_std"] > 0.1
+
+
+def test_mistakes_are_found_before_anything_is_trained(class_folders: Folders, tmp_path: Path) -> None:
+    data = class_folders(2, 4)
+    out = tmp_path / "run"
+    for config, words in (
+        (settings(data, "finetune"), "needs a pre-trained encoder"),
+        (settings(data, "pretrain", init="x"), "--init is for --stage finetune"),
+        (settings(data, "pretrain", pretrain__batch_size=99), "8 recordings are fewer than a batch of 99"),
+        (settings(data, "supervised", supervised__labels_per_class=9), "class class0 has 4 recordings"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            train(config, out, "cpu")
+        assert not out.exists()
+    with pytest.raises(ConfigError, match="allowed are auto, cpu, cuda"):
+        train(settings(data, "pretrain"), out, "gpu")
+    with pytest.raises(ConfigError, match="holds no run"):
+        resume(tmp_path / "data", "cpu")
+    out.mkdir()
+    (out / "mine.txt").touch()
+    with pytest.raises(ConfigError, match="exists already"):
+        train(settings(data, "pretrain"), out, "cpu")
+
+
+def test_the_schedule() -> None:
+    rates = [learning_rate(2.0, step, steps=20, warmup=5, floor=0.2) for step in range(20)]
+    assert rates[:5] == pytest.approx([0.4, 0.8, 1.2, 1.6, 2.0])
+    assert rates[5] == 2.0
+    assert rates[12] == pytest.approx(1.1)  # half way down
+    assert rates[-1] == pytest.approx(0.2)
+    assert all(a >= b for a, b in itertools.pairwise(rates[5:]))
