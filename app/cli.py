@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from typer.core import TyperGroup
 
-from neuromoco import __version__
+from neuromoco import __version__, read_recording
+from neuromoco.app.render import demo_table, encoder_table, evaluation_table, facts_table, prediction_line
+from neuromoco.app.settings import default_run_folder, facts_of, run_settings
+from neuromoco.config import dump_config
 from neuromoco.console import console
-from neuromoco.errors import ConfigError, EventFileError, MissingExtraError, NeuromocoError
+from neuromoco.errors import ConfigError, MissingExtraError, NeuromocoError
+from neuromoco.prediction import check_complete
 from neuromoco.recipes import DEFAULT, list_recipes, load_recipe
 
 INTERRUPTED = 130
@@ -67,20 +74,23 @@ def train(
         Literal["pretrain", "finetune", "supervised", "all"] | None,
         typer.Option(help="pretrain needs no labels; all is pretrain, then finetune."),
     ] = None,
-    data: Annotated[str | None, typer.Option(help="A folder of class folders, or a flat one to pretrain on.")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="A folder of class folders, or a flat one to pretrain on; or digits.")
+    ] = None,
     recipe: Annotated[str | None, typer.Option(help=f"One of {', '.join(list_recipes())}, or a .yaml file.")] = None,
     encoder: Annotated[str | None, typer.Option(help="A name that `neuromoco encoders` lists.")] = None,
-    init: Annotated[str | None, typer.Option(help="The pre-trained encoder that finetune begins from.")] = None,
+    init: Annotated[str | None, typer.Option(help="The pre-trained encoder to finetune.")] = None,
     labels_per_class: Annotated[int | None, typer.Option(help="Train on so many labels of each class.")] = None,
-    freeze: Annotated[bool, typer.Option("--freeze", help="Fine-tune the head alone.")] = False,
+    freeze: Annotated[bool, typer.Option("--freeze", help="Finetune the head alone.")] = False,
     epochs: Annotated[int | None, typer.Option(help="Epochs of the stage.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of weights, order, views and splits.")] = None,
     changes: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="A.B=VALUE", help="Change one setting; repeat as needed."),
+        list[str] | None, typer.Option("--set", metavar="A.B=VALUE", help="Change one setting; may be repeated.")
     ] = None,
     folder: Annotated[Path | None, typer.Option("--out", help="The run folder to make.")] = None,
-    resume: Annotated[Path | None, typer.Option(help="Go on with an interrupted run; takes no other setting.")] = None,
+    resume: Annotated[
+        Path | None, typer.Option(help="Go on with the run in this folder; its settings are kept.")
+    ] = None,
     print_config: Annotated[bool, typer.Option("--print-config", help="Print the settings and stop.")] = False,
     device: Device = "auto",
     as_json: AsJson = False,
@@ -91,45 +101,51 @@ def train(
     Example: neuromoco train --stage pretrain --data recordings/ --out runs/pretrain
     """
     console.quiet = quiet
-    chosen = {
-        "stage": stage, "data": data, "init": init, "seed": seed, "encoder.name": encoder,
-    }  # fmt: skip
+    words = {"stage": stage, "data": data, "init": init, "seed": seed, "encoder.name": encoder}
     if resume is not None:
-        others = [stage, data, recipe, encoder, init, labels_per_class, epochs, seed, changes, folder]
-        if freeze or any(other is not None for other in others):
-            raise ConfigError("--resume takes its settings from the run folder; give only the folder and --device")
-        _training()
+        others = [*words.values(), recipe, labels_per_class, epochs, changes, folder]
+        if freeze or print_config or any(other is not None for other in others):
+            raise ConfigError("--resume takes its settings from the run folder; give it alone, or with --device")
+        need_training()
         from neuromoco.train import resume as go_on
 
-        _report_run(resume, go_on(resume, device), as_json)
+        _run(resume, lambda run: go_on(run, device), as_json)
         return
-    from neuromoco.app.settings import run_settings
-
     config = run_settings(
         load_recipe(recipe or DEFAULT),
-        chosen,
+        words,
         changes or [],
         epochs=epochs,
         labels_per_class=labels_per_class,
         freeze=freeze,
     )
     if print_config:
-        from neuromoco.config import dump_config
-
         out.print(dump_config(config), end="", markup=False)
         return
-    _training()
-    from neuromoco.app.settings import default_run_folder
+    need_training()
     from neuromoco.train import train as begin
 
-    folder = folder or default_run_folder(config)
+    _run(folder or default_run_folder(config), lambda run: begin(config, run, device), as_json)
+
+
+def _run(folder: Path, work: Callable[[Path], dict[str, Any]], as_json: bool) -> None:
     try:
-        summary = begin(config, folder, device)
+        summary = work(folder)
     except KeyboardInterrupt:
-        console.quiet = False
-        console.print(f"interrupted; go on with it: neuromoco train --resume {folder}")
+        print(f"neuromoco: interrupted; go on with it: neuromoco train --resume {folder}", file=sys.stderr)
         raise
-    _report_run(folder, summary, as_json)
+    from neuromoco.train import best_weights
+
+    weights = best_weights(folder)
+    if as_json:
+        print_json({"run": str(folder), "weights": str(weights), **summary})
+        return
+    for name, line in summary.items():
+        if line:
+            accuracy, loss = line.get("validation_accuracy"), line["loss"]
+            figure = f"loss {loss:.3f}" if accuracy is None else f"validation accuracy {accuracy:.1%}"
+            out.print(f"{name} epoch {line['epoch']}: {figure}")
+    out.print(f"weights: {escape(str(weights))}")
 
 
 @app.command()
@@ -145,15 +161,14 @@ def evaluate(
     Example: neuromoco evaluate runs/digits/finetune/weights/best.safetensors --data digits
     """
     console.quiet = quiet
-    _training()
-    from neuromoco.app.render import evaluation_table
+    need_training()
     from neuromoco.classifier import TrainedClassifier
     from neuromoco.datasets import data_folder
     from neuromoco.evaluate import evaluate as measure
 
     result = measure(TrainedClassifier(model, device), data_folder(data, "test"))
     if as_json:
-        _json(result.to_json())
+        print_json(result.to_json())
     else:
         out.print(evaluation_table(result))
 
@@ -170,37 +185,24 @@ def predict(
 ) -> None:
     """Classify event files. A file that cannot be read is named, and the others are answered.
 
-    Example: neuromoco predict digit.bin --model runs/digits/finetune/weights/best.safetensors
+    Example: neuromoco predict digit.bin --model runs/digits/weights/best.safetensors
     """
-    _training()
+    need_training()
     from neuromoco.classifier import TrainedClassifier
-    from neuromoco.events import read_recording
-    from neuromoco.prediction import check_complete
 
     classifier = TrainedClassifier(model, device)
-    worst = 0
-    for file in files:
-        try:
-            recording = read_recording(file)
-            if not any_length:
-                check_complete(file, recording, classifier.header.seen)
-        except EventFileError as error:
-            worst = error.exit_code
-            complain(error)
-            if as_json:
-                _json({"file": str(file), "error": str(error)}, indent=None)
-            continue
-        (answer,) = classifier.predict([recording])
+
+    def answer(file: Path) -> None:
+        recording = read_recording(file)
+        if not any_length:
+            check_complete(file, recording, classifier.header.seen)
+        (prediction,) = classifier.predict([recording])
         if as_json:
-            _json({"file": str(file), **answer.to_json()}, indent=None)
+            print_json({"file": str(file), **prediction.to_json()}, indent=None)
         else:
-            others = ", ".join(f"{name} {value:.1%}" for name, value in list(answer.probabilities.items())[1:3])
-            share = answer.probabilities[answer.label]
-            out.print(
-                f"{file}: [bold]{answer.label}[/] {share:.1%}  (then {others})" if others else f"{file}: {answer.label}"
-            )
-    if worst:
-        raise typer.Exit(worst)
+            out.print(f"{escape(str(file))}: {prediction_line(prediction)}")
+
+    _each(files, answer, as_json)
 
 
 @app.command()
@@ -212,23 +214,30 @@ def info(
 
     Example: neuromoco info digit.bin runs/digits/pretrain/weights/last.safetensors
     """
-    from neuromoco.app.render import facts_table
-    from neuromoco.app.settings import facts_of
 
-    worst = 0
-    for file in files:
-        try:
-            facts = facts_of(file)
-        except NeuromocoError as error:
-            worst = error.exit_code
-            complain(error)
-            continue
+    def show(file: Path) -> None:
+        facts = facts_of(file)
         if as_json:
-            _json({"file": str(file), **facts}, indent=None)
+            print_json({"file": str(file), **facts}, indent=None)
         else:
             out.print(facts_table(str(file), facts))
-    if worst:
-        raise typer.Exit(worst)
+
+    _each(files, show, as_json)
+
+
+def _each(files: list[Path], work: Callable[[Path], None], as_json: bool) -> None:
+    """Does every file, whatever becomes of the others; the exit code is that of the last that failed."""
+    failed = 0
+    for file in files:
+        try:
+            work(file)
+        except NeuromocoError as error:
+            failed = error.exit_code
+            complain(error)
+            if as_json:
+                print_json({"file": str(file), "error": str(error)}, indent=None)
+    if failed:
+        raise typer.Exit(failed)
 
 
 @app.command()
@@ -237,13 +246,12 @@ def encoders(as_json: AsJson = False) -> None:
 
     Example: neuromoco encoders
     """
-    _training()
-    from neuromoco.app.render import encoder_table
+    need_training()
     from neuromoco.encoders import describe_encoders
 
     rows = describe_encoders()
     if as_json:
-        _json(rows)
+        print_json(rows)
     else:
         out.print(encoder_table(rows))
 
@@ -265,13 +273,12 @@ def demo(
     Example: neuromoco demo
     """
     console.quiet = quiet
-    _training()
+    need_training()
     from neuromoco.app.demo import run_demo
-    from neuromoco.app.render import demo_table
 
     result = run_demo(folder, seed)
     if as_json:
-        _json(result)
+        print_json(result)
     else:
         out.print(demo_table(result))
 
@@ -281,9 +288,12 @@ def main() -> None:
     app()
 
 
-def _training() -> None:
-    from importlib.util import find_spec
+def need_training() -> None:
+    """Says which extra to install where training is not installed.
 
+    Raises:
+        MissingExtraError: a package is missing.
+    """
     if not all(find_spec(name) for name in ("torch", "spikingjelly", "accelerate", "sklearn")):
         raise MissingExtraError("this command", "train")
 
@@ -293,20 +303,6 @@ def complain(error: NeuromocoError) -> None:
     print(f"neuromoco: {error}", file=sys.stderr)
 
 
-def _json(value: Any, indent: int | None = 2) -> None:
+def print_json(value: Any, indent: int | None = 2) -> None:
+    """Prints plain data; `indent=None` keeps it in one line."""
     print(json.dumps(value, indent=indent))
-
-
-def _report_run(folder: Path, summary: dict[str, Any], as_json: bool) -> None:
-    from neuromoco.train import best_weights
-
-    weights = best_weights(folder)
-    if as_json:
-        _json({"run": str(folder), "weights": str(weights), **summary})
-        return
-    for name, line in summary.items():
-        if line:
-            accuracy = line.get("validation_accuracy")
-            figure = f"validation accuracy {accuracy:.1%}" if accuracy is not None else f"loss {line['loss']:.3f}"
-            out.print(f"{name} epoch {line['epoch']}: {figure}")
-    out.print(f"weights: {weights}")

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.table import Table
+from rich.markup import escape
+from rich.table import Column, Table
 
 from neuromoco.files import writing
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from neuromoco.evaluate import Evaluation
+    from neuromoco.prediction import Prediction
 
 # Orange and blue stay apart for colour-blind eyes; white is no event.
 ON_COLOUR, OFF_COLOUR = (0.90, 0.38, 0.00), (0.00, 0.35, 0.70)
@@ -25,7 +27,7 @@ FULL_COLOUR_QUANTILE = 0.99
 
 def facts_table(title: str, facts: Mapping[str, Any]) -> Table:
     """Names and values, nested ones in one line."""
-    table = Table(title=title, show_header=False, title_justify="left", box=None, padding=(0, 2))
+    table = Table(title=escape(title), show_header=False, title_justify="left", box=None, padding=(0, 2))
     for name, value in facts.items():
         table.add_row(name.replace("_", " "), _in_words(value))
     return table
@@ -42,13 +44,20 @@ def evaluation_table(result: Evaluation) -> Table:
         total, wrong[i] = int(wrong.sum()), 0
         if total:
             other = f"{result.class_names[wrong.argmax()]} ({wrong.max()})" if wrong.any() else "-"
-            table.add_row(name, str(total), f"{recall[name]:.1%}", other)
+            table.add_row(escape(name), str(total), f"{recall[name]:.1%}", other)
     return table
+
+
+def prediction_line(prediction: Prediction) -> str:
+    """The answer, how sure it is, and the next two."""
+    (label, share), *others = prediction.probabilities.items()
+    then = ", ".join(f"{escape(name)} {value:.1%}" for name, value in others[:2])
+    return f"[bold]{escape(label)}[/] {share:.1%}" + (f"  (then {then})" if then else "")
 
 
 def encoder_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     """The registry."""
-    table = Table("encoder", "parameters", "features", "options", "what it is")
+    table = Table(Column("encoder", no_wrap=True), "parameters", "features", "options", "what it is")
     for row in rows:
         options = ", ".join(f"{name}={value}" for name, value in row["options"].items())
         table.add_row(row["name"], f"{row['parameters']:,}", str(row["features"]), options, row["what"])
@@ -133,4 +142,4 @@ def _in_words(value: Any) -> str:
         return f"{value:,.4g}" if abs(value) < 1e4 else f"{value:,.0f}"
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
-    return "-" if value is None else str(value)
+    return "-" if value is None else escape(str(value))

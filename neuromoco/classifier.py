@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from neuromoco.checkpoint import Header, load_into, load_tensors, read_header
+from neuromoco.device import pick_device
 from neuromoco.encoders import Encoder, build_encoder
 from neuromoco.errors import CheckpointError
 from neuromoco.events import Recording
@@ -42,11 +43,12 @@ class TrainedClassifier:
         network: the network, in evaluation mode.
     """
 
-    def __init__(self, path: Path | str, device: str = "cpu") -> None:
+    def __init__(self, path: Path | str, device: str = "auto") -> None:
         """Loads a checkpoint.
 
         Raises:
             CheckpointError: no readable checkpoint, or one without a head.
+            ConfigError: the device is not there.
         """
         self.header: Header = read_header(path)
         if self.header.kind != "classifier":
@@ -54,7 +56,7 @@ class TrainedClassifier:
                 f"{path}: is a pre-trained encoder without classes; "
                 f"fine-tune it first: neuromoco train --stage finetune --init {path}"
             )
-        self.device = torch.device(device)
+        self.device = pick_device(device)
         self.network = Classifier(build_encoder(self.header.encoder), len(self.header.class_names))
         load_into(self.network, load_tensors(path), path)
         self.network.to(self.device).eval()

@@ -17,7 +17,7 @@ from neuromoco.datasets.cache import FrameStore
 from neuromoco.datasets.folders import Listing
 from neuromoco.datasets.splits import Split
 from neuromoco.datasets.torch_sets import FrameSet, collate
-from neuromoco.encoders import build_encoder
+from neuromoco.encoders import Encoder
 from neuromoco.errors import NeuromocoError
 from neuromoco.evaluate import predict_labels
 from neuromoco.train.loop import Task, build_optimizer
@@ -31,6 +31,7 @@ class ClassifyTask(Task):
     Args:
         config: the run's settings; its stage says which part of them counts.
         settings: that part.
+        encoder: the encoder to train, fresh.
         listing: recordings with labels.
         split: which of them train and which validate.
         store: frames of all of them.
@@ -42,6 +43,7 @@ class ClassifyTask(Task):
         self,
         config: RunConfig,
         settings: ClassifyConfig,
+        encoder: Encoder,
         listing: Listing,
         split: Split,
         store: FrameStore,
@@ -52,7 +54,7 @@ class ClassifyTask(Task):
         self.listing, self.split, self.store, self.accelerator = listing, split, store, accelerator
         self.epochs, self.schedule = settings.epochs, settings.optimizer
         self.better = "validation_accuracy" if split.validation else None
-        self.classifier = Classifier(build_encoder(config.encoder), len(listing.class_names))
+        self.classifier = Classifier(encoder, len(listing.class_names))
         self.model = self.classifier
         if config.init:
             load_into(self.classifier.encoder, load_tensors(config.init), config.init)

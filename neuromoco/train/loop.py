@@ -13,7 +13,6 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
 
-import torch
 from accelerate import Accelerator
 from accelerate.utils import DataLoaderConfiguration
 from torch import Tensor, nn
@@ -22,11 +21,10 @@ from torch.utils.data import DataLoader
 
 from neuromoco.config import OptimizerConfig
 from neuromoco.console import console, progress_bar
+from neuromoco.device import pick_device
 from neuromoco.errors import ConfigError
 from neuromoco.files import write_json, writing_folder
 from neuromoco.train.run_folder import RunFolder
-
-DEVICES = ("auto", "cpu", "cuda")
 
 
 class Task(ABC):
@@ -73,12 +71,9 @@ def build_accelerator(device: str, seed: int) -> Accelerator:
     Raises:
         ConfigError: an unknown device, or one that this machine does not have.
     """
-    if device not in DEVICES:
-        raise ConfigError(f"--device {device}; allowed are {', '.join(DEVICES)}")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("--device cuda: torch finds no CUDA device here; give --device cpu")
+    cpu = pick_device(device).type == "cpu"
     order = DataLoaderConfiguration(use_seedable_sampler=True, data_seed=seed)
-    return Accelerator(cpu=device == "cpu", dataloader_config=order)
+    return Accelerator(cpu=cpu, dataloader_config=order)
 
 
 def build_optimizer(groups: list[dict[str, Any]], config: OptimizerConfig) -> Optimizer:
@@ -120,7 +115,7 @@ def fit(task: Task, run: RunFolder, accelerator: Accelerator) -> dict[str, Any]:
                 _keep(task, run, history)
             accelerator.wait_for_everyone()
             _save_state(run, accelerator, epoch)
-            console.print(_in_words(line, task.epochs))
+            console.print(_in_words(line, task.epochs), soft_wrap=True)
     task.check_end()
     summary = {"last": history[-1], "best": _best(task, history)}
     if accelerator.is_main_process:

@@ -14,7 +14,7 @@ from neuromoco.config import RunConfig
 from neuromoco.console import console
 from neuromoco.datasets.cache import FrameStore
 from neuromoco.datasets.torch_sets import FrameSet, collate
-from neuromoco.encoders import Encoder, build_encoder
+from neuromoco.encoders import Encoder
 from neuromoco.errors import ConfigError
 from neuromoco.losses import MixLoss
 from neuromoco.moco import MoCo
@@ -28,6 +28,7 @@ class PretrainTask(Task):
 
     Args:
         config: the run's settings.
+        encoder: the encoder to pre-train.
         store: frames of the recordings, S of them.
         seen: facts of the recordings, for the checkpoint.
         accelerator: device and processes.
@@ -36,7 +37,9 @@ class PretrainTask(Task):
         ConfigError: fewer recordings than a batch, or a queue as large as the set.
     """
 
-    def __init__(self, config: RunConfig, store: FrameStore, seen: SeenRecordings, accelerator: Accelerator) -> None:
+    def __init__(
+        self, config: RunConfig, encoder: Encoder, store: FrameStore, seen: SeenRecordings, accelerator: Accelerator
+    ) -> None:
         settings = config.pretrain
         count = len(store.frames)
         if count < settings.batch_size:
@@ -49,9 +52,9 @@ class PretrainTask(Task):
                 f"[yellow]note:[/] a queue of {settings.moco.queue_size} keys and {count} recordings: each "
                 "meets its own older key as a negative; --set pretrain.moco.queue_size to less than half"
             )
-        self.config, self.seen, self.accelerator = config, seen, accelerator
+        self.config, self.encoder, self.seen, self.accelerator = config, encoder, seen, accelerator
         self.epochs, self.schedule = settings.epochs, settings.optimizer
-        self.moco = MoCo(build_encoder(config.encoder), settings.moco, config.frames.steps)
+        self.moco = MoCo(encoder, settings.moco, config.frames.steps)
         self.model = self.moco
         view = TwoViews(build_view(settings.views))
         data = FrameSet(store.frames, range(count), view=view, seed=config.seed)
@@ -73,8 +76,6 @@ class PretrainTask(Task):
         self.moco.enqueue(everyone)
 
     def save(self, path: Path, epoch: int, metrics: dict[str, float]) -> None:
-        encoder = self.moco.master[0]
-        assert isinstance(encoder, Encoder)
         header = Header(
             kind="encoder",
             encoder=self.config.encoder,
@@ -86,7 +87,7 @@ class PretrainTask(Task):
             metrics=metrics,
             versions=package_versions(),
         )
-        save_checkpoint(path, encoder, header)
+        save_checkpoint(path, self.encoder, header)
 
 
 def contrast_metrics(loss: MixLoss, keys: Tensor) -> dict[str, Tensor]:

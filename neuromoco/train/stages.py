@@ -9,6 +9,7 @@ from typing import Any
 
 from accelerate import Accelerator
 from accelerate.utils import set_seed
+from rich.markup import escape
 
 from neuromoco.checkpoint import SeenRecordings, read_header
 from neuromoco.config import ClassifyConfig, RunConfig
@@ -23,6 +24,7 @@ from neuromoco.datasets import (
     list_recordings,
     split_by_class,
 )
+from neuromoco.encoders import Encoder, build_encoder
 from neuromoco.errors import CheckpointError, ConfigError, NeuromocoError
 from neuromoco.files import write_json
 from neuromoco.train.classify import ClassifyTask
@@ -111,30 +113,31 @@ def _one_stage(run: RunFolder, config: RunConfig, accelerator: Accelerator) -> d
     if accelerator.is_main_process and not run.is_begun:
         run.begin(config)
     set_seed(config.seed)
+    encoder = build_encoder(config.encoder)
     task: Task
     if config.stage == "pretrain":
-        task = _pretrain_task(config, accelerator)
+        task = _pretrain_task(config, encoder, accelerator)
     else:
-        task = _classify_task(run, config, accelerator)
+        task = _classify_task(run, config, encoder, accelerator)
     size = sum(parameter.numel() for parameter in task.model.parameters() if parameter.requires_grad)
     what = f"[bold]{config.stage}[/] {config.encoder.name}, {size / 1e3:.0f} k parameters to learn"
-    console.print(f"{what}, in {run.path}")
+    console.print(f"{what}, in {escape(str(run.path))}", soft_wrap=True)
     return fit(task, run, accelerator)
 
 
-def _pretrain_task(config: RunConfig, accelerator: Accelerator) -> PretrainTask:
+def _pretrain_task(config: RunConfig, encoder: Encoder, accelerator: Accelerator) -> PretrainTask:
     with accelerator.main_process_first():
         listing = list_recordings(data_folder(config.data, "train"), labelled=False)
         store = cached_frames(listing, config.frames)
-    return PretrainTask(config, store, _seen(store, range(len(listing))), accelerator)
+    return PretrainTask(config, encoder, store, _seen(store, range(len(listing))), accelerator)
 
 
-def _classify_task(run: RunFolder, config: RunConfig, accelerator: Accelerator) -> ClassifyTask:
+def _classify_task(run: RunFolder, config: RunConfig, encoder: Encoder, accelerator: Accelerator) -> ClassifyTask:
     settings = config.finetune if config.stage == "finetune" else config.supervised
     with accelerator.main_process_first():
         listing, split = _labelled(config, settings)
         store = cached_frames(listing, config.frames)
-    task = ClassifyTask(config, settings, listing, split, store, _seen(store, split.train), accelerator)
+    task = ClassifyTask(config, settings, encoder, listing, split, store, _seen(store, split.train), accelerator)
     if accelerator.is_main_process:
         write_json(run.path / "split.json", describe_split(listing, split, config.seed))
     console.print(f"{len(split.train)} recordings to train on, {len(split.validation)} to validate on")
