@@ -70,6 +70,8 @@ class ViewConfig(Settings):
         rotate: largest rotation, degrees.
         shear: largest shear, as the tangent of its angle.
         cutout: side of the square that is erased, pixels.
+        drop: largest share of the events that is left out at random, so that the number of events does
+            not give a recording away.
         ops: operations a view, "nda-mn" only.
     """
 
@@ -79,6 +81,7 @@ class ViewConfig(Settings):
     rotate: float = Field(30.0, ge=0.0, le=180.0)
     shear: NonNegativeFloat = 0.3
     cutout: NonNegativeInt = 8
+    drop: float = Field(0.0, ge=0.0, lt=1.0)
     ops: int = Field(1, ge=1, le=4)
 
 

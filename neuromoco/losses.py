@@ -1,16 +1,18 @@
 """InfoNCE for embeddings in time, and the mixture that NeuroMoCo trains with (arXiv 2406.06305).
 
-Shapes: T time steps, N batch, D embedding, K queue. Embeddings come unnormalised, [T, N, D]; the
-queue holds keys of earlier batches, normalised step by step, [D, T, K]. Every function is pure.
+Shapes: T time steps, N batch, D embedding, K queue. Embeddings come unnormalised, [T, N, D], and so
+does the queue of keys of earlier batches, [D, T, K]. Every function is pure.
 
 Two readings of which keys are negatives exist and both are offered by name:
 
-    "plain"   MBC: the queue's mean over time, normalised again like query and key.
+    "plain"   MBC: the queue's mean over time, normalised, as query and key are.
               MAC: at step t, the queue's keys of step t.
-    "group"   MBC: the queue's mean over time as it is (norm at most 1).
+    "group"   MBC: the mean over time of the queue's keys normalised step by step (norm at most 1).
               MAC: at every step, the queue's keys of all T steps.
 
 "plain" is the text of the method read literally; "group" is what public code of the paper's group does.
+The two treat the positive alike. In "group", negatives are averaged otherwise than query and key, so
+that even embeddings that are the same for all recordings can lower MBC (`tests/test_losses.py`).
 """
 
 from __future__ import annotations
@@ -57,10 +59,9 @@ def info_nce(query: Tensor, key: Tensor, negatives: Tensor, temperature: float) 
 def mbc_logits(z_q: Tensor, z_k: Tensor, queue: Tensor, temperature: float, negatives: Negatives = "plain") -> Tensor:
     """Logits of MBC: embeddings [T, N, D] averaged over time, then normalised. Returns [N, 1 + K]."""
     query, key = F.normalize(z_q.mean(0), dim=1), F.normalize(z_k.mean(0), dim=1)  # [N, D]
-    average = queue.mean(1)  # [D, K]
-    if negatives == "plain":
-        average = F.normalize(average, dim=0)
-    return similarity_logits(query, key, average, temperature)
+    plain = negatives == "plain"
+    others = F.normalize(queue.mean(1), dim=0) if plain else F.normalize(queue, dim=0).mean(1)  # [D, K]
+    return similarity_logits(query, key, others, temperature)
 
 
 def mbc(z_q: Tensor, z_k: Tensor, queue: Tensor, temperature: float, negatives: Negatives = "plain") -> Tensor:
@@ -71,9 +72,10 @@ def mbc(z_q: Tensor, z_k: Tensor, queue: Tensor, temperature: float, negatives: 
 def mac(z_q: Tensor, z_k: Tensor, queue: Tensor, temperature: float, negatives: Negatives = "plain") -> Tensor:
     """Mean after criterion: one InfoNCE at every time step, then the mean over time."""
     query, key = F.normalize(z_q, dim=2), F.normalize(z_k, dim=2)  # [T, N, D]
-    every_step = queue.flatten(1)  # [D, T * K]
+    others = F.normalize(queue, dim=0)  # [D, T, K]
+    every_step = others.flatten(1)  # [D, T * K]
     losses = [
-        info_nce(query[t], key[t], queue[:, t] if negatives == "plain" else every_step, temperature)
+        info_nce(query[t], key[t], others[:, t] if negatives == "plain" else every_step, temperature)
         for t in range(len(query))
     ]
     return torch.stack(losses).mean()
@@ -93,7 +95,7 @@ def mix_info_nce(
     Args:
         z_q: embeddings of the query view, [T, N, D].
         z_k: embeddings of the key view, [T, N, D], without gradient.
-        queue: keys of earlier batches, normalised per step, [D, T, K].
+        queue: keys of earlier batches, [D, T, K].
         temperature: of the softmax.
         alpha: weight of MBC.
         beta: weight of MAC.

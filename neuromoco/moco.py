@@ -31,7 +31,9 @@ class MoCo(nn.Module):
     Attributes:
         master: encoder and projector that learn by gradient.
         follower: encoder and projector that follow with momentum; no gradient reaches them.
-        queue: per-step keys of earlier batches, each of norm 1, [D, T, K].
+        queue: the follower's embeddings of earlier batches at every step, [D, T, K]. They are not
+            normalised here: averaging over time and normalising do not commute, and the loss has to do
+            to the negatives what it does to the positive.
         pointer: where the next keys go, 0 to K - 1.
 
     Args:
@@ -61,7 +63,7 @@ class MoCo(nn.Module):
             view_k: other frames of the same recordings for the follower, [T, N, P, H, W].
 
         Returns:
-            The loss, and the keys [T, N, D], normalised per step.
+            The loss, and the keys [T, N, D].
         """
         z_q = self.master(view_q)  # [T, N, D]
         with torch.no_grad():
@@ -69,7 +71,7 @@ class MoCo(nn.Module):
         c = self.config
         # The queue changes in place before backward runs, so the loss gets a copy.
         loss = mix_info_nce(z_q, z_k, self.queue.clone(), c.temperature, c.alpha, c.beta, c.negatives)
-        return loss, F.normalize(z_k, dim=2)
+        return loss, z_k
 
     @torch.no_grad()
     def follow(self) -> None:

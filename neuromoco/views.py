@@ -60,6 +60,11 @@ def cutout(frames: Tensor, row: int, column: int, side: int) -> Tensor:
     return frames
 
 
+def drop(frames: Tensor, share: float, generator: Generator) -> Tensor:
+    """Leaves out every event with the given chance, independently."""
+    return torch.binomial(frames, torch.full_like(frames, 1.0 - share), generator=generator)
+
+
 @dataclass(frozen=True)
 class NDA:
     """Exactly one of roll, rotate and shear, uniformly, as NDA was published.
@@ -144,6 +149,18 @@ class Flipped:
 
 
 @dataclass(frozen=True)
+class Thinned:
+    """Another view, then events left out: a share drawn between 0 and `most`."""
+
+    most: float
+    view: View
+
+    def __call__(self, frames: Tensor, generator: Generator) -> Tensor:
+        share = self.most * torch.rand((), generator=generator).item()
+        return drop(self.view(frames, generator), share, generator)
+
+
+@dataclass(frozen=True)
 class TwoViews:
     """Two independent views of the same frames: one for the query, one for the key."""
 
@@ -168,7 +185,9 @@ def build_view(config: ViewConfig) -> View:
         view = NDAmn(config.ops, config.shift, config.rotate, config.shear, config.cutout)
     else:
         view = GroupSet(config.shift, config.rotate, config.shear, config.cutout)
-    return Flipped(config.flip, view) if config.flip else view
+    if config.flip:
+        view = Flipped(config.flip, view)
+    return Thinned(config.drop, view) if config.drop else view
 
 
 def _affine(

@@ -18,7 +18,7 @@ READINGS = ["plain", "group"]
 def random_case(steps: int, batch: int, width: int, queue: int, seed: int) -> tuple[torch.Tensor, ...]:
     generator = torch.Generator().manual_seed(seed)
     z_q, z_k = (torch.randn(steps, batch, width, generator=generator, dtype=torch.float64) for _ in range(2))
-    keys = F.normalize(torch.randn(width, steps, queue, generator=generator, dtype=torch.float64), dim=0)
+    keys = torch.randn(width, steps, queue, generator=generator, dtype=torch.float64)
     return z_q, z_k, keys
 
 
@@ -41,13 +41,16 @@ def straight_line(z_q: list, z_k: list, keys: list, temperature: float, reading:
     steps, batch, width, queue = len(z_q), len(z_q[0]), len(z_q[0][0]), len(keys[0][0])
     mean = lambda z, n: [sum(z[t][n][d] for t in range(steps)) / steps for d in range(width)]  # noqa: E731
     averages = [[sum(keys[d][t][k] for t in range(steps)) / steps for d in range(width)] for k in range(queue)]
+    by_step = [[unit([keys[d][t][k] for d in range(width)]) for k in range(queue)] for t in range(steps)]
     if reading == "plain":
         averages = [unit(a) for a in averages]
+    else:
+        averages = [[sum(by_step[t][k][d] for t in range(steps)) / steps for d in range(width)] for k in range(queue)]
     before = [nce(unit(mean(z_q, n)), unit(mean(z_k, n)), averages, temperature) for n in range(batch)]
     after = []
     for t in range(steps):
         steps_of_negatives = [t] if reading == "plain" else range(steps)
-        negatives = [[keys[d][s][k] for d in range(width)] for s in steps_of_negatives for k in range(queue)]
+        negatives = [by_step[s][k] for s in steps_of_negatives for k in range(queue)]
         after += [nce(unit(z_q[t][n]), unit(z_k[t][n]), negatives, temperature) for n in range(batch)]
     return sum(before) / batch, sum(after) / len(after)
 
@@ -114,6 +117,15 @@ def test_the_readings_differ_where_steps_differ() -> None:
     assert mbc(z, z, opposite, 0.2, "group").item() == pytest.approx(math.log1p(math.exp(-5)))
 
 
+def test_embeddings_that_are_the_same_for_all_recordings_gain_nothing_by_the_plain_reading() -> None:
+    # Steps of different norm: the mean of raw steps and the mean of normalised steps point elsewhere.
+    steps = torch.randn(4, 1, 16, dtype=torch.float64) * torch.tensor([0.01, 0.1, 1.0, 10.0]).view(4, 1, 1)
+    z, keys = steps.expand(4, 5, 16), steps.permute(2, 0, 1).expand(16, 4, 9)
+    assert mbc(z, z, keys, 0.1, "plain").item() == pytest.approx(math.log(10))
+    assert mac(z, z, keys, 0.1, "plain").item() == pytest.approx(math.log(10))
+    assert mbc(z, z, keys, 0.1, "group").item() < 0.9 * math.log(10)
+
+
 def test_a_nearer_key_lowers_the_loss_and_scale_does_not_matter() -> None:
     z_q, z_k, keys = random_case(3, 4, 16, 9, 1)
     far, near = (mix_info_nce(z_q, k, keys, 0.2).total.item() for k in (z_k, z_k + z_q))
@@ -124,5 +136,6 @@ def test_a_nearer_key_lowers_the_loss_and_scale_does_not_matter() -> None:
 def test_info_nce_is_cross_entropy_of_the_first() -> None:
     z_q, z_k, keys = random_case(1, 4, 8, 5, 2)
     query, key = F.normalize(z_q[0], dim=1), F.normalize(z_k[0], dim=1)
-    others = torch.cat([(query * key).sum(1, keepdim=True), query @ keys[:, 0]], 1) / 0.5
-    assert info_nce(query, key, keys[:, 0], 0.5).item() == pytest.approx(-F.log_softmax(others, 1)[:, 0].mean().item())
+    negatives = F.normalize(keys[:, 0], dim=0)
+    others = torch.cat([(query * key).sum(1, keepdim=True), query @ negatives], 1) / 0.5
+    assert info_nce(query, key, negatives, 0.5).item() == pytest.approx(-F.log_softmax(others, 1)[:, 0].mean().item())

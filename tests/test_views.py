@@ -101,6 +101,20 @@ def test_mn_applies_different_operations() -> None:
         assert 18 <= 2 * 34 * 34 - view(frames, generator(seed)).sum() <= 72
 
 
+def test_dropping_leaves_whole_events_out() -> None:
+    frames = torch.full((4, 2, 50, 50), 10.0)
+    left = views.drop(frames, 0.3, generator(0))
+    assert torch.equal(left, left.round())
+    assert left.max() <= 10
+    # 200,000 events kept with chance 0.7: five standard deviations are 1,025
+    assert abs(left.sum().item() - 140_000) < 1025
+    assert torch.equal(views.drop(frames, 0.0, generator(0)), frames)
+    view = views.build_view(ViewConfig(policy="nda", flip=0.0, drop=0.5))
+    shares = [1 - view(frames, generator(seed)).sum().item() / frames.sum().item() for seed in range(60)]
+    assert max(shares) > 0.4
+    assert len({round(share, 4) for share in shares}) > 50
+
+
 def test_several_operations_need_the_mn_form() -> None:
     with pytest.raises(ConfigError, match="only 'nda-mn' takes several"):
         views.build_view(ViewConfig(policy="nda", ops=2))

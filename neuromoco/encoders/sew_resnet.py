@@ -70,7 +70,7 @@ class SEWResNet(nn.Module):
                 self.stages.append(_block(channels, width, stride, connect, neuron))
                 channels = width
         self.pool = layer.AdaptiveAvgPool2d(pool, step_mode="m")
-        _initialise(self, connect)
+        _initialise(self, connect, neuron)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.stages(self.stem(x))  # [T, N, C, h, w]
@@ -107,15 +107,20 @@ def _neuron(config: NeuronConfig, **_: Any) -> nn.Module:
     return lif(config)
 
 
-def _initialise(net: nn.Module, connect: Connect) -> None:
+def _initialise(net: nn.Module, connect: Connect, neuron: NeuronConfig) -> None:
+    # A neuron sees its input divided by tau: with this gain the drive has the threshold as its standard
+    # deviation, and layers neither fall silent nor saturate (Zheng et al. 2021, arXiv 2011.05280).
+    gain = neuron.tau * neuron.v_threshold
     for module in net.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        elif isinstance(module, BasicBlock):
+        elif isinstance(module, nn.BatchNorm2d):
+            nn.init.constant_(module.weight, gain)
+    for module in net.modules():
+        if isinstance(module, BasicBlock):
             nn.init.zeros_(module.bn2.weight)
             # With AND a silent branch would erase the shortcut: let it fire at every step instead.
-            always = 1.25 * module.sn2.tau * module.sn2.v_threshold
-            nn.init.constant_(module.bn2.bias, always if connect == "AND" else 0.0)
+            nn.init.constant_(module.bn2.bias, 1.25 * gain if connect == "AND" else 0.0)
 
 
 @register_encoder
@@ -129,8 +134,8 @@ def sew_resnet18(
 
 @register_encoder
 def sew_resnet_tiny(
-    neuron: NeuronConfig, *, stem: Stem = "conv-pool", connect: Connect = "ADD", width: int = 16
+    neuron: NeuronConfig, *, stem: Stem = "conv-pool", connect: Connect = "ADD", width: int = 16, pool: int = 2
 ) -> Encoder:
     """SEW-ResNet with three one-block stages, 77 k parameters, for 34 x 34 pixels on a CPU."""
     widths = (width, 2 * width, 4 * width)
-    return Encoder(SEWResNet(neuron, widths, (1, 1, 1), stem, connect, pool=2), 16 * width, smallest=8)
+    return Encoder(SEWResNet(neuron, widths, (1, 1, 1), stem, connect, pool), 4 * width * pool**2, smallest=8)

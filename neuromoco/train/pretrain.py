@@ -99,6 +99,6 @@ def contrast_metrics(loss: MixLoss, keys: Tensor) -> dict[str, Tensor]:
             evenly over the sphere, 0 for collapsed ones.
     """
     accuracy = (loss.logits.argmax(1) == 0).float().mean()
-    mean_keys = F.normalize(keys.mean(0), dim=1)  # [N, D]
-    spread = mean_keys.std(0).mean() * keys.shape[2] ** 0.5
+    directions = F.normalize(keys.mean(0), dim=1)  # [N, D]
+    spread = directions.std(0).mean() * keys.shape[2] ** 0.5
     return {"accuracy": accuracy, "feature_std": spread}
