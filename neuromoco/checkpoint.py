@@ -20,7 +20,7 @@ from neuromoco.files import writing
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-FORMAT_VERSION = 1
+FORMAT_VERSION: Literal[1] = 1
 KEY = "neuromoco"
 
 

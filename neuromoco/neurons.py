@@ -28,6 +28,8 @@ SURROGATES = {"atan": surrogate.ATan, "sigmoid": surrogate.Sigmoid}
 class LIFNode(neuron.LIFNode):
     """spikingjelly's neuron of the equation above: same spikes, same gradient, less work."""
 
+    v: Any  # a number at rest, then the membranes as a tensor [N, ...]
+
     def multi_step_forward(self, x_seq: Tensor, *args: Any, **kwargs: Any) -> Any:
         if isinstance(self.v, Tensor):  # a membrane that was not reset: the general way
             return super().multi_step_forward(x_seq, *args, **kwargs)

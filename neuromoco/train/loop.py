@@ -13,6 +13,7 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate import Accelerator
 from accelerate.utils import DataLoaderConfiguration
 from torch import Tensor, nn
@@ -133,7 +134,8 @@ def _epoch(
     epoch: int,
     bar: Any,
 ) -> dict[str, Any]:
-    started, sums, samples = time.monotonic(), {}, 0
+    sums: dict[str, Tensor] = {}
+    started, samples = time.monotonic(), 0
     loader.set_epoch(epoch)
     model.train()
     bars = bar.add_task(f"epoch {epoch}/{task.epochs}", total=len(loader.dataset), note="")
@@ -153,7 +155,7 @@ def _epoch(
         size = batch[0].shape[1]
         samples += size
         for name, value in losses.items():
-            sums[name] = sums.get(name, 0.0) + value.detach() * size
+            sums[name] = sums.get(name, torch.zeros_like(value.detach())) + value.detach() * size
         bar.update(bars, advance=size * accelerator.num_processes, note=f"loss {losses['loss'].item():.3f}")
     bar.remove_task(bars)
     means = {name: accelerator.reduce(value / samples, "mean").item() for name, value in sums.items()}
@@ -167,7 +169,8 @@ def _epoch(
 
 def _best(task: Task, history: list[dict[str, Any]]) -> dict[str, Any] | None:
     # The first of equals: it needed least training.
-    return max(history, key=lambda line: line[task.better]) if task.better else None
+    better = task.better
+    return max(history, key=lambda line: line[better]) if better else None
 
 
 def _keep(task: Task, run: RunFolder, history: list[dict[str, Any]]) -> None:

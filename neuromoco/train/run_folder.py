@@ -81,7 +81,8 @@ class RunFolder:
 
     def latest_state(self) -> Path | None:
         """The newest whole state, if there is one."""
-        states = sorted(self.states.glob("epoch-[0-9]*")) if self.states.is_dir() else []
+        # the progress is written last
+        states = sorted(file.parent for file in self.states.glob("epoch-[0-9]*/progress.json"))
         return states[-1] if states else None
 
     def drop_states_but(self, keep: Path) -> None:
