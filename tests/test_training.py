@@ -18,7 +18,8 @@ from neuromoco.config import RunConfig, load_config, with_values
 from neuromoco.recipes import load_recipe
 from neuromoco.train import best_weights, resume, train
 from neuromoco.train.classify import ClassifyTask
-from neuromoco.train.loop import Task, learning_rate
+from neuromoco.train.loop import learning_rate
+from neuromoco.train.pretrain import PretrainTask
 from neuromoco.train.run_folder import RunFolder
 
 Folders = Callable[[int, int], Path]
@@ -54,27 +55,20 @@ def interrupt(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     """Makes the training stop in the middle of an epoch, after so many optimizer steps."""
 
     def stop_after(steps: int) -> None:
-        taken = [0]
-        whole = Task.after_step
+        taken = 0
 
-        def counting(self: Task) -> None:
-            whole(self)
-            taken[0] += 1
-            if taken[0] == steps:
-                raise StopError
+        def counting(whole: Callable[[Any], None]) -> Callable[[Any], None]:
+            def after_step(self: Any) -> None:
+                nonlocal taken
+                whole(self)
+                taken += 1
+                if taken == steps:
+                    raise StopError
 
-        monkeypatch.setattr(ClassifyTask, "after_step", counting, raising=False)
-        from neuromoco.train.pretrain import PretrainTask
+            return after_step
 
-        follow = PretrainTask.after_step
-
-        def counting_too(self: PretrainTask) -> None:
-            follow(self)
-            taken[0] += 1
-            if taken[0] == steps:
-                raise StopError
-
-        monkeypatch.setattr(PretrainTask, "after_step", counting_too)
+        for task in (PretrainTask, ClassifyTask):
+            monkeypatch.setattr(task, "after_step", counting(task.after_step))
 
     return stop_after
 
