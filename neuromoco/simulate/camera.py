@@ -42,6 +42,8 @@ class SensorConfig:
         eps: intensity added before the logarithm, for the dark current of a pixel, 1e-6 to 1.
         step_us: time between two samples of the moving image, 1 or more microseconds. Between
             samples the log intensity is taken to change linearly.
+        serial: which camera of this kind, 0 or more: it decides the thresholds of its pixels, the same in
+            every recording.
 
     Raises:
         ConfigError: a value outside its range.
@@ -55,6 +57,7 @@ class SensorConfig:
     noise_on_share: float = 0.5
     eps: float = 0.02
     step_us: int = 2000
+    serial: int = 0
 
     def __post_init__(self) -> None:
         check_real(self, 1e-3, 10.0, "threshold_on", "threshold_off")
@@ -63,6 +66,7 @@ class SensorConfig:
         check_real(self, 1e-6, 1.0, "eps")
         check_whole(self, 0, 1_000_000, "refractory_us")
         check_whole(self, 1, 1_000_000, "step_us")
+        check_whole(self, 0, 2**63 - 1, "serial")
 
 
 DEFAULT_SENSOR = SensorConfig()
@@ -96,8 +100,7 @@ def record(
 
     The image lies centred on the sensor, is displaced along the path with bilinear sampling, and
     continues outside its border with the value of the nearest border pixel. An image larger than the
-    sensor is seen in part. Thresholds and noise come from `seed` alone: the same arguments give the
-    same events.
+    sensor is seen in part. The same arguments give the same events.
 
     Args:
         image: [h, w], grey values: floats 0 to 1, integers 0 to 255, or booleans.
@@ -105,7 +108,7 @@ def record(
         motion: how the image moves.
         width: columns of the sensor, 1 to 4096.
         height: rows of the sensor, 1 to 4096.
-        seed: of all randomness, 0 or more.
+        seed: of the background events, 0 or more.
 
     Returns:
         Events in order of time, from 0 to `motion.duration_us` microseconds.
@@ -120,12 +123,11 @@ def record(
         ("seed", seed, 0, 2**63 - 1),
     ):
         check_one(name, value, least, most, Integral)
-    rng = np.random.default_rng(seed)
-    thresholds = _thresholds(sensor, (height, width), rng)
+    thresholds = _thresholds(sensor, (height, width))
     times = np.minimum(np.arange(0, motion.duration_us + sensor.step_us, sensor.step_us), motion.duration_us)
     seen = move(intensity, motion.path(times), width=width, height=height)
     signal = crossings(np.log(seen + sensor.eps), times, *thresholds)
-    noise = background(sensor, motion.duration_us, width * height, rng)
+    noise = background(sensor, motion.duration_us, width * height, np.random.default_rng(seed))
     events = rest(_merge(signal, noise), sensor.refractory_us)
     return Recording.from_columns(
         events.t,
@@ -241,12 +243,11 @@ def _nearest(inside: int, outside: int, margin: int) -> NDArray[np.int64]:
     return np.clip(np.arange(-margin, outside + margin) - (outside - inside) // 2, 0, inside - 1)
 
 
-def _thresholds(
-    sensor: SensorConfig, shape: tuple[int, int], rng: np.random.Generator
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    # A log-normal factor, so that no pixel's threshold falls to zero or below.
-    on = sensor.threshold_on * np.exp(sensor.mismatch * rng.standard_normal(shape))
-    return on, sensor.threshold_off * np.exp(sensor.mismatch * rng.standard_normal(shape))
+def _thresholds(sensor: SensorConfig, shape: tuple[int, int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    # A log-normal factor, so that no pixel's threshold falls to zero or below. A stream of its own, so that
+    # a recording's seed never draws the same numbers.
+    factors = np.exp(sensor.mismatch * np.random.default_rng([sensor.serial, *shape]).standard_normal((2, *shape)))
+    return sensor.threshold_on * factors[0], sensor.threshold_off * factors[1]
 
 
 def _merge(*parts: Crossings) -> Crossings:
