@@ -16,7 +16,7 @@ from neuromoco.errors import ConfigError
 from neuromoco.evaluate import evaluate
 from neuromoco.events import read_recording, write_atis
 from neuromoco.files import write_json
-from neuromoco.frames import recording_frames
+from neuromoco.frames import to_frames
 from neuromoco.recipes import load_recipe
 from neuromoco.train import train
 from neuromoco.train.run_folder import RunFolder
@@ -51,7 +51,7 @@ def run_demo(folder: Path | None, seed: int) -> dict[str, Any]:
     train(_from_scratch(config), runs[SCRATCH])
     last = {PRETRAINED: RunFolder(runs[PRETRAINED] / "finetune").last, SCRATCH: RunFolder(runs[SCRATCH]).last}
     test = data_folder(config.data, "test")
-    console.print(f"measuring both on the held-out recordings of {test}")
+    console.print("measuring both on the held-out recordings")
     results = {name: evaluate(TrainedClassifier(path), test).to_json() for name, path in last.items()}
     result = {
         "encoder": config.encoder.name,
@@ -96,7 +96,7 @@ def _draw_curves(folder: Path, runs: dict[str, Path]) -> None:
     scratch = RunFolder(runs[SCRATCH]).history()
     panels = {
         "pre-training loss, no labels": {name: [e[name] for e in before] for name in ("loss", "mbc", "mac")},
-        "pre-training, signs": {name: [e[name] for e in before] for name in ("accuracy", "feature_std")},
+        "pre-training, signs of learning": {name: [e[name] for e in before] for name in ("accuracy", "feature_std")},
         "accuracy on the labelled training recordings": {
             PRETRAINED: [e["accuracy"] for e in tuned],
             SCRATCH: [e["accuracy"] for e in scratch],

@@ -76,8 +76,8 @@ def demo_table(result: Mapping[str, Any]) -> Table:
         table.add_row(name, f"{result['results'][name]['accuracy']:.1%}", f"{low:.1%} to {high:.1%}")
     answer = result["prediction"]
     table.caption = (
-        f"{answer['file']} shows a {answer['truth']}, taken for a {answer['label']} "
-        f"({answer['probabilities'][answer['label']]:.0%})\npictures and weights: {result['folder']}"
+        f"{escape(answer['file'])} shows a {answer['truth']}, taken for a {answer['label']} "
+        f"({answer['probabilities'][answer['label']]:.0%})\npictures and weights: {escape(result['folder'])}"
     )
     table.caption_justify = "left"
     return table
