@@ -82,11 +82,8 @@ def _classify_one(folder: Path, test: Path, classifier: TrainedClassifier) -> di
     recording = read_recording(file)
     (answer,) = classifier.predict([recording])
     truth = listing.class_names[listing.labels[chosen]]
-    draw_frames(
-        folder / "frames.png",
-        recording_frames(recording, classifier.header.frames),
-        f"{file.name}: a {truth}",
-    )
+    cut = classifier.header.frames
+    draw_frames(folder / "frames.png", to_frames(recording, cut.steps, cut.slice_by), f"{file.name}: a {truth}")
     return {"file": str(file), "truth": truth, **answer.to_json()}
 
 
