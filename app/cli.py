@@ -2,44 +2,25 @@
 
 from __future__ import annotations
 
-import json
+import shlex
 import sys
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
 from rich.markup import escape
-from typer.core import TyperGroup
 
 from neuromoco import __version__, read_recording
+from neuromoco.app.commands import Commands, complain, need_training, print_json
 from neuromoco.app.render import demo_table, encoder_table, evaluation_table, facts_table, prediction_line
 from neuromoco.app.settings import default_run_folder, facts_of, run_settings
 from neuromoco.config import dump_config
 from neuromoco.console import console
-from neuromoco.errors import ConfigError, MissingExtraError, NeuromocoError
+from neuromoco.errors import ConfigError, NeuromocoError
 from neuromoco.prediction import check_complete
 from neuromoco.recipes import DEFAULT, list_recipes, load_recipe
-
-INTERRUPTED = 130
-
-
-class Commands(TyperGroup):
-    """Commands in which a user's mistake is one line and an exit code, and an interruption is 130."""
-
-    def invoke(self, ctx: Any) -> Any:
-        try:
-            return super().invoke(ctx)
-        except NeuromocoError as error:
-            if ctx.params["debug"]:
-                raise
-            complain(error)
-            raise typer.Exit(error.exit_code) from None
-        except KeyboardInterrupt:
-            raise typer.Exit(INTERRUPTED) from None
-
 
 app = typer.Typer(
     name="neuromoco",
@@ -60,7 +41,9 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only re
 @app.callback(invoke_without_command=True)
 def common(
     show_version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback of an error that ends the command.")
+    ] = False,
 ) -> None:
     """Unlabelled event-camera recordings in, a small spiking classifier out."""
     if show_version:
@@ -132,7 +115,10 @@ def _run(folder: Path, work: Callable[[Path], dict[str, Any]], as_json: bool) ->
     try:
         summary = work(folder)
     except KeyboardInterrupt:
-        print(f"neuromoco: interrupted; go on with it: neuromoco train --resume {folder}", file=sys.stderr)
+        print(
+            f"neuromoco: interrupted; go on with it: neuromoco train --resume {shlex.quote(str(folder))}",
+            file=sys.stderr,
+        )
         raise
     from neuromoco.train import best_weights
 
@@ -158,7 +144,7 @@ def evaluate(
 ) -> None:
     """Measure a classifier on recordings with labels.
 
-    Example: neuromoco evaluate runs/digits/finetune/weights/best.safetensors --data digits
+    Example: neuromoco evaluate runs/tuned/weights/best.safetensors --data test/
     """
     console.quiet = quiet
     need_training()
@@ -185,7 +171,7 @@ def predict(
 ) -> None:
     """Classify event files. A file that cannot be read is named, and the others are answered.
 
-    Example: neuromoco predict digit.bin --model runs/digits/weights/best.safetensors
+    Example: neuromoco predict walk.aedat4 --model runs/tuned/weights/best.safetensors
     """
     need_training()
     from neuromoco.classifier import TrainedClassifier
@@ -212,7 +198,7 @@ def info(
 ) -> None:
     """Say what a recording or a checkpoint holds.
 
-    Example: neuromoco info digit.bin runs/digits/pretrain/weights/last.safetensors
+    Example: neuromoco info walk.aedat4 runs/tuned/weights/best.safetensors
     """
 
     def show(file: Path) -> None:
@@ -286,23 +272,3 @@ def demo(
 def main() -> None:
     """The command `neuromoco`."""
     app()
-
-
-def need_training() -> None:
-    """Says which extra to install where training is not installed.
-
-    Raises:
-        MissingExtraError: a package is missing.
-    """
-    if not all(find_spec(name) for name in ("torch", "spikingjelly", "accelerate", "sklearn")):
-        raise MissingExtraError("this command", "train")
-
-
-def complain(error: NeuromocoError) -> None:
-    """Prints an error as one line."""
-    print(f"neuromoco: {error}", file=sys.stderr)
-
-
-def print_json(value: Any, indent: int | None = 2) -> None:
-    """Prints plain data; `indent=None` keeps it in one line."""
-    print(json.dumps(value, indent=indent))

@@ -43,7 +43,7 @@ def run_demo(folder: Path | None, seed: int) -> dict[str, Any]:
     """
     started = time.monotonic()
     folder = folder or free_folder(RUNS / "demo")
-    if folder.exists() and any(folder.iterdir()):
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
         raise ConfigError(f"{folder}: exists already; give another --out")
     config = with_values(load_recipe(RECIPE), {"seed": seed})
     runs = {PRETRAINED: folder / "pretrained", SCRATCH: folder / "scratch"}

@@ -43,7 +43,7 @@ def evaluation_table(result: Evaluation) -> Table:
         wrong = result.confusion[i].copy()
         total, wrong[i] = int(wrong.sum()), 0
         if total:
-            other = f"{result.class_names[wrong.argmax()]} ({wrong.max()})" if wrong.any() else "-"
+            other = f"{escape(result.class_names[wrong.argmax()])} ({wrong.max()})" if wrong.any() else "-"
             table.add_row(escape(name), str(total), f"{recall[name]:.1%}", other)
     return table
 

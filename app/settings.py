@@ -30,7 +30,7 @@ def run_settings(
     Args:
         recipe: where the settings begin.
         chosen: values by name; None changes nothing.
-        changes: `a.b=value`, after all others.
+        changes: `a.b=value`; they win over all others.
         epochs: of the chosen stage.
         labels_per_class: of the labelled stage.
         freeze: whether fine-tuning trains the head alone.
@@ -38,7 +38,13 @@ def run_settings(
     Raises:
         ConfigError: a value that is not allowed, or an option that the stage does not have.
     """
-    config = with_values(recipe, {name: value for name, value in chosen.items() if value is not None})
+    values = parse_changes(changes)
+    given = {name: value for name, value in chosen.items() if value is not None} | values
+    config = with_values(recipe, given)
+    if config.stage == "finetune":
+        for name in given:
+            if name.startswith(("encoder", "frames")):
+                raise ConfigError(f"{name} with stage finetune; network and frames are those of --init")
     own: dict[str, Any] = {}
     labelled = "finetune" if config.stage == "all" else config.stage
     if epochs is not None:
@@ -53,7 +59,7 @@ def run_settings(
         if labelled != "finetune":
             raise ConfigError(f"--freeze with stage {config.stage}; only finetune has a pre-trained encoder to freeze")
         own["finetune.freeze_encoder"] = True
-    return with_values(config, {**own, **parse_changes(changes)})
+    return with_values(config, own | values)
 
 
 def default_run_folder(config: RunConfig) -> Path:

@@ -82,10 +82,11 @@ def save_checkpoint(path: Path | str, module: nn.Module, header: Header) -> None
 
 
 def is_checkpoint(path: Path | str) -> bool:
-    """Whether a file begins as safetensors files do: the length of the header, then its brace."""
+    """Whether a file begins as safetensors files do: the length of a header that it can hold, then a brace."""
     try:
         with Path(path).open("rb") as file:
-            return file.read(9)[8:] == b"{"
+            head = file.read(9)
+        return head[8:] == b"{" and int.from_bytes(head[:8], "little") <= Path(path).stat().st_size - 8
     except OSError:
         return False
 

@@ -30,7 +30,7 @@ from neuromoco.errors import ConfigError
 class Settings(BaseModel):
     """A frozen group of settings that refuses names it does not know."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class FrameConfig(Settings):
@@ -178,7 +178,7 @@ class RunConfig(Settings):
     stage: Literal["pretrain", "finetune", "supervised", "all"] = "all"
     data: str = "digits"
     init: str | None = None
-    seed: NonNegativeInt = 0
+    seed: int = Field(0, ge=0, lt=2**32)
     frames: FrameConfig = FrameConfig()
     encoder: EncoderConfig = EncoderConfig()
     pretrain: PretrainConfig = PretrainConfig()
@@ -210,11 +210,12 @@ def load_config(path: Path | str) -> RunConfig:
         ConfigError: the file is missing or not such a tree.
     """
     try:
-        return parse_config(yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}, str(path))
+        tree = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise ConfigError(f"{path}: is not YAML ({' '.join(str(error).split())})") from None
+    return parse_config(tree, str(path))
 
 
 def dump_config(config: Settings) -> str:
@@ -253,7 +254,7 @@ def parse_changes(changes: Iterable[str]) -> dict[str, Any]:
             raise ConfigError(f"--set {change}: give a name and a value, for example --set seed=1")
         try:
             value = yaml.safe_load(text)
-        except yaml.YAMLError:
+        except (yaml.YAMLError, ValueError):  # ValueError: a date that there is not
             raise ConfigError(f"--set {change}: the value is not YAML") from None
         values[name.strip()] = _number(text) if value == text.strip() else value
     return values

@@ -26,7 +26,7 @@ def writing(path: Path | str) -> Iterator[Path]:
 
 @contextmanager
 def writing_folder(path: Path | str) -> Iterator[Path]:
-    """Gives a folder beside `path` to fill; it takes its place, replacing what was there, if all ends well."""
+    """Gives a folder beside `path` to fill; it takes its place if all ends well and nothing stands there yet."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
@@ -34,12 +34,12 @@ def writing_folder(path: Path | str) -> Iterator[Path]:
     part.mkdir()
     try:
         yield part
-        # A folder cannot be renamed over a full one: the old one steps aside first.
-        old = path.with_name(f".{path.name}.{os.getpid()}.old")
-        if path.exists():
-            path.rename(old)
-        part.rename(path)
-        shutil.rmtree(old, ignore_errors=True)
+        # Another process may have been faster; what it made is as good, and somebody may be reading it.
+        try:
+            part.rename(path)
+        except OSError:
+            if not path.is_dir():
+                raise
     finally:
         shutil.rmtree(part, ignore_errors=True)
 

@@ -60,6 +60,8 @@ def test_atis_overflow_marks_move_the_clock(tmp_path: Path) -> None:
     file.write_bytes(atis_bytes([(5, 200, 100, 1), (0, 0, 240, 0), (6, 200, 100, 1), (0, 0, 240, 0), (7, 1, 1, 0)]))
     recording = read_recording(file)
     assert recording.t.tolist() == [5, 6 + 8192, 7 + 2 * 8192]
+    file.write_bytes(atis_bytes([(8000, 1, 1, 1), (0, 0, 240, 0), (10, 1, 1, 0)]))
+    assert read_recording(file).t.tolist() == [8000, 8202]
     assert (recording.width, recording.height) == (240, 180)
 
 
@@ -186,6 +188,10 @@ def test_an_aedat4_file_of_our_own_is_read(tmp_path: Path) -> None:
     whole = (tmp_path / "a.bin").read_bytes()
     (tmp_path / "cut.aedat4").write_bytes(whole[: len(whole) - 100])
     assert "cut or damaged" in refusal(tmp_path / "cut.aedat4")
+    info = whole.index(b"<dv")
+    for at in (info + 5, info + 200, info + 400):
+        (tmp_path / "flipped.aedat4").write_bytes(whole[:at] + b"\xfa" + whole[at + 1 :])
+        assert "cut or damaged" in refusal(tmp_path / "flipped.aedat4")
     write_aedat4(tmp_path / "none.aedat4", None)
     assert "holds no events" in refusal(tmp_path / "none.aedat4")
 

@@ -137,6 +137,20 @@ def test_resuming_ends_in_the_same_weights(
         resume(tmp_path / "cut", "cpu")
 
 
+def test_resuming_on_other_recordings_is_refused(
+    class_folders: Folders, tmp_path: Path, interrupt: Callable[[int], None]
+) -> None:
+    data = class_folders(2, 8)
+    for stage in ("pretrain", "supervised"):
+        config = settings(data, stage)
+        interrupt(3)
+        with pytest.raises(StopError):
+            train(config, tmp_path / stage, "cpu")
+        (data / "class0/000.bin").rename(data / f"class0/{stage}.bin")
+        with pytest.raises(ConfigError, match="holds other recordings than when"):
+            resume(tmp_path / stage, "cpu")
+
+
 def test_an_interruption_while_a_state_is_written_leaves_the_one_before(
     class_folders: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -62,7 +62,13 @@ def cached_frames(listing: Listing, config: FrameConfig) -> FrameStore:
 
 
 def _key(listing: Listing, config: FrameConfig) -> str:
-    files = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in listing.paths]
+    files = []
+    for path in listing.paths:
+        try:
+            facts = path.stat()
+        except OSError as error:  # a link to nothing
+            raise EventFileError(f"{path}: cannot be read ({error.strerror})") from error
+        files.append((str(path.resolve()), facts.st_size, facts.st_mtime_ns))
     content = json.dumps([FRAMES_VERSION, config.model_dump(), files])
     return hashlib.sha256(content.encode()).hexdigest()[:32]
 
@@ -72,7 +78,7 @@ def _write(listing: Listing, config: FrameConfig, folder: Path) -> None:
     frames = np.lib.format.open_memmap(folder / "frames.npy", "w+", np.uint16, shape)
     facts = np.zeros((2, len(listing)), np.int64)
     problems: list[EventFileError] = []
-    for index, path in enumerate(track(listing.paths, f"reading {listing.root.name}")):
+    for index, path in enumerate(track(listing.paths, "reading recordings")):
         try:
             recording = read_recording(path)
             counts = recording_frames(recording, config)

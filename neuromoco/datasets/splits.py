@@ -61,7 +61,7 @@ def describe_split(listing: Listing, split: Split, seed: int) -> dict[str, objec
     """The split as it is written to `split.json`: file names, and a hash to compare runs by."""
     train = [listing.names[i] for i in split.train]
     held = [listing.names[i] for i in split.validation]
-    digest = hashlib.sha256("\n".join([*train, "--", *held]).encode()).hexdigest()
+    digest = hashlib.sha256("\n".join([*train, "--", *held]).encode("utf-8", "surrogateescape")).hexdigest()
     return {
         "data": str(listing.root),
         "seed": seed,

@@ -59,6 +59,7 @@ class Encoder(nn.Module):
 
 
 Builder = TypeVar("Builder", bound=Callable[..., Encoder])
+LARGEST_OPTION = 1 << 16
 _BUILDERS: dict[str, Callable[..., Encoder]] = {}
 
 
@@ -113,4 +114,16 @@ def build_encoder(config: EncoderConfig) -> Encoder:
     unknown = sorted(set(config.options) - set(known))
     if unknown:
         raise ConfigError(f"{config.name} has no option {unknown[0]!r}; it has {', '.join(known)}")
+    for name, value in config.options.items():
+        _check_option(config.name, name, value, inspect.signature(builder).parameters[name].default)
     return builder(config.neuron, **config.options)
+
+
+def _check_option(encoder: str, name: str, value: Any, default: Any) -> None:
+    """An option is of its default's kind; numbers are above 0. What texts are allowed, the encoder says."""
+    number = isinstance(default, int | float)
+    kind: Any = (int, float) if isinstance(default, float) else type(default)
+    allowed = isinstance(value, kind) and not isinstance(value, bool)
+    if not allowed or (number and not 0 < value < LARGEST_OPTION):
+        what = f"a {'whole ' if kind is int else ''}number above 0" if number else "a name"
+        raise ConfigError(f"{encoder}: option {name}={value!r}; it is {what}, for example {default}")

@@ -29,9 +29,9 @@ def looks_like_atis(head: bytes, size: int) -> bool:
     whole = len(head) // EVENT_BYTES
     if whole == 0 or not any(head) or all(byte in TEXT for byte in head):
         return False
-    _, y, _, t = _columns(np.frombuffer(head, np.uint8, whole * EVENT_BYTES))
-    real = y != OVERFLOW_ROW
-    return bool(np.all(y <= OVERFLOW_ROW) and np.all(np.diff(t[real]) >= 0))
+    raw = np.frombuffer(head, np.uint8, whole * EVENT_BYTES)
+    _, _, _, t = _columns(raw)
+    return bool(np.all(raw[1::EVENT_BYTES] <= OVERFLOW_ROW) and np.all(np.diff(t) >= 0))
 
 
 def read_atis(path: Path) -> Recording:
@@ -46,10 +46,6 @@ def read_atis(path: Path) -> Recording:
             f"{raw.size} bytes are not a whole number of 5-byte ATIS events: the file is cut or damaged"
         )
     x, y, p, t = _columns(raw)
-    overflow = y == OVERFLOW_ROW
-    if overflow.any():
-        t = t + OVERFLOW_US * np.cumsum(overflow)
-        x, y, p, t = (column[~overflow] for column in (x, y, p, t))
     if np.any(t[1:] < t[:-1]):
         at = int(np.argmax(t[1:] < t[:-1])) + 1
         raise EventFileError(f"times run backwards at event {at} of {t.size}: no ATIS recording, or damaged")
@@ -84,6 +80,12 @@ def write_atis(path: Path, recording: Recording) -> None:
 
 
 def _columns(raw: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """x, y, p, t of the events, the marks of the clock taken into account and left out."""
     b = raw.reshape(-1, EVENT_BYTES)  # [E, 5]
     t = ((b[:, 2] & 0x7F).astype(np.int64) << 16) | (b[:, 3].astype(np.int64) << 8) | b[:, 4]
-    return b[:, 0], b[:, 1], b[:, 2] >> 7, t
+    columns = b[:, 0], b[:, 1], b[:, 2] >> 7, t
+    mark = b[:, 1] == OVERFLOW_ROW
+    if not mark.any():
+        return columns
+    x, y, p, t = (column[~mark] for column in columns)
+    return x, y, p, t + OVERFLOW_US * np.cumsum(mark)[~mark]

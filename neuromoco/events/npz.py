@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import lzma
+import tokenize
 import zipfile
 import zlib
 from pathlib import Path
@@ -22,9 +24,13 @@ DAMAGE = (
     ValueError,
     TypeError,
     EOFError,
-    KeyError,
-    NotImplementedError,
+    LookupError,
+    MemoryError,
+    OverflowError,
     RuntimeError,
+    SyntaxError,
+    lzma.LZMAError,
+    tokenize.TokenError,
     zipfile.BadZipFile,
     zlib.error,
 )
@@ -54,7 +60,7 @@ def read_npz(path: Path) -> Recording:
                     f"the arrays are {', '.join(sorted(arrays.files)) or 'none'}; "
                     f"a recording has t, x, y, p: {', '.join(missing)} missing"
                 )
-            columns = {name: arrays[name] for name in COLUMNS}
+            columns = {name: np.asarray(arrays[name]) for name in COLUMNS}
             sides = {name: int(arrays[name]) for name in ("width", "height") if name in arrays}
     except DAMAGE as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__

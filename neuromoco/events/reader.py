@@ -68,6 +68,8 @@ def read_recording(path: Path | str) -> Recording:
     try:
         if path.is_dir():
             raise EventFileError("is a folder; give the event files in it")
+        if path.exists() and not path.is_file():
+            raise EventFileError("is no regular file")
         with path.open("rb") as file:
             head = file.read(HEAD_BYTES)
         size = path.stat().st_size

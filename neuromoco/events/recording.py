@@ -94,7 +94,7 @@ class Recording:
     @property
     def duration(self) -> int:
         """Microseconds from the first event to the last; 0 without events."""
-        return int(self.t[-1] - self.t[0]) if len(self) else 0
+        return int(self.t[-1]) - int(self.t[0]) if len(self) else 0
 
     @property
     def on_share(self) -> float:

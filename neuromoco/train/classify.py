@@ -60,8 +60,8 @@ class ClassifyTask(Task):
             load_into(self.classifier.encoder, load_tensors(config.init), config.init)
         self._pretrained = _copy_of_state(self.classifier.encoder) if settings.freeze_encoder else None
         view = build_view(settings.views) if settings.views else None
-        data = FrameSet(store.frames, split.train, listing.labels, view, config.seed)
-        self.loader = DataLoader(data, settings.batch_size, shuffle=True, collate_fn=collate)
+        self.data = FrameSet(store.frames, split.train, listing.labels, view, config.seed)
+        self.loader = DataLoader(self.data, settings.batch_size, shuffle=True, collate_fn=collate)
         self.optimizer = build_optimizer(self._groups(), settings.optimizer)
 
     def losses(self, model: nn.Module, batch: tuple[Tensor, ...]) -> dict[str, Tensor]:

@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader
 
 from neuromoco.config import OptimizerConfig
 from neuromoco.console import console, progress_bar
+from neuromoco.datasets.torch_sets import FrameSet
 from neuromoco.device import pick_device
 from neuromoco.errors import ConfigError
 from neuromoco.files import write_json, writing_folder
@@ -33,6 +34,7 @@ class Task(ABC):
 
     Attributes:
         model: what is trained; its state is all that resuming needs beside the optimizer.
+        data: the recordings to train on.
         loader: batches of one epoch.
         epochs: how many.
         optimizer: made by `build_optimizer`.
@@ -41,6 +43,7 @@ class Task(ABC):
     """
 
     model: nn.Module
+    data: FrameSet
     loader: DataLoader[Any]
     epochs: int
     optimizer: Optimizer
@@ -136,7 +139,8 @@ def _epoch(
 ) -> dict[str, Any]:
     sums: dict[str, Tensor] = {}
     started, samples = time.monotonic(), 0
-    loader.set_epoch(epoch)
+    loader.set_epoch(epoch)  # the order of the recordings
+    task.data.set_epoch(epoch)  # and their views
     model.train()
     bars = bar.add_task(f"epoch {epoch}/{task.epochs}", total=len(loader.dataset), note="")
     warmup = task.schedule.warmup_epochs * len(loader)

@@ -42,10 +42,10 @@ class PretrainTask(Task):
     ) -> None:
         settings = config.pretrain
         count = len(store.frames)
-        if count < settings.batch_size:
+        if count < max(2, settings.batch_size):
             raise ConfigError(
-                f"{count} recordings are fewer than a batch of {settings.batch_size}: "
-                f"--set pretrain.batch_size={max(1, count // 4)}"
+                f"{count} recordings are fewer than a batch of {settings.batch_size} (at least 2): "
+                f"--set pretrain.batch_size={max(2, count // 4)}"
             )
         if settings.moco.queue_size >= count:
             console.print(
@@ -57,8 +57,8 @@ class PretrainTask(Task):
         self.moco = MoCo(encoder, settings.moco, config.frames.steps)
         self.model = self.moco
         view = TwoViews(build_view(settings.views))
-        data = FrameSet(store.frames, range(count), view=view, seed=config.seed)
-        self.loader = DataLoader(data, settings.batch_size, shuffle=True, drop_last=True, collate_fn=collate)
+        self.data = FrameSet(store.frames, range(count), view=view, seed=config.seed)
+        self.loader = DataLoader(self.data, settings.batch_size, shuffle=True, drop_last=True, collate_fn=collate)
         group = {"params": list(self.moco.master.parameters()), "peak": settings.optimizer.lr}
         self.optimizer = build_optimizer([group], settings.optimizer)
         self._keys: Tensor | None = None
@@ -100,5 +100,5 @@ def contrast_metrics(loss: MixLoss, keys: Tensor) -> dict[str, Tensor]:
     """
     accuracy = (loss.logits.argmax(1) == 0).float().mean()
     directions = F.normalize(keys.mean(0), dim=1)  # [N, D]
-    spread = directions.std(0).mean() * keys.shape[2] ** 0.5
+    spread = directions.std(0, correction=0).mean() * keys.shape[2] ** 0.5
     return {"accuracy": accuracy, "feature_std": spread}

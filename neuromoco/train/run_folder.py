@@ -43,17 +43,20 @@ class RunFolder:
         self.summary = self.path / "metrics.json"
         self.states = self.path / "state"
 
-    def begin(self, config: RunConfig) -> None:
-        """Makes the folder of a new run.
+    def check_free(self) -> None:
+        """Refuses a folder that holds something already.
 
         Raises:
-            ConfigError: the folder holds something already.
+            ConfigError: it does.
         """
         if self.path.is_file() or (self.path.is_dir() and any(self.path.iterdir())):
             raise ConfigError(
                 f"{self.path}: exists already; go on with it: neuromoco train --resume {self.path}, "
                 "or give another --out"
             )
+
+    def begin(self, config: RunConfig) -> None:
+        """Makes the folder of a new run."""
         write_text(self.path / "config.yaml", dump_config(config))
         write_json(self.path / "environment.json", environment())
 
@@ -68,6 +71,12 @@ class RunFolder:
         if not run.is_begun:
             raise ConfigError(f"{run.path}: holds no run (no config.yaml); --resume takes the folder of a run")
         return run, load_config(run.path / "config.yaml")
+
+    def split(self) -> dict[str, Any] | None:
+        """What `split.json` holds, if it is written."""
+        file = self.path / "split.json"
+        found: dict[str, Any] | None = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+        return found
 
     @property
     def is_begun(self) -> bool:

@@ -52,6 +52,8 @@ def train(config: RunConfig, out: Path, device: str = "auto") -> dict[str, Any]:
     config = _settled(config)
     accelerator = build_accelerator(device, config.seed)
     run = RunFolder(out)
+    run.check_free()
+    accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         run.begin(config)
     accelerator.wait_for_everyone()
@@ -116,7 +118,7 @@ def _one_stage(run: RunFolder, config: RunConfig, accelerator: Accelerator) -> d
     encoder = build_encoder(config.encoder)
     task: Task
     if config.stage == "pretrain":
-        task = _pretrain_task(config, encoder, accelerator)
+        task = _pretrain_task(run, config, encoder, accelerator)
     else:
         task = _classify_task(run, config, encoder, accelerator)
     size = sum(parameter.numel() for parameter in task.model.parameters() if parameter.requires_grad)
@@ -125,11 +127,14 @@ def _one_stage(run: RunFolder, config: RunConfig, accelerator: Accelerator) -> d
     return fit(task, run, accelerator)
 
 
-def _pretrain_task(config: RunConfig, encoder: Encoder, accelerator: Accelerator) -> PretrainTask:
+def _pretrain_task(run: RunFolder, config: RunConfig, encoder: Encoder, accelerator: Accelerator) -> PretrainTask:
     with accelerator.main_process_first():
         listing = list_recordings(data_folder(config.data, "train"), labelled=False)
         store = cached_frames(listing, config.frames)
-    return PretrainTask(config, encoder, store, _seen(store, range(len(listing))), accelerator)
+    everything = Split(tuple(range(len(listing))), ())
+    task = PretrainTask(config, encoder, store, _seen(store, everything.train), accelerator)
+    _keep_split(run, describe_split(listing, everything, config.seed), accelerator)
+    return task
 
 
 def _classify_task(run: RunFolder, config: RunConfig, encoder: Encoder, accelerator: Accelerator) -> ClassifyTask:
@@ -138,10 +143,22 @@ def _classify_task(run: RunFolder, config: RunConfig, encoder: Encoder, accelera
         listing, split = _labelled(config, settings)
         store = cached_frames(listing, config.frames)
     task = ClassifyTask(config, settings, encoder, listing, split, store, _seen(store, split.train), accelerator)
-    if accelerator.is_main_process:
-        write_json(run.path / "split.json", describe_split(listing, split, config.seed))
+    _keep_split(run, describe_split(listing, split, config.seed), accelerator)
     console.print(f"{len(split.train)} recordings to train on, {len(split.validation)} to validate on")
     return task
+
+
+def _keep_split(run: RunFolder, split: dict[str, Any], accelerator: Accelerator) -> None:
+    """Writes a new run's split; a run that goes on must find the one that it began with."""
+    before = run.split()
+    if before is None:
+        if accelerator.is_main_process:
+            write_json(run.path / "split.json", split)
+    elif before["sha256"] != split["sha256"]:
+        raise ConfigError(
+            f"{split['data']}: holds other recordings than when {run.path} was begun; "
+            "put them back as its split.json lists them, or begin a new run"
+        )
 
 
 def _labelled(config: RunConfig, settings: ClassifyConfig) -> tuple[Listing, Split]:
