@@ -146,7 +146,7 @@ def test_resuming_on_other_recordings_is_refused(
         interrupt(3)
         with pytest.raises(StopError):
             train(config, tmp_path / stage, "cpu")
-        (data / "class0/000.bin").rename(data / f"class0/{stage}.bin")
+        sorted((data / "class0").iterdir())[0].rename(data / f"class0/{stage}.bin")
         with pytest.raises(ConfigError, match="holds other recordings than when"):
             resume(tmp_path / stage, "cpu")
 
@@ -246,7 +246,7 @@ def test_pretraining_takes_a_flat_folder_and_learns(class_folders: Folders, tmp_
     values = {"pretrain__epochs": 12, "pretrain__batch_size": 12, "pretrain__moco__queue_size": 12}
     train(settings(flat, "pretrain", **values), tmp_path / "run", "cpu")
     history = RunFolder(tmp_path / "run").history()
-    assert history[-1]["accuracy"] > history[1]["accuracy"]
+    assert history[-1]["loss"] < history[1]["loss"] - 0.2  # from the second epoch on the queue holds keys
     assert history[-1]["feature_std"] > 0.1
 
 
