@@ -77,7 +77,9 @@ def build_accelerator(device: str, seed: int) -> Accelerator:
     """
     cpu = pick_device(device).type == "cpu"
     order = DataLoaderConfiguration(use_seedable_sampler=True, data_seed=seed)
-    return Accelerator(cpu=cpu, dataloader_config=order)
+    accelerator = Accelerator(cpu=cpu, dataloader_config=order)
+    console.quiet = console.quiet or not accelerator.is_main_process  # one voice is enough
+    return accelerator
 
 
 def build_optimizer(groups: list[dict[str, Any]], config: OptimizerConfig) -> Optimizer:
