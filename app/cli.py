@@ -40,6 +40,7 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only re
 
 @app.callback(invoke_without_command=True)
 def common(
+    ctx: typer.Context,
     show_version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
     debug: Annotated[
         bool, typer.Option("--debug", help="Show the traceback of an error that ends the command.")
@@ -49,6 +50,8 @@ def common(
     if show_version:
         out.print(__version__)
         raise typer.Exit
+    if ctx.invoked_subcommand is None:
+        out.print(ctx.get_help())
 
 
 @app.command()

@@ -183,6 +183,12 @@ def test_mistakes_are_one_line_with_their_exit_code(
     assert list(tmp_path.iterdir()) in ([], [tmp_path / "runs"])
 
 
+def test_options_without_a_command_show_the_help() -> None:
+    result = run("--debug")
+    assert result.exit_code == 0
+    assert "predict" in result.stdout
+
+
 def test_usage_mistakes_are_code_2() -> None:
     assert run("predict", "x.bin").exit_code == 2
     assert run("train", "--stage", "guess").exit_code == 2
