@@ -12,6 +12,8 @@ from neuromoco.errors import (
     EventFileError,
     MissingExtraError,
     NeuromocoError,
+    ParityError,
+    UnsupportedLayerError,
 )
 from neuromoco.events import Recording, read_recording
 from neuromoco.frames import to_frames
@@ -24,7 +26,9 @@ __all__ = [
     "EventFileError",
     "MissingExtraError",
     "NeuromocoError",
+    "ParityError",
     "Recording",
+    "UnsupportedLayerError",
     "__version__",
     "read_recording",
     "to_frames",

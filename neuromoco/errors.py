@@ -4,7 +4,9 @@
     ├── ConfigError           2  a setting, an argument or a name that is not allowed
     ├── EventFileError        3  a file that is not a readable event recording
     ├── CheckpointError       4  a file that is not a usable checkpoint
-    └── MissingExtraError     5  an optional part of the package is not installed
+    ├── MissingExtraError     5  an optional part of the package is not installed
+    ├── UnsupportedLayerError 6  a network that an export target cannot express
+    └── ParityError           7  an export whose answers differ too much from those of its source
 
 Every message is one line that says what was given, what is allowed, and what to type. The command
 line prints it and exits with the code; anything else that escapes is a defect of this package.
@@ -44,3 +46,15 @@ class MissingExtraError(NeuromocoError):
 
     def __init__(self, what: str, extra: str) -> None:
         super().__init__(f'{what} needs packages that are not installed: pip install "neuromoco[{extra}]"')
+
+
+class UnsupportedLayerError(NeuromocoError):
+    """A network has a layer that the graph or a target cannot express."""
+
+    exit_code = 6
+
+
+class ParityError(NeuromocoError):
+    """An export answers differently from its source by more than is allowed."""
+
+    exit_code = 7
