@@ -33,6 +33,7 @@ class SeenRecordings(Settings):
         longest_us: duration of the longest.
         fewest_events: events of the sparsest.
         most_events: events of the densest.
+        sensor: rows and columns of the sensor of most of them.
     """
 
     count: int
@@ -40,6 +41,7 @@ class SeenRecordings(Settings):
     longest_us: int
     fewest_events: int
     most_events: int
+    sensor: tuple[int, int] | None = None
 
 
 class Header(Settings):

@@ -24,24 +24,26 @@ from neuromoco.files import cache_folder, writing_folder
 from neuromoco.frames import POLARITIES, recording_frames
 
 # Raise it whenever readers or frames give other numbers for the same file.
-FRAMES_VERSION = 1
+FRAMES_VERSION = 2
 LARGEST_COUNT = np.iinfo(np.uint16).max
 SHOWN = 3
 
 
 @dataclass(frozen=True)
 class FrameStore:
-    """Frames of S recordings, and two facts of each.
+    """Frames of S recordings, and three facts of each.
 
     Attributes:
         frames: uint16 [S, T, P, H, W], memory-mapped.
         events: int64 [S].
         durations: int64 [S], microseconds.
+        sensors: int64 [S, 2], rows and columns.
     """
 
     frames: NDArray[np.uint16]
     events: NDArray[np.int64]
     durations: NDArray[np.int64]
+    sensors: NDArray[np.int64]
 
 
 def cached_frames(listing: Listing, config: FrameConfig) -> FrameStore:
@@ -58,6 +60,7 @@ def cached_frames(listing: Listing, config: FrameConfig) -> FrameStore:
         np.load(folder / "frames.npy", mmap_mode="r"),
         np.load(folder / "events.npy"),
         np.load(folder / "durations.npy"),
+        np.load(folder / "sensors.npy"),
     )
 
 
@@ -76,7 +79,7 @@ def _key(listing: Listing, config: FrameConfig) -> str:
 def _write(listing: Listing, config: FrameConfig, folder: Path) -> None:
     shape = (len(listing), config.steps, POLARITIES, config.height, config.width)
     frames = np.lib.format.open_memmap(folder / "frames.npy", "w+", np.uint16, shape)
-    facts = np.zeros((2, len(listing)), np.int64)
+    facts = np.zeros((len(listing), 4), np.int64)
     problems: list[EventFileError] = []
     for index, path in enumerate(track(listing.paths, "reading recordings")):
         try:
@@ -88,10 +91,11 @@ def _write(listing: Listing, config: FrameConfig, folder: Path) -> None:
             problems.append(error)
             continue
         frames[index] = counts
-        facts[:, index] = len(recording), recording.duration
+        facts[index] = len(recording), recording.duration, recording.height, recording.width
     if problems:
         more = f" (and {len(problems) - SHOWN} more)" if len(problems) > SHOWN else ""
         raise EventFileError("; ".join(str(problem) for problem in problems[:SHOWN]) + more)
     frames.flush()
-    np.save(folder / "events.npy", facts[0])
-    np.save(folder / "durations.npy", facts[1])
+    np.save(folder / "events.npy", facts[:, 0])
+    np.save(folder / "durations.npy", facts[:, 1])
+    np.save(folder / "sensors.npy", facts[:, 2:])

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 from rich.markup import escape
@@ -169,10 +170,13 @@ def _labelled(config: RunConfig, settings: ClassifyConfig) -> tuple[Listing, Spl
 
 def _seen(store: FrameStore, indices: Sequence[int]) -> SeenRecordings:
     durations, events = store.durations[list(indices)], store.events[list(indices)]
+    sensors, times = np.unique(store.sensors[list(indices)], axis=0, return_counts=True)
+    height, width = sensors[times.argmax()]
     return SeenRecordings(
         count=len(durations),
         shortest_us=int(durations.min()),
         longest_us=int(durations.max()),
         fewest_events=int(events.min()),
         most_events=int(events.max()),
+        sensor=(int(height), int(width)),
     )

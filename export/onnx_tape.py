@@ -1,0 +1,65 @@
+"""Writing ONNX operators one after another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+# ScatterElements with reduction and Split into equal parts are there from 18 on; runtimes of 2023 know it.
+OPSET = 18
+IR_VERSION = 8
+
+
+class Tape:
+    """Operators in the order of computing, and their constants, each stored once."""
+
+    def __init__(self) -> None:
+        self._tape = ir.tape.Tape()
+        self._constants: dict[tuple[str, tuple[int, ...], bytes], ir.Value] = {}
+
+    def op(self, kind: str, *inputs: ir.Value | None, name: str | None = None, **attributes: Any) -> ir.Value:
+        """One operator with one output; `name` is given to the output."""
+        output = None if name is None else ir.Value(name=name)
+        return self._tape.op(kind, inputs, attributes, name=name, output=output)
+
+    def split(self, x: ir.Value, parts: int, name: str) -> Sequence[ir.Value]:
+        """Equal parts along the first axis."""
+        if parts == 1:
+            return [x]
+        outputs = [ir.Value(name=f"{name}.{i}") for i in range(parts)]
+        return self._tape.op_multi_out("Split", [x], {"axis": 0, "num_outputs": parts}, outputs=outputs)
+
+    def constant(self, value: Any, kind: type[np.generic] = np.float32, name: str | None = None) -> ir.Value:
+        """An array stored in the file; equal ones are stored once."""
+        array = np.asarray(value, kind, order="C")
+        key = (array.dtype.str, array.shape, array.tobytes())
+        if key not in self._constants:
+            name = name or f"constant.{len(self._constants)}"
+            self._constants[key] = self._tape.initializer(ir.tensor(array, name=name), name)
+        return self._constants[key]
+
+    def ints(self, *values: int) -> ir.Value:
+        """A vector of int64."""
+        return self.constant(values, np.int64)
+
+    def texts(self, values: Sequence[str]) -> ir.Value:
+        """A vector of texts."""
+        name = f"texts.{len(self._constants)}"
+        encoded = ir.StringTensor([value.encode() for value in values], shape=ir.Shape((len(values),)), name=name)
+        return self._tape.initializer(encoded, name)
+
+    def model(self, inputs: Sequence[ir.Value], outputs: Sequence[ir.Value], doc: str) -> ir.Model:
+        """All of it as a model."""
+        graph = ir.Graph(
+            inputs,
+            outputs,
+            nodes=self._tape.nodes,
+            initializers=self._tape.initializers,
+            opset_imports={"": OPSET},
+            name="neuromoco",
+            doc_string=doc,
+        )
+        return ir.Model(graph, ir_version=IR_VERSION, producer_name="neuromoco")
