@@ -31,7 +31,7 @@ def bin_events(tape: Tape, columns: dict[str, ir.Value], sensor: ir.Value, confi
     step = (_by_count if config.slice_by == "count" else _by_time)(tape, columns["t"], count, config.steps)
     # Sides of the counted frames: those asked for, or the sensor's where it is smaller.
     sides = tape.op("Min", sensor, tape.ints(config.height, config.width))
-    (rows, wide), (height, width) = tape.split(sides, 2, "sides"), tape.split(sensor, 2, "sensor.sides")
+    (rows, wide), (height, width) = _pair(tape, sides), _pair(tape, sensor)
     shape = tape.op("Concat", tape.ints(config.steps, POLARITIES), sides, axis=0)
     cells = tape.op("ReduceProd", shape, tape.ints(0), keepdims=1)
     row = tape.op("Div", tape.op("Mul", y, rows), height)
@@ -65,6 +65,11 @@ def _by_time(tape: Tape, t: ir.Value, count: ir.Value, steps: int) -> ir.Value:
     last = tape.op("Slice", t, tape.ints(-1), tape.constant([np.iinfo(np.int64).max], np.int64))
     span = tape.op("Add", tape.op("Sub", last, first), tape.ints(1))
     return tape.op("Div", tape.op("Mul", tape.op("Sub", t, first), tape.ints(steps)), span)
+
+
+def _pair(tape: Tape, sides: ir.Value) -> tuple[ir.Value, ir.Value]:
+    """Both numbers of a vector of two."""
+    return tape.op("Gather", sides, tape.ints(0), axis=0), tape.op("Gather", sides, tape.ints(1), axis=0)
 
 
 def _below(tape: Tape, value: ir.Value, limit: ir.Value) -> ir.Value:

@@ -11,6 +11,7 @@ import onnx_ir as ir
 # ScatterElements with reduction and Split into equal parts are there from 18 on; runtimes of 2023 know it.
 OPSET = 18
 IR_VERSION = 8
+BATCH = "N"  # the name of the free axis
 
 
 class Tape:
@@ -25,11 +26,13 @@ class Tape:
         output = None if name is None else ir.Value(name=name)
         return self._tape.op(kind, inputs, attributes, name=name, output=output)
 
-    def split(self, x: ir.Value, parts: int, name: str) -> Sequence[ir.Value]:
-        """Equal parts along the first axis."""
+    def split(self, x: ir.Value, parts: int, shape: Sequence[int], name: str) -> Sequence[ir.Value]:
+        """Equal parts [N, *shape] along the first axis."""
         if parts == 1:
             return [x]
-        outputs = [ir.Value(name=f"{name}.{i}") for i in range(parts)]
+        # Named, or runtimes could not tell that all parts have the same N, and would not join operators.
+        kind = ir.TensorType(ir.DataType.FLOAT)
+        outputs = [ir.Value(name=f"{name}.{i}", type=kind, shape=ir.Shape((BATCH, *shape))) for i in range(parts)]
         return self._tape.op_multi_out("Split", [x], {"axis": 0, "num_outputs": parts}, outputs=outputs)
 
     def constant(self, value: Any, kind: type[np.generic] = np.float32, name: str | None = None) -> ir.Value:

@@ -17,11 +17,10 @@ from neuromoco.checkpoint import KEY
 from neuromoco.export.graph import Graph
 from neuromoco.export.onnx_body import Body
 from neuromoco.export.onnx_events import COLUMNS, bin_events
-from neuromoco.export.onnx_tape import Tape
+from neuromoco.export.onnx_tape import BATCH, Tape
 from neuromoco.export_header import ExportHeader
 from neuromoco.files import writing
 
-BATCH = "N"
 NEXT = "next."
 
 
@@ -60,9 +59,9 @@ def unrolled(graph: Graph, header: ExportHeader, *, rates: bool = False, taps: b
     if rates:
         outputs.append(_spike_rates(body, batch))
     if taps:
-        outputs += [body.values[node.name] for node in graph.neurons]
+        outputs += [body.joined(node.name) for node in graph.neurons]
         for node in graph.neurons:
-            _typed(body.values[node.name], ir.DataType.FLOAT, (None, *node.shape))
+            _typed(body.joined(node.name), ir.DataType.FLOAT, (None, *node.shape))
     return _finish(tape, inputs, outputs, header)
 
 
@@ -119,7 +118,7 @@ def _label(tape: Tape, logits: ir.Value, names: Sequence[str], batch: str | int)
 def _spike_rates(body: Body, batch: str | int) -> ir.Value:
     tape, columns = body.tape, []
     for node in body.graph.neurons:
-        spikes = tape.op("Reshape", body.values[node.name], tape.ints(body.steps, -1, int(np.prod(node.shape))))
+        spikes = tape.op("Reshape", body.joined(node.name), tape.ints(body.steps, -1, int(np.prod(node.shape))))
         columns.append(tape.op("ReduceMean", spikes, tape.ints(0, 2), keepdims=0))
     stacked = [tape.op("Unsqueeze", column, tape.ints(1)) for column in columns]
     rates = tape.op("Concat", *stacked, axis=1, name="spike_rates")
@@ -132,7 +131,7 @@ def _finish(
     model = tape.model(inputs, outputs, f"{header.encoder.name}, classes {', '.join(header.class_names)}")
     model.metadata_props[KEY] = header.model_dump_json()
     proto: onnx.ModelProto = ir.to_proto(model)
-    return onnx.shape_inference.infer_shapes(proto, check_type=True, strict_mode=True, data_prop=True)
+    return proto
 
 
 def _value(name: str, kind: ir.DataType, shape: Sequence[int | str]) -> ir.Value:
