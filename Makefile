@@ -19,11 +19,11 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(TRAIN): pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --editable '.[train]'
+	$(BIN)/python -m pip install --quiet --editable '.[export]'
 	@touch $@
 
 $(DEV): pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --editable '.[train,dev]'
+	$(BIN)/python -m pip install --quiet --editable '.[export,dev]'
 	@touch $@ $(TRAIN)
 
 demo: $(TRAIN)

@@ -1,16 +1,19 @@
-"""What all commands share: errors in one line, exit codes, JSON, and the check for extras."""
+"""What all commands share: the app, errors in one line, exit codes, options, JSON."""
 
 from __future__ import annotations
 
 import json
 import sys
-from importlib.util import find_spec
-from typing import Any
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
+from rich.console import Console
 from typer.core import TyperGroup
 
-from neuromoco.errors import MissingExtraError, NeuromocoError
+from neuromoco import __version__
+from neuromoco.errors import NeuromocoError
 
 INTERRUPTED = 130
 
@@ -35,17 +38,36 @@ class Commands(TyperGroup):
             raise typer.Exit(NeuromocoError.exit_code) from None
 
 
-def need_training() -> None:
-    """Says which extra to install where training is not installed.
+app = typer.Typer(
+    name="neuromoco",
+    help="Unlabelled event-camera recordings in, a small spiking classifier out.",
+    no_args_is_help=True,
+    cls=Commands,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+out = Console(highlight=False, soft_wrap=True)
 
-    Raises:
-        MissingExtraError: a package is missing.
-    """
-    if not all(
-        find_spec(name)
-        for name in ("torch", "torchvision", "spikingjelly", "accelerate", "scipy", "sklearn", "matplotlib")
-    ):
-        raise MissingExtraError("this command", "train")
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only results and errors.")]
+
+
+@app.callback(invoke_without_command=True)
+def common(
+    ctx: typer.Context,
+    show_version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback of an error that ends the command.")
+    ] = False,
+) -> None:
+    """Unlabelled event-camera recordings in, a small spiking classifier out."""
+    if show_version:
+        out.print(__version__)
+        raise typer.Exit
+    if ctx.invoked_subcommand is None:
+        out.print(ctx.get_help())
 
 
 def complain(error: NeuromocoError) -> None:
@@ -56,3 +78,18 @@ def complain(error: NeuromocoError) -> None:
 def print_json(value: Any, indent: int | None = 2) -> None:
     """Prints plain data; `indent=None` keeps it in one line."""
     print(json.dumps(value, indent=indent))
+
+
+def each_file(files: list[Path], work: Callable[[Path], None], as_json: bool) -> None:
+    """Does every file, whatever becomes of the others; the exit code is that of the last that failed."""
+    failed = 0
+    for file in files:
+        try:
+            work(file)
+        except NeuromocoError as error:
+            failed = error.exit_code
+            complain(error)
+            if as_json:
+                print_json({"file": str(file), "error": str(error)}, indent=None)
+    if failed:
+        raise typer.Exit(failed)

@@ -64,6 +64,49 @@ def encoder_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     return table
 
 
+def export_lines(file: Path, report: Mapping[str, Any]) -> str:
+    """What was written, and how it compares with its source."""
+    parity = report["parity"]
+    compared = f"{report['compared']['recordings']} recordings and {report['compared']['noise']} of noise"
+    flips = sum(layer["flipped"] for layer in parity["layers"])
+    total = sum(layer["compared"] for layer in parity["layers"])
+    lines = [
+        f"{escape(str(file))}: {report['target']}, takes {report['input']}, {report['precision']}, "
+        f"{report['nodes']:,} operators of opset {report['opset']}, {report['bytes'] / 1e6:.2f} MB",
+        f"against torch on {compared}: largest logit error {parity['largest_error']:.1e}, same answer on "
+        f"{parity['agreement']:.1%}, {flips:,} of {total:,} spikes and silences differ",
+    ]
+    if (int8 := report.get("int8")) is not None:
+        lines.append(int8_line(int8))
+    return "\n".join(lines)
+
+
+def int8_line(figures: Mapping[str, Any]) -> str:
+    """What 8 bits cost."""
+    line = f"int8 beside float on {figures['recordings']} recordings: same answer on {figures['agreement']:.1%}"
+    if figures["accuracy"] is not None:
+        line += f", accuracy {figures['accuracy']['int8']:.1%} / {figures['accuracy']['float32']:.1%}"
+    return line
+
+
+def model_lines(row: Mapping[str, Any]) -> str:
+    """A model that comes with the package."""
+    frames = "{steps} steps of {height} x {width}".format(**row["frames"])
+    trained = f"trained on {row['trained_on']['count']:,} recordings"
+    classes = f"classes {escape(', '.join(row['class_names']))}"
+    return f"[bold]{row['name']}[/]: {row['encoder']}, {frames}, {trained}, {classes}\n  {escape(row['file'])}"
+
+
+def bench_table(result: Mapping[str, Any]) -> Table:
+    """Milliseconds a recording, stage by stage."""
+    runs = f"{result['files']} files x {result['runs']} runs"
+    title = f"{escape(result['model'])}, {runs}, {result['per_second']:.0f} recordings/s"
+    table = Table("stage", "median", "95 % of them below", title=title, title_justify="left")
+    for stage, figures in result["milliseconds"].items():
+        table.add_row(stage, f"{figures['median']:.2f} ms", f"{figures['p95']:.2f} ms")
+    return table
+
+
 def demo_table(result: Mapping[str, Any]) -> Table:
     """What the demo found."""
     title = (

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from neuromoco.checkpoint import is_checkpoint, read_header
+from neuromoco.checkpoint import Header, is_checkpoint, read_header
 from neuromoco.config import RunConfig, parse_changes, with_values
 from neuromoco.errors import ConfigError
 from neuromoco.events import read_recording
+from neuromoco.onnx_header import ExportHeader
 
 RUNS = Path("runs")
 LABELLED = ("finetune", "supervised")
@@ -77,25 +78,48 @@ def free_folder(wanted: Path) -> Path:
 
 
 def facts_of(file: Path) -> dict[str, Any]:
-    """What a recording or a checkpoint holds, ready for JSON.
+    """What a recording, a checkpoint or an exported file holds, ready for JSON.
 
     Raises:
-        NeuromocoError: it is neither.
+        NeuromocoError: it is none of them.
     """
     if is_checkpoint(file):
-        header = read_header(file)
-        return {
-            "kind": header.kind,
-            "encoder": header.encoder.name,
-            "options": header.encoder.options,
-            "neuron": header.encoder.neuron.model_dump(),
-            "frames": header.frames.model_dump(),
-            "class_names": list(header.class_names),
-            "trained_on": header.seen.model_dump(),
-            "stage": header.stage,
-            "epoch": header.epoch,
-            "seed": header.seed,
-            "metrics": header.metrics,
-            "versions": header.versions,
-        }
+        return _header_facts(read_header(file))
+    if file.suffix == ".onnx":
+        from neuromoco.onnx_network import OnnxNetwork
+
+        return _header_facts(OnnxNetwork(file).header)
     return read_recording(file).facts()
+
+
+def files_in(places: Iterable[Path]) -> list[Path]:
+    """Files, and the files in folders at any depth, sorted; hidden ones are passed over.
+
+    A folder without any stands for itself, so that whoever reads it says what is wrong.
+    """
+    files: list[Path] = []
+    for place in places:
+        inside = [path.relative_to(place) for path in sorted(place.rglob("*")) if path.is_file()]
+        visible = [place / path for path in inside if not any(part.startswith(".") for part in path.parts)]
+        files += visible or [place]
+    return files
+
+
+def _header_facts(header: Header) -> dict[str, Any]:
+    facts = {
+        "kind": header.kind,
+        "encoder": header.encoder.name,
+        "options": header.encoder.options,
+        "neuron": header.encoder.neuron.model_dump(),
+        "frames": header.frames.model_dump(),
+        "class_names": list(header.class_names),
+        "trained_on": header.seen.model_dump(),
+        "stage": header.stage,
+        "epoch": header.epoch,
+        "seed": header.seed,
+        "metrics": header.metrics,
+        "versions": header.versions,
+    }
+    if isinstance(header, ExportHeader):
+        facts |= {name: getattr(header, name) for name in ("target", "input", "precision", "source", "source_sha256")}
+    return facts

@@ -27,7 +27,7 @@ from neuromoco.export.rules import (
     LAYERS,
     RESHAPES,
     SUBSTITUTES,
-    Refusal,
+    RefusedError,
     describe,
     mean_over_space,
 )
@@ -162,7 +162,7 @@ class _Recorder(TorchFunctionMode):
         place = self._free(name.removeprefix(PREFIX))
         try:
             nodes = rule(place)
-        except Refusal as refusal:
+        except RefusedError as refusal:
             self.unsupported.append(Unsupported(place, what, str(refusal)))
             # Stands for it, so that what follows is looked at too.
             nodes = [Reshape(name=place, inputs=(), shape=tuple(results[0].shape[2:]))]
@@ -173,13 +173,13 @@ class _Recorder(TorchFunctionMode):
         """Nodes of a layer."""
         rule, x = LAYERS.get(type(module)), self._node(args[0])
         if rule is None or x is None:
-            raise Refusal(f"known are {KNOWN}")
+            raise RefusedError(f"known are {KNOWN}")
         nodes = rule(place, module, x)
         if any(isinstance(node, LIF) for node in nodes):
             if args[0].shape[:2] != (STEPS, BATCH):
-                raise Refusal("a neuron that does not see [T, N, ...]; keep it out of SeqToANNContainer")
+                raise RefusedError("a neuron that does not see [T, N, ...]; keep it out of SeqToANNContainer")
             if path in self._neurons:
-                raise Refusal("a neuron that is used twice; give each place its own")
+                raise RefusedError("a neuron that is used twice; give each place its own")
             self._neurons.add(path)
         return nodes or [x]
 
@@ -194,12 +194,12 @@ class _Recorder(TorchFunctionMode):
         if name in FUNCTIONS:
             a, b = (self._operand(value) for value in args[:2])
             return FUNCTIONS[name](place, a, b)
-        raise Refusal(SUBSTITUTES.get(name, f"known are {KNOWN}"))
+        raise RefusedError(SUBSTITUTES.get(name, f"known are {KNOWN}"))
 
     def _operand(self, value: Any) -> Node | float:
         node = self._node(value)
         if node is None and isinstance(value, Tensor):
-            raise Refusal("with a tensor that no layer made; use a number, or batch norm")
+            raise RefusedError("with a tensor that no layer made; use a number, or batch norm")
         return node or float(value)
 
     def _node(self, value: Any) -> Node | None:
@@ -230,7 +230,7 @@ def _one_step(shape: torch.Size) -> Shape:
         return tuple(shape[2:])
     if shape[0] == STEPS * BATCH:
         return tuple(shape[1:])
-    raise Refusal(f"mixes time steps or recordings with other axes (its result is {tuple(shape)})")
+    raise RefusedError(f"mixes time steps or recordings with other axes (its result is {tuple(shape)})")
 
 
 def _tensors(value: Any) -> list[Tensor]:

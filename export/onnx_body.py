@@ -94,12 +94,9 @@ class Body:
     def factor(self, node: Node) -> np.float32:
         """What a layer multiplies its result with for the neurons that alone take it."""
         users = self.graph.users[node.name]
-        if not isinstance(node, Conv | Linear | Affine | Attention) or len(users) > 1:
-            return np.float32(1.0)
-        (neurons,) = users or [None]
-        if not isinstance(neurons, LIF):
-            return np.float32(1.0)
-        return _unit(neurons) if self.stepwise(node) else -_unit(neurons)
+        if isinstance(node, Conv | Linear | Affine | Attention) and len(users) == 1 and isinstance(users[0], LIF):
+            return _unit(users[0]) if self.stepwise(node) else -_unit(users[0])
+        return np.float32(1.0)
 
     def stepwise(self, node: Node) -> bool:
         """Whether a layer goes step by step."""
@@ -179,7 +176,7 @@ def _lif(body: Body, node: LIF) -> Value:
 def _lif_in_blocks(body: Body, node: LIF) -> Value:
     """Every operator here is one that a layout in blocks of channels has, see above."""
     tape, channels = body.tape, node.shape[0]
-    kept = None
+    kept: ir.Value | None = None
     if node.name in body.states:
         kept = _scaled(tape, body.states[node.name], channels, 1.0, 0.0)  # for the layout alone
     spikes = []
@@ -189,7 +186,7 @@ def _lif_in_blocks(body: Body, node: LIF) -> Value:
         if node.name in body.states or len(spikes) < body.steps:
             silent = _scaled(tape, h, channels, -SLOPE, SLOPE)
             kept = tape.op("Mul", h, tape.op("Clip", silent, tape.constant(0.0), tape.constant(node.keep)))
-    if node.name in body.states:
+    if node.name in body.states and kept is not None:
         body.states[node.name] = kept
     return spikes
 
@@ -209,7 +206,7 @@ def _multiply(body: Body, node: Multiply) -> Value:
 
 
 def _max_pool(body: Body, node: MaxPool) -> Value:
-    attributes = {"kernel_shape": node.kernel, "strides": node.stride, "pads": node.padding * 2}
+    attributes: dict[str, Any] = {"kernel_shape": node.kernel, "strides": node.stride, "pads": node.padding * 2}
     return body.each(node, lambda x: body.tape.op("MaxPool", x, **attributes))
 
 

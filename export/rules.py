@@ -38,13 +38,13 @@ from neuromoco.export.graph import (
 from neuromoco.neurons import LIFNode
 
 
-class Refusal(Exception):
+class RefusedError(Exception):
     """Why a layer has no node, and what to use instead."""
 
 
 def _convolution(name: str, module: nn.Conv1d | nn.Conv2d, x: Node) -> list[Node]:
     if module.padding_mode != "zeros":
-        raise Refusal(f"padding_mode {module.padding_mode!r}; use 'zeros'")
+        raise RefusedError(f"padding_mode {module.padding_mode!r}; use 'zeros'")
     axes = len(module.kernel_size)
     _expect_rank(x, axes + 1)
     if module.padding == "valid":
@@ -52,7 +52,7 @@ def _convolution(name: str, module: nn.Conv1d | nn.Conv2d, x: Node) -> list[Node
     elif isinstance(module.padding, str):
         padding = tuple(d * (k - 1) // 2 for d, k in zip(module.dilation, module.kernel_size, strict=True))
         if any(k % 2 == 0 for k in module.kernel_size):
-            raise Refusal("padding 'same' of an even kernel; give numbers")
+            raise RefusedError("padding 'same' of an even kernel; give numbers")
     else:
         padding = tuple(module.padding)
     weight = _numpy(module.weight)
@@ -73,7 +73,7 @@ def _convolution(name: str, module: nn.Conv1d | nn.Conv2d, x: Node) -> list[Node
 
 def _linear(name: str, module: nn.Linear, x: Node) -> list[Node]:
     if len(x.shape) != 1:
-        raise Refusal(f"on values of shape {x.shape}; flatten them, or use a convolution of kernel 1 for tokens")
+        raise RefusedError(f"on values of shape {x.shape}; flatten them, or use a convolution of kernel 1 for tokens")
     weight = _numpy(module.weight)
     bias = _bias(module, len(weight))
     return [Linear(name=name, inputs=(x.name,), shape=(len(weight),), weight=weight, bias=bias)]
@@ -82,7 +82,7 @@ def _linear(name: str, module: nn.Linear, x: Node) -> list[Node]:
 def _batch_norm(name: str, module: nn.BatchNorm1d | nn.BatchNorm2d, x: Node) -> list[Node]:
     """y = (x - mean) / sqrt(variance + eps) * weight + bias, with the running statistics."""
     if module.running_mean is None or module.running_var is None:
-        raise Refusal("keeps no running statistics; use track_running_stats=True")
+        raise RefusedError("keeps no running statistics; use track_running_stats=True")
     gain = 1.0 / np.sqrt(_numpy(module.running_var).astype(np.float64) + module.eps)
     if module.weight is not None:
         gain = gain * _numpy(module.weight)
@@ -94,11 +94,11 @@ def _batch_norm(name: str, module: nn.BatchNorm1d | nn.BatchNorm2d, x: Node) -> 
 
 def _neuron(name: str, module: Any, x: Node) -> list[Node]:
     if module.step_mode != "m":
-        raise Refusal("sees one time step a call; set step_mode='m'")
+        raise RefusedError("sees one time step a call; set step_mode='m'")
     if module.v_reset is None:
-        raise Refusal("a soft reset; use v_reset=0.0")
+        raise RefusedError("a soft reset; use v_reset=0.0")
     if module.v_reset != 0.0:
-        raise Refusal(f"a reset to {module.v_reset}; use v_reset=0.0")
+        raise RefusedError(f"a reset to {module.v_reset}; use v_reset=0.0")
     tau, decay_input = math.inf, False
     if isinstance(module, neuron.ParametricLIFNode):
         tau, decay_input = 1.0 / float(torch.sigmoid(module.w)), bool(module.decay_input)
@@ -111,7 +111,7 @@ def _neuron(name: str, module: Any, x: Node) -> list[Node]:
 def _max_pool(name: str, module: nn.MaxPool2d, x: Node) -> list[Node]:
     kernel, stride, padding = (_pair(value) for value in (module.kernel_size, module.stride, module.padding))
     if _pair(module.dilation) != (1, 1) or module.ceil_mode or module.return_indices:
-        raise Refusal("dilation, ceil_mode or return_indices; use the defaults")
+        raise RefusedError("dilation, ceil_mode or return_indices; use the defaults")
     _expect_rank(x, 3)
     shape = conv_shape(x.shape, x.shape[0], kernel, stride, padding, (1, 1))
     return [MaxPool(name=name, inputs=(x.name,), shape=shape, kernel=kernel, stride=stride, padding=padding)]
@@ -119,7 +119,7 @@ def _max_pool(name: str, module: nn.MaxPool2d, x: Node) -> list[Node]:
 
 def _avg_pool(name: str, module: nn.AvgPool2d, x: Node) -> list[Node]:
     if _pair(module.padding) != (0, 0) or module.ceil_mode or module.divisor_override:
-        raise Refusal("padding, ceil_mode or divisor_override; use the defaults")
+        raise RefusedError("padding, ceil_mode or divisor_override; use the defaults")
     _expect_rank(x, 3)
     pairs = zip(x.shape[1:], _pair(module.kernel_size), _pair(module.stride), strict=True)
     return [_averaged(name, x, tuple(strided_windows(*pair) for pair in pairs))]
@@ -156,7 +156,7 @@ def _chain(name: str, module: nn.Module, parts: Sequence[str], x: Node) -> list[
         child = module.get_submodule(part)
         rule = LAYERS.get(type(child))
         if rule is None:
-            raise Refusal(f"holds {describe(child)} as {part}, which is not supported")
+            raise RefusedError(f"holds {describe(child)} as {part}, which is not supported")
         nodes += rule(f"{name}.{part}", child, nodes[-1] if nodes else x)
     return nodes
 
@@ -179,7 +179,8 @@ LAYERS: dict[type, Callable[[str, Any, Node], list[Node]]] = {
 }
 KNOWN = (
     "convolution, linear, batch norm, LIF, ParametricLIF and IF neurons with hard reset, max pool, average pool, "
-    "adaptive average pool, dropout, SpikingSelfAttention; and between layers +, -, *, flatten, reshape, mean over space"
+    "adaptive average pool, dropout, SpikingSelfAttention;"
+    " and between layers +, -, *, flatten, reshape, mean over space"
 )
 # A remedy for layers that people are likely to have; for the rest, what is known.
 SUBSTITUTES = {
@@ -221,7 +222,7 @@ def _multiply(name: str, a: Operand, b: Operand) -> list[Node]:
 
 def _divide(name: str, a: Operand, b: Operand) -> list[Node]:
     if isinstance(b, Node):
-        raise Refusal("division by a value; divide by a number")
+        raise RefusedError("division by a value; divide by a number")
     return _multiply(name, a, 1.0 / b)
 
 
@@ -244,10 +245,10 @@ def mean_over_space(name: str, x: Node, shape: Shape) -> list[Node]:
     """The mean over all axes but the channels', to a value of `shape`.
 
     Raises:
-        Refusal: another mean.
+        RefusedError: another mean.
     """
     if shape not in ((x.shape[0],), (x.shape[0], *(1,) * (len(x.shape) - 1))):
-        raise Refusal("a mean over other axes than all of space; use adaptive average pooling, or move it")
+        raise RefusedError("a mean over other axes than all of space; use adaptive average pooling, or move it")
     pooled = _averaged(f"{name}.pool", x, tuple(((0, side),) for side in x.shape[1:]))
     return [pooled, Reshape(name=name, inputs=(pooled.name,), shape=shape)]
 
@@ -270,12 +271,12 @@ def _averaged(name: str, x: Node, windows: Any) -> AvgPool:
 
 def _expect_rank(x: Node, rank: int) -> None:
     if len(x.shape) != rank:
-        raise Refusal(f"on values of shape {x.shape}; it needs {rank} axes beside time steps and recordings")
+        raise RefusedError(f"on values of shape {x.shape}; it needs {rank} axes beside time steps and recordings")
 
 
 def _expect_same(a: Node, b: Node) -> None:
     if a.shape != b.shape:
-        raise Refusal(f"of shapes {a.shape} and {b.shape}; both must be the same")
+        raise RefusedError(f"of shapes {a.shape} and {b.shape}; both must be the same")
 
 
 def _bias(module: Any, size: int) -> Array:

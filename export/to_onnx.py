@@ -7,7 +7,6 @@ Each is authored operator by operator, passes the full checker with shape infere
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import onnx
@@ -18,10 +17,8 @@ from neuromoco.export.graph import Graph
 from neuromoco.export.onnx_body import Body
 from neuromoco.export.onnx_events import COLUMNS, bin_events
 from neuromoco.export.onnx_tape import BATCH, Tape
-from neuromoco.export_header import ExportHeader
-from neuromoco.files import writing
-
-NEXT = "next."
+from neuromoco.onnx_header import ExportHeader
+from neuromoco.onnx_network import NEXT
 
 
 def unrolled(graph: Graph, header: ExportHeader, *, rates: bool = False, taps: bool = False) -> onnx.ModelProto:
@@ -65,16 +62,13 @@ def unrolled(graph: Graph, header: ExportHeader, *, rates: bool = False, taps: b
     return _finish(tape, inputs, outputs, header)
 
 
-def single_step(graph: Graph, header: ExportHeader) -> tuple[onnx.ModelProto, ExportHeader]:
+def single_step(graph: Graph, header: ExportHeader) -> onnx.ModelProto:
     """One time step a call; the caller keeps the state.
 
     Inputs are `frames` float32 [N, P, H, W], one step's counts, and for every layer of neurons its state
     `state.<layer>` [N, ...]. Outputs are `logits` [N, classes] of this step and the states to give
     to the next call, `next.state.<layer>`. A recording begins with zeros in every state: that is the reset. A
     state is the membrane after the reset, negated, in units of the threshold.
-
-    Returns:
-        The model, and the header with the names of the states.
     """
     tape = Tape()
     frames = _value("frames", ir.DataType.FLOAT, (BATCH, *graph.input.shape))
@@ -88,18 +82,16 @@ def single_step(graph: Graph, header: ExportHeader) -> tuple[onnx.ModelProto, Ex
     for node in graph.neurons:
         value = tape.op("Identity", states[node.name], name=NEXT + names[node.name])
         outputs.append(_typed(value, ir.DataType.FLOAT, (BATCH, *node.shape)))
-    return _finish(tape, inputs, outputs, header), header
+    return _finish(tape, inputs, outputs, header)
 
 
-def save_onnx(path: Path, model: onnx.ModelProto) -> None:
-    """Checks a model and writes it, whole or not at all.
+def check_onnx(model: onnx.ModelProto) -> None:
+    """The full checker, with shape inference.
 
     Raises:
         onnx.checker.ValidationError: a defect of the writer.
     """
     onnx.checker.check_model(model, full_check=True)
-    with writing(path) as part:
-        part.write_bytes(model.SerializeToString(deterministic=True))
 
 
 def _events_input(tape: Tape, header: ExportHeader) -> tuple[list[ir.Value], ir.Value]:

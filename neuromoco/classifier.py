@@ -16,7 +16,7 @@ from neuromoco.encoders import Encoder, build_encoder
 from neuromoco.errors import CheckpointError
 from neuromoco.events import Recording
 from neuromoco.frames import recording_frames
-from neuromoco.prediction import Prediction
+from neuromoco.prediction import Prediction, timed
 
 
 class Classifier(nn.Module):
@@ -63,12 +63,19 @@ class TrainedClassifier:
 
     def predict(self, recordings: Sequence[Recording]) -> list[Prediction]:
         """Classifies recordings, all in one batch."""
-        frames = np.stack([recording_frames(recording, self.header.frames) for recording in recordings], axis=1)
-        logits = self.logits(torch.from_numpy(frames.astype(np.float32)))  # [T, N, classes]
-        return [Prediction.from_logits(logits[:, n], self.header.class_names) for n in range(logits.shape[1])]
+        frames, framing = timed(self.frames, recordings)
+        logits, running = timed(self.frame_logits, frames)
+        timings = {"frames": framing / len(recordings), "network": running / len(recordings)}
+        names = self.header.class_names
+        return [Prediction.from_logits(logits[:, n], names, timings) for n in range(len(recordings))]
+
+    def frames(self, recordings: Sequence[Recording]) -> NDArray[np.float32]:
+        """Frames [T, N, P, H, W] as the network takes them."""
+        counts = [recording_frames(recording, self.header.frames) for recording in recordings]
+        return np.stack(counts, axis=1).astype(np.float32)
 
     @torch.inference_mode()
-    def logits(self, frames: Tensor) -> NDArray[np.float32]:
+    def frame_logits(self, frames: NDArray[np.float32]) -> NDArray[np.float32]:
         """Logits [T, N, classes] of frames [T, N, P, H, W]."""
-        answer: NDArray[np.float32] = self.network(frames.to(self.device)).float().cpu().numpy()
+        answer: NDArray[np.float32] = self.network(torch.from_numpy(frames).to(self.device)).float().cpu().numpy()
         return answer

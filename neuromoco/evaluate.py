@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -15,7 +15,8 @@ from sklearn.metrics import confusion_matrix
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from neuromoco.classifier import Classifier, TrainedClassifier
+from neuromoco.checkpoint import Header
+from neuromoco.classifier import Classifier
 from neuromoco.datasets import cached_frames, list_recordings
 from neuromoco.datasets.torch_sets import FrameSet, collate
 from neuromoco.errors import ConfigError
@@ -67,7 +68,18 @@ def predict_labels(
     return torch.cat(answers)
 
 
-def evaluate(model: TrainedClassifier, folder: Path) -> Evaluation:
+class FrameClassifier(Protocol):
+    """A classifier of any backend: a `TrainedClassifier` or an `OnnxNetwork` that takes frames."""
+
+    @property
+    def header(self) -> Header:
+        """What its file says of itself."""
+
+    def frame_logits(self, frames: NDArray[np.float32], /) -> NDArray[np.float32]:
+        """Logits [T, N, classes] of frames [T, N, P, H, W]."""
+
+
+def evaluate(model: FrameClassifier, folder: Path) -> Evaluation:
     """Classifies every recording of a folder of class folders.
 
     Raises:
@@ -80,9 +92,12 @@ def evaluate(model: TrainedClassifier, folder: Path) -> Evaluation:
     if unknown:
         raise ConfigError(f"{folder}: class {unknown[0]} is unknown to the model; it knows {', '.join(names)}")
     labels = np.array([names.index(listing.class_names[label]) for label in listing.labels])
-    store = cached_frames(listing, model.header.frames)
-    found = predict_labels(model.network, store.frames, range(len(listing)), model.device).numpy()
-    return summarize(labels, found, names)
+    frames = cached_frames(listing, model.header.frames).frames
+    found = []
+    for start in range(0, len(frames), BATCH):
+        batch = np.ascontiguousarray(frames[start : start + BATCH].swapaxes(0, 1), np.float32)  # [T, N, P, H, W]
+        found.append(model.frame_logits(batch).mean(0).argmax(1))
+    return summarize(labels, np.concatenate(found), names)
 
 
 def summarize(labels: NDArray[np.int64], found: NDArray[np.int64], class_names: tuple[str, ...]) -> Evaluation:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,8 @@ from neuromoco.events import Recording
 # formats without a length field give no other sign of it.
 SHORT_SHARE = 0.75
 
+Result = TypeVar("Result")
+
 
 @dataclass(frozen=True)
 class Prediction:
@@ -29,15 +32,19 @@ class Prediction:
         logits_per_step: float [T, classes], classes in the order of the checkpoint.
         decision_step: the first step (from 1) from which on the label no longer changes, judged by the
             mean of the logits up to each step.
+        timings: seconds by stage ("read", "frames", "network"), as far as they were taken.
     """
 
     label: str
     probabilities: dict[str, float]
     logits_per_step: NDArray[np.floating[Any]]
     decision_step: int
+    timings: Mapping[str, float] = field(default_factory=dict, compare=False)
 
     @classmethod
-    def from_logits(cls, logits: NDArray[np.floating[Any]], class_names: Sequence[str]) -> Prediction:
+    def from_logits(
+        cls, logits: NDArray[np.floating[Any]], class_names: Sequence[str], timings: Mapping[str, float] | None = None
+    ) -> Prediction:
         """The answer that logits [T, classes] give."""
         evidence = np.cumsum(logits.astype(np.float64), axis=0) / np.arange(1, len(logits) + 1)[:, None]
         final = np.exp(evidence[-1] - evidence[-1].max())
@@ -50,6 +57,7 @@ class Prediction:
             probabilities={class_names[i]: float(final[i]) for i in order},
             logits_per_step=logits,
             decision_step=int(changes[-1]) + 2 if changes.size else 1,
+            timings=timings or {},
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -59,6 +67,7 @@ class Prediction:
             "probabilities": self.probabilities,
             "decision_step": self.decision_step,
             "logits_per_step": np.round(self.logits_per_step.astype(float), 6).tolist(),
+            "milliseconds": {stage: round(seconds * 1e3, 3) for stage, seconds in self.timings.items()},
         }
 
 
@@ -74,3 +83,10 @@ def check_complete(path: Path | str, recording: Recording, seen: SeenRecordings)
             f"{seen.shortest_us / 1e3:.0f} to {seen.longest_us / 1e3:.0f} ms: cut short? "
             "Give --any-length to classify it all the same"
         )
+
+
+def timed(work: Callable[..., Result], *arguments: Any) -> tuple[Result, float]:
+    """What a call gives, and how many seconds it took."""
+    begin = time.perf_counter()
+    result = work(*arguments)
+    return result, time.perf_counter() - begin

@@ -1,0 +1,198 @@
+"""Classification with an exported file: numpy and ONNX Runtime, no torch.
+
+classifier = load_classifier("model.onnx")
+answer = classifier.predict([read_recording("walk.aedat4")])[0]
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from neuromoco.checkpoint import is_checkpoint
+from neuromoco.errors import ConfigError, NeuromocoError
+from neuromoco.events import Recording, read_recording
+from neuromoco.extras import need
+from neuromoco.onnx_network import Floats, OnnxNetwork
+from neuromoco.prediction import Prediction, check_complete, timed
+
+if TYPE_CHECKING:
+    from neuromoco.classifier import TrainedClassifier
+
+
+class OnnxClassifier:
+    """A classifier in an ONNX file.
+
+    Attributes:
+        network: the file.
+        header: what it says of itself.
+    """
+
+    def __init__(self, path: Path | str, threads: int = 0) -> None:
+        """Opens a file.
+
+        Args:
+            path: an ONNX file that `neuromoco export` wrote.
+            threads: of the runtime; 0 takes one a core.
+
+        Raises:
+            CheckpointError: no such file.
+        """
+        self.network = OnnxNetwork(path, threads)
+        self.header = self.network.header
+
+    def predict(self, recordings: Sequence[Recording], stop_at: float | None = None) -> list[Prediction]:
+        """Classifies recordings, in batches.
+
+        Args:
+            recordings: of any sensor and length.
+            stop_at: leave out the time steps after the first at which a class has this probability. Only
+                files of one step can; the others compute all steps at once.
+
+        Raises:
+            ConfigError: an early stop of a file that cannot.
+        """
+        if stop_at is not None:
+            return [self._until(recording, stop_at) for recording in recordings]
+        if self.header.input == "events":
+            return [self._answer(*timed(self.network.logits, [recording]))[0] for recording in recordings]
+        frames, framing = timed(self.network.frames, recordings)
+        logits, running = timed(self.network.frame_logits, frames)
+        return self._answer(logits, running, framing)
+
+    def _answer(self, logits: Floats, running: float, framing: float = 0.0) -> list[Prediction]:
+        batch = logits.shape[1]
+        timings = {"frames": framing / batch, "network": running / batch}
+        return [Prediction.from_logits(logits[:, n], self.header.class_names, timings) for n in range(batch)]
+
+    def _until(self, recording: Recording, stop_at: float) -> Prediction:
+        check_early_stop(self, stop_at)
+        frames, framing = timed(self.network.frames, [recording])
+        begin, state, logits = time.perf_counter(), self.network.rest(1), []
+        for step in frames:
+            answer, state = self.network.step(step, state)
+            logits.append(answer[0])
+            timings = {"frames": framing, "network": time.perf_counter() - begin}
+            prediction = Prediction.from_logits(np.stack(logits), self.header.class_names, timings)
+            if prediction.probabilities[prediction.label] >= stop_at:
+                break
+        return prediction
+
+
+def load_classifier(path: Path | str, device: str = "auto", threads: int = 0) -> OnnxClassifier | TrainedClassifier:
+    """A classifier from an exported file or, where torch is installed, from a checkpoint.
+
+    Args:
+        path: either; told apart by content.
+        device: for a checkpoint.
+        threads: for an exported file, see `OnnxClassifier`.
+
+    Raises:
+        CheckpointError: neither.
+        MissingExtraError: a checkpoint, and no torch.
+    """
+    if not is_checkpoint(path):
+        return OnnxClassifier(path, threads)
+    need("train", "a checkpoint (an exported .onnx file does not)")
+    from neuromoco.classifier import TrainedClassifier
+
+    return TrainedClassifier(path, device)
+
+
+@dataclass(frozen=True)
+class Job:
+    """How files are classified.
+
+    Attributes:
+        model: an exported file or a checkpoint.
+        device: for a checkpoint.
+        any_length: also recordings much shorter than those of the training.
+        stop_at: see `OnnxClassifier.predict`.
+    """
+
+    model: Path
+    device: str = "auto"
+    any_length: bool = False
+    stop_at: float | None = None
+
+    def load(self, threads: int = 0) -> OnnxClassifier | TrainedClassifier:
+        """The classifier.
+
+        Raises:
+            CheckpointError: the model is not usable.
+            ConfigError: an early stop with a model that cannot.
+        """
+        classifier = load_classifier(self.model, self.device, threads)
+        if self.stop_at is not None:
+            check_early_stop(classifier, self.stop_at)
+        return classifier
+
+    def answer(self, classifier: OnnxClassifier | TrainedClassifier, file: Path) -> Prediction | NeuromocoError:
+        """The answer to a file, or why there is none."""
+        try:
+            recording, reading = timed(read_recording, file)
+            if not self.any_length:
+                check_complete(file, recording, classifier.header.seen)
+            stop = {} if self.stop_at is None else {"stop_at": self.stop_at}
+            (prediction,) = classifier.predict([recording], **stop)
+            return replace(prediction, timings={"read": reading, **prediction.timings})
+        except NeuromocoError as error:
+            return error
+
+
+def classify_files(
+    files: Sequence[Path], job: Job, processes: int = 1
+) -> Iterator[tuple[Path, Prediction | NeuromocoError]]:
+    """The answer to every file, or why there is none, in the order of the files.
+
+    Raises:
+        NeuromocoError: the model is not usable; see `Job.load`.
+    """
+    if processes == 1:
+        classifier = job.load()
+        for file in files:
+            yield file, job.answer(classifier, file)
+        return
+    job.load(threads=1)  # what is wrong with the model is said once, here
+    # Spawned, not forked: a runtime's threads do not survive a fork. One thread each, or they fight for cores.
+    with ProcessPoolExecutor(processes, get_context("spawn"), _Worker.start, (job,)) as pool:
+        yield from zip(files, pool.map(_Worker.answer, files), strict=True)
+
+
+class _Worker:
+    """What a process of `classify_files` keeps."""
+
+    job: Job
+    classifier: OnnxClassifier | TrainedClassifier
+
+    @classmethod
+    def start(cls, job: Job) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its workers
+        cls.job, cls.classifier = job, job.load(threads=1)
+
+    @classmethod
+    def answer(cls, file: Path) -> Prediction | NeuromocoError:
+        return cls.job.answer(cls.classifier, file)
+
+
+def check_early_stop(classifier: OnnxClassifier | TrainedClassifier, stop_at: float) -> None:
+    """Whether a classifier can stop early at this probability.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    if not 0.0 < stop_at <= 1.0:
+        raise ConfigError(f"a probability of {stop_at} to stop at; it is above 0 and at most 1")
+    if getattr(classifier.header, "target", "a checkpoint") != "onnx-step":
+        raise ConfigError(
+            "an early stop needs a file of one step, this model computes all steps at once: "
+            "neuromoco export --target onnx-step"
+        )

@@ -1,0 +1,131 @@
+"""Trains, measures and exports the model that comes with the package, and writes its card and examples.
+
+    python -m benchmarks.shipped_model [--run FOLDER]
+
+Some 8 minutes on 2 cores. With --run, a run folder that an earlier call left is used instead of a new one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from neuromoco import models
+from neuromoco.classifier import TrainedClassifier
+from neuromoco.config import dump_config, load_config, with_values
+from neuromoco.datasets import data_folder, list_recordings
+from neuromoco.evaluate import evaluate
+from neuromoco.events import read_recording, write_atis
+from neuromoco.export.onnx_export import OnnxOptions, export_onnx
+from neuromoco.files import write_text
+from neuromoco.onnx_network import OnnxNetwork
+from neuromoco.recipes import load_recipe
+from neuromoco.train import train
+from neuromoco.train.run_folder import RunFolder
+
+SETTINGS = {"stage": "all", "data": "digits", "pretrain.epochs": 30, "finetune.epochs": 40}
+COMMAND = "neuromoco train --stage all --recipe tiny --data digits --set pretrain.epochs=30 --set finetune.epochs=40"
+
+
+def write_examples() -> None:
+    """One held-out recording of each digit."""
+    listing = list_recordings(data_folder("digits", "test"), labelled=True)
+    folder = models.FOLDER / "examples"
+    shutil.rmtree(folder, ignore_errors=True)
+    for label, name in enumerate(listing.class_names):
+        path = listing.paths[listing.labels.index(label)]
+        write_atis(folder / f"{name}.bin", read_recording(path))
+
+
+def card(name: str, config: str, accuracies: dict[str, Any], report: dict[str, Any]) -> str:
+    """The card, every figure from the run."""
+    path = models.model_path(name, ".safetensors")
+    header = TrainedClassifier(path, "cpu").header
+    parity, seen = report["parity"], header.seen
+    options = json.dumps(header.encoder.options) if header.encoder.options else "default options"
+    rates = "\n".join(f"| {layer['name']} | {layer['rate']:.3f} |" for layer in parity["layers"])
+    results = "\n".join(
+        f"| {what} | {r['accuracy']:.1%} | {r['interval_95'][0]:.1%} to {r['interval_95'][1]:.1%} |"
+        for what, r in accuracies.items()
+    )
+    flips = sum(layer["flipped"] for layer in parity["layers"])
+    neurons = sum(layer["compared"] for layer in parity["layers"])
+    compared = report["compared"]
+    parity_text = (
+        f"ONNX beside torch on {compared['recordings']} recordings and {compared['noise']} of noise: largest logit "
+        f"error\n{parity['largest_error']:.1e}, same answer on {parity['agreement']:.1%}, {flips} of {neurons:,} "
+        "spikes and silences differ."
+    )
+    return f"""# {name}
+
+A spiking classifier of handwritten digits before a simulated event camera, to try the package with. It has seen no real
+recording: on your camera it is an example, not a product.
+
+| | |
+|---|---|
+| encoder | {header.encoder.name}, {options} |
+| neuron | LIF, tau {header.encoder.neuron.tau}, threshold {header.encoder.neuron.v_threshold}, hard reset |
+| frames | {header.frames.steps} steps by {header.frames.slice_by}, {header.frames.height} x {header.frames.width} |
+| data | scikit-learn's digits (BSD) before this package's simulated camera; {seen.count} recordings to train on |
+| split | training and test part of `digits`; a validation split of the training part chose the epoch |
+| training | `{COMMAND}`, seed {header.seed}, epoch {header.epoch} chosen |
+| licence | Apache-2.0 |
+| versions | {", ".join(f"{k} {v}" for k, v in header.versions.items())} |
+
+## Results
+
+{accuracies["torch"]["recordings"]} held-out simulated recordings, one seed (95 % interval for such a set, Wilson):
+
+| runtime | accuracy | interval |
+|---|---|---|
+{results}
+
+{parity_text}
+
+## Spike rates
+
+Spikes a neuron and step, on those recordings.
+
+| layer | rate |
+|---|---|
+{rates}
+
+## Settings
+
+```yaml
+{config.strip()}
+```
+
+Written by `python -m benchmarks.shipped_model`.
+"""
+
+
+def main() -> None:
+    """Makes everything in `models/`."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--run", type=Path, help="a run folder of an earlier call")
+    run = parser.parse_args().run or Path(tempfile.mkdtemp()) / "run"
+    if not run.exists():
+        train(with_values(load_recipe("tiny"), SETTINGS), run)
+    name = models.DEFAULT
+    checkpoint, exported = models.model_path(name, ".safetensors"), models.model_path(name)
+    shutil.copyfile(RunFolder(run / "finetune").best, checkpoint)
+    write_examples()
+    recordings = [read_recording(path) for path in models.example_paths()]
+    report = export_onnx(checkpoint, exported, OnnxOptions(), recordings)
+    test = data_folder("digits", "test")
+    accuracies = {
+        "torch": evaluate(TrainedClassifier(checkpoint), test).to_json(),
+        "ONNX Runtime": evaluate(OnnxNetwork(exported), test).to_json(),
+    }
+    config = dump_config(load_config(run / "config.yaml"))
+    write_text(models.model_path(name, ".md"), card(name, config, accuracies, report))
+    print({what: result["accuracy"] for what, result in accuracies.items()})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,139 @@
+"""From a checkpoint to an ONNX file with its report."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import onnx
+
+from neuromoco.classifier import TrainedClassifier
+from neuromoco.errors import ConfigError, ParityError
+from neuromoco.events import Recording
+from neuromoco.export.graph import Graph
+from neuromoco.export.lower import Unsupported, find_unsupported, lower
+from neuromoco.export.onnx_tape import OPSET
+from neuromoco.export.parity import compare, random_recordings
+from neuromoco.export.to_onnx import check_onnx, single_step, unrolled
+from neuromoco.files import write_json, writing
+from neuromoco.onnx_header import ExportHeader, Target
+from neuromoco.onnx_network import OnnxNetwork
+from neuromoco.train.run_folder import package_versions
+
+RANDOM = 4  # recordings of noise in a comparison
+
+
+@dataclass(frozen=True)
+class OnnxOptions:
+    """What is written.
+
+    Attributes:
+        target: "onnx" (all steps in one call) or "onnx-step" (one a call).
+        input: "frames" or "events".
+        rates: whether spike rates are an output.
+        quantize: "int8", or None.
+    """
+
+    target: Target = "onnx"
+    input: Literal["frames", "events"] = "frames"
+    rates: bool = False
+    quantize: Literal["int8"] | None = None
+
+    @property
+    def suffix(self) -> str:
+        """What tells the files of one checkpoint apart."""
+        parts = ("step" * (self.target == "onnx-step"), "events" * (self.input == "events"), self.quantize)
+        return "".join(f"-{part}" for part in parts if part)
+
+    def check(self) -> None:
+        """Refuses what does not go together.
+
+        Raises:
+            ConfigError: says what to leave out.
+        """
+        if self.target == "onnx-step" and (self.input == "events" or self.rates or self.quantize):
+            raise ConfigError("--target onnx-step takes frames; leave --input events, --spike-rates and --quantize out")
+
+
+def export_onnx(source: Path, out: Path, options: OnnxOptions, recordings: list[Recording]) -> dict[str, Any]:
+    """Writes a checkpoint's network as an ONNX file, and `<name>.report.json` beside it.
+
+    Args:
+        source: checkpoint of a classifier.
+        out: the file to write.
+        options: what is written.
+        recordings: real ones to compare the file with its source on, beside some of noise.
+
+    Returns:
+        The report.
+
+    Raises:
+        CheckpointError: no usable checkpoint.
+        UnsupportedLayerError: a layer that cannot be exported.
+        ParityError: the file answers otherwise than its source; the report is written, the file is not.
+    """
+    options.check()
+    classifier = TrainedClassifier(source, "cpu")
+    begin = time.perf_counter()
+    graph = lower(classifier.network, classifier.header.frames.height, classifier.header.frames.width)
+    header = export_header(classifier, source, options)
+    model = build(graph, header, options)
+    check_onnx(model)
+    content = model.SerializeToString(deterministic=True)
+    seconds = time.perf_counter() - begin
+    exported = OnnxNetwork(content)
+    noise = random_recordings(exported.header, RANDOM)
+    parity = compare(classifier.network, graph, exported, [*noise, *recordings])
+    report = {
+        "file": out.name,
+        "source": source.name,
+        "source_sha256": header.source_sha256,
+        "target": options.target,
+        "input": options.input,
+        "precision": header.precision,
+        "opset": OPSET,
+        "nodes": len(model.graph.node),
+        "bytes": len(content),
+        "seconds_to_write": seconds,
+        "compared": {"noise": len(noise), "recordings": len(recordings)},
+        "parity": parity.to_json(),
+    }
+    write_json(report_path(out), report)
+    if parity.problem:
+        raise ParityError(f"{out}: not written: {parity.problem}; see {report_path(out)}")
+    with writing(out) as part:
+        part.write_bytes(content)
+    return report
+
+
+def list_unsupported(source: Path) -> list[Unsupported]:
+    """Every layer of a checkpoint that cannot be exported."""
+    classifier = TrainedClassifier(source, "cpu")
+    return find_unsupported(classifier.network, classifier.header.frames.height, classifier.header.frames.width)
+
+
+def build(graph: Graph, header: ExportHeader, options: OnnxOptions) -> onnx.ModelProto:
+    """The model of a target."""
+    if options.target == "onnx-step":
+        return single_step(graph, header)
+    return unrolled(graph, header, rates=options.rates)
+
+
+def export_header(classifier: TrainedClassifier, source: Path, options: OnnxOptions) -> ExportHeader:
+    """What the file says of itself."""
+    facts = classifier.header.model_dump() | {
+        "versions": package_versions(),
+        "target": options.target,
+        "input": options.input,
+        "source": source.name,
+        "source_sha256": hashlib.sha256(source.read_bytes()).hexdigest(),
+    }
+    return ExportHeader.model_validate(facts)
+
+
+def report_path(out: Path) -> Path:
+    """Where the report of a file stands."""
+    return out.with_name(f"{out.stem}.report.json")

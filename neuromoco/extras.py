@@ -1,0 +1,22 @@
+"""Optional parts of the package."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+from neuromoco.errors import MissingExtraError
+
+PACKAGES = {
+    "train": ("torch", "torchvision", "spikingjelly", "accelerate", "scipy", "sklearn", "matplotlib"),
+    "export": ("torch", "spikingjelly", "onnx", "onnx_ir"),
+}
+
+
+def need(extra: str, what: str = "this command") -> None:
+    """Says which extra to install where one of its packages is missing.
+
+    Raises:
+        MissingExtraError: names the extra.
+    """
+    if not all(find_spec(name) for name in PACKAGES[extra]):
+        raise MissingExtraError(what, extra)
