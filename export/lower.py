@@ -234,8 +234,10 @@ def _one_step(shape: torch.Size) -> Shape:
 
 
 def _tensors(value: Any) -> list[Tensor]:
-    values = value if isinstance(value, tuple | list) else [value]
-    return [v for v in values if isinstance(v, Tensor)]
+    """The tensors among arguments or results, also those in lists."""
+    if isinstance(value, Tensor):
+        return [value]
+    return [tensor for v in value for tensor in _tensors(v)] if isinstance(value, tuple | list) else []
 
 
 def _plain_name(function: Any) -> str:

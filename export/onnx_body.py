@@ -65,6 +65,8 @@ class Body:
     tape: Tape
     states: dict[str, ir.Value] = field(default_factory=dict)
     _values: dict[str, Value] = field(default_factory=dict)
+    _joined: dict[str, ir.Value] = field(default_factory=dict)
+    _parts: dict[str, Value] = field(default_factory=dict)
 
     def write(self, frames: ir.Value) -> ir.Value:
         """Operators from frames [T * N, P, H, W] to logits per step [T * N, classes]."""
@@ -76,14 +78,20 @@ class Body:
     def joined(self, name: str) -> ir.Value:
         """A value as one tensor."""
         parts = self._values[name]
-        if len(parts) > 1:
-            parts = self._values[name] = [self.tape.op("Concat", *parts, axis=0, name=name)]
-        return parts[0]
+        if len(parts) == 1:
+            return parts[0]
+        if name not in self._joined:
+            self._joined[name] = self.tape.op("Concat", *parts, axis=0, name=name)
+        return self._joined[name]
 
     def parts(self, name: str) -> Value:
         """A value as one tensor a step."""
         parts = self._values[name]
-        return list(self.tape.split(parts[0], self.steps, self.graph[name].shape, name)) if len(parts) == 1 else parts
+        if len(parts) == self.steps:
+            return parts
+        if name not in self._parts:
+            self._parts[name] = list(self.tape.split(parts[0], self.steps, self.graph[name].shape, name))
+        return self._parts[name]
 
     def each(self, node: Node, write: Callable[..., ir.Value]) -> Value:
         """A stateless operator on a node's inputs: step by step where all of them are, else on all steps."""

@@ -28,8 +28,6 @@ class Tape:
 
     def split(self, x: ir.Value, parts: int, shape: Sequence[int], name: str) -> Sequence[ir.Value]:
         """Equal parts [N, *shape] along the first axis."""
-        if parts == 1:
-            return [x]
         # Named, or runtimes could not tell that all parts have the same N, and would not join operators.
         kind = ir.TensorType(ir.DataType.FLOAT)
         outputs = [ir.Value(name=f"{name}.{i}", type=kind, shape=ir.Shape((BATCH, *shape))) for i in range(parts)]

@@ -236,6 +236,8 @@ FUNCTIONS: dict[str, Callable[[str, Operand, Operand], list[Node]]] = {
     "rmul": _multiply,
     "div": _divide,
     "truediv": _divide,
+    "rdiv": lambda name, a, b: _divide(name, b, a),
+    "rtruediv": lambda name, a, b: _divide(name, b, a),
 }
 RESHAPES = frozenset({"flatten", "reshape", "view", "squeeze", "unsqueeze", "unflatten"})
 COPIES = frozenset({"contiguous", "clone", "detach", "float", "to", "cpu"})
