@@ -5,11 +5,17 @@ BIN := $(VENV)/bin
 TRAIN := $(VENV)/.installed-train
 DEV := $(VENV)/.installed-dev
 
-.PHONY: help demo test test-slow check bench clean
+# Node.js packages, for the test of docs/classify.mjs alone.
+NODE_RUNTIME := 1.30.0
+JAVASCRIPT := build/javascript
+NODE_READY := $(JAVASCRIPT)/.installed-onnxruntime-node-$(NODE_RUNTIME)
+
+.PHONY: help demo test test-slow javascript check bench clean
 help:
 	@echo "make demo       install, then the whole chain on the built-in recordings (minutes)"
 	@echo "make test       install, then the tests"
 	@echo "make test-slow  install, then the tests that take minutes each"
+	@echo "make javascript install with npm too, then the test of the JavaScript example"
 	@echo "make check      install, then lint and types"
 	@echo "make bench      install, then the measurements of benchmarks/"
 
@@ -34,6 +40,15 @@ test: $(DEV)
 
 test-slow: $(DEV)
 	$(BIN)/python -m pytest -m slow
+
+# The package's install script would only fetch CUDA libraries, from elsewhere than npm's registry.
+$(NODE_READY):
+	@mkdir -p $(JAVASCRIPT)
+	npm install --prefix $(JAVASCRIPT) --no-save --ignore-scripts --no-audit --no-fund onnxruntime-node@$(NODE_RUNTIME)
+	@touch $@
+
+javascript: $(DEV) $(NODE_READY)
+	$(BIN)/python -m pytest tests/test_javascript.py
 
 # mypy cannot follow the folder mapping of pyproject.toml, so it looks at a built copy.
 check: $(DEV)

@@ -13,10 +13,16 @@ def paired(ours: Callable[[], object], peer: Callable[[], object], runs: int = 9
     Returns:
         Median seconds of ours, median seconds of the peer, and the median of the ratios peer / ours.
     """
-    ours()
-    peer()
-    pairs = [(_seconds(ours), _seconds(peer)) for _ in range(runs)]
-    return median(a for a, _ in pairs), median(b for _, b in pairs), median(b / a for a, b in pairs)
+    own, other = rounds(ours, peer, runs=runs)
+    return median(own), median(other), median(b / a for a, b in zip(own, other, strict=True))
+
+
+def rounds(*works: Callable[[], object], runs: int = 15) -> list[list[float]]:
+    """Seconds of every work, done in turn, after one warm-up of each."""
+    for work in works:
+        work()
+    seconds = [[_seconds(work) for work in works] for _ in range(runs)]
+    return [list(column) for column in zip(*seconds, strict=True)]
 
 
 def report(what: str, peer: str, figures: tuple[float, float, float]) -> None:

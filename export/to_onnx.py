@@ -26,7 +26,7 @@ def unrolled(graph: Graph, header: ExportHeader, *, rates: bool = False, taps: b
 
     Inputs are `frames` float32 [T, N, P, H, W], or, where the header says events, the columns `t` int64
     [E] microseconds, `x`, `y`, `p` int32 [E] of one recording in order of time, and `sensor` int64 [2], its rows
-    and columns, which may be left out. Outputs are `logits` [N, classes] (mean over time),
+    and columns. Outputs are `logits` [N, classes] (mean over time),
     `logits_per_step` [T, N, classes] and `label`, a text a recording.
 
     Args:
@@ -96,8 +96,8 @@ def check_onnx(model: onnx.ModelProto) -> None:
 
 def _events_input(tape: Tape, header: ExportHeader) -> tuple[list[ir.Value], ir.Value]:
     columns = {name: _value(name, kind, ("E",)) for name, kind in COLUMNS.items()}
-    sensor = tape.constant(header.seen.sensor or (header.frames.height, header.frames.width), np.int64, name="sensor")
-    sensor.dtype, sensor.shape = ir.DataType.INT64, ir.Shape((2,))
+    # No default: onnxruntime-node does not show inputs that have one, and ignores what it is given for them.
+    sensor = _value("sensor", ir.DataType.INT64, (2,))
     return [*columns.values(), sensor], bin_events(tape, columns, sensor, header.frames)
 
 
