@@ -227,7 +227,8 @@ def _time(
     peak, flops = matrix_peak(), operations(graph)
     print(
         f"eager spikingjelly {median(eager_s) * 1e3:.0f} ms, "
-        f"ONNX Runtime on torch's file {median(theirs_s) * 1e3:.0f} ms, on ours {median(ours_s) * 1e3:.0f} ms: {against[0]:.2f} of torch's file, {against[1]:.2f} of eager"
+        f"ONNX Runtime on torch's file {median(theirs_s) * 1e3:.0f} ms, on ours {median(ours_s) * 1e3:.0f} ms: "
+        f"{against[0]:.2f} of torch's file, {against[1]:.2f} of eager"
     )
     print(
         f"{flops / 1e9:.1f} GFLOP in synapses as if dense; matrix peak {peak / 1e9:.0f} GFLOP/s: "

@@ -5,14 +5,15 @@ tensor [N, *shape] a step. In one tensor, a convolution reads its weights once f
 nothing is split or joined, and what a step leaves stays in the cache. The smaller of the two is saved: layers with
 less weight than value go step by step.
 
-Neurons are made of float32 operators alone, in units of the threshold (the factor gain / v_threshold is
-folded into the layer before), and give the same spikes as the equation of `graph.LIF`. With
-SLOPE = 2^24, HardSigmoid(h, SLOPE, 1 - SLOPE) is 1 from h = 1 on and 0 up to the float32 before 1:
+Neurons are made of float32 operators alone, and give the same spikes as the equation of `graph.LIF`, also for values
+on and next to the threshold th (the input's weight, 1 / tau, is folded into the layer before). With S =
+1 / (th - the float32 before it), a power of two, HardSigmoid(h, S, 1 - S th) is 1 from h = th on and 0 up to the
+float32 before:
 
-- step by step, after a convolution: h = conv + u, and u = h * Clip(SLOPE - SLOPE * h, 0, keep) is what is left
+- step by step, after a convolution: h = conv + u, and u = h * Clip(S th - S h, 0, keep) is what is left
   for the next step. Runtimes that keep convolutions in blocks of channels (ONNX Runtime on x86) leave all of
-  this in that layout if SLOPE - SLOPE * h is a 1x1 convolution, and add u while convolving.
-- else with g = -h, so that the reset is one operator: u = keep * ThresholdedRelu(g, -1), g = x + u.
+  this in that layout if S th - S h is a 1x1 convolution, and add u while convolving.
+- else with g = -h, so that the reset is one operator: u = keep * ThresholdedRelu(g, -th), g = x + u.
 """
 
 from __future__ import annotations
@@ -43,7 +44,6 @@ from neuromoco.export.graph import (
 )
 from neuromoco.export.onnx_tape import Tape
 
-SLOPE = 2.0**24  # 1 over the distance of 1 to the float32 before it
 BLOCK = 16  # channels of a block of the widest layout
 Value = list[ir.Value]  # one tensor of all steps, or one a step
 
@@ -103,7 +103,7 @@ class Body:
         """What a layer multiplies its result with for the neurons that alone take it."""
         users = self.graph.users[node.name]
         if isinstance(node, Conv | Linear | Affine | Attention) and len(users) == 1 and isinstance(users[0], LIF):
-            return _unit(users[0]) if self.stepwise(node) else -_unit(users[0])
+            return np.float32(users[0].gain if self.stepwise(node) else -users[0].gain)
         return np.float32(1.0)
 
     def stepwise(self, node: Node) -> bool:
@@ -116,9 +116,11 @@ class Body:
         )
 
 
-def _unit(node: LIF) -> np.float32:
-    """Factor of a drive in units of the threshold."""
-    return np.float32(node.gain / node.v_threshold)
+def _slope(node: LIF) -> tuple[float, float]:
+    """S and S th, see above; both are exact in float32."""
+    threshold = np.float32(node.v_threshold)
+    slope = 1.0 / float(threshold - np.nextafter(threshold, np.float32(0.0)))
+    return slope, slope * float(threshold)
 
 
 def _conv(body: Body, node: Conv) -> Value:
@@ -162,10 +164,10 @@ def _lif(body: Body, node: LIF) -> Value:
     before = body.graph[node.inputs[0]]
     if body.stepwise(before) and len(body.graph.users[before.name]) == 1:
         return _lif_in_blocks(body, node)
-    tape = body.tape
+    tape, (slope, offset) = body.tape, _slope(node)
     drives = body.parts(before.name)
     if body.factor(before) == 1.0:
-        drives = [tape.op("Mul", x, tape.constant(-_unit(node))) for x in drives]
+        drives = [tape.op("Mul", x, tape.constant(-node.gain)) for x in drives]
     kept = None
     if node.name in body.states:
         kept = tape.op("Neg", body.states[node.name])
@@ -173,26 +175,26 @@ def _lif(body: Body, node: LIF) -> Value:
     for drive in drives:
         membranes.append(drive if kept is None else tape.op("Add", drive, kept))
         if node.name in body.states or len(membranes) < body.steps:
-            after = tape.op("ThresholdedRelu", membranes[-1], alpha=-1.0)
+            after = tape.op("ThresholdedRelu", membranes[-1], alpha=-node.v_threshold)
             kept = tape.op("Mul", after, tape.constant(node.keep))
     if node.name in body.states:
         body.states[node.name] = tape.op("Neg", kept)
     joined = tape.op("Concat", *membranes, axis=0) if len(membranes) > 1 else membranes[0]
-    return [tape.op("HardSigmoid", joined, alpha=-SLOPE, beta=1.0 - SLOPE, name=node.name)]
+    return [tape.op("HardSigmoid", joined, alpha=-slope, beta=1.0 - offset, name=node.name)]
 
 
 def _lif_in_blocks(body: Body, node: LIF) -> Value:
     """Every operator here is one that a layout in blocks of channels has, see above."""
-    tape, channels = body.tape, node.shape[0]
+    tape, channels, (slope, offset) = body.tape, node.shape[0], _slope(node)
     kept: ir.Value | None = None
     if node.name in body.states:
         kept = _scaled(tape, body.states[node.name], channels, 1.0, 0.0)  # for the layout alone
     spikes = []
     for drive in body.parts(node.inputs[0]):
         h = drive if kept is None else tape.op("Add", drive, kept)
-        spikes.append(tape.op("HardSigmoid", h, alpha=SLOPE, beta=1.0 - SLOPE))
+        spikes.append(tape.op("HardSigmoid", h, alpha=slope, beta=1.0 - offset))
         if node.name in body.states or len(spikes) < body.steps:
-            silent = _scaled(tape, h, channels, -SLOPE, SLOPE)
+            silent = _scaled(tape, h, channels, -slope, offset)
             kept = tape.op("Mul", h, tape.op("Clip", silent, tape.constant(0.0), tape.constant(node.keep)))
     if node.name in body.states and kept is not None:
         body.states[node.name] = kept

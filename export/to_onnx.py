@@ -68,7 +68,7 @@ def single_step(graph: Graph, header: ExportHeader) -> onnx.ModelProto:
     Inputs are `frames` float32 [N, P, H, W], one step's counts, and for every layer of neurons its state
     `state.<layer>` [N, ...]. Outputs are `logits` [N, classes] of this step and the states to give
     to the next call, `next.state.<layer>`. A recording begins with zeros in every state: that is the reset. A
-    state is the membrane after the reset, negated, in units of the threshold.
+    state is what is left of the membrane for the next step, (1 - 1 / tau) * v[t].
     """
     tape = Tape()
     frames = _value("frames", ir.DataType.FLOAT, (BATCH, *graph.input.shape))

@@ -38,7 +38,7 @@ def spikes_of(x: NDArray[Any], neuron: LIF) -> NDArray[np.bool_]:
     v, found = np.zeros_like(x[0]), []
     for drive in x:
         h = v * FLOAT(neuron.keep) + drive
-        found.append(h >= FLOAT(1.0))
+        found.append(h >= FLOAT(neuron.v_threshold))
         v = np.where(found[-1], FLOAT(0.0), h)
     return np.stack(found)
 
@@ -66,25 +66,23 @@ def lif(tau: float, v_threshold: float = 1.0, decay_input: bool = True) -> LIF:
     return LIF(name="n", inputs=(), shape=(), tau=tau, v_threshold=v_threshold, decay_input=decay_input)
 
 
-NEURONS = [lif(2.0), lif(4.0 / 3.0), lif(8.0, 0.5), lif(np.inf, 1.0, False), lif(4.0, 2.0, False)]
+NEURONS = [lif(2.0), lif(4.0 / 3.0, 0.7), lif(8.0, 0.5), lif(2.0, 0.75), lif(np.inf, 1.3, False), lif(4.0, 2.0, False)]
 
 
 @pytest.mark.parametrize("by_blocks", [True, False])
 @pytest.mark.parametrize("neuron", NEURONS, ids=lambda n: f"tau{n.tau:.2f}-{n.v_threshold}-{n.decay_input}")
 def test_spikes_are_those_of_the_equation_also_next_to_the_threshold(neuron: LIF, by_blocks: bool) -> None:
-    steps = 6
+    steps, gain, threshold = 6, FLOAT(neuron.gain), FLOAT(neuron.v_threshold)
     rng = np.random.default_rng(3)
-    x = rng.normal(0.4, 0.8, (steps, 2, CHANNELS, SIDE, SIDE)).astype(FLOAT)
-    # Values on, next to and far from the threshold, at every step.
-    around = np.array([1.0, np.nextafter(FLOAT(1), FLOAT(0)), np.nextafter(FLOAT(1), FLOAT(2)), -1e6, 1e6, 0.0], FLOAT)
-    x[:, :, :6, 0, 0] = around
-    unit = FLOAT(neuron.gain / neuron.v_threshold)
-    given = x / unit  # exact: all gains and thresholds above are powers of two, or make x the input itself
-    exact = given * unit == x
-    (per_step,) = neuron_file(neuron, steps, by_blocks).run(["logits_per_step"], {"frames": given.astype(FLOAT)})
-    wanted = spikes_of(given * unit, neuron)
-    assert exact.mean() > 0.5
+    x = rng.normal(0.4, 0.8, (steps, 2, CHANNELS, SIDE, SIDE)).astype(FLOAT) * threshold / gain
+    # On, next to and far from the threshold, at every step.
+    beside = [np.nextafter(threshold, FLOAT(end)) for end in (0.0, 9.0)]
+    x[:, :, :6, 0, 0] = np.array([threshold, *beside, -1e6, 1e6, 0.0], FLOAT) / gain
+    (per_step,) = neuron_file(neuron, steps, by_blocks).run(["logits_per_step"], {"frames": x})
+    wanted = spikes_of(x * gain, neuron)
     assert 0.05 < wanted.mean() < 0.95
+    assert {wanted[0, 0, 0, 0, 0], wanted[0, 0, 2, 0, 0]} == {True}
+    assert not wanted[0, 0, 1, 0, 0]
     assert np.array_equal(per_step.reshape(wanted.shape), wanted)
 
 
