@@ -115,6 +115,7 @@ def export(
     """
     console.quiet = quiet
     need("export")
+    from neuromoco.datasets import data_folder, list_recordings
     from neuromoco.export.onnx_export import OnnxOptions, export_onnx, list_unsupported
     from neuromoco.export.parity import some_recordings
 
@@ -129,7 +130,8 @@ def export(
         raise typer.Exit(UnsupportedLayerError.exit_code if found else 0)
     options = OnnxOptions(target, source, rates, quantize)
     file = file or model.with_name(f"{model.stem}{options.suffix}.onnx")
-    report = export_onnx(model, file, options, some_recordings(files_in([data]) if data else models.example_paths()))
+    recordings = some_recordings(files_in([data]) if data else models.example_paths())
+    report = export_onnx(model, file, options, recordings, data)
     if as_json:
         print_json(report)
     else:

@@ -82,11 +82,17 @@ def export_lines(file: Path, report: Mapping[str, Any]) -> str:
 
 
 def int8_line(figures: Mapping[str, Any]) -> str:
-    """What 8 bits cost."""
-    line = f"int8 beside float on {figures['recordings']} recordings: same answer on {figures['agreement']:.1%}"
+    """What 8 bits cost and save."""
+    line = (
+        f"int8 beside float32, calibrated on {figures['calibrated_on']} recordings, on {figures['recordings']} others: "
+        f"same answer on {figures['agreement']:.1%}"
+    )
     if figures["accuracy"] is not None:
-        line += f", accuracy {figures['accuracy']['int8']:.1%} / {figures['accuracy']['float32']:.1%}"
-    return line
+        line += f", accuracy {figures['accuracy']['int8']:.1%} (float32 {figures['accuracy']['float32']:.1%})"
+    worst = max(figures["layers"], key=lambda layer: layer["differ"])
+    size = figures["bytes"]["int8"] / figures["bytes"]["float32"]
+    line += f", at most {worst['differ']:.1%} of a layer's spikes and silences differ ({escape(worst['name'])})"
+    return f"{line}, {size:.0%} of the bytes"
 
 
 def model_lines(row: Mapping[str, Any]) -> str:

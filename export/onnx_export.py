@@ -11,12 +11,15 @@ from typing import Any, Literal
 import onnx
 
 from neuromoco.classifier import TrainedClassifier
+from neuromoco.datasets import Listing
 from neuromoco.errors import ConfigError, ParityError
 from neuromoco.events import Recording
 from neuromoco.export.graph import Graph
+from neuromoco.export.int8_parity import quantize_and_compare
 from neuromoco.export.lower import Unsupported, find_unsupported, lower
 from neuromoco.export.onnx_tape import OPSET
 from neuromoco.export.parity import compare, random_recordings
+from neuromoco.export.quantize_int8 import check_listing, to_int8
 from neuromoco.export.to_onnx import check_onnx, single_step, unrolled
 from neuromoco.files import write_json, writing
 from neuromoco.onnx_header import ExportHeader, Target
@@ -48,17 +51,21 @@ class OnnxOptions:
         parts = ("step" * (self.target == "onnx-step"), "events" * (self.input == "events"), self.quantize)
         return "".join(f"-{part}" for part in parts if part)
 
-    def check(self) -> None:
+    def check(self, data: Path | None) -> None:
         """Refuses what does not go together.
 
         Raises:
-            ConfigError: says what to leave out.
+            ConfigError: says what to leave out, or what is missing.
         """
+        if self.quantize and data is None:
+            raise ConfigError("--quantize int8 is calibrated on recordings of yours: give them with --data FOLDER")
         if self.target == "onnx-step" and (self.input == "events" or self.rates or self.quantize):
             raise ConfigError("--target onnx-step takes frames; leave --input events, --spike-rates and --quantize out")
 
 
-def export_onnx(source: Path, out: Path, options: OnnxOptions, recordings: list[Recording]) -> dict[str, Any]:
+def export_onnx(
+    source: Path, out: Path, options: OnnxOptions, recordings: list[Recording], data: Path | None = None
+) -> dict[str, Any]:
     """Writes a checkpoint's network as an ONNX file, and `<name>.report.json` beside it.
 
     Args:
@@ -66,44 +73,51 @@ def export_onnx(source: Path, out: Path, options: OnnxOptions, recordings: list[
         out: the file to write.
         options: what is written.
         recordings: real ones to compare the file with its source on, beside some of noise.
+        data: folder of recordings that calibrate and judge 8 bits.
 
     Returns:
         The report.
 
     Raises:
         CheckpointError: no usable checkpoint.
+        ConfigError: options that do not go together.
         UnsupportedLayerError: a layer that cannot be exported.
         ParityError: the file answers otherwise than its source; the report is written, the file is not.
     """
-    options.check()
+    options.check(data)
     classifier = TrainedClassifier(source, "cpu")
     begin = time.perf_counter()
     graph = lower(classifier.network, classifier.header.frames.height, classifier.header.frames.width)
     header = export_header(classifier, source, options)
     model = build(graph, header, options)
     check_onnx(model)
-    content = model.SerializeToString(deterministic=True)
     seconds = time.perf_counter() - begin
-    exported = OnnxNetwork(content)
+    exported = OnnxNetwork(model.SerializeToString())
     noise = random_recordings(exported.header, RANDOM)
     parity = compare(classifier.network, graph, exported, [*noise, *recordings])
+    problem = parity.problem
+    int8 = None
+    if options.quantize and data is not None and problem is None:
+        model, int8 = quantize_and_compare(graph, exported.header, model, data)
+        content, problem = model.SerializeToString(deterministic=True), int8["problem"]
     report = {
         "file": out.name,
         "source": source.name,
         "source_sha256": header.source_sha256,
         "target": options.target,
         "input": options.input,
-        "precision": header.precision,
+        "precision": options.quantize or "float32",
         "opset": OPSET,
         "nodes": len(model.graph.node),
         "bytes": len(content),
         "seconds_to_write": seconds,
         "compared": {"noise": len(noise), "recordings": len(recordings)},
         "parity": parity.to_json(),
+        "int8": int8,
     }
     write_json(report_path(out), report)
-    if parity.problem:
-        raise ParityError(f"{out}: not written: {parity.problem}; see {report_path(out)}")
+    if problem:
+        raise ParityError(f"{out}: not written: {problem}; see {report_path(out)}")
     with writing(out) as part:
         part.write_bytes(content)
     return report
