@@ -115,7 +115,6 @@ def export(
     """
     console.quiet = quiet
     need("export")
-    from neuromoco.datasets import data_folder, list_recordings
     from neuromoco.export.onnx_export import OnnxOptions, export_onnx, list_unsupported
     from neuromoco.export.parity import some_recordings
 

@@ -11,7 +11,6 @@ from typing import Any, Literal
 import onnx
 
 from neuromoco.classifier import TrainedClassifier
-from neuromoco.datasets import Listing
 from neuromoco.errors import ConfigError, ParityError
 from neuromoco.events import Recording
 from neuromoco.export.graph import Graph
@@ -19,7 +18,6 @@ from neuromoco.export.int8_parity import quantize_and_compare
 from neuromoco.export.lower import Unsupported, find_unsupported, lower
 from neuromoco.export.onnx_tape import OPSET
 from neuromoco.export.parity import compare, random_recordings
-from neuromoco.export.quantize_int8 import check_listing, to_int8
 from neuromoco.export.to_onnx import check_onnx, single_step, unrolled
 from neuromoco.files import write_json, writing
 from neuromoco.onnx_header import ExportHeader, Target
@@ -91,8 +89,9 @@ def export_onnx(
     header = export_header(classifier, source, options)
     model = build(graph, header, options)
     check_onnx(model)
+    content = model.SerializeToString(deterministic=True)
     seconds = time.perf_counter() - begin
-    exported = OnnxNetwork(model.SerializeToString())
+    exported = OnnxNetwork(content)
     noise = random_recordings(exported.header, RANDOM)
     parity = compare(classifier.network, graph, exported, [*noise, *recordings])
     problem = parity.problem

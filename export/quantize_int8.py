@@ -18,92 +18,23 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import onnx
 from onnx import numpy_helper
 
 from neuromoco.checkpoint import KEY
-from neuromoco.console import track
-from neuromoco.datasets import Listing
-from neuromoco.errors import ConfigError
-from neuromoco.events import read_recording
-from neuromoco.export.graph import Graph
-from neuromoco.export.to_onnx import check_onnx, unrolled
+from neuromoco.export.to_onnx import check_onnx
 from neuromoco.onnx_header import ExportHeader
 from neuromoco.onnx_network import Floats, OnnxNetwork
 
-# Beyond these there is no file: 8 bits are there for size and speed, not for other answers.
-LARGEST_LOSS = 0.02  # of accuracy, where labels are known
-LEAST_AGREEMENT = 0.95  # share of recordings with float32's answer
-LEAST, LARGEST = 4, 400  # recordings; one half to calibrate on, the other to compare on
 WEIGHT = ".weight"  # how the names of synapses' weights end, see `onnx_body`
 LARGEST_INPUT = 128  # steps, see above
 LARGEST_BYTE = 255
 Range = tuple[float, float]
-
-
-@dataclass(frozen=True)
-class LayerDrift:
-    """Spikes of one layer of neurons.
-
-    Attributes:
-        name: of the layer.
-        rate_float32: spikes a neuron and step.
-        rate_int8: the same with 8-bit synapses.
-        differ: share of the spikes and silences that are not the same.
-    """
-
-    name: str
-    rate_float32: float
-    rate_int8: float
-    differ: float
-
-
-@dataclass(frozen=True)
-class Int8Parity:
-    """How an int8 file compares with its float32 source on recordings that it was not calibrated on.
-
-    Attributes:
-        recordings: how many.
-        calibrated_on: on how many others the ranges were measured.
-        agreement: share with the same answer.
-        accuracy: of both by precision; None where labels are not known.
-        bytes: of both files by precision.
-        layers: spikes layer by layer.
-    """
-
-    recordings: int
-    calibrated_on: int
-    agreement: float
-    accuracy: dict[str, float] | None
-    bytes: dict[str, int]
-    layers: tuple[LayerDrift, ...]
-
-    @property
-    def problem(self) -> str | None:
-        """Why the file is not good enough and what to do, or None."""
-        what = None
-        if self.agreement < LEAST_AGREEMENT:
-            what = (
-                f"int8 gives the answer of float32 on {self.agreement:.1%} of {self.recordings} recordings; "
-                f"at least {LEAST_AGREEMENT:.0%} must be the same"
-            )
-        elif self.accuracy and self.accuracy["float32"] - self.accuracy["int8"] > LARGEST_LOSS:
-            what = "int8 is right on {int8:.1%} of {count} recordings, float32 on {float32:.1%}; ".format(
-                count=self.recordings, **self.accuracy
-            )
-            what += f"at most {LARGEST_LOSS:.0%} may be lost"
-        return what and f"{what}: leave --quantize out, or give --data more recordings to calibrate on"
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain data for JSON."""
-        allowed = {"accuracy_loss": LARGEST_LOSS, "agreement": LEAST_AGREEMENT}
-        return {**asdict(self), "allowed": allowed, "problem": self.problem}
 
 
 class Ranges(NamedTuple):
@@ -130,76 +61,6 @@ class Synapse(NamedTuple):
     weight: str
     taken: str
     given: str
-
-
-def check_listing(listing: Listing | None) -> Listing:
-    """Recordings that are enough to calibrate and to compare on.
-
-    Raises:
-        ConfigError: there are none, or too few.
-    """
-    if listing is None:
-        raise ConfigError("--quantize int8 is calibrated on recordings, and none are given: type --data FOLDER")
-    if len(listing) < LEAST:
-        raise ConfigError(
-            f"{listing.root}: {len(listing)} recordings; int8 is calibrated on half of them and compared with float32 "
-            f"on the others, so --data takes a folder of at least {LEAST}"
-        )
-    return listing
-
-
-def to_int8(graph: Graph, model: onnx.ModelProto, listing: Listing) -> tuple[onnx.ModelProto, Int8Parity]:
-    """An unrolled file's int8 sibling, and how the two compare.
-
-    Args:
-        graph: what the file was written from.
-        model: the file, float32, from frames or events.
-        listing: every second recording calibrates, the others compare; of many, evenly chosen ones.
-
-    Raises:
-        EventFileError: a recording cannot be read.
-    """
-    chosen = np.unique(np.linspace(0, len(listing) - 1, min(len(listing), LARGEST)).round().astype(int)).tolist()
-    source = OnnxNetwork(model.SerializeToString())
-    header = source.header
-    tapped = unrolled(graph, header.model_copy(update={"input": "frames"}), taps=True)
-    calibrating = track([listing.paths[index] for index in chosen[::2]], "calibrating")
-    ranges = calibrate(tapped, (source.frames([read_recording(path)]) for path in calibrating))
-    small = quantize(model, header, ranges)
-    files = source, OnnxNetwork(small.SerializeToString())
-    spiking = tuple(OnnxNetwork(m.SerializeToString()) for m in (tapped, quantize(tapped, header, ranges)))
-    names = [node.name for node in graph.neurons]
-    answers, spikes, differ = [], np.zeros((2, len(names))), np.zeros(len(names))  # shares, summed over recordings
-    for path in track([listing.paths[index] for index in chosen[1::2]], "comparing"):
-        recording = read_recording(path)
-        answers.append([int(file.logits([recording]).mean(0).argmax()) for file in files])
-        frames = source.frames([recording])
-        one, other = (file.run({"frames": frames}) for file in spiking)
-        spikes += [[run[name].mean() for name in names] for run in (one, other)]
-        differ += [(one[name] != other[name]).mean() for name in names]
-    count = len(answers)
-    rates = zip(names, *(spikes / count).tolist(), (differ / count).tolist(), strict=True)
-    return small, Int8Parity(
-        recordings=count,
-        calibrated_on=len(chosen) - count,
-        agreement=sum(one == other for one, other in answers) / count,
-        accuracy=_accuracy(answers, listing, chosen[1::2], header.class_names),
-        bytes={"float32": model.ByteSize(), "int8": small.ByteSize()},
-        layers=tuple(LayerDrift(*rate) for rate in rates),
-    )
-
-
-def _accuracy(
-    answers: Sequence[Sequence[int]], listing: Listing, chosen: Sequence[int], class_names: Sequence[str]
-) -> dict[str, float] | None:
-    """Of float32 and int8, where the folders are classes of the model."""
-    if not listing.class_names or not set(listing.class_names) <= set(class_names):
-        return None
-    right = [
-        [class_names[answer] == listing.class_names[listing.labels[index]] for answer in pair]
-        for pair, index in zip(answers, chosen, strict=True)
-    ]
-    return dict(zip(("float32", "int8"), np.mean(right, 0).tolist(), strict=True))
 
 
 def calibrate(model: onnx.ModelProto, frames: Iterable[Floats]) -> dict[str, Ranges]:
