@@ -84,6 +84,10 @@ def export_onnx(
     """
     options.check(data)
     classifier = TrainedClassifier(source, "cpu")
+    if out.is_dir() or out.resolve() == source.resolve():
+        raise ConfigError(
+            f"{out}: is {'a folder' if out.is_dir() else 'the checkpoint itself'}; --out names a new .onnx file"
+        )
     begin = time.perf_counter()
     graph = lower(classifier.network, classifier.header.frames.height, classifier.header.frames.width)
     header = export_header(classifier, source, options)

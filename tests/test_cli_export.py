@@ -60,6 +60,8 @@ def test_every_target_answers_the_examples(tmp_path: Path) -> None:
         (["export", models.model_path()], 4, "is no safetensors file"),
         (["export", SOURCE, "--out", "x.onnx", "--target", "onnx-step", "--input", "events"], 2, "takes frames; leave"),
         (["export", SOURCE, "--out", "x.onnx", "--quantize", "int8"], 2, "give them with --data FOLDER"),
+        (["export", SOURCE, "--out", SOURCE], 2, "is the checkpoint itself; --out names a new .onnx file"),
+        (["export", SOURCE, "--out", "."], 2, ".: is a folder; --out names a new .onnx file"),
         (["export", SOURCE, "--out", "x.onnx", "--data", "nowhere"], 3, "nowhere: does not exist"),
         (["predict", EXAMPLES[0], "--stop-at", "0.9"], 2, "neuromoco export --target onnx-step"),
         (["predict", EXAMPLES[0], "--model", EXAMPLES[0]], 4, "is no ONNX file"),
