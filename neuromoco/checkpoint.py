@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
@@ -74,6 +74,9 @@ class Header(Settings):
     versions: dict[str, str] = {}
 
 
+AnyHeader = TypeVar("AnyHeader", bound=Header)
+
+
 def save_checkpoint(path: Path | str, module: nn.Module, header: Header) -> None:
     """Writes a module's parameters and buffers with their header, whole or not at all."""
     from safetensors.torch import save_file
@@ -99,7 +102,7 @@ def read_header(path: Path | str) -> Header:
     Raises:
         CheckpointError: missing, damaged, or not written by neuromoco.
     """
-    return _parse(path, _metadata(path))
+    return parse_header(path, _metadata(path), Header, "a safetensors")
 
 
 def load_tensors(path: Path | str) -> dict[str, Tensor]:
@@ -147,9 +150,20 @@ def _metadata(path: Path | str) -> dict[str, str]:
         raise CheckpointError(f"{path}: is no safetensors file, or is cut or damaged ({error})") from error
 
 
-def _parse(path: Path | str, metadata: dict[str, str]) -> Header:
+def parse_header(path: Path | str, metadata: dict[str, str], kind: type[AnyHeader], what: str) -> AnyHeader:
+    """The header of a file that neuromoco wrote.
+
+    Args:
+        path: named in errors.
+        metadata: texts by key, as the file has them.
+        kind: the header's class.
+        what: the file's format, for errors.
+
+    Raises:
+        CheckpointError: not written by neuromoco, by a newer one, or damaged.
+    """
     if KEY not in metadata:
-        raise CheckpointError(f"{path}: is a safetensors file that neuromoco did not write")
+        raise CheckpointError(f"{path}: is {what} file that neuromoco did not write")
     try:
         tree: Any = json.loads(metadata[KEY])
         found = tree.get("format") if isinstance(tree, dict) else None
@@ -157,6 +171,6 @@ def _parse(path: Path | str, metadata: dict[str, str]) -> Header:
             raise CheckpointError(
                 f"{path}: has format {found}; this version reads {FORMAT_VERSION}: install a newer neuromoco"
             )
-        return Header.model_validate(tree)
+        return kind.model_validate(tree)
     except (json.JSONDecodeError, ValidationError) as error:
         raise CheckpointError(f"{path}: has a damaged header ({str(error).splitlines()[0]})") from error

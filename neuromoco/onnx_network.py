@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from neuromoco.checkpoint import parse_header
 from neuromoco.errors import CheckpointError
 from neuromoco.events import Recording
 from neuromoco.frames import recording_frames
-from neuromoco.onnx_header import parse_export_header
+from neuromoco.onnx_header import ExportHeader
 
 Floats = NDArray[np.float32]
 # Names of a state's output: this, then the name of its input.
@@ -52,7 +53,7 @@ class OnnxNetwork:
         except Exception as error:  # the runtime has many classes of them, all of which say: not a usable file
             reason = str(error).splitlines()[0][:200]
             raise CheckpointError(f"{name}: is no ONNX file, or is cut or damaged ({reason})") from error
-        self.header = parse_export_header(name, self._session.get_modelmeta().custom_metadata_map)
+        self.header = parse_header(name, self._session.get_modelmeta().custom_metadata_map, ExportHeader, "an ONNX")
         self.outputs = [output.name for output in self._session.get_outputs()]
         self._shapes = {value.name: value.shape for value in self._session.get_inputs()}
 
