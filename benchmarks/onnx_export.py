@@ -2,7 +2,7 @@
 
     python -m benchmarks.onnx_export [--forms] [--seeds N]
 
-128 x 128 pixels, T = 16, batch 1, random weights under which every layer spikes. Some 8 minutes on 2 cores, most of
+128 x 128 pixels, T = 16, batch 1, random weights under which every layer spikes. Some minutes on 2 cores, most of
 them torch's exporter at work. With --forms, how the file's operators are arranged is varied instead.
 """
 
@@ -25,11 +25,11 @@ import torch
 from spikingjelly.activation_based import functional, neuron
 from torch import Tensor, nn
 
+from benchmarks.live_networks import CLASSES, grid_network, live_network, spike_rates, spikes_of
 from benchmarks.timing import rounds
 from neuromoco.checkpoint import SeenRecordings
 from neuromoco.classifier import Classifier
 from neuromoco.config import EncoderConfig, FrameConfig
-from neuromoco.encoders import build_encoder
 from neuromoco.export.graph import Attention, Conv, Graph, Linear
 from neuromoco.export.lower import PREFIX, lower
 from neuromoco.export.onnx_body import Body
@@ -37,57 +37,12 @@ from neuromoco.export.to_onnx import check_onnx, unrolled
 from neuromoco.neurons import LIFNode
 from neuromoco.onnx_header import ExportHeader
 
-SIDE, STEPS, CLASSES, THREADS = 128, 16, 10, 2
+SIDE, STEPS, THREADS = 128, 16, 2
 ENCODERS = (
     EncoderConfig(name="sew_resnet18", options={"stem": "imagenet"}),
     EncoderConfig(name="spikformer_2_256"),
 )
 EVENTS_A_PIXEL = 0.3
-LOWEST, HIGHEST = 0.05, 0.30  # spikes a neuron and step that are wanted in every layer
-
-
-def live_network(config: EncoderConfig, frames: Tensor, seed: int) -> Classifier:
-    """Random weights, batch norm with the statistics of its inputs, and thresholds that let every layer spike.
-
-    The neurons after the attention product see no batch norm: their threshold is raised until they spike at most
-    every fourth time.
-    """
-    torch.manual_seed(seed)
-    network = Classifier(build_encoder(config), CLASSES).train()
-    for module in network.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            module.momentum = 1.0
-            nn.init.constant_(module.weight, config.neuron.tau * config.neuron.v_threshold)
-    with torch.no_grad():
-        for _ in range(8):
-            rates = spike_rates(network, frames)
-            busy = [name for name, rate in rates.items() if rate > HIGHEST]
-            if not busy:
-                break
-            for name in busy:
-                network.get_submodule(name).v_threshold *= 1.5
-    return network.eval()
-
-
-@torch.no_grad()
-def spike_rates(network: nn.Module, frames: Tensor) -> dict[str, float]:
-    """Spikes a neuron and step, by layer."""
-    return {name: float(spikes.mean()) for name, spikes in spikes_of(network, frames)[1].items()}
-
-
-@torch.no_grad()
-def spikes_of(network: nn.Module, frames: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-    """Logits per step, and the spikes of every layer of neurons."""
-    seen: dict[str, Tensor] = {}
-    hooks = [
-        module.register_forward_hook(lambda _, __, out, name=name: seen.update({name: out}))
-        for name, module in network.named_modules()
-        if isinstance(module, neuron.BaseNode)
-    ]
-    logits = network(frames)
-    for hook in hooks:
-        hook.remove()
-    return logits, seen
 
 
 def header(config: EncoderConfig) -> ExportHeader:
@@ -161,9 +116,8 @@ def plain(network: Classifier) -> nn.Module:
     return nn.Sequential(network.encoder.body, network.head)
 
 
-def agreement(config: EncoderConfig, frames: Tensor, seed: int) -> str:
+def agreement(config: EncoderConfig, network: Classifier, frames: Tensor) -> str:
     """How our file differs from eager torch, and how eager torch in float64 differs from it: largest logit, spikes."""
-    network = live_network(config, frames, seed)
     graph = lower(network, SIDE, SIDE)
     tapped = session(unrolled(graph, header(config), taps=True))
     outputs = [output.name for output in tapped.get_outputs()]
@@ -176,7 +130,7 @@ def agreement(config: EncoderConfig, frames: Tensor, seed: int) -> str:
     flipped_exact = sum(int((spikes[n] != exact_spikes[n]).sum()) for n in names)
     wanted = logits.mean(0).numpy()
     return (
-        f"seed {seed}: largest difference of a logit from eager torch {np.abs(found['logits'] - wanted).max():.1e}, "
+        f"largest difference of a logit from eager torch {np.abs(found['logits'] - wanted).max():.1e}, "
         f"spikes flipped {flipped:,} of {sum(o.size for o in ours):,}; "
         f"eager torch in float64: {np.abs(exact.mean(0).numpy() - wanted).max():.1e}, {flipped_exact:,}"
     )
@@ -200,8 +154,9 @@ def compare(config: EncoderConfig, seeds: int) -> None:
     exported = time.perf_counter() - start
     print(f"written in {written:.2f} s, {len(ours.graph.node):,} operators, {len(content) / 1e6:.1f} MB")
     print(f"torch's exporter {exported:.1f} s, {len(theirs.graph.node):,} operators")
-    for seed in range(seeds):
-        print(agreement(config, frames, seed))
+    for kind, make in {"on a grid": grid_network, "random": live_network}.items():
+        for seed in range(seeds):
+            print(f"weights {kind}, seed {seed}: {agreement(config, make(config, frames, seed), frames)}")
     _time(graph, eager, frames, session(content), session(theirs))
 
 
