@@ -49,6 +49,7 @@ def test_sizes_are_the_published_ones() -> None:
     assert sizes["spikformer_2_256"] == pytest.approx(2.57e6, rel=0.01)
     assert sizes["sew_resnet_tiny"] < 1e5
     assert sizes["spikformer_tiny"] < 1e5
+    assert sizes["chain_tiny"] == pytest.approx(7e4, rel=0.01)
 
 
 @pytest.mark.parametrize("stem", STEMS)
@@ -96,6 +97,23 @@ def test_attention_is_the_published_product() -> None:
     assert attention.attn_lif.v_threshold == 0.5
 
 
+def test_a_chain_is_one_and_every_layer_of_it_spikes() -> None:
+    torch.manual_seed(0)
+    encoder = build_encoder(EncoderConfig(name="chain_tiny"))
+    layers = list(encoder.body.layers)
+    for conv, norm, node in zip(layers[::3], layers[1::3], layers[2::3], strict=True):
+        assert (conv.kernel_size, conv.groups, conv.bias) == ((3, 3), 1, None)
+        assert conv.out_channels == norm.num_features < 128
+        assert node.v_reset == 0.0
+    rates: list[float] = []
+    for node in layers[2::3]:
+        node.register_forward_hook(lambda _m, _i, spikes: rates.append(float(spikes.mean())))
+    with torch.no_grad():
+        encoder(frames())
+    assert len(rates) == 5
+    assert all(0.02 < rate < 0.5 for rate in rates)
+
+
 def test_surrogate_and_tau_reach_every_neuron() -> None:
     neuron = NeuronConfig(tau=3.0, surrogate="sigmoid")
     for name in NAMES:
@@ -107,12 +125,14 @@ def test_surrogate_and_tau_reach_every_neuron() -> None:
 
 
 def test_mistakes_name_what_is_known() -> None:
-    with pytest.raises(ConfigError, match=r"no encoder named 'resnet'; known are sew_resnet18, "):
+    with pytest.raises(ConfigError, match=r"no encoder named 'resnet'; known are chain_tiny, sew_resnet18, "):
         build_encoder(EncoderConfig(name="resnet"))
     with pytest.raises(ConfigError, match="has no option 'depth'; it has stem, connect, width"):
         build_encoder(EncoderConfig(options={"depth": 3}))
     with pytest.raises(ConfigError, match="allowed are ADD, AND, IAND"):
         build_encoder(EncoderConfig(options={"connect": "OR"}))
+    with pytest.raises(ConfigError, match="a layer of 128 channels; a chain has fewer than 128 in each"):
+        build_encoder(EncoderConfig(name="chain_tiny", options={"width": 32}))
     with pytest.raises(ConfigError, match="must divide"):
         build_encoder(EncoderConfig(name="spikformer_tiny", options={"heads": 7}))
     with pytest.raises(ConfigError, match=r"takes \[T, N, 2, H, W\] with H and W of at least 8"):

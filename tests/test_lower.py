@@ -23,7 +23,7 @@ from neuromoco.onnx_network import OnnxNetwork
 from .networks import alive, around, event_frames, export_header, live_classifier
 
 STEPS, BATCH = 3, 2
-TINY = ("sew_resnet_tiny", "spikformer_tiny")
+TINY = ("chain_tiny", "sew_resnet_tiny", "spikformer_tiny")
 VARIANTS = [
     *(EncoderConfig(name=name) for name in TINY),
     *(EncoderConfig(options={"stem": stem, "width": 16}) for stem in STEMS),

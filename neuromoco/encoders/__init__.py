@@ -1,6 +1,6 @@
 """Spiking encoders: frames [T, N, P, H, W] in, one feature vector per time step [T, N, D] out."""
 
-from neuromoco.encoders import sew_resnet, spikformer
+from neuromoco.encoders import chain, sew_resnet, spikformer
 from neuromoco.encoders.registry import (
     Encoder,
     build_encoder,
@@ -12,6 +12,7 @@ from neuromoco.encoders.registry import (
 __all__ = [
     "Encoder",
     "build_encoder",
+    "chain",
     "describe_encoders",
     "list_encoders",
     "register_encoder",

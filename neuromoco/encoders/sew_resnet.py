@@ -15,6 +15,7 @@ from spikingjelly.activation_based.model.sew_resnet import BasicBlock
 from torch import Tensor, nn
 
 from neuromoco.config import NeuronConfig
+from neuromoco.encoders.initialise import start_alive
 from neuromoco.encoders.registry import Encoder, register_encoder
 from neuromoco.errors import ConfigError
 from neuromoco.neurons import lif
@@ -108,14 +109,7 @@ def _neuron(config: NeuronConfig, **_: Any) -> nn.Module:
 
 
 def _initialise(net: nn.Module, connect: Connect, neuron: NeuronConfig) -> None:
-    # A neuron sees its input divided by tau: with this gain the drive has the threshold as its standard
-    # deviation, and layers neither fall silent nor saturate (Zheng et al. 2021, arXiv 2011.05280).
-    gain = neuron.tau * neuron.v_threshold
-    for module in net.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        elif isinstance(module, nn.BatchNorm2d):
-            nn.init.constant_(module.weight, gain)
+    gain = start_alive(net, neuron)
     for module in net.modules():
         if isinstance(module, BasicBlock):
             nn.init.zeros_(module.bn2.weight)
