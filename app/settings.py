@@ -25,6 +25,7 @@ def run_settings(
     epochs: int | None,
     labels_per_class: int | None,
     freeze: bool,
+    quantize: str | None,
 ) -> RunConfig:
     """A recipe with what the command line changes.
 
@@ -35,6 +36,7 @@ def run_settings(
         epochs: of the chosen stage.
         labels_per_class: of the labelled stage.
         freeze: whether fine-tuning trains the head alone.
+        quantize: the chip for which fine-tuning rounds the weights.
 
     Raises:
         ConfigError: a value that is not allowed, or an option that the stage does not have.
@@ -60,6 +62,10 @@ def run_settings(
         if labelled != "finetune":
             raise ConfigError(f"--freeze with stage {config.stage}; only finetune has a pre-trained encoder to freeze")
         own["finetune.freeze_encoder"] = True
+    if quantize is not None:
+        if config.stage != "finetune":
+            raise ConfigError(f"--quantize with stage {config.stage}; train first, then finetune with it")
+        own["finetune.quantize"] = quantize
     return with_values(config, own | values)
 
 
@@ -85,6 +91,11 @@ def facts_of(file: Path) -> dict[str, Any]:
     """
     if is_checkpoint(file):
         return _header_facts(read_header(file))
+    if file.is_dir():
+        from neuromoco.app.runtime import LoihiClassifier
+
+        manifest = LoihiClassifier(file).network.manifest
+        return _header_facts(manifest.header) | manifest.model_dump(include={"dialect", "steps", "latency"})
     if file.suffix == ".onnx":
         from neuromoco.onnx_network import OnnxNetwork
 

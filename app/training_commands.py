@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.markup import escape
 
-from neuromoco.app.commands import AsJson, Device, Quiet, app, out, print_json
+from neuromoco.app.commands import AsJson, Backend, Device, Quiet, app, out, print_json
 from neuromoco.app.render import demo_table, encoder_table, evaluation_table
 from neuromoco.app.settings import default_run_folder, run_settings
 from neuromoco.config import dump_config
@@ -35,6 +35,9 @@ def train(
     init: Annotated[str | None, typer.Option(help="The pre-trained encoder to finetune.")] = None,
     labels_per_class: Annotated[int | None, typer.Option(help="Train on so many labels of each class.")] = None,
     freeze: Annotated[bool, typer.Option("--freeze", help="Finetune the head alone.")] = False,
+    quantize: Annotated[
+        Literal["loihi"] | None, typer.Option(help="Finetune weights as this chip will round them.")
+    ] = None,
     epochs: Annotated[int | None, typer.Option(help="Epochs of the stage.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of weights, order, views and splits.")] = None,
     changes: Annotated[
@@ -56,7 +59,7 @@ def train(
     console.quiet = quiet
     words = {"stage": stage, "data": data, "init": init, "seed": seed, "encoder.name": encoder}
     if resume is not None:
-        others = [*words.values(), recipe, labels_per_class, epochs, changes, folder]
+        others = [*words.values(), recipe, labels_per_class, quantize, epochs, changes, folder]
         if freeze or print_config or any(other is not None for other in others):
             raise ConfigError("--resume takes its settings from the run folder; give it alone, or with --device")
         need("train")
@@ -71,6 +74,7 @@ def train(
         epochs=epochs,
         labels_per_class=labels_per_class,
         freeze=freeze,
+        quantize=quantize,
     )
     if print_config:
         out.print(dump_config(config), end="", markup=False)
@@ -106,8 +110,9 @@ def _run(folder: Path, work: Callable[[Path], dict[str, Any]], as_json: bool) ->
 
 @app.command()
 def evaluate(
-    model: Annotated[Path, typer.Argument(help="A checkpoint, or an exported .onnx file that takes frames.")],
+    model: Annotated[Path, typer.Argument(help="A checkpoint, an .onnx file that takes frames, or a Loihi export.")],
     data: Annotated[str, typer.Option(help="A folder of class folders, or digits (its test part).")],
+    backend: Backend = "auto",
     device: Device = "auto",
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -118,15 +123,15 @@ def evaluate(
     """
     console.quiet = quiet
     need("train")
-    from neuromoco.app.runtime import OnnxClassifier, load_classifier
+    from neuromoco.app.runtime import LoihiClassifier, OnnxClassifier, load_classifier
     from neuromoco.datasets import data_folder
     from neuromoco.evaluate import evaluate as measure
 
-    classifier = load_classifier(model, device)
+    classifier = load_classifier(model, device, backend=backend)
     if isinstance(classifier, OnnxClassifier) and classifier.header.input == "events":
         raise ConfigError(f"{model}: takes events; evaluate the file that takes frames, or the checkpoint")
-    backend = classifier.network if isinstance(classifier, OnnxClassifier) else classifier
-    result = measure(backend, data_folder(data, "test"))
+    network = classifier.network if isinstance(classifier, OnnxClassifier | LoihiClassifier) else classifier
+    result = measure(network, data_folder(data, "test"))
     if as_json:
         print_json(result.to_json())
     else:

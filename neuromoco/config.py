@@ -22,6 +22,7 @@ from pydantic import (
     PositiveFloat,
     PositiveInt,
     ValidationError,
+    model_validator,
 )
 
 from neuromoco.errors import ConfigError
@@ -143,6 +144,7 @@ class ClassifyConfig(Settings):
         labels_per_class: use so many labelled recordings of every class; None uses all.
         freeze_encoder: train the linear head alone.
         encoder_lr_scale: the encoder's learning rate as a share of the head's.
+        quantize: "loihi": train weights as Loihi rounds them, see `neuromoco.quantize`; finetune only.
         label_smoothing: of the cross-entropy.
         views: augmentation, or None.
         optimizer: optimizer and schedule.
@@ -154,6 +156,7 @@ class ClassifyConfig(Settings):
     labels_per_class: PositiveInt | None = None
     freeze_encoder: bool = False
     encoder_lr_scale: PositiveFloat = 1.0
+    quantize: Literal["loihi"] | None = None
     label_smoothing: float = Field(0.1, ge=0.0, lt=1.0)
     views: ViewConfig | None = None
     optimizer: OptimizerConfig = OptimizerConfig()
@@ -185,6 +188,16 @@ class RunConfig(Settings):
     finetune: ClassifyConfig = ClassifyConfig()
     supervised: ClassifyConfig = ClassifyConfig()
 
+    @model_validator(mode="after")
+    def _quantize_where_it_can(self) -> RunConfig:
+        """Rounding begins from weights that are good already, and moves them all."""
+        used = self.finetune if self.stage in ("finetune", "all") else self.supervised
+        if used.quantize and self.stage in ("supervised", "all"):
+            raise ValueError(f"quantize with stage {self.stage}; train first, then finetune with it")
+        if used.quantize and self.stage == "finetune" and used.freeze_encoder:
+            raise ValueError("quantize with a frozen encoder, which must not change; choose one of them")
+        return self
+
 
 def parse_config(tree: Any, source: str) -> RunConfig:
     """Builds the tree of settings from plain data.
@@ -198,6 +211,8 @@ def parse_config(tree: Any, source: str) -> RunConfig:
         return RunConfig.model_validate(tree)
     except ValidationError as error:
         first = error.errors()[0]
+        if first["type"] == "value_error":  # of the tree as a whole
+            raise ConfigError(f"{source}: {first['ctx']['error']}") from None
         where = ".".join(str(part) for part in first["loc"])
         given = "" if first["type"] in ("missing", "extra_forbidden") else f", given {first['input']!r}"
         raise ConfigError(f"{source}: {where}: {first['msg']}{given}{_allowed(first)}") from None

@@ -24,11 +24,11 @@ FORBIDDEN = {
 # Within the core, each room knows only those before it.
 ORDER = (
     ("errors",),
-    ("files", "console", "config", "device", "extras"),
+    ("files", "console", "config", "device", "extras", "loihi"),
     ("events",),
     ("frames", "simulate"),
     ("views", "neurons", "datasets"),
-    ("encoders", "losses"),
+    ("encoders", "losses", "quantize"),
     ("moco", "checkpoint"),
     ("prediction", "onnx_header"),
     ("onnx_network",),
@@ -40,10 +40,12 @@ LIGHT = ("torch", "spikingjelly", "accelerate", "sklearn", "scipy", "matplotlib"
 
 
 def modules() -> dict[str, Path]:
-    """Every module of the package by name."""
+    """Every module of the package by name; `lava_runner` holds files that are copied, for another environment."""
     found = {}
     for package, folder in FOLDERS.items():
         for file in folder.rglob("*.py"):
+            if "lava_runner" in file.parts:
+                continue
             parts = file.relative_to(folder).with_suffix("").parts
             name = ".".join([package, *(part for part in parts if part != "__init__")])
             found[name] = file

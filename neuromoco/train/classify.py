@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +11,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from neuromoco.checkpoint import Header, SeenRecordings, load_into, load_tensors, save_checkpoint
+from neuromoco.checkpoint import Header, SeenRecordings, load_into, load_tensors, read_header, save_checkpoint
 from neuromoco.classifier import Classifier
 from neuromoco.config import ClassifyConfig, RunConfig
 from neuromoco.datasets.cache import FrameStore
@@ -18,8 +19,9 @@ from neuromoco.datasets.folders import Listing
 from neuromoco.datasets.splits import Split
 from neuromoco.datasets.torch_sets import FrameSet, collate
 from neuromoco.encoders import Encoder
-from neuromoco.errors import NeuromocoError
+from neuromoco.errors import ConfigError, NeuromocoError
 from neuromoco.evaluate import predict_labels
+from neuromoco.quantize import LoihiRounded
 from neuromoco.train.loop import Task, build_optimizer
 from neuromoco.train.run_folder import package_versions
 from neuromoco.views import build_view
@@ -55,9 +57,12 @@ class ClassifyTask(Task):
         self.epochs, self.schedule = settings.epochs, settings.optimizer
         self.better = "validation_accuracy" if split.validation else None
         self.classifier = Classifier(encoder, len(listing.class_names))
-        self.model = self.classifier
         if config.init:
-            load_into(self.classifier.encoder, load_tensors(config.init), config.init)
+            self._begin_from(config.init)
+        rounds = settings.quantize is not None
+        height, width = config.frames.height, config.frames.width
+        self._rounded = LoihiRounded(self.classifier, height, width) if rounds else None
+        self.model = self._rounded or self.classifier
         self._pretrained = _copy_of_state(self.classifier.encoder) if settings.freeze_encoder else None
         view = build_view(settings.views) if settings.views else None
         self.data = FrameSet(store.frames, split.train, listing.labels, view, config.seed)
@@ -75,7 +80,7 @@ class ClassifyTask(Task):
     def validate(self) -> dict[str, float]:
         if not self.split.validation:
             return {}
-        found = predict_labels(self.classifier, self.store.frames, self.split.validation, self.accelerator.device)
+        found = predict_labels(self._result(), self.store.frames, self.split.validation, self.accelerator.device)
         right = [self.listing.labels[i] for i in self.split.validation]
         return {"validation_accuracy": float((found == torch.tensor(right)).float().mean())}
 
@@ -99,7 +104,22 @@ class ClassifyTask(Task):
             metrics=metrics,
             versions=package_versions(),
         )
-        save_checkpoint(path, self.classifier, header)
+        save_checkpoint(path, self._result(), header)
+
+    def _begin_from(self, init: str) -> None:
+        """Loads an encoder, or a classifier of the same classes."""
+        header = read_header(init)
+        if header.kind == "encoder":
+            load_into(self.classifier.encoder, load_tensors(init), init)
+            return
+        if header.class_names != self.listing.class_names:
+            own, found = ", ".join(header.class_names), ", ".join(self.listing.class_names)
+            raise ConfigError(f"{init}: is a classifier of {own}; the recordings are of {found}")
+        load_into(self.classifier, load_tensors(init), init)
+
+    def _result(self) -> Classifier:
+        """The classifier as it is used: with rounded weights where it was trained with them."""
+        return cast(Classifier, self._rounded.baked()) if self._rounded else self.classifier
 
     def _groups(self) -> list[dict[str, object]]:
         peak = self.settings.optimizer.lr

@@ -93,8 +93,10 @@ def _settled(config: RunConfig) -> RunConfig:
             "(or --stage supervised to train from scratch)"
         )
     header = read_header(config.init)
-    if header.kind != "encoder":
-        raise CheckpointError(f"{config.init}: is a trained classifier; --init takes a pre-trained encoder")
+    if header.kind != "encoder" and not config.finetune.quantize:
+        raise CheckpointError(
+            f"{config.init}: is a trained classifier; --init takes a pre-trained encoder (a classifier with --quantize)"
+        )
     # Weights fix what they were trained with: network and frames come from the checkpoint.
     return config.model_copy(update={"encoder": header.encoder, "frames": header.frames})
 
