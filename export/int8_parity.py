@@ -4,55 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import onnx
 
-from neuromoco.datasets import list_recordings
-from neuromoco.errors import ConfigError
 from neuromoco.events import read_recording
 from neuromoco.export.graph import Graph
+from neuromoco.export.judging import LARGEST_LOSS, LEAST_AGREEMENT, accuracy, loss_problem, split_samples
 from neuromoco.export.quantize_int8 import calibrate, quantize
 from neuromoco.export.to_onnx import unrolled
 from neuromoco.onnx_header import ExportHeader
 from neuromoco.onnx_network import Floats, OnnxNetwork
 
-LEAST = 4  # recordings, half of which calibrate
-MOST = 200  # recordings of either half
 BATCH = 16
-LARGEST_LOSS = 0.02  # of accuracy, where classes are known
-LEAST_AGREEMENT = 0.95  # share of recordings with the same answer
-
-
-class Samples(NamedTuple):
-    """Recordings with the class of each as an index, or None where it is not known."""
-
-    paths: list[Path]
-    labels: list[int | None]
-
-
-def split_samples(folder: Path, class_names: Sequence[str]) -> tuple[Samples, Samples]:
-    """Recordings to calibrate on and others to judge by, of a flat folder or one of class folders.
-
-    Raises:
-        ConfigError: no such folder, or too few recordings in it.
-    """
-    listing = list_recordings(folder, labelled=False)
-    if len(listing) < LEAST:
-        raise ConfigError(
-            f"{folder}: {len(listing)} recordings; 8 bits need at least {LEAST}, half of them to calibrate"
-        )
-    known = bool(listing.labels) and set(listing.class_names) <= set(class_names)
-    labels = [
-        class_names.index(listing.class_names[i]) if known else None for i in listing.labels or [0] * len(listing)
-    ]
-    halves = []
-    for first in (0, 1):
-        indices = np.arange(first, len(listing), 2)
-        chosen = indices[np.unique(np.linspace(0, len(indices) - 1, min(MOST, len(indices))).round().astype(int))]
-        halves.append(Samples([listing.paths[i] for i in chosen], [labels[i] for i in chosen]))
-    return halves[0], halves[1]
 
 
 def quantize_and_compare(
@@ -96,7 +61,7 @@ def quantize_and_compare(
         "calibrated_on": len(calibration.paths),
         "recordings": len(judged.paths),
         "agreement": float(np.mean(np.equal(answers["float32"], answers["int8"]))),
-        "accuracy": None if None in judged.labels else {k: _accuracy(a, judged.labels) for k, a in answers.items()},
+        "accuracy": None if None in judged.labels else {k: accuracy(a, judged.labels) for k, a in answers.items()},
         "bytes": {"float32": model.ByteSize(), "int8": quantized.ByteSize()},
         "layers": [
             {"name": n, "rate_float32": float(a), "rate_int8": float(b), "differ": float(d)}
@@ -104,25 +69,10 @@ def quantize_and_compare(
         ],
         "allowed": {"loss": LARGEST_LOSS, "agreement": LEAST_AGREEMENT},
     }
-    return quantized, {**figures, "problem": _problem(figures)}
+    advice = "give more recordings to calibrate on, or keep float32"
+    return quantized, {**figures, "problem": loss_problem(figures, "int8", advice)}
 
 
 def _batches(network: OnnxNetwork, paths: Sequence[Path]) -> Iterator[Floats]:
     for start in range(0, len(paths), BATCH):
         yield network.frames([read_recording(path) for path in paths[start : start + BATCH]])
-
-
-def _accuracy(answers: Sequence[int], labels: Sequence[int | None]) -> float:
-    return float(np.mean(np.equal(answers, np.array(labels))))
-
-
-def _problem(figures: dict[str, Any]) -> str | None:
-    accuracy, agreement = figures["accuracy"], figures["agreement"]
-    what = None
-    if accuracy is not None and accuracy["float32"] - accuracy["int8"] > LARGEST_LOSS:
-        what = (
-            f"accuracy falls from {accuracy['float32']:.1%} to {accuracy['int8']:.1%}; {LARGEST_LOSS:.0%} are allowed"
-        )
-    elif agreement < LEAST_AGREEMENT:
-        what = f"answers agree with float32 on {agreement:.1%}; at least {LEAST_AGREEMENT:.0%} must"
-    return what and f"int8: {what}; give more recordings to calibrate on, or keep float32"

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,7 +17,6 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from neuromoco.classifier import Classifier
-from neuromoco.errors import UnsupportedLayerError
 from neuromoco.export.graph import LIF, Graph, Input, Node, Reshape, Shape, fold_affine
 from neuromoco.export.rules import (
     COPIES,
@@ -27,34 +25,16 @@ from neuromoco.export.rules import (
     LAYERS,
     RESHAPES,
     SUBSTITUTES,
-    RefusedError,
     describe,
     mean_over_space,
 )
+from neuromoco.export.unsupported import RefusedError, Unsupported, refuse
 from neuromoco.neurons import reset_state
 
 # Neither is 1 and they differ, so that the leading axes of a shape tell what they are.
 STEPS, BATCH = 2, 3
 # Left out of the names of nodes.
 PREFIX = "encoder.body."
-
-
-@dataclass(frozen=True)
-class Unsupported:
-    """A layer that the graph has no node for.
-
-    Attributes:
-        name: its place in the network.
-        layer: what it is.
-        reason: what about it is not supported, and a substitute.
-    """
-
-    name: str
-    layer: str
-    reason: str
-
-    def __str__(self) -> str:
-        return f"{self.name}: {self.layer}: {self.reason}"
 
 
 def lower(network: Classifier, height: int, width: int) -> Graph:
@@ -68,9 +48,7 @@ def lower(network: Classifier, height: int, width: int) -> Graph:
         UnsupportedLayerError: names the first unsupported layer, and says how many more there are.
     """
     nodes, unsupported = _record(network, height, width)
-    if unsupported:
-        more = f" (and {len(unsupported) - 1} more; --check lists them)" if len(unsupported) > 1 else ""
-        raise UnsupportedLayerError(f"{unsupported[0]}{more}")
+    refuse(unsupported)
     return Graph(fold_affine(nodes))
 
 

@@ -18,12 +18,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from neuromoco.checkpoint import Header
 from neuromoco.classifier import Classifier
 from neuromoco.events import Recording, read_recording
 from neuromoco.export.graph import Graph
 from neuromoco.export.lower import PREFIX
 from neuromoco.export.to_onnx import unrolled
-from neuromoco.onnx_header import ExportHeader
 from neuromoco.onnx_network import Floats, OnnxNetwork
 
 TOLERANCE = 1e-4  # of logits where no spike flipped
@@ -111,7 +111,7 @@ def compare(classifier: Classifier, graph: Graph, exported: OnnxNetwork, recordi
     errors, same_answer, clean = [], [], []
     for recording in recordings:
         frames = tapped.frames([recording])
-        wanted, wanted_spikes = _torch_run(classifier, frames, names)
+        wanted, wanted_spikes = run_source(classifier, frames, names)
         found = tapped.run({"frames": frames})
         answer = exported.logits([recording])
         counts = [(found[n] != wanted_spikes[n].reshape(found[n].shape)).sum() for n in names]
@@ -136,7 +136,7 @@ def compare(classifier: Classifier, graph: Graph, exported: OnnxNetwork, recordi
     )
 
 
-def random_recordings(header: ExportHeader, count: int, seed: int = 0) -> list[Recording]:
+def random_recordings(header: Header, count: int, seed: int = 0) -> list[Recording]:
     """Recordings of noise, as long and as dense as those of the training."""
     rng, seen = np.random.default_rng(seed), header.seen
     height, width = seen.sensor or (header.frames.height, header.frames.width)
@@ -165,10 +165,10 @@ def _error(answer: Floats, wanted: Floats) -> float:
 
 
 @torch.inference_mode()
-def _torch_run(
+def run_source(
     classifier: Classifier, frames: Floats, names: Sequence[str]
 ) -> tuple[Floats, dict[str, NDArray[np.float32]]]:
-    """Logits [T, N, classes], and spikes [T, N, ...] by layer."""
+    """A source's logits [T, N, classes] of frames [T, N, P, H, W], and its spikes [T, N, ...] by layer of neurons."""
     with _spikes(classifier.eval(), names) as seen:
         logits = classifier(torch.from_numpy(frames)).numpy()
     return logits, {name: seen[name].numpy() for name in names}

@@ -35,11 +35,8 @@ from neuromoco.export.graph import (
     conv_shape,
     strided_windows,
 )
+from neuromoco.export.unsupported import RefusedError
 from neuromoco.neurons import LIFNode
-
-
-class RefusedError(Exception):
-    """Why a layer has no node, and what to use instead."""
 
 
 def _convolution(name: str, module: nn.Conv1d | nn.Conv2d, x: Node) -> list[Node]:

@@ -15,8 +15,8 @@ from neuromoco.device import pick_device
 from neuromoco.encoders import Encoder, build_encoder
 from neuromoco.errors import CheckpointError
 from neuromoco.events import Recording
-from neuromoco.frames import recording_frames
-from neuromoco.prediction import Prediction, timed
+from neuromoco.frames import batch_frames
+from neuromoco.prediction import Prediction, answers
 
 
 class Classifier(nn.Module):
@@ -63,16 +63,11 @@ class TrainedClassifier:
 
     def predict(self, recordings: Sequence[Recording]) -> list[Prediction]:
         """Classifies recordings, all in one batch."""
-        frames, framing = timed(self.frames, recordings)
-        logits, running = timed(self.frame_logits, frames)
-        timings = {"frames": framing / len(recordings), "network": running / len(recordings)}
-        names = self.header.class_names
-        return [Prediction.from_logits(logits[:, n], names, timings) for n in range(len(recordings))]
+        return answers(self, recordings)
 
     def frames(self, recordings: Sequence[Recording]) -> NDArray[np.float32]:
         """Frames [T, N, P, H, W] as the network takes them."""
-        counts = [recording_frames(recording, self.header.frames) for recording in recordings]
-        return np.stack(counts, axis=1).astype(np.float32)
+        return batch_frames(recordings, self.header.frames)
 
     @torch.inference_mode()
     def frame_logits(self, frames: NDArray[np.float32]) -> NDArray[np.float32]:

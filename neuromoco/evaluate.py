@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,11 +15,11 @@ from sklearn.metrics import confusion_matrix
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from neuromoco.checkpoint import Header
 from neuromoco.classifier import Classifier
 from neuromoco.datasets import cached_frames, list_recordings
 from neuromoco.datasets.torch_sets import FrameSet, collate
 from neuromoco.errors import ConfigError
+from neuromoco.prediction import FrameNetwork
 
 BATCH = 128
 
@@ -68,18 +68,7 @@ def predict_labels(
     return torch.cat(answers)
 
 
-class FrameClassifier(Protocol):
-    """A classifier of any backend: a `TrainedClassifier` or an `OnnxNetwork` that takes frames."""
-
-    @property
-    def header(self) -> Header:
-        """What its file says of itself."""
-
-    def frame_logits(self, frames: NDArray[np.float32], /) -> NDArray[np.float32]:
-        """Logits [T, N, classes] of frames [T, N, P, H, W]."""
-
-
-def evaluate(model: FrameClassifier, folder: Path) -> Evaluation:
+def evaluate(model: FrameNetwork, folder: Path) -> Evaluation:
     """Classifies every recording of a folder of class folders.
 
     Raises:

@@ -5,6 +5,7 @@ Shapes: T slices ("time steps"), P = 2 polarities (0 OFF, 1 ON), H rows, W colum
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -86,6 +87,12 @@ def to_frames(
 def recording_frames(recording: Recording, config: FrameConfig) -> NDArray[np.int32]:
     """Frames [T, P, H, W] as the settings ask."""
     return to_frames(recording, config.steps, config.slice_by, (config.height, config.width))
+
+
+def batch_frames(recordings: Sequence[Recording], config: FrameConfig) -> NDArray[np.float32]:
+    """Frames [T, N, P, H, W] of N recordings, as networks take them."""
+    counts = [recording_frames(recording, config) for recording in recordings]
+    return np.stack(counts, axis=1).astype(np.float32)
 
 
 def _shrink(coordinate: NDArray[np.uint16], sensor: int, side: int) -> tuple[NDArray[np.integer], int]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from neuromoco.checkpoint import parse_header
 from neuromoco.errors import CheckpointError
 from neuromoco.events import Recording
-from neuromoco.frames import recording_frames
+from neuromoco.frames import batch_frames
 from neuromoco.onnx_header import ExportHeader
 
 Floats = NDArray[np.float32]
@@ -68,8 +68,7 @@ class OnnxNetwork:
 
     def frames(self, recordings: Sequence[Recording]) -> Floats:
         """Frames [T, N, P, H, W] as the network takes them."""
-        counts = [recording_frames(recording, self.header.frames) for recording in recordings]
-        return np.stack(counts, axis=1).astype(np.float32)
+        return batch_frames(recordings, self.header.frames)
 
     def frame_logits(self, frames: Floats) -> Floats:
         """Logits [T, N, classes] of frames [T, N, P, H, W], for files that take frames."""

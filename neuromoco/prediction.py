@@ -6,12 +6,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from neuromoco.checkpoint import SeenRecordings
+from neuromoco.checkpoint import Header, SeenRecordings
 from neuromoco.errors import EventFileError
 from neuromoco.events import Recording
 
@@ -69,6 +69,29 @@ class Prediction:
             "logits_per_step": np.round(self.logits_per_step.astype(float), 6).tolist(),
             "milliseconds": {stage: round(seconds * 1e3, 3) for stage, seconds in self.timings.items()},
         }
+
+
+class FrameNetwork(Protocol):
+    """A network of any backend: frames in, logits out."""
+
+    @property
+    def header(self) -> Header:
+        """What its file says of itself."""
+
+    def frames(self, recordings: Sequence[Recording], /) -> NDArray[np.float32]:
+        """Frames [T, N, P, H, W] of N recordings."""
+
+    def frame_logits(self, frames: NDArray[np.float32], /) -> NDArray[np.float32]:
+        """Logits [T, N, classes] of frames."""
+
+
+def answers(network: FrameNetwork, recordings: Sequence[Recording]) -> list[Prediction]:
+    """Classifies recordings, all in one batch."""
+    frames, framing = timed(network.frames, recordings)
+    logits, running = timed(network.frame_logits, frames)
+    timings = {"frames": framing / len(recordings), "network": running / len(recordings)}
+    names = network.header.class_names
+    return [Prediction.from_logits(logits[:, n], names, timings) for n in range(len(recordings))]
 
 
 def check_complete(path: Path | str, recording: Recording, seen: SeenRecordings) -> None:

@@ -13,7 +13,7 @@ from neuromoco.app.runtime import OnnxClassifier
 from neuromoco.errors import ConfigError, ParityError
 from neuromoco.events import read_recording, write_atis
 from neuromoco.events.recording import Recording
-from neuromoco.export import int8_parity
+from neuromoco.export import judging
 from neuromoco.export.onnx_export import OnnxOptions, export_onnx
 from neuromoco.models import example_paths, model_path
 
@@ -44,7 +44,7 @@ def exported(folder: Path) -> Path:
 
 def test_figures_are_those_of_both_files(exported: Path, folder: Path) -> None:
     figures = json.loads(exported.with_name("m.report.json").read_text())["int8"]
-    _, judged = int8_parity.split_samples(folder, [str(i) for i in range(10)])
+    _, judged = judging.split_samples(folder, [str(i) for i in range(10)])
     recordings = [read_recording(path) for path in judged.paths]
     floats, bytes_ = (OnnxClassifier(path) for path in (model_path(), exported))
     assert bytes_.header.precision == "int8"
@@ -64,7 +64,7 @@ def test_figures_are_those_of_both_files(exported: Path, folder: Path) -> None:
 
 
 def test_calibration_and_judgement_share_no_recording(folder: Path) -> None:
-    calibration, judged = int8_parity.split_samples(folder, [str(i) for i in range(10)])
+    calibration, judged = judging.split_samples(folder, [str(i) for i in range(10)])
     assert not set(calibration.paths) & set(judged.paths)
     assert len(calibration.paths) + len(judged.paths) == 40
     assert [path.parent.name for path in judged.paths] == [str(label) for label in judged.labels]
@@ -96,7 +96,7 @@ def test_a_file_that_takes_events_answers_as_the_one_that_takes_frames(exported:
 def test_a_result_below_the_limits_is_not_written(
     limit: str, value: float, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(int8_parity, limit, value)
+    monkeypatch.setattr(judging, limit, value)
     out = tmp_path / "m.onnx"
     with pytest.raises(ParityError, match=r"not written: int8: .* keep float32; see .*m.report.json") as error:
         export_onnx(SOURCE, out, OnnxOptions(quantize="int8"), [], folder)
