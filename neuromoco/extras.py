@@ -8,7 +8,8 @@ from neuromoco.errors import MissingExtraError
 
 PACKAGES = {
     "train": ("torch", "torchvision", "spikingjelly", "accelerate", "scipy", "sklearn", "matplotlib"),
-    "export": ("torch", "spikingjelly", "onnx", "onnx_ir"),
+    "export": ("torch", "spikingjelly", "onnx", "onnx_ir", "h5py", "nir"),
+    "loihi": ("h5py",),
 }
 
 

@@ -44,6 +44,26 @@ def writing_folder(path: Path | str) -> Iterator[Path]:
         shutil.rmtree(part, ignore_errors=True)
 
 
+@contextmanager
+def replacing_folder(path: Path | str) -> Iterator[Path]:
+    """Gives a folder beside `path` to fill; if all ends well it takes the place of whatever folder stands there."""
+    path = Path(path)
+    new, old = (path.with_name(f".{path.name}.{os.getpid()}.{age}") for age in ("new", "old"))
+    with writing_folder(new) as part:
+        yield part
+    if path.is_dir():
+        path.rename(old)
+    try:
+        new.rename(path)
+    except OSError:
+        if old.is_dir():
+            old.rename(path)
+        raise
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
 def cache_folder() -> Path:
     """Where what can be made again is kept: $NEUROMOCO_CACHE, else the user's cache folder."""
     given = os.environ.get("NEUROMOCO_CACHE")

@@ -9,14 +9,15 @@ from typing import Literal
 
 from neuromoco.checkpoint import Header
 
-Target = Literal["onnx", "onnx-step"]
+Target = Literal["onnx", "onnx-step", "loihi", "nir"]
 
 
 class ExportHeader(Header):
     """What an exported file says of itself, beside what its source said.
 
     Attributes:
-        target: "onnx": all time steps in one call. "onnx-step": one step a call, state outside.
+        target: "onnx": all time steps in one call. "onnx-step": one step a call, state outside. "loihi": a folder
+            for Lava. "nir": a graph for other simulators.
         input: "frames" or "events".
         precision: "float32" or "int8".
         states: names of the state's inputs; the outputs are called the same with "next." before.

@@ -1,0 +1,151 @@
+"""From a checkpoint to a folder that Lava runs, compared with its source."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from neuromoco.classifier import TrainedClassifier
+from neuromoco.errors import ConfigError, ParityError
+from neuromoco.events import Recording, read_recording
+from neuromoco.export.graph import Graph
+from neuromoco.export.judging import LARGEST_LOSS, LEAST_AGREEMENT, accuracy, loss_problem, split_samples
+from neuromoco.export.loihi_calibrate import FACTORS, choose_clipping
+from neuromoco.export.loihi_folder import describe, is_folder, write_folder
+from neuromoco.export.loihi_graph import LARGEST_MESSAGE, Dialect, LoihiGraph
+from neuromoco.export.loihi_mapping import map_to_loihi
+from neuromoco.export.loihi_report import as_text, compare, layer_rows, totals, warnings_of
+from neuromoco.export.lower import find_unsupported, lower
+from neuromoco.export.onnx_export import RANDOM, OnnxOptions, export_header, report_path
+from neuromoco.export.parity import random_recordings, run_source
+from neuromoco.export.unsupported import Unsupported, refuse
+from neuromoco.files import replacing_folder, write_json
+from neuromoco.onnx_network import Floats
+
+SAMPLES = 3  # recordings that come along
+BUDGET = 1 << 23  # numbers in the frames of a batch times channels of a wide layer, some 100 MB of spikes
+WIDE = 16
+CALIBRATE = 16  # recordings on which scales are tried, fewer if they are large
+
+
+def export_loihi(
+    source: Path, out: Path, dialect: Dialect | None, recordings: list[Recording], data: Path | None = None
+) -> dict[str, Any]:
+    """Writes a checkpoint's network as a folder for Lava.
+
+    Args:
+        source: checkpoint of a classifier.
+        out: the folder to make; an export that stands there is replaced.
+        dialect: None takes "stock" where it can say the network.
+        recordings: to calibrate and compare on where `data` is None.
+        data: folder of recordings, every second one to calibrate on, the others to compare on.
+
+    Returns:
+        The report.
+
+    Raises:
+        CheckpointError: no usable checkpoint.
+        ConfigError: something else stands at `out`.
+        UnsupportedLayerError: a layer that the hardware or the dialect cannot hold.
+        ParityError: the integer network answers too often otherwise; only `<out>.report.json` is written.
+        NeuromocoError: a recording drives it out of its range.
+    """
+    if out.exists() and not is_folder(out):
+        raise ConfigError(f"{out}: exists and is no Loihi export; give another --out, or remove it")
+    classifier = TrainedClassifier(source, "cpu")
+    config = classifier.header.frames
+    labels: list[int | None] = []
+    calibration = judged = recordings
+    if data is not None:
+        halves = split_samples(data, classifier.header.class_names)
+        calibration, judged = ([read_recording(path) for path in half.paths] for half in halves)
+        labels = halves[1].labels
+    begin = time.perf_counter()
+    graph = lower(classifier.network, config.height, config.width)
+    loihi = calibrated(classifier, graph, calibration)
+    dialect = dialect or ("stock" if not loihi.problems("stock") else "extended")
+    refuse(loihi.problems(dialect))
+    seconds = time.perf_counter() - begin
+    compared = compare(classifier.network, graph, loihi, batches(classifier, judged))
+    header = export_header(classifier, source, OnnxOptions()).model_copy(
+        update={"target": "loihi", "precision": "int8"}
+    )
+    rows = layer_rows(loihi, compared, config.steps)
+    report = {
+        "file": out.name,
+        "source": source.name,
+        "source_sha256": header.source_sha256,
+        "encoder": header.encoder.name,
+        "target": "loihi",
+        "dialect": dialect,
+        "steps": config.steps,
+        "latency": loihi.latency,
+        "seconds_to_write": seconds,
+        "calibrated_on": len(calibration),
+        "compared": {"recordings": len(judged)},
+        "agreement": compared.agreement,
+        "accuracy": None
+        if not labels or None in labels
+        else {name: accuracy(answers, labels) for name, answers in compared.answers.items()},
+        "largest_error": compared.largest_error,
+        "cut_counts": compared.cut_counts,
+        "layers": rows,
+        "total": totals(loihi, rows),
+        "warnings": warnings_of(loihi, config.steps, compared),
+        "allowed": {"loss": LARGEST_LOSS, "agreement": LEAST_AGREEMENT},
+    }
+    advice = "train on with --stage finetune --quantize loihi, or give more recordings with --data"
+    report["problem"] = loss_problem(report, "loihi", advice)
+    if report["problem"]:
+        write_json(report_path(out), report)
+        raise ParityError(f"{out}: not written: {report['problem']}; see {report_path(out)}")
+    frames = classifier.frames(judged[:SAMPLES])
+    with replacing_folder(out) as part:
+        samples = np.minimum(frames, LARGEST_MESSAGE).astype(np.uint8)
+        write_folder(part, loihi, describe(loihi, dialect, header), report, as_text(report), samples)
+    return report
+
+
+def calibrated(classifier: TrainedClassifier, graph: Graph, recordings: Sequence[Recording]) -> LoihiGraph:
+    """The integer network, its scales tried on recordings.
+
+    Raises:
+        UnsupportedLayerError: a layer that the hardware cannot hold.
+    """
+    names = [node.name for node in graph.neurons]
+    largest = 0.0
+    for frames in batches(classifier, [*recordings, *random_recordings(classifier.header, RANDOM)]):
+        sums = np.cumsum(run_source(classifier.network, frames, [])[0], axis=0)
+        largest = max(largest, float(np.abs(sums).max()))
+    steps = classifier.header.frames.steps
+    graphs = {}
+    for factor in FACTORS:
+        graphs[factor], unsupported = map_to_loihi(graph, steps, largest, dict.fromkeys(names, factor))
+        refuse(unsupported)
+    some = next(batches(classifier, recordings[:: max(1, len(recordings) // CALIBRATE)][:CALIBRATE]))
+    spikes = run_source(classifier.network, some, names)[1]
+    return map_to_loihi(graph, steps, largest, choose_clipping(graphs, spikes, some))[0]
+
+
+def batches(classifier: TrainedClassifier, recordings: Sequence[Recording]) -> Iterator[Floats]:
+    """Frames [T, N, P, H, W] of recordings, so many at once as fit."""
+    config = classifier.header.frames
+    many = max(1, BUDGET // (config.steps * config.height * config.width * WIDE))
+    for start in range(0, len(recordings), many):
+        yield classifier.frames(recordings[start : start + many])
+
+
+def list_unsupported_loihi(source: Path, dialect: Dialect | None) -> list[Unsupported]:
+    """Every layer of a checkpoint that Loihi, or the dialect, cannot hold."""
+    classifier = TrainedClassifier(source, "cpu")
+    config = classifier.header.frames
+    found = find_unsupported(classifier.network, config.height, config.width)
+    if found:
+        return found
+    graph = lower(classifier.network, config.height, config.width)
+    loihi, unsupported = map_to_loihi(graph, config.steps, 0.0)
+    return unsupported or loihi.problems(dialect or "extended")
