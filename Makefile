@@ -10,12 +10,16 @@ NODE_RUNTIME := 1.30.0
 JAVASCRIPT := build/javascript
 NODE_READY := $(JAVASCRIPT)/.installed-onnxruntime-node-$(NODE_RUNTIME)
 
-.PHONY: help demo test test-slow javascript check bench clean
+# Intel's Lava simulator, for the test of export/lava_runner alone. Its metadata asks for Python < 3.11.
+LAVA_READY := $(VENV)/.installed-lava
+
+.PHONY: help demo test test-slow javascript lava check bench clean
 help:
 	@echo "make demo       install, then the whole chain on the built-in recordings (minutes)"
 	@echo "make test       install, then the tests"
 	@echo "make test-slow  install, then the tests that take minutes each"
 	@echo "make javascript install with npm too, then the test of the JavaScript example"
+	@echo "make lava       install Lava too, then the tests of Loihi networks in its simulator"
 	@echo "make check      install, then lint and types"
 	@echo "make bench      install, then the measurements of benchmarks/"
 
@@ -49,6 +53,16 @@ $(NODE_READY):
 
 javascript: $(DEV) $(NODE_READY)
 	$(BIN)/python -m pytest tests/test_javascript.py
+
+# Both wheels drop a top-level package `tests` into site-packages, which would hide the project's own.
+$(LAVA_READY): | $(DEV)
+	$(BIN)/python -m pip install --quiet 'asteval>=1.0' 'networkx>=3.4' 'scipy>=1.17' 'h5py>=3.16'
+	$(BIN)/python -m pip install --quiet --no-deps --ignore-requires-python lava-dl==0.6.0 lava-nc==0.10.0
+	rm -rf "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])')/tests"
+	@touch $@
+
+lava: $(DEV) $(LAVA_READY)
+	$(BIN)/python -m pytest -m lava
 
 # mypy cannot follow the folder mapping of pyproject.toml, so it looks at a built copy.
 check: $(DEV)

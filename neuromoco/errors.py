@@ -4,7 +4,8 @@
     ├── ConfigError           2  a setting, an argument or a name that is not allowed
     ├── EventFileError        3  a file that is not a readable event recording
     ├── CheckpointError       4  a file that is not a usable checkpoint
-    ├── MissingExtraError     5  an optional part of the package is not installed
+    ├── MissingPackageError   5  something is needed that is not installed
+    │   └── MissingExtraError    an optional part of this package
     ├── UnsupportedLayerError 6  a network that an export target cannot express
     └── ParityError           7  an export whose answers differ too much from those of its source
 
@@ -39,10 +40,14 @@ class CheckpointError(NeuromocoError):
     exit_code = 4
 
 
-class MissingExtraError(NeuromocoError):
-    """An optional part of the package is needed and is not installed."""
+class MissingPackageError(NeuromocoError):
+    """Something is needed that is not installed."""
 
     exit_code = 5
+
+
+class MissingExtraError(MissingPackageError):
+    """An optional part of the package is needed and is not installed."""
 
     def __init__(self, what: str, extra: str) -> None:
         super().__init__(f'{what} needs packages that are not installed: pip install "neuromoco[{extra}]"')

@@ -1,0 +1,119 @@
+"""Runs the network description of this folder in Lava's fixed-point simulator of Loihi.
+
+    python run_lava.py                                # frames.npz of this folder
+    python run_lava.py --frames other.npz --out answers.npz --taps
+
+The folder holds `network.net`, `manifest.json`, `frames.npz` and `lava_parts`; it needs numpy, h5py and Lava
+and nothing else. Exit codes: 0 done, 1 other logits than the frame file expects, 2 Lava is not installed or an
+argument is not allowed, 3 a file cannot be used, 4 Lava failed, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+FOLDER = Path(__file__).resolve().parent
+INSTALL = (
+    "pip install numpy scipy h5py asteval networkx && "
+    "pip install --no-deps --ignore-requires-python lava-dl==0.6.0 lava-nc==0.10.0"
+)
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description="Classify frames with network.net in Lava's fixed-point simulator.")
+    parser.add_argument("--frames", type=Path, default=FOLDER / "frames.npz", help="default: frames.npz beside this")
+    parser.add_argument("--out", type=Path, help="file for the logits, .npz")
+    parser.add_argument("--taps", action="store_true", help="write the spikes of every layer to --out too")
+    parser.add_argument("--plain-convolution", action="store_true", help="Lava's own convolution: the same, far slower")
+    parser.add_argument("--patience", type=float, default=600.0, help="seconds a recording may take, default 600")
+    options = parser.parse_args(arguments)
+    if options.taps and options.out is None:
+        parser.error("--taps writes to a file: give --out FILE.npz")
+    if options.out is not None and not options.out.resolve().parent.is_dir():
+        parser.error(f"--out: there is no folder {options.out.resolve().parent}")
+    if options.out is not None and options.out.resolve() == options.frames.resolve():
+        parser.error("--out would overwrite --frames")
+    if options.patience <= 0:
+        parser.error("--patience must be above 0")
+    return options
+
+
+def report(names: list[str], logits: Any, expected: Any) -> bool:
+    """Prints a line a recording.
+
+    Args:
+        names: of the classes.
+        logits: from Lava.  # [N, classes]
+        expected: from the frame file, or None.  # [N, classes]
+
+    Returns:
+        Whether all logits are as expected, true where nothing is.
+    """
+    same = True
+    for number, row in enumerate(logits):
+        line = f"{number}: {names[row.argmax()]}"
+        if expected is not None:
+            equal = (row == expected[number]).all()
+            line += ", logits equal" if equal else f", logits differ by up to {abs(row - expected[number]).max()}"
+            same = same and bool(equal)
+        print(line)
+    return same
+
+
+def run(options: argparse.Namespace) -> int:
+    """Classifies, writes and reports; returns the exit code."""
+    from lava_parts import compat, files
+
+    manifest = files.read_manifest(FOLDER / "manifest.json")
+    frames, expected = files.read_frames(options.frames, manifest)
+    compat.install(plain_convolution=options.plain_convolution)
+    # Only now: these modules import Lava.
+    from lava_parts.simulate import simulate
+
+    start = time.perf_counter()
+    answer = simulate(FOLDER, manifest, frames, taps=options.taps, patience=options.patience)
+    seconds = time.perf_counter() - start
+    if options.out is not None:
+        spikes = {f"spikes/{layer}": array for layer, array in answer.spikes.items()}
+        files.write_npz(options.out, {"logits": answer.logits, **spikes})
+    same = report(manifest["class_names"], answer.logits, expected)
+    speed = answer.steps / answer.seconds
+    print(f"{answer.steps} steps, {speed:.1f} a second; {seconds:.1f} s with building", file=sys.stderr)
+    return 0 if same else 1
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command; returns the exit code."""
+    options = parse(arguments)
+    # Every layer runs in a process of its own: threads in each would only get in each other's way.
+    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(variable, "1")
+    sys.path.insert(0, str(FOLDER))
+    from lava_parts.errors import LavaFailedError, UnusableFileError
+
+    try:
+        return run(options)
+    except UnusableFileError as error:
+        print(f"run_lava: {error}", file=sys.stderr)
+        return 3
+    except LavaFailedError as error:
+        print(f"run_lava: {error}", file=sys.stderr, flush=True)
+        # Lava leaves threads that wait for its dead parts; a normal exit could wait for them in turn.
+        os._exit(4)
+    except KeyboardInterrupt:
+        os._exit(130)
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] == "lava_parts":
+            raise
+        print(f"run_lava: {error.name} is not installed: {INSTALL}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())
