@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -50,6 +50,10 @@ app = typer.Typer(
 out = Console(highlight=False, soft_wrap=True)
 
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Backend = Annotated[
+    Literal["auto", "onnx", "torch", "loihi-sim"],
+    typer.Option(help="What computes; auto goes by the model. loihi-sim is the integer twin of a Loihi export."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only results and errors.")]
 

@@ -1,24 +1,28 @@
-"""Commands that use trained networks: classify, inspect, export, measure speed."""
+"""Commands that use trained networks: classify, inspect, measure speed."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 from rich.markup import escape
 
 from neuromoco import models
-from neuromoco.app.commands import AsJson, Device, Quiet, app, complain, each_file, out, print_json
-from neuromoco.app.render import bench_table, export_lines, facts_table, model_lines, prediction_line
+from neuromoco.app.commands import AsJson, Backend, Device, app, complain, each_file, out, print_json
+from neuromoco.app.render import bench_table, facts_table, model_lines, prediction_line
 from neuromoco.app.settings import facts_of, files_in
 from neuromoco.console import console
-from neuromoco.errors import NeuromocoError, UnsupportedLayerError
-from neuromoco.extras import need
+from neuromoco.errors import NeuromocoError
 
 Model = Annotated[
-    Path | None, typer.Option(help="An exported .onnx file, or a checkpoint; by default the model that comes along.")
+    Path | None,
+    typer.Option(
+        help="An exported .onnx file, a Loihi export, or a checkpoint; by default the model that comes along."
+    ),
 ]
+# Of the model that comes along, what a backend takes.
+SUFFIXES = {"auto": ".onnx", "onnx": ".onnx", "torch": ".safetensors", "loihi-sim": ".loihi"}
 
 
 @app.command()
@@ -28,6 +32,7 @@ def predict(
     stop_at: Annotated[
         float | None, typer.Option(help="Stop at the first step at which a class has this probability (onnx-step).")
     ] = None,
+    backend: Backend = "auto",
     any_length: Annotated[
         bool, typer.Option("--any-length", help="Also recordings much shorter than those of the training.")
     ] = False,
@@ -42,7 +47,7 @@ def predict(
     from neuromoco.app.runtime import Job, classify_files
 
     failed = 0
-    job = Job(_model_or_default(model), device, any_length, stop_at)
+    job = Job(_model_or_default(model, backend), device, backend, any_length, stop_at)
     for file, answer in classify_files(files_in(files), job, jobs):
         if isinstance(answer, NeuromocoError):
             failed = answer.exit_code
@@ -57,9 +62,9 @@ def predict(
         raise typer.Exit(failed)
 
 
-def _model_or_default(model: Path | None) -> Path:
+def _model_or_default(model: Path | None, backend: str = "auto") -> Path:
     if model is None:
-        model = models.model_path()
+        model = models.model_path(suffix=SUFFIXES[backend])
         console.print(
             f"no --model given: using {models.DEFAULT}, which knows simulated digits (neuromoco models)", soft_wrap=True
         )
@@ -68,10 +73,10 @@ def _model_or_default(model: Path | None) -> Path:
 
 @app.command()
 def info(
-    files: Annotated[list[Path], typer.Argument(help="Recordings or checkpoints.")],
+    files: Annotated[list[Path], typer.Argument(help="Recordings, checkpoints or exports.")],
     as_json: AsJson = False,
 ) -> None:
-    """Say what a recording or a checkpoint holds.
+    """Say what a recording, a checkpoint or an export holds.
 
     Example: neuromoco info walk.aedat4 runs/tuned/weights/best.safetensors
     """
@@ -84,57 +89,6 @@ def info(
             out.print(facts_table(str(file), facts))
 
     each_file(files, show, as_json)
-
-
-@app.command()
-def export(
-    model: Annotated[Path, typer.Argument(help="A checkpoint of a classifier.")],
-    file: Annotated[
-        Path | None, typer.Option("--out", help="The file to write; by default beside the checkpoint.")
-    ] = None,
-    target: Annotated[
-        Literal["onnx", "onnx-step"], typer.Option(help="onnx: all time steps in one call; onnx-step: one a call.")
-    ] = "onnx",
-    source: Annotated[
-        Literal["frames", "events"], typer.Option("--input", help="What the file takes; events bins them itself.")
-    ] = "frames",
-    quantize: Annotated[
-        Literal["int8"] | None, typer.Option(help="8-bit weights and values, calibrated on --data.")
-    ] = None,
-    rates: Annotated[bool, typer.Option("--spike-rates", help="Spike rates of every layer as another output.")] = False,
-    data: Annotated[
-        Path | None, typer.Option(help="Recordings to compare the file with its source on, or to calibrate it.")
-    ] = None,
-    check: Annotated[bool, typer.Option("--check", help="List what cannot be exported, and write nothing.")] = False,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
-) -> None:
-    """Write a trained classifier for another runtime, compared with its source layer by layer.
-
-    Example: neuromoco export runs/tuned/weights/best.safetensors --out walk.onnx
-    """
-    console.quiet = quiet
-    need("export")
-    from neuromoco.export.onnx_export import OnnxOptions, export_onnx, list_unsupported
-    from neuromoco.export.parity import some_recordings
-
-    if check:
-        found = list_unsupported(model)
-        if as_json:
-            print_json([vars(entry) for entry in found])
-        elif not found:
-            out.print(f"{escape(str(model))}: every layer can be exported")
-        for entry in found:
-            complain(UnsupportedLayerError(str(entry)))
-        raise typer.Exit(UnsupportedLayerError.exit_code if found else 0)
-    options = OnnxOptions(target, source, rates, quantize)
-    file = file or model.with_name(f"{model.stem}{options.suffix}.onnx")
-    recordings = some_recordings(files_in([data]) if data else models.example_paths())
-    report = export_onnx(model, file, options, recordings, data)
-    if as_json:
-        print_json(report)
-    else:
-        out.print(export_lines(file, report))
 
 
 @app.command()

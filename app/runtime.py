@@ -1,4 +1,4 @@
-"""Classification with an exported file: numpy and ONNX Runtime, no torch.
+"""Classification with an exported model: numpy and ONNX Runtime, or the integer twin of a Loihi export; no torch.
 
 classifier = load_classifier("model.onnx")
 answer = classifier.predict([read_recording("walk.aedat4")])[0]
@@ -13,7 +13,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 
@@ -21,11 +21,13 @@ from neuromoco.checkpoint import is_checkpoint
 from neuromoco.errors import ConfigError, NeuromocoError
 from neuromoco.events import Recording, read_recording
 from neuromoco.extras import need
-from neuromoco.onnx_network import Floats, OnnxNetwork
-from neuromoco.prediction import Prediction, check_complete, timed
+from neuromoco.onnx_network import OnnxNetwork
+from neuromoco.prediction import Prediction, answers, check_complete, timed
 
 if TYPE_CHECKING:
     from neuromoco.classifier import TrainedClassifier
+
+    AnyClassifier: TypeAlias = "OnnxClassifier | LoihiClassifier | TrainedClassifier"
 
 
 class OnnxClassifier:
@@ -63,15 +65,12 @@ class OnnxClassifier:
         if stop_at is not None:
             return [self._until(recording, stop_at) for recording in recordings]
         if self.header.input == "events":
-            return [self._answer(*timed(self.network.logits, [recording]))[0] for recording in recordings]
-        frames, framing = timed(self.network.frames, recordings)
-        logits, running = timed(self.network.frame_logits, frames)
-        return self._answer(logits, running, framing)
+            return [self._from_events(recording) for recording in recordings]
+        return answers(self.network, recordings)
 
-    def _answer(self, logits: Floats, running: float, framing: float = 0.0) -> list[Prediction]:
-        batch = logits.shape[1]
-        timings = {"frames": framing / batch, "network": running / batch}
-        return [Prediction.from_logits(logits[:, n], self.header.class_names, timings) for n in range(batch)]
+    def _from_events(self, recording: Recording) -> Prediction:
+        logits, running = timed(self.network.logits, [recording])
+        return Prediction.from_logits(logits[:, 0], self.header.class_names, {"frames": 0.0, "network": running})
 
     def _until(self, recording: Recording, stop_at: float) -> Prediction:
         check_early_stop(self, stop_at)
@@ -87,19 +86,69 @@ class OnnxClassifier:
         return prediction
 
 
-def load_classifier(path: Path | str, device: str = "auto", threads: int = 0) -> OnnxClassifier | TrainedClassifier:
-    """A classifier from an exported file or, where torch is installed, from a checkpoint.
+class LoihiClassifier:
+    """A classifier in the folder of a Loihi export, computed as Lava's fixed-point simulator would.
+
+    Attributes:
+        network: the folder.
+        header: what its source said.
+    """
+
+    def __init__(self, folder: Path | str) -> None:
+        """Opens a folder.
+
+        Raises:
+            CheckpointError: no such folder.
+            MissingExtraError: h5py is not installed.
+        """
+        need("loihi", "a Loihi export")
+        from neuromoco.export.loihi_folder import TwinNetwork
+
+        self.network = TwinNetwork(folder)
+        self.header = self.network.header
+
+    def predict(self, recordings: Sequence[Recording]) -> list[Prediction]:
+        """Classifies recordings, all in one batch."""
+        return answers(self.network, recordings)
+
+
+Backend = Literal["auto", "onnx", "torch", "loihi-sim"]
+TAKES = {
+    "onnx": "an .onnx file",
+    "torch": "a checkpoint",
+    "loihi-sim": "a folder that `neuromoco export --target loihi` wrote",
+}
+
+
+def backend_of(path: Path | str) -> Backend:
+    """The backend that a model is for, told by its content."""
+    if Path(path).is_dir():
+        return "loihi-sim"
+    return "torch" if is_checkpoint(path) else "onnx"
+
+
+def load_classifier(
+    path: Path | str, device: str = "auto", threads: int = 0, backend: Backend = "auto"
+) -> AnyClassifier:
+    """A classifier from an exported model or, where torch is installed, from a checkpoint.
 
     Args:
         path: either; told apart by content.
         device: for a checkpoint.
-        threads: for an exported file, see `OnnxClassifier`.
+        threads: for an ONNX file, see `OnnxClassifier`.
+        backend: the one that the model must be for.
 
     Raises:
-        CheckpointError: neither.
-        MissingExtraError: a checkpoint, and no torch.
+        CheckpointError: none of them.
+        ConfigError: a model for another backend.
+        MissingExtraError: a checkpoint, and no torch; a Loihi export, and no h5py.
     """
-    if not is_checkpoint(path):
+    found = backend_of(path)
+    if backend not in ("auto", found):
+        raise ConfigError(f"{path}: --backend {backend} takes {TAKES[backend]}; this is for {found}")
+    if found == "loihi-sim":
+        return LoihiClassifier(path)
+    if found == "onnx":
         return OnnxClassifier(path, threads)
     need("train", "a checkpoint (an exported .onnx file does not)")
     from neuromoco.classifier import TrainedClassifier
@@ -114,28 +163,30 @@ class Job:
     Attributes:
         model: an exported file or a checkpoint.
         device: for a checkpoint.
+        backend: the one that the model must be for.
         any_length: also recordings much shorter than those of the training.
         stop_at: see `OnnxClassifier.predict`.
     """
 
     model: Path
     device: str = "auto"
+    backend: Backend = "auto"
     any_length: bool = False
     stop_at: float | None = None
 
-    def load(self, threads: int = 0) -> OnnxClassifier | TrainedClassifier:
+    def load(self, threads: int = 0) -> AnyClassifier:
         """The classifier.
 
         Raises:
             CheckpointError: the model is not usable.
             ConfigError: an early stop with a model that cannot.
         """
-        classifier = load_classifier(self.model, self.device, threads)
+        classifier = load_classifier(self.model, self.device, threads, self.backend)
         if self.stop_at is not None:
             check_early_stop(classifier, self.stop_at)
         return classifier
 
-    def answer(self, classifier: OnnxClassifier | TrainedClassifier, file: Path) -> Prediction | NeuromocoError:
+    def answer(self, classifier: AnyClassifier, file: Path) -> Prediction | NeuromocoError:
         """The answer to a file, or why there is none."""
         try:
             recording, reading = timed(read_recording, file)
@@ -171,7 +222,7 @@ class _Worker:
     """What a process of `classify_files` keeps."""
 
     job: Job
-    classifier: OnnxClassifier | TrainedClassifier
+    classifier: AnyClassifier
 
     @classmethod
     def start(cls, job: Job) -> None:
@@ -183,7 +234,7 @@ class _Worker:
         return cls.job.answer(cls.classifier, file)
 
 
-def check_early_stop(classifier: OnnxClassifier | TrainedClassifier, stop_at: float) -> None:
+def check_early_stop(classifier: AnyClassifier, stop_at: float) -> None:
     """Whether a classifier can stop early at this probability.
 
     Raises:

@@ -1,7 +1,8 @@
 """Trained classifiers that come with the package, each with its card, and recordings to try them on.
 
 A model is a set of files of one name: `NAME.safetensors` (the checkpoint), `NAME.onnx` (time unrolled, from
-frames), `NAME.md` (the card). All are written by `python -m benchmarks.shipped_model`.
+frames), `NAME.loihi` (a folder for the integer twin), `NAME.md` (the card). All are written by
+`python -m benchmarks.shipped_model`.
 """
 
 from __future__ import annotations
