@@ -20,6 +20,8 @@ from neuromoco.config import dump_config, load_config, with_values
 from neuromoco.datasets import data_folder, list_recordings
 from neuromoco.evaluate import evaluate
 from neuromoco.events import read_recording, write_atis
+from neuromoco.export.loihi_export import export_loihi
+from neuromoco.export.loihi_folder import MANIFEST, NET, REPORT, TwinNetwork
 from neuromoco.export.onnx_export import OnnxOptions, export_onnx
 from neuromoco.files import write_text
 from neuromoco.onnx_network import OnnxNetwork
@@ -41,7 +43,18 @@ def write_examples() -> None:
         write_atis(folder / f"{name}.bin", read_recording(path))
 
 
-def card(name: str, config: str, accuracies: dict[str, Any], report: dict[str, Any]) -> str:
+def write_loihi(checkpoint: Path, folder: Path) -> dict[str, Any]:
+    """What the integer twin needs; what runs in Lava is made by the export command."""
+    with tempfile.TemporaryDirectory() as place:
+        out = Path(place) / folder.name
+        report = export_loihi(checkpoint, out, None, [], data_folder("digits", "train"))
+        folder.mkdir(exist_ok=True)
+        for name in (MANIFEST, NET, REPORT):
+            shutil.copyfile(out / name, folder / name)
+    return report
+
+
+def card(name: str, config: str, accuracies: dict[str, Any], report: dict[str, Any], loihi: dict[str, Any]) -> str:
     """The card, every figure from the run."""
     path = models.model_path(name, ".safetensors")
     header = TrainedClassifier(path, "cpu").header
@@ -59,6 +72,13 @@ def card(name: str, config: str, accuracies: dict[str, Any], report: dict[str, A
         f"ONNX beside torch on {compared['recordings']} recordings and {compared['noise']} of noise: largest logit "
         f"error\n{parity['largest_error']:.1e}, same answer on {parity['agreement']:.1%}, {flips} of {neurons:,} "
         "spikes and silences differ."
+    )
+    total = loihi["total"]
+    loihi_text = (
+        f"For Loihi ({loihi['dialect']} dialect, latency {loihi['latency']} steps): {total['neurons']:,} neurons, "
+        f"{total['weights']:,} weights of 8 bits,\n{total['operations']:,.0f} synaptic operations and an estimated "
+        f"{total['energy_nj'] / 1e3:.1f} uJ a recording (Davies et al. 2018, simulated\nbefore silicon), on "
+        f"{loihi['compared']['recordings']} training recordings. Nothing was run on a chip."
     )
     return f"""# {name}
 
@@ -85,6 +105,8 @@ recording: on your camera it is an example, not a product.
 {results}
 
 {parity_text}
+
+{loihi_text}
 
 ## Spike rates
 
@@ -117,13 +139,16 @@ def main() -> None:
     write_examples()
     recordings = [read_recording(path) for path in models.example_paths()]
     report = export_onnx(checkpoint, exported, OnnxOptions(), recordings)
+    folder = models.model_path(name, ".loihi")
+    loihi = write_loihi(checkpoint, folder)
     test = data_folder("digits", "test")
     accuracies = {
         "torch": evaluate(TrainedClassifier(checkpoint), test).to_json(),
         "ONNX Runtime": evaluate(OnnxNetwork(exported), test).to_json(),
+        "Loihi, integer twin": evaluate(TwinNetwork(folder), test).to_json(),
     }
     config = dump_config(load_config(run / "config.yaml"))
-    write_text(models.model_path(name, ".md"), card(name, config, accuracies, report))
+    write_text(models.model_path(name, ".md"), card(name, config, accuracies, report, loihi))
     print({what: result["accuracy"] for what, result in accuracies.items()})
 
 

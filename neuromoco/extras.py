@@ -10,6 +10,7 @@ PACKAGES = {
     "train": ("torch", "torchvision", "spikingjelly", "accelerate", "scipy", "sklearn", "matplotlib"),
     "export": ("torch", "spikingjelly", "onnx", "onnx_ir", "h5py", "nir"),
     "loihi": ("h5py",),
+    "app": ("matplotlib",),
 }
 
 
