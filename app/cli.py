@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from neuromoco.app import export_commands, model_commands, training_commands
+from neuromoco.app import event_commands, export_commands, model_commands, training_commands
 from neuromoco.app.commands import app
 
-__all__ = ["app", "export_commands", "main", "model_commands", "training_commands"]
+__all__ = ["app", "event_commands", "export_commands", "main", "model_commands", "training_commands"]
 
 
 def main() -> None:

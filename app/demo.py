@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from neuromoco.app.render import draw_curves, draw_frames
+from neuromoco.app.plots import draw_curves, draw_frames
 from neuromoco.app.settings import RUNS, free_folder
 from neuromoco.classifier import TrainedClassifier
 from neuromoco.config import RunConfig, with_values

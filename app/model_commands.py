@@ -1,4 +1,4 @@
-"""Commands that use trained networks: classify, inspect, measure speed."""
+"""Commands that use trained networks: classify, measure speed, list."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import typer
 from rich.markup import escape
 
 from neuromoco import models
-from neuromoco.app.commands import AsJson, Backend, Device, app, complain, each_file, out, print_json
-from neuromoco.app.render import bench_table, facts_table, model_lines, prediction_line
+from neuromoco.app.commands import AsJson, Backend, Device, app, complain, out, print_json
+from neuromoco.app.render import bench_table, model_lines, prediction_line
 from neuromoco.app.settings import facts_of, files_in
 from neuromoco.console import console
 from neuromoco.errors import NeuromocoError
@@ -69,26 +69,6 @@ def _model_or_default(model: Path | None, backend: str = "auto") -> Path:
             f"no --model given: using {models.DEFAULT}, which knows simulated digits (neuromoco models)", soft_wrap=True
         )
     return model
-
-
-@app.command()
-def info(
-    files: Annotated[list[Path], typer.Argument(help="Recordings, checkpoints or exports.")],
-    as_json: AsJson = False,
-) -> None:
-    """Say what a recording, a checkpoint or an export holds.
-
-    Example: neuromoco info walk.aedat4 runs/tuned/weights/best.safetensors
-    """
-
-    def show(file: Path) -> None:
-        facts = facts_of(file)
-        if as_json:
-            print_json({"file": str(file), **facts}, indent=None)
-        else:
-            out.print(facts_table(str(file), facts))
-
-    each_file(files, show, as_json)
 
 
 @app.command()

@@ -10,7 +10,7 @@ from typing import Any
 from neuromoco.checkpoint import Header, is_checkpoint, read_header
 from neuromoco.config import RunConfig, parse_changes, with_values
 from neuromoco.errors import ConfigError
-from neuromoco.events import read_recording
+from neuromoco.events import Given, survey_recording
 from neuromoco.onnx_header import ExportHeader
 
 RUNS = Path("runs")
@@ -83,7 +83,7 @@ def free_folder(wanted: Path) -> Path:
     return folder
 
 
-def facts_of(file: Path) -> dict[str, Any]:
+def facts_of(file: Path, given: Given | None = None) -> dict[str, Any]:
     """What a recording, a checkpoint or an exported file holds, ready for JSON.
 
     Raises:
@@ -100,7 +100,7 @@ def facts_of(file: Path) -> dict[str, Any]:
         from neuromoco.onnx_network import OnnxNetwork
 
         return _header_facts(OnnxNetwork(file).header)
-    return read_recording(file).facts()
+    return survey_recording(file, given).facts()
 
 
 def files_in(places: Iterable[Path]) -> list[Path]:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from neuromoco import EventFileError
-from neuromoco.app.render import draw_curves, draw_frames, frame_colours
+from neuromoco.app.plots import draw_curves, draw_frames, frame_colours
 from neuromoco.checkpoint import SeenRecordings
 from neuromoco.evaluate import summarize
 from neuromoco.files import writing, writing_folder

@@ -2,7 +2,8 @@
 
 from neuromoco.events.atis import write_atis
 from neuromoco.events.npz import write_npz
-from neuromoco.events.reader import read_recording
+from neuromoco.events.reader import read_recording, read_windows, survey_recording
 from neuromoco.events.recording import Recording
+from neuromoco.events.stream import Given
 
-__all__ = ["Recording", "read_recording", "write_atis", "write_npz"]
+__all__ = ["Given", "Recording", "read_recording", "read_windows", "survey_recording", "write_atis", "write_npz"]

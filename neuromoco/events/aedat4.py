@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import aedat
 import numpy as np
 
 from neuromoco.errors import EventFileError
-from neuromoco.events.recording import Recording
+from neuromoco.events.stream import Columns, EventStream, Given
 
 FORMAT = "AEDAT4"
 MAGIC = b"#!AER-DAT4"
@@ -22,36 +25,55 @@ def looks_like_aedat4(head: bytes, size: int) -> bool:
     return head.startswith(MAGIC)
 
 
-def read_aedat4(path: Path) -> Recording:
-    """Reads the events of a file; frames, IMU samples and triggers are passed over.
+def open_aedat4(path: Path, given: Given) -> EventStream:
+    """The events of a file; frames, IMU samples and triggers are passed over.
 
     Raises:
-        EventFileError: damaged, without events, or with the events of several cameras.
+        EventFileError: damaged, without a stream of events, or with events of several cameras.
     """
     _check_header(path)
-    packets: dict[int, list[np.ndarray]] = {}
-    try:
+    with _damage():
         decoder = aedat.Decoder(str(path))
         streams = decoder.id_to_stream()
-        for packet in decoder:
-            if "events" in packet and len(packet["events"]):
-                packets.setdefault(packet["stream_id"], []).append(packet["events"])
+    cameras = {number: stream for number, stream in streams.items() if stream["type"] == "events"}
+    if not cameras:
+        kinds = sorted({stream["type"] for stream in streams.values()})
+        raise EventFileError(f"the AEDAT4 file holds no events; its streams are: {', '.join(kinds) or 'none'}")
+    stream = next(iter(cameras.values()))
+    return EventStream(FORMAT, _pieces(decoder, streams), stream["width"], stream["height"])
+
+
+def _pieces(decoder: Any, streams: Mapping[int, Any]) -> Iterator[Columns]:
+    seen: int | None = None
+    while True:
+        with _damage():
+            packet = next(decoder, None)
+        if packet is None:
+            break
+        if "events" not in packet or not len(packet["events"]):
+            continue
+        if seen not in (None, packet["stream_id"]):
+            raise EventFileError(
+                f"the AEDAT4 file holds events of several cameras (streams {seen}, {packet['stream_id']}); one is read"
+            )
+        seen, events = packet["stream_id"], packet["events"]
+        # Column by column: joining the packed structured arrays first is many times slower.
+        yield Columns(*(np.ascontiguousarray(events[name]) for name in ("t", "x", "y", "on")))
+    if seen is None:
+        kinds = sorted({stream["type"] for stream in streams.values()})
+        raise EventFileError(f"the AEDAT4 file holds no events; its streams are: {', '.join(kinds)}")
+
+
+@contextmanager
+def _damage() -> Iterator[None]:
+    """What the decoder raises, as a damaged file."""
+    try:
+        yield
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # the decoder's panics are no Exception
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise EventFileError(f"the AEDAT4 file is cut or damaged ({reason})") from None
-    if not packets:
-        kinds = sorted({stream["type"] for stream in streams.values()})
-        raise EventFileError(f"the AEDAT4 file holds no events; its streams are: {', '.join(kinds) or 'none'}")
-    if len(packets) > 1:
-        ids = ", ".join(str(i) for i in sorted(packets))
-        raise EventFileError(f"the AEDAT4 file holds events of {len(packets)} cameras (streams {ids}); one is read")
-    ((stream_id, parts),) = packets.items()
-    stream = streams[stream_id]
-    # Column by column: joining the packed structured arrays first is many times slower.
-    t, x, y, p = (np.concatenate([part[name] for part in parts]) for name in ("t", "x", "y", "on"))
-    return Recording.from_columns(t, x, y, p, width=stream["width"], height=stream["height"], source=FORMAT)
 
 
 def _check_header(path: Path) -> None:

@@ -6,12 +6,16 @@ An event with y = 240 is no event: it says that the 23-bit clock has advanced by
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from neuromoco.errors import EventFileError
 from neuromoco.events.recording import Recording
+from neuromoco.events.stream import PIECE, Columns, EventStream, Given
 from neuromoco.files import writing
 
 FORMAT = "ATIS .bin"
@@ -30,29 +34,45 @@ def looks_like_atis(head: bytes, size: int) -> bool:
     if whole == 0 or not any(head) or all(byte in TEXT for byte in head):
         return False
     raw = np.frombuffer(head, np.uint8, whole * EVENT_BYTES)
-    _, _, _, t = _columns(raw)
+    t = _columns(raw, 0)[0].t
     return bool(np.all(raw[1::EVENT_BYTES] <= OVERFLOW_ROW) and np.all(np.diff(t) >= 0))
 
 
-def read_atis(path: Path) -> Recording:
-    """Reads a whole file.
+def open_atis(path: Path, given: Given) -> EventStream:
+    """The events of a file.
 
     Raises:
         EventFileError: the size is not a whole number of events, or times run backwards.
     """
-    raw = np.fromfile(path, np.uint8)
-    if raw.size % EVENT_BYTES:
-        raise EventFileError(
-            f"{raw.size} bytes are not a whole number of 5-byte ATIS events: the file is cut or damaged"
-        )
-    x, y, p, t = _columns(raw)
-    if np.any(t[1:] < t[:-1]):
-        at = int(np.argmax(t[1:] < t[:-1])) + 1
-        raise EventFileError(f"times run backwards at event {at} of {t.size}: no ATIS recording, or damaged")
-    if not t.size:
-        raise EventFileError("the ATIS file holds no events")
-    width, height = next((s for s in SENSORS if x.max() < s[0] and y.max() < s[1]), SENSORS[-1])
-    return Recording.from_columns(t, x, y, p, width=width, height=height, source=FORMAT)
+    size = path.stat().st_size
+    if size % EVENT_BYTES:
+        raise EventFileError(f"{size} bytes are not a whole number of 5-byte ATIS events: the file is cut or damaged")
+    width, height = given.sensor or _sensor(path)
+    return EventStream(FORMAT, _pieces(path), width, height)
+
+
+def _sensor(path: Path) -> tuple[int, int]:
+    """The smallest sensor that holds every event."""
+    right = bottom = 0
+    for piece in _pieces(path):
+        if piece.t.size:
+            right, bottom = max(right, int(piece.x.max())), max(bottom, int(piece.y.max()))
+    return next((s for s in SENSORS if right < s[0] and bottom < s[1]), SENSORS[-1])
+
+
+def _pieces(path: Path) -> Iterator[Columns]:
+    marks, last, seen = 0, 0, 0
+    with path.open("rb") as file:
+        while (raw := np.fromfile(file, np.uint8, PIECE * EVENT_BYTES)).size:
+            piece, marks = _columns(raw, marks)
+            back = np.flatnonzero(np.diff(piece.t, prepend=last) < 0)
+            if back.size:
+                raise EventFileError(
+                    f"times run backwards at event {seen + int(back[0])}: no ATIS recording, or damaged"
+                )
+            if piece.t.size:
+                last, seen = int(piece.t[-1]), seen + piece.t.size
+            yield piece
 
 
 def write_atis(path: Path, recording: Recording) -> None:
@@ -79,13 +99,13 @@ def write_atis(path: Path, recording: Recording) -> None:
         part.write_bytes(raw.tobytes())
 
 
-def _columns(raw: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """x, y, p, t of the events, the marks of the clock taken into account and left out."""
+def _columns(raw: NDArray[np.uint8], marks: int) -> tuple[Columns, int]:
+    """The events, and how often the clock has advanced; its marks are taken into account and left out."""
     b = raw.reshape(-1, EVENT_BYTES)  # [E, 5]
-    t = ((b[:, 2] & 0x7F).astype(np.int64) << 16) | (b[:, 3].astype(np.int64) << 8) | b[:, 4]
-    columns = b[:, 0], b[:, 1], b[:, 2] >> 7, t
+    t: Any = ((b[:, 2] & 0x7F).astype(np.int64) << 16) | (b[:, 3].astype(np.int64) << 8) | b[:, 4]
+    columns = Columns(t + OVERFLOW_US * marks, b[:, 0], b[:, 1], b[:, 2] >> 7)
     mark = b[:, 1] == OVERFLOW_ROW
     if not mark.any():
-        return columns
-    x, y, p, t = (column[~mark] for column in columns)
-    return x, y, p, t + OVERFLOW_US * np.cumsum(mark)[~mark]
+        return columns, marks
+    t, x, y, p = (column[~mark] for column in columns)
+    return Columns(t + OVERFLOW_US * np.cumsum(mark)[~mark], x, y, p), marks + int(mark.sum())

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from neuromoco.errors import EventFileError
-from neuromoco.events.recording import Recording
+from neuromoco.events.recording import Recording, check_columns
+from neuromoco.events.stream import Columns, EventStream, Given, in_pieces
 from neuromoco.files import writing
 
 FORMAT = "npz"
@@ -42,8 +43,8 @@ def looks_like_npz(head: bytes, size: int) -> bool:
     return head.startswith(MAGIC) and name.endswith(b".npy")
 
 
-def read_npz(path: Path) -> Recording:
-    """Reads named columns. Times are microseconds; nothing is ever unpickled.
+def open_npz(path: Path, given: Given) -> EventStream:
+    """Named columns. Times are microseconds; nothing is ever unpickled.
 
     Raises:
         EventFileError: damaged, too large, a column is missing, or a column is no plain array.
@@ -65,9 +66,8 @@ def read_npz(path: Path) -> Recording:
     except DAMAGE as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise EventFileError(f"the npz file is cut or damaged ({reason})") from error
-    if not columns["t"].size:
-        raise EventFileError("the npz file holds no events")
-    return Recording.from_columns(**columns, width=sides.get("width"), height=sides.get("height"), source=FORMAT)
+    check_columns(columns)
+    return EventStream(FORMAT, in_pieces(Columns(**columns)), sides.get("width"), sides.get("height"))
 
 
 def write_npz(path: Path, recording: Recording) -> None:

@@ -1,19 +1,22 @@
 """One door for every event file: what it holds decides how it is read, not what it is called.
 
-To add a format, write a module with `looks_like_...(head, size)` and `read_...(path)` and add its row
+To add a format, write a module with `looks_like_...(head, size)` and `open_...(path, given)` and add its row
 to `MARKED`, or to `UNMARKED` if its files begin with no mark of their own. The first row that recognises
 the head of a file reads it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from neuromoco.errors import EventFileError
+from neuromoco.errors import ConfigError, EventFileError
 from neuromoco.events import aedat4, atis, npz
 from neuromoco.events.recording import Recording
+from neuromoco.events.stream import EventStream, Given, gather, windows
+from neuromoco.events.survey import Survey, survey
 
 HEAD_BYTES = 4000
 
@@ -21,16 +24,17 @@ HEAD_BYTES = 4000
 class Format(NamedTuple):
     """A row of the table of formats."""
 
+    key: str  # what `--format` calls it
     name: str
     recognises: Callable[[bytes, int], bool]  # (first bytes, size of the file)
-    read: Callable[[Path], Recording]
+    open: Callable[[Path, Given], EventStream]
 
 
 MARKED = (
-    Format(aedat4.FORMAT, aedat4.looks_like_aedat4, aedat4.read_aedat4),
-    Format(npz.FORMAT, npz.looks_like_npz, npz.read_npz),
+    Format("aedat4", aedat4.FORMAT, aedat4.looks_like_aedat4, aedat4.open_aedat4),
+    Format("npz", npz.FORMAT, npz.looks_like_npz, npz.open_npz),
 )
-UNMARKED = (Format(atis.FORMAT, atis.looks_like_atis, atis.read_atis),)
+UNMARKED = (Format("atis", atis.FORMAT, atis.looks_like_atis, atis.open_atis),)
 
 # Files that people drop by mistake, and event formats that are not read yet: named, so that the
 # message helps.
@@ -57,31 +61,102 @@ def readable_formats() -> str:
     return ", ".join(row.name for row in MARKED + UNMARKED)
 
 
-def read_recording(path: Path | str) -> Recording:
+def read_recording(
+    path: Path | str, start: int | None = None, stop: int | None = None, given: Given | None = None
+) -> Recording:
     """Reads an event recording of any format in the table, recognised by its content.
+
+    Args:
+        path: the file.
+        start, stop: read a part, in microseconds from the first event; it holds start and ends before stop.
+        given: what the file does not say of itself.
 
     Raises:
         EventFileError: the file is missing, empty, damaged or of another kind. The message is one
             line that begins with the path.
+        ConfigError: an unknown format is given.
     """
-    path = Path(path)
+    with _named(path):
+        return gather(_open(Path(path), given or Given()), start, stop)
+
+
+def read_windows(path: Path | str, length: int, given: Given | None = None) -> Iterator[Recording]:
+    """A recording cut into parts of equal duration, one at a time: memory does not grow with the file.
+
+    Args:
+        path: the file.
+        length: microseconds of a part; the last may be shorter, and parts may be empty.
+        given: what the file does not say of itself.
+
+    Raises:
+        EventFileError: see `read_recording`; or times that run back by more than 10 ms.
+        ConfigError: an unknown format is given.
+    """
+    with _named(path):
+        yield from windows(_of_known_sensor(Path(path), given or Given()), length)
+
+
+def survey_recording(path: Path | str, given: Given | None = None) -> Survey:
+    """What a file holds, in one pass (two where it does not name its sensor) and in bounded memory.
+
+    Raises:
+        EventFileError: see `read_recording`, but for events outside the sensor, which are counted.
+        ConfigError: an unknown format is given.
+    """
+    with _named(path):
+        return survey(_of_known_sensor(Path(path), given or Given()))
+
+
+def _of_known_sensor(path: Path, given: Given) -> EventStream:
+    stream = _open(path, given)
+    if stream.width is None or stream.height is None:
+        stream.width, stream.height = _extent(_open(path, given))
+    return stream
+
+
+def _open(path: Path, given: Given) -> EventStream:
+    if path.is_dir():
+        raise EventFileError("is a folder; give the event files in it")
+    if path.exists() and not path.is_file():
+        raise EventFileError("is no regular file")
+    with path.open("rb") as file:
+        head = file.read(HEAD_BYTES)
+    size = path.stat().st_size
+    if size == 0:
+        raise EventFileError("is empty (0 bytes)")
+    stream = (_format_of(head, size) if given.format is None else _format_named(given.format)).open(path, given)
+    if given.sensor and (stream.width is None or stream.height is None):
+        stream.width, stream.height = given.sensor
+    return stream
+
+
+def _extent(stream: EventStream) -> tuple[int, int]:
+    """Width and height that hold every event."""
+    right = bottom = 0
+    for piece in stream.pieces:
+        if piece.t.size:
+            right, bottom = max(right, int(piece.x.max())), max(bottom, int(piece.y.max()))
+    return right + 1, bottom + 1
+
+
+@contextmanager
+def _named(path: Path | str) -> Iterator[None]:
+    """Errors of a file begin with its path."""
     try:
-        if path.is_dir():
-            raise EventFileError("is a folder; give the event files in it")
-        if path.exists() and not path.is_file():
-            raise EventFileError("is no regular file")
-        with path.open("rb") as file:
-            head = file.read(HEAD_BYTES)
-        size = path.stat().st_size
-        if size == 0:
-            raise EventFileError("is empty (0 bytes)")
-        return _format_of(head, size).read(path)
+        yield
     except FileNotFoundError:
         raise EventFileError(f"{path}: does not exist") from None
     except OSError as error:
         raise EventFileError(f"{path}: cannot be read ({error.strerror or error})") from error
     except EventFileError as error:
         raise EventFileError(f"{path}: {error}") from error.__cause__
+
+
+def _format_named(key: str) -> Format:
+    rows = {row.key: row for row in MARKED + UNMARKED}
+    if key not in rows:
+        raise ConfigError(f"no format named {key!r}; known are {', '.join(rows)}")
+    return rows[key]
 
 
 def _format_of(head: bytes, size: int) -> Format:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,7 +64,7 @@ class Recording:
             EventFileError: columns differ in length or type, or an event lies outside the sensor.
         """
         columns = {name: np.asarray(v) for name, v in (("t", t), ("x", x), ("y", y), ("p", p))}
-        _check_columns(columns)
+        check_columns(columns)
         width = _side("width", width, columns["x"])
         height = _side("height", height, columns["y"])
         outside = (columns["x"] < 0) | (columns["x"] >= width) | (columns["y"] < 0) | (columns["y"] >= height)
@@ -116,7 +117,12 @@ class Recording:
         }
 
 
-def _check_columns(columns: dict[str, NDArray[Any]]) -> None:
+def check_columns(columns: Mapping[str, NDArray[Any]]) -> None:
+    """Whether columns t, x, y, p can be events.
+
+    Raises:
+        EventFileError: they differ in length, or hold something else than whole numbers and two polarities.
+    """
     for name, column in columns.items():
         if column.ndim != 1:
             raise EventFileError(f"column {name} has shape {column.shape}; a column has one dimension")

@@ -1,0 +1,29 @@
+"""Formats that recordings are written in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from neuromoco.errors import ConfigError
+from neuromoco.events import atis, npz
+from neuromoco.events.recording import Recording
+
+Writer = Callable[[Path, Recording], None]
+WRITERS: dict[str, Writer] = {"npz": npz.write_npz, "atis": atis.write_atis}
+# What a name says; a name that several formats share says nothing.
+SUFFIXES = {".npz": "npz", ".bin": "atis"}
+
+
+def writer_for(path: Path, format: str | None) -> Writer:
+    """The writer of a format, or of the one that a file's name says.
+
+    Raises:
+        ConfigError: an unknown format, or a name that says none.
+    """
+    if format is None and path.suffix.lower() not in SUFFIXES:
+        raise ConfigError(f"{path}: its name says no format; give --to with one of {', '.join(WRITERS)}")
+    key = format or SUFFIXES[path.suffix.lower()]
+    if key not in WRITERS:
+        raise ConfigError(f"--to {key}: written are {', '.join(WRITERS)}")
+    return WRITERS[key]
