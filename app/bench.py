@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from neuromoco.app.runtime import Job
+from neuromoco.app.jobs import Job
 from neuromoco.errors import NeuromocoError
 
 

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
 from neuromoco import models
 from neuromoco.app.commands import AsJson, Backend, Device, app, complain, out, print_json
-from neuromoco.app.render import bench_table, model_lines, prediction_line
-from neuromoco.app.settings import facts_of, files_in
+from neuromoco.app.event_commands import ColumnOrder, FileFormat, Sensor, TimeUnit, given_by
+from neuromoco.app.render import answer_facts, answer_line, bench_table, model_lines
+from neuromoco.app.settings import facts_of, files_in, microseconds
 from neuromoco.console import console
 from neuromoco.errors import NeuromocoError
 
@@ -36,7 +36,14 @@ def predict(
     any_length: Annotated[
         bool, typer.Option("--any-length", help="Also recordings much shorter than those of the training.")
     ] = False,
+    window: Annotated[
+        str | None, typer.Option(help="Cut long recordings into windows and classify each, for example 500ms.")
+    ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
+    format: FileFormat = None,
+    sensor: Sensor = None,
+    columns: ColumnOrder = None,
+    time_unit: TimeUnit = None,
     device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
@@ -44,20 +51,20 @@ def predict(
 
     Example: neuromoco predict walk.aedat4 --model walk.onnx
     """
-    from neuromoco.app.runtime import Job, classify_files
+    from neuromoco.app.jobs import Job, classify_files
 
+    given = given_by(format, sensor, columns, time_unit)
+    length = None if window is None else microseconds(window)
+    job = Job(_model_or_default(model, backend), device, backend, any_length, stop_at, length, given)
     failed = 0
-    job = Job(_model_or_default(model, backend), device, backend, any_length, stop_at)
-    for file, answer in classify_files(files_in(files), job, jobs):
-        if isinstance(answer, NeuromocoError):
-            failed = answer.exit_code
-            complain(answer)
-            if as_json:
-                print_json({"file": str(file), "error": str(answer)}, indent=None)
-        elif as_json:
-            print_json({"file": str(file), **answer.to_json()}, indent=None)
-        else:
-            out.print(f"{escape(str(file))}: {prediction_line(answer)}")
+    for answer in classify_files(files_in(files), job, jobs):
+        if isinstance(answer.result, NeuromocoError):
+            failed = answer.result.exit_code
+            complain(answer.result)
+        if as_json:
+            print_json(answer_facts(answer), indent=None)
+        elif not isinstance(answer.result, NeuromocoError):
+            out.print(answer_line(answer))
     if failed:
         raise typer.Exit(failed)
 

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 from rich.table import Column, Table
 
+from neuromoco.prediction import Prediction
+
 if TYPE_CHECKING:
+    from neuromoco.app.jobs import Answer
     from neuromoco.evaluate import Evaluation
-    from neuromoco.prediction import Prediction
 
 
 def facts_table(title: str, facts: Mapping[str, Any]) -> Table:
@@ -42,6 +44,25 @@ def prediction_line(prediction: Prediction) -> str:
     (label, share), *others = prediction.probabilities.items()
     then = ", ".join(f"{escape(name)} {value:.1%}" for name, value in others[:2])
     return f"[bold]{escape(label)}[/] {share:.1%}" + (f"  (then {then})" if then else "")
+
+
+def answer_line(answer: Answer) -> str:
+    """A file, or a window of it, and its class."""
+    place = escape(str(answer.file))
+    if answer.window is not None:
+        begin, end = answer.window
+        place += f" {begin / 1e3:,.0f} to {end / 1e3:,.0f} ms"
+    return f"{place}: {prediction_line(answer.result) if isinstance(answer.result, Prediction) else 'no events'}"
+
+
+def answer_facts(answer: Answer) -> dict[str, Any]:
+    """The same as plain data."""
+    facts: dict[str, Any] = {"file": str(answer.file)}
+    if answer.window is not None:
+        facts["window_us"] = list(answer.window)
+    if isinstance(answer.result, Prediction):
+        return facts | answer.result.to_json()
+    return facts | ({"label": None} if answer.result is None else {"error": str(answer.result)})
 
 
 def encoder_table(rows: Sequence[Mapping[str, Any]]) -> Table:

@@ -6,23 +6,19 @@ answer = classifier.predict([read_recording("walk.aedat4")])[0]
 
 from __future__ import annotations
 
-import signal
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
-from multiprocessing import get_context
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 
 from neuromoco.checkpoint import is_checkpoint
-from neuromoco.errors import ConfigError, NeuromocoError
-from neuromoco.events import Recording, read_recording
+from neuromoco.errors import ConfigError
+from neuromoco.events import Recording
 from neuromoco.extras import need
 from neuromoco.onnx_network import OnnxNetwork
-from neuromoco.prediction import Prediction, answers, check_complete, timed
+from neuromoco.prediction import Prediction, answers, timed
 
 if TYPE_CHECKING:
     from neuromoco.classifier import TrainedClassifier
@@ -154,84 +150,6 @@ def load_classifier(
     from neuromoco.classifier import TrainedClassifier
 
     return TrainedClassifier(path, device)
-
-
-@dataclass(frozen=True)
-class Job:
-    """How files are classified.
-
-    Attributes:
-        model: an exported file or a checkpoint.
-        device: for a checkpoint.
-        backend: the one that the model must be for.
-        any_length: also recordings much shorter than those of the training.
-        stop_at: see `OnnxClassifier.predict`.
-    """
-
-    model: Path
-    device: str = "auto"
-    backend: Backend = "auto"
-    any_length: bool = False
-    stop_at: float | None = None
-
-    def load(self, threads: int = 0) -> AnyClassifier:
-        """The classifier.
-
-        Raises:
-            CheckpointError: the model is not usable.
-            ConfigError: an early stop with a model that cannot.
-        """
-        classifier = load_classifier(self.model, self.device, threads, self.backend)
-        if self.stop_at is not None:
-            check_early_stop(classifier, self.stop_at)
-        return classifier
-
-    def answer(self, classifier: AnyClassifier, file: Path) -> Prediction | NeuromocoError:
-        """The answer to a file, or why there is none."""
-        try:
-            recording, reading = timed(read_recording, file)
-            if not self.any_length:
-                check_complete(file, recording, classifier.header.seen)
-            stop = {} if self.stop_at is None else {"stop_at": self.stop_at}
-            (prediction,) = classifier.predict([recording], **stop)
-            return replace(prediction, timings={"read": reading, **prediction.timings})
-        except NeuromocoError as error:
-            return error
-
-
-def classify_files(
-    files: Sequence[Path], job: Job, processes: int = 1
-) -> Iterator[tuple[Path, Prediction | NeuromocoError]]:
-    """The answer to every file, or why there is none, in the order of the files.
-
-    Raises:
-        NeuromocoError: the model is not usable; see `Job.load`.
-    """
-    if processes == 1:
-        classifier = job.load()
-        for file in files:
-            yield file, job.answer(classifier, file)
-        return
-    job.load(threads=1)  # what is wrong with the model is said once, here
-    # Spawned, not forked: a runtime's threads do not survive a fork. One thread each, or they fight for cores.
-    with ProcessPoolExecutor(processes, get_context("spawn"), _Worker.start, (job,)) as pool:
-        yield from zip(files, pool.map(_Worker.answer, files), strict=True)
-
-
-class _Worker:
-    """What a process of `classify_files` keeps."""
-
-    job: Job
-    classifier: AnyClassifier
-
-    @classmethod
-    def start(cls, job: Job) -> None:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its workers
-        cls.job, cls.classifier = job, job.load(threads=1)
-
-    @classmethod
-    def answer(cls, file: Path) -> Prediction | NeuromocoError:
-        return cls.job.answer(cls.classifier, file)
 
 
 def check_early_stop(classifier: AnyClassifier, stop_at: float) -> None:

@@ -103,6 +103,19 @@ def facts_of(file: Path, given: Given | None = None) -> dict[str, Any]:
     return survey_recording(file, given).facts()
 
 
+def microseconds(text: str) -> int:
+    """A duration such as 500ms, 2s or 250us.
+
+    Raises:
+        ConfigError: something else.
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(us|ms|s)", text.strip())
+    length = round(float(found[1]) * {"us": 1, "ms": 1_000, "s": 1_000_000}[found[2]]) if found else 0
+    if not 0 < length < 1 << 53:
+        raise ConfigError(f"a duration of {text!r}; give a number and us, ms or s, for example 500ms")
+    return length
+
+
 def files_in(places: Iterable[Path]) -> list[Path]:
     """Files, and the files in folders at any depth, sorted; hidden ones are passed over.
 

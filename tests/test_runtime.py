@@ -11,7 +11,8 @@ import numpy as np
 import onnx
 import pytest
 
-from neuromoco.app.runtime import Job, OnnxClassifier, classify_files, load_classifier
+from neuromoco.app.jobs import Job, classify_files
+from neuromoco.app.runtime import OnnxClassifier, load_classifier
 from neuromoco.checkpoint import KEY
 from neuromoco.classifier import TrainedClassifier
 from neuromoco.errors import CheckpointError, ConfigError, EventFileError
@@ -113,11 +114,11 @@ def test_several_processes_answer_as_one(tmp_path: Path) -> None:
     files = [*example_paths()[:4], bad, *example_paths()[4:]]
     alone = list(classify_files(files, Job(model_path())))
     several = list(classify_files(files, Job(model_path()), processes=2))
-    assert [file for file, _ in several] == files
-    for (_, a), (_, b) in zip(alone, several, strict=True):
+    assert [answer.file for answer in several] == files
+    for a, b in zip((x.result for x in alone), (x.result for x in several), strict=True):
         assert type(a) is type(b)
         assert str(a) == str(b) if isinstance(a, EventFileError) else a.label == b.label
-    assert isinstance(several[4][1], EventFileError)
+    assert isinstance(several[4].result, EventFileError)
     with pytest.raises(CheckpointError):
         list(classify_files(files, Job(bad), processes=2))
 
