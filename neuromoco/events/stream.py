@@ -104,32 +104,36 @@ def windows(stream: EventStream, length: int) -> Iterator[Recording]:
     Raises:
         EventFileError: damaged, without events, or times that run back by more than 10 ms.
     """
-    kept = Columns(*(np.empty(0, np.int64) for _ in Columns._fields))
+    held: list[Columns] = []  # joined only when a window is complete, or long ones would be joined again and again
     begin = latest = None
     for piece in stream.pieces:
         if not piece.t.size:
             continue
-        kept = _sorted(kept, piece)
-        latest = int(kept.t[-1]) if latest is None else max(latest, int(kept.t[-1]))
-        begin = int(kept.t[0]) if begin is None else begin
-        if kept.t[0] < begin:
-            raise EventFileError(f"times run back by {begin - int(kept.t[0])} us, into a window that is done")
-        while latest - LATEST_US >= begin + length:
-            part, kept = _cut(kept, begin + length)
-            begin += length
-            yield _recording(stream, [part])
+        held.append(piece)
+        begin = int(piece.t.min()) if begin is None else begin
+        latest = int(piece.t.max()) if latest is None else max(latest, int(piece.t.max()))
+        if latest - LATEST_US >= begin + length:
+            kept = _sorted(held, begin)
+            while latest - LATEST_US >= begin + length:
+                part, kept = _cut(kept, begin + length)
+                begin += length
+                yield _recording(stream, [part])
+            held = [kept]
     if begin is None or latest is None:
         raise EventFileError(f"the {stream.source} file holds no events")
+    kept = _sorted(held, begin)
     while begin <= latest:
         part, kept = _cut(kept, begin + length)
         begin += length
         yield _recording(stream, [part])
 
 
-def _sorted(kept: Columns, piece: Columns) -> Columns:
-    """Both together, in order of time."""
-    columns = [np.concatenate(pair) if kept.t.size else np.asarray(pair[1]) for pair in zip(kept, piece, strict=True)]
+def _sorted(pieces: list[Columns], begin: int) -> Columns:
+    """All of them in order of time, none of them before a time."""
+    columns = [np.concatenate(column) for column in zip(*pieces, strict=True)]
     t = columns[0].astype(np.int64)
+    if t.size and int(t.min()) < begin:
+        raise EventFileError(f"times run back by {begin - int(t.min())} us, into a window that is done")
     if np.all(t[1:] >= t[:-1]):
         return Columns(t, *columns[1:])
     order = np.argsort(t, kind="stable")
