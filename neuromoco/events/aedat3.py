@@ -1,0 +1,146 @@
+"""AEDAT 3.1: the `.aedat` files of cAER, among them those of DVS128 Gesture.
+
+Header lines up to `#!END-HEADER`, then packets, all little-endian (docs.inivation.com, "AEDAT 3.1"): a header of
+28 bytes (type, source, event size, offset of the time, overflow, capacity, number, valid), then `capacity` events of
+one size. A polarity event is a word (bit 0 valid, bit 1 polarity, bits 2-16 y, bits 17-31 x; (0, 0) at the upper left)
+and a time in microseconds of 31 bits, which the packet's overflow continues. Events that are not valid, and packets
+of other types, are passed over.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neuromoco.errors import EventFileError
+from neuromoco.events.stream import PIECE, Columns, EventStream, Given
+
+FORMAT = "AEDAT 3.1"
+MAGIC = b"#!AER-DAT3."
+LARGEST_HEADER = 1 << 20
+HEADER_END = re.compile(rb"^#!END-HEADER\r?\n", re.MULTILINE)
+NAMED_FORMAT = re.compile(rb"^#Format:\s*([^\r\n]*)", re.MULTILINE)
+# Whoever records a recording anew keeps the old sources with a minus.
+NAMED_SOURCE = re.compile(rb"^#-*Source\s+\d+:\s*(\S+)", re.MULTILINE)
+SENSORS = {
+    "DVS128": (128, 128),
+    "EDVS4337": (128, 128),
+    "DAVIS128": (128, 128),
+    "DAVIS208": (208, 192),
+    "DAVIS240A": (240, 180),
+    "DAVIS240B": (240, 180),
+    "DAVIS240C": (240, 180),
+    "DAVIS346A": (346, 260),
+    "DAVIS346B": (346, 260),
+    "DAVIS346C": (346, 260),
+    "DAVIS640": (640, 480),
+}
+PACKET = struct.Struct("<hhiiiiii")
+POLARITY = 1
+EVENT_BYTES = 8
+TIME_AT = 4
+
+
+def looks_like_aedat3(head: bytes, size: int) -> bool:
+    """Whether the file begins as AEDAT 3 files do."""
+    return head.startswith(MAGIC)
+
+
+def open_aedat3(path: Path, given: Given) -> EventStream:
+    """Opens a file; everything but polarity events is passed over.
+
+    Raises:
+        EventFileError: without a whole header, compressed, or of version 3.0.
+    """
+    with path.open("rb") as file:
+        head = file.read(LARGEST_HEADER)
+    if not head.startswith(MAGIC + b"1"):
+        version = head[len(b"#!AER-DAT") :][:4].decode("latin-1").split()[0]
+        raise EventFileError(f"an AEDAT {version} recording; of AEDAT 3, version 3.1 is read")
+    end = HEADER_END.search(head)
+    if end is None:
+        raise EventFileError("the AEDAT 3.1 header has no #!END-HEADER: the file is cut or damaged")
+    header = head[: end.end()]
+    kind = NAMED_FORMAT.search(header)
+    if kind and kind[1].strip() not in (b"RAW", b""):
+        raise EventFileError(f"an AEDAT 3.1 file of the format {kind[1][:40].decode('latin-1')!r}; RAW is read")
+    names = {name.decode("latin-1").upper() for name in NAMED_SOURCE.findall(header)}
+    sensors = {SENSORS[name] for name in names if name in SENSORS}
+    width, height = sensors.pop() if len(sensors) == 1 else (given.sensor or (None, None))
+    return EventStream(FORMAT, _pieces(path, len(header)), width, height)
+
+
+def _pieces(path: Path, begin: int) -> Iterator[Columns]:
+    """Events of many packets at a time: cAER's packets hold a few hundred."""
+    parts: list[bytes] = []
+    counts: list[int] = []
+    overflows: list[int] = []
+    held = 0
+    for overflow, part in _parts(path, begin):
+        parts.append(part)
+        counts.append(len(part) // EVENT_BYTES)
+        overflows.append(overflow)
+        held += counts[-1]
+        if held >= PIECE:
+            yield _columns(b"".join(parts), counts, overflows)
+            parts, counts, overflows, held = [], [], [], 0
+    if held:
+        yield _columns(b"".join(parts), counts, overflows)
+
+
+def _parts(path: Path, begin: int) -> Iterator[tuple[int, bytes]]:
+    """Overflow and events of the packets with polarity events, a large packet in parts of `PIECE` events."""
+    camera: int | None = None
+    with path.open("rb") as file:
+        left = file.seek(0, 2) - begin
+        file.seek(begin)
+        while left:
+            header = file.read(PACKET.size)
+            if len(header) < PACKET.size:
+                raise EventFileError("the AEDAT 3.1 file ends within the header of a packet: cut or damaged")
+            kind, source, size, time_at, overflow, capacity, number, valid = PACKET.unpack(header)
+            left -= PACKET.size
+            length = capacity * size
+            if not (kind >= 0 and size >= 0 and overflow >= 0 and 0 <= valid <= number <= capacity and length <= left):
+                at = file.tell() - PACKET.size
+                raise EventFileError(
+                    f"the AEDAT 3.1 file is cut or damaged: the packet at byte {at} says type {kind}, overflow "
+                    f"{overflow}, {number} of {capacity} events of {size} bytes, {valid} valid; {left} bytes follow"
+                )
+            left -= length
+            if kind != POLARITY or not number:
+                file.seek(length, 1)
+                continue
+            if size != EVENT_BYTES or time_at != TIME_AT:
+                raise EventFileError(f"polarity events of {size} bytes with the time at {time_at}; they have 8, at 4")
+            if camera not in (None, source):
+                raise EventFileError(
+                    f"the AEDAT 3.1 file holds events of two cameras ({camera}, {source}); one is read"
+                )
+            camera = source
+            for first in range(0, number, PIECE):
+                yield overflow, file.read(EVENT_BYTES * min(PIECE, number - first))
+            file.seek((capacity - number) * size, 1)
+
+
+def _columns(raw: bytes, counts: list[int], overflows: list[int]) -> Columns:
+    """Events of packets, those that are not valid left out."""
+    words: NDArray[np.uint32] = np.frombuffer(raw, "<u4").reshape(-1, 2)
+    data, time = words[:, 0], words[:, 1].view(np.int32)
+    t = time.astype(np.int64)
+    if time.size and time.min() < 0:
+        raise EventFileError(f"a time of {int(time.min())} us in an AEDAT 3.1 file: damaged")
+    if any(overflows):
+        t += np.repeat(np.array(overflows, np.int64) << 31, counts)
+    columns = Columns(t, (data >> 17).astype(np.uint16), (data >> 2 & 0x7FFF).astype(np.uint16), _bit(data, 1))
+    valid = _bit(data, 0).astype(bool)
+    return columns if valid.all() else Columns(*(column[valid] for column in columns))
+
+
+def _bit(data: NDArray[np.uint32], at: int) -> NDArray[np.uint8]:
+    return (data >> at & 1).astype(np.uint8)
