@@ -11,7 +11,7 @@ from neuromoco.app.settings import RUNS, free_folder
 from neuromoco.classifier import TrainedClassifier
 from neuromoco.config import RunConfig, with_values
 from neuromoco.console import console
-from neuromoco.datasets import data_folder, list_recordings
+from neuromoco.datasets import Listing, list_data
 from neuromoco.errors import ConfigError
 from neuromoco.evaluate import evaluate
 from neuromoco.events import read_recording, write_atis
@@ -50,7 +50,7 @@ def run_demo(folder: Path | None, seed: int) -> dict[str, Any]:
     train(config, runs[PRETRAINED])
     train(_from_scratch(config), runs[SCRATCH])
     last = {PRETRAINED: RunFolder(runs[PRETRAINED] / "finetune").last, SCRATCH: RunFolder(runs[SCRATCH]).last}
-    test = data_folder(config.data, "test")
+    test = list_data(config.data, "test")
     console.print("measuring both on the held-out recordings")
     results = {name: evaluate(TrainedClassifier(path), test).to_json() for name, path in last.items()}
     result = {
@@ -73,15 +73,14 @@ def _from_scratch(config: RunConfig) -> RunConfig:
     return config.model_copy(update={"stage": "supervised", "supervised": config.finetune})
 
 
-def _classify_one(folder: Path, test: Path, classifier: TrainedClassifier) -> dict[str, Any]:
+def _classify_one(folder: Path, test: Listing, classifier: TrainedClassifier) -> dict[str, Any]:
     """Takes one held-out recording the way of a user's file: written, read again, classified."""
-    listing = list_recordings(test, labelled=True)
-    chosen = len(listing) // 2
+    chosen = len(test) // 2
     file = folder / "recording.bin"
-    write_atis(file, read_recording(listing.paths[chosen]))
+    write_atis(file, read_recording(test.paths[chosen]))
     recording = read_recording(file)
     (answer,) = classifier.predict([recording])
-    truth = listing.class_names[listing.labels[chosen]]
+    truth = test.class_names[test.labels[chosen]]
     cut = classifier.header.frames
     draw_frames(folder / "frames.png", to_frames(recording, cut.steps, cut.slice_by), f"{file.name}: a {truth}")
     return {"file": str(file), "truth": truth, **answer.to_json()}

@@ -28,7 +28,7 @@ def train(
         typer.Option(help="pretrain needs no labels; all is pretrain, then finetune."),
     ] = None,
     data: Annotated[
-        str | None, typer.Option(help="A folder of class folders, or a flat one to pretrain on; or digits.")
+        str | None, typer.Option(help="A folder of class folders, or a flat one to pretrain on; or a data set.")
     ] = None,
     recipe: Annotated[str | None, typer.Option(help=f"One of {', '.join(list_recipes())}, or a .yaml file.")] = None,
     encoder: Annotated[str | None, typer.Option(help="A name that `neuromoco encoders` lists.")] = None,
@@ -111,7 +111,7 @@ def _run(folder: Path, work: Callable[[Path], dict[str, Any]], as_json: bool) ->
 @app.command()
 def evaluate(
     model: Annotated[Path, typer.Argument(help="A checkpoint, an .onnx file that takes frames, or a Loihi export.")],
-    data: Annotated[str, typer.Option(help="A folder of class folders, or digits (its test part).")],
+    data: Annotated[str, typer.Option(help="A folder of class folders, or a data set (its test part).")],
     backend: Backend = "auto",
     device: Device = "auto",
     as_json: AsJson = False,
@@ -124,14 +124,14 @@ def evaluate(
     console.quiet = quiet
     need("train")
     from neuromoco.app.runtime import LoihiClassifier, OnnxClassifier, load_classifier
-    from neuromoco.datasets import data_folder
+    from neuromoco.datasets import list_data
     from neuromoco.evaluate import evaluate as measure
 
     classifier = load_classifier(model, device, backend=backend)
     if isinstance(classifier, OnnxClassifier) and classifier.header.input == "events":
         raise ConfigError(f"{model}: takes events; evaluate the file that takes frames, or the checkpoint")
     network = classifier.network if isinstance(classifier, OnnxClassifier | LoihiClassifier) else classifier
-    result = measure(network, data_folder(data, "test"))
+    result = measure(network, list_data(data, "test"))
     if as_json:
         print_json(result.to_json())
     else:

@@ -17,7 +17,7 @@ from typing import Any
 from neuromoco import models
 from neuromoco.classifier import TrainedClassifier
 from neuromoco.config import dump_config, load_config, with_values
-from neuromoco.datasets import data_folder, list_recordings
+from neuromoco.datasets import list_data
 from neuromoco.evaluate import evaluate
 from neuromoco.events import read_recording, write_atis
 from neuromoco.export.loihi_export import export_loihi
@@ -35,7 +35,7 @@ COMMAND = "neuromoco train --stage all --recipe tiny --data digits --set pretrai
 
 def write_examples() -> None:
     """One held-out recording of each digit."""
-    listing = list_recordings(data_folder("digits", "test"), labelled=True)
+    listing = list_data("digits", "test")
     folder = models.FOLDER / "examples"
     shutil.rmtree(folder, ignore_errors=True)
     for label, name in enumerate(listing.class_names):
@@ -47,7 +47,7 @@ def write_loihi(checkpoint: Path, folder: Path) -> dict[str, Any]:
     """What the integer twin needs; what runs in Lava is made by the export command."""
     with tempfile.TemporaryDirectory() as place:
         out = Path(place) / folder.name
-        report = export_loihi(checkpoint, out, None, [], data_folder("digits", "train"))
+        report = export_loihi(checkpoint, out, None, [], list_data("digits", "train").root)
         folder.mkdir(exist_ok=True)
         for name in (MANIFEST, NET, REPORT):
             shutil.copyfile(out / name, folder / name)
@@ -141,7 +141,7 @@ def main() -> None:
     report = export_onnx(checkpoint, exported, OnnxOptions(), recordings)
     folder = models.model_path(name, ".loihi")
     loihi = write_loihi(checkpoint, folder)
-    test = data_folder("digits", "test")
+    test = list_data("digits", "test")
     accuracies = {
         "torch": evaluate(TrainedClassifier(checkpoint), test).to_json(),
         "ONNX Runtime": evaluate(OnnxNetwork(exported), test).to_json(),

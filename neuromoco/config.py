@@ -168,7 +168,7 @@ class RunConfig(Settings):
     Attributes:
         stage: "pretrain" without labels, "finetune" a pre-trained encoder with labels, "supervised" from
             scratch with labels, or "all": pretrain, then finetune on the same recordings.
-        data: a folder of recordings, or "digits".
+        data: a folder of recordings, or the name of a data set, see `neuromoco.datasets.named`.
         init: the checkpoint that "finetune" begins from.
         seed: of weights, order, views and splits.
         frames: how recordings become frames.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from neuromoco.classifier import Classifier
-from neuromoco.datasets import cached_frames, list_recordings
+from neuromoco.datasets import Listing, cached_frames
 from neuromoco.datasets.torch_sets import FrameSet, collate
 from neuromoco.errors import ConfigError
 from neuromoco.prediction import FrameNetwork
@@ -57,7 +56,7 @@ class Evaluation:
 
 @torch.inference_mode()
 def predict_labels(
-    classifier: Classifier, frames: NDArray[np.uint16], indices: Sequence[int], device: torch.device
+    classifier: Classifier, frames: NDArray[np.unsignedinteger[Any]], indices: Sequence[int], device: torch.device
 ) -> Tensor:
     """Class indices [len(indices)] that a classifier gives to some of S frames [S, T, P, H, W]."""
     was_training = classifier.training
@@ -68,18 +67,17 @@ def predict_labels(
     return torch.cat(answers)
 
 
-def evaluate(model: FrameNetwork, folder: Path) -> Evaluation:
-    """Classifies every recording of a folder of class folders.
+def evaluate(model: FrameNetwork, listing: Listing) -> Evaluation:
+    """Classifies every recording of a listing with labels.
 
     Raises:
-        ConfigError: a class folder that the model does not know.
+        ConfigError: a class that the model does not know.
         EventFileError: a recording cannot be read.
     """
-    listing = list_recordings(folder, labelled=True)
     names = model.header.class_names
     unknown = [name for name in listing.class_names if name not in names]
     if unknown:
-        raise ConfigError(f"{folder}: class {unknown[0]} is unknown to the model; it knows {', '.join(names)}")
+        raise ConfigError(f"{listing.root}: class {unknown[0]} is unknown to the model; it knows {', '.join(names)}")
     labels = np.array([names.index(listing.class_names[label]) for label in listing.labels])
     frames = cached_frames(listing, model.header.frames).frames
     found = []

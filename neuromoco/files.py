@@ -64,6 +64,18 @@ def replacing_folder(path: Path | str) -> Iterator[Path]:
         shutil.rmtree(old, ignore_errors=True)
 
 
+@contextmanager
+def locked(path: Path | str) -> Iterator[None]:
+    """Waits until no other process holds this lock. However a process ends, what it held is free again."""
+    import fcntl  # not on every system
+
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 def cache_folder() -> Path:
     """Where what can be made again is kept: $NEUROMOCO_CACHE, else the user's cache folder."""
     given = os.environ.get("NEUROMOCO_CACHE")

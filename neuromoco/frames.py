@@ -6,7 +6,8 @@ Shapes: T slices ("time steps"), P = 2 polarities (0 OFF, 1 ON), H rows, W colum
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from itertools import pairwise
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,14 +75,19 @@ def to_frames(
     height, width = size or (recording.height, recording.width)
     if height < 1 or width < 1:
         raise ConfigError(f"frames of {height} x {width} pixels; both sides must be at least 1")
-    bounds = slice_bounds(recording, steps, by)
-    x, columns = _shrink(recording.x, recording.width, width)
-    y, rows = _shrink(recording.y, recording.height, height)
-    step = np.repeat(np.arange(steps, dtype=np.int64), np.diff(bounds))
-    cell = ((step * POLARITIES + recording.p) * rows + y) * columns + x
-    counts = np.bincount(cell, minlength=steps * POLARITIES * rows * columns)
-    frames = counts.astype(np.int32).reshape(steps, POLARITIES, rows, columns)
-    return _grow(_grow(frames, height, axis=2), width, axis=3)
+    rows, columns = min(height, recording.height), min(width, recording.width)
+    cells = POLARITIES * rows * columns
+    frames = np.empty((steps, cells), np.int32)
+    # One slice after another, in the smallest numbers: what is counted stays in the processor's cache.
+    for step, (first, last) in enumerate(pairwise(slice_bounds(recording, steps, by))):
+        cell: NDArray[Any] = recording.p[first:last].astype(np.uint32 if cells <= 1 << 32 else np.int64)
+        cell *= rows
+        cell += _shrink(recording.y[first:last], recording.height, rows)
+        cell *= columns
+        cell += _shrink(recording.x[first:last], recording.width, columns)
+        frames[step] = np.bincount(cell, minlength=cells)
+    whole = frames.reshape(steps, POLARITIES, rows, columns)
+    return _grow(_grow(whole, height, axis=2), width, axis=3)
 
 
 def recording_frames(recording: Recording, config: FrameConfig) -> NDArray[np.int32]:
@@ -95,10 +101,9 @@ def batch_frames(recordings: Sequence[Recording], config: FrameConfig) -> NDArra
     return np.stack(counts, axis=1).astype(np.float32)
 
 
-def _shrink(coordinate: NDArray[np.uint16], sensor: int, side: int) -> tuple[NDArray[np.integer], int]:
-    if side >= sensor:
-        return coordinate, sensor
-    return coordinate.astype(np.int64) * side // sensor, side
+def _shrink(coordinate: NDArray[np.uint16], sensor: int, side: int) -> NDArray[np.unsignedinteger[Any]]:
+    # A product of two sides is below 2^32.
+    return coordinate if side == sensor else coordinate.astype(np.uint32) * side // sensor
 
 
 def _grow(frames: NDArray[np.int32], side: int, axis: int) -> NDArray[np.int32]:

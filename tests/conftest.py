@@ -21,6 +21,13 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
 
 
 @pytest.fixture
+def data_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder where named sets are looked for."""
+    monkeypatch.setenv("NEUROMOCO_DATA", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture
 def real_folder() -> Path:
     """A folder of real N-MNIST recordings in class folders, where one is named; else the test is skipped."""
     if not os.environ.get(REAL):

@@ -148,7 +148,7 @@ def test_settings_come_from_recipe_options_and_set_in_that_order() -> None:
         (
             ["train", "--data", "nowhere"],
             2,
-            "nowhere: does not exist; --data takes a folder of recordings, or `digits`",
+            "nowhere: does not exist; --data takes a folder of recordings, or one of digits, n-mnist, ",
         ),
         (["train", "--encoder", "vgg"], 2, "no encoder named 'vgg'; known are chain_tiny, sew_resnet18"),
         (["train", "--recipe", "large"], 2, "no recipe named 'large'; known are demo, tiny"),

@@ -1,4 +1,4 @@
-"""Folders, splits, cached frames, and torch data sets whose randomness follows from numbers."""
+"""Folders, splits, the digits, and torch data sets whose randomness follows from numbers."""
 
 from __future__ import annotations
 
@@ -11,16 +11,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from neuromoco import ConfigError, EventFileError, read_recording, to_frames
-from neuromoco.config import FrameConfig, ViewConfig
-from neuromoco.datasets import cached_frames, data_folder, describe_split, list_recordings, split_by_class
+from neuromoco import ConfigError, read_recording
+from neuromoco.config import ViewConfig
+from neuromoco.datasets import describe_split, list_data, list_recordings, split_by_class
 from neuromoco.datasets.digits import digit_images
 from neuromoco.datasets.torch_sets import FrameSet, collate
-from neuromoco.events import write_atis
 from neuromoco.files import cache_folder
 from neuromoco.views import TwoViews, build_view
-
-from .conftest import make_recording
 
 Folders = Callable[[int, int], Path]
 
@@ -112,32 +109,6 @@ def test_a_split_is_described_by_names_and_a_hash(class_folders: Folders) -> Non
     assert (describe_split(listing, other, 0)["sha256"] == told["sha256"]) == (other == split)
 
 
-def test_cached_frames_equal_fresh_ones_and_are_never_stale(class_folders: Folders) -> None:
-    folder = class_folders(2, 3)
-    listing = list_recordings(folder, labelled=True)
-    config = FrameConfig(steps=3, height=20, width=17)
-    store = cached_frames(listing, config)
-    for index, path in enumerate(listing.paths):
-        assert np.array_equal(store.frames[index], to_frames(read_recording(path), 3, "count", (20, 17)))
-        assert store.durations[index] == 300_000
-    assert store.events.tolist() == [600] * 6
-    kept = sorted((cache_folder() / "frames").iterdir())
-    assert np.array_equal(cached_frames(listing, config).frames, store.frames)
-    assert sorted((cache_folder() / "frames").iterdir()) == kept
-    assert cached_frames(listing, FrameConfig(steps=4)).frames.shape == (6, 4, 2, 34, 34)
-    write_atis(listing.paths[0], make_recording(99, events=10))
-    assert cached_frames(listing, config).events.tolist() == [10, *[600] * 5]
-
-
-def test_damaged_files_of_a_set_are_named_and_nothing_is_kept(class_folders: Folders) -> None:
-    folder = class_folders(2, 5)
-    for number in range(4):
-        (folder / "class1" / f"00{number}.bin").write_bytes(b"")
-    with pytest.raises(EventFileError, match=r"class1/000.bin: is empty .*class1/002.bin: is empty.* \(and 1 more\)"):
-        cached_frames(list_recordings(folder, labelled=True), FrameConfig(steps=5))
-    assert not list((cache_folder() / "frames").glob(".*part"))
-
-
 def test_batches_put_time_first_and_views_follow_seed_epoch_and_index() -> None:
     frames = np.random.default_rng(0).poisson(0.6, (6, 3, 2, 34, 34)).astype(np.uint16)
     labels = [0, 1, 2, 0, 1, 2]
@@ -162,17 +133,15 @@ def test_batches_put_time_first_and_views_follow_seed_epoch_and_index() -> None:
 def test_the_digits_are_recorded_once_and_split_by_position(monkeypatch: pytest.MonkeyPatch) -> None:
     images, labels = digit_images()
     some = np.concatenate([np.flatnonzero(labels == label)[:5] for label in range(10)])
-    monkeypatch.setattr("neuromoco.datasets.named.digit_images", lambda: (images[some], labels[some]))
-    train, test = data_folder("digits", "train"), data_folder("digits", "test")
-    assert train.parent == test.parent
-    assert train.is_relative_to(cache_folder())
-    listings = [list_recordings(part, labelled=True) for part in (train, test)]
-    assert [len(listing) for listing in listings] == [40, 10]
-    assert all(listing.class_names == tuple("0123456789") for listing in listings)
-    recording = read_recording(listings[0].paths[0])
+    monkeypatch.setattr("neuromoco.datasets.digits.digit_images", lambda: (images[some], labels[some]))
+    train, test = list_data("digits", "train"), list_data("digits", "test")
+    assert train.root.parent == test.root.parent
+    assert train.root.is_relative_to(cache_folder())
+    assert [len(train), len(test)] == [40, 10]
+    assert train.class_names == test.class_names == tuple("0123456789")
+    recording = read_recording(train.paths[0])
     assert (recording.width, recording.height) == (34, 34)
     before = recording.t.tolist()
-    monkeypatch.setattr("neuromoco.datasets.named.digit_images", None)
-    assert data_folder("digits", "train") == train
-    assert read_recording(listings[0].paths[0]).t.tolist() == before
-    assert data_folder("elsewhere/x", "test") == Path("elsewhere/x")
+    monkeypatch.setattr("neuromoco.datasets.digits.digit_images", None)
+    assert list_data("digits", "train") == train
+    assert read_recording(train.paths[0]).t.tolist() == before

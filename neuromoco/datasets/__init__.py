@@ -2,7 +2,7 @@
 
 from neuromoco.datasets.cache import FrameStore, cached_frames
 from neuromoco.datasets.folders import Listing, list_recordings
-from neuromoco.datasets.named import data_folder
+from neuromoco.datasets.named import list_data
 from neuromoco.datasets.splits import Split, describe_split, split_by_class
 
 __all__ = [
@@ -10,8 +10,8 @@ __all__ = [
     "Listing",
     "Split",
     "cached_frames",
-    "data_folder",
     "describe_split",
+    "list_data",
     "list_recordings",
     "split_by_class",
 ]

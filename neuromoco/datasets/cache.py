@@ -1,16 +1,25 @@
 """Frames of a set of recordings, made once and kept as a memory-mapped array.
 
-The name of a cached set is the hash of everything that decides its content: path, size and time of
-change of every file, the frame settings, and the version of this code's output. Whatever changes, a
-stale set is never met.
+    cache/frames/<version, frame settings>/<recordings>/frames.npy  [S, T, P, H, W]
+                                                        facts.npy   [S, 4]
+                                                        keys.npy    [S, 2]
+
+A recording's key is the hash of path, size and time of change of its file, its part, and how it is read; a set's name
+is the hash of its keys. Whatever changes, stale frames are never met, and what has not changed is not read again: rows
+are copied from other sets with the same keys. A set that is being made is a hidden folder; a row is done once its key
+is written, so whoever comes after a process that was killed goes on where it was.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
+import shutil
+from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,14 +27,13 @@ from numpy.typing import NDArray
 from neuromoco.config import FrameConfig
 from neuromoco.console import track
 from neuromoco.datasets.folders import Listing
-from neuromoco.errors import EventFileError
-from neuromoco.events import read_recording
-from neuromoco.files import cache_folder, writing_folder
-from neuromoco.frames import POLARITIES, recording_frames
+from neuromoco.datasets.prepare import Task, make_frames
+from neuromoco.errors import ConfigError, EventFileError
+from neuromoco.files import cache_folder, locked, writing
+from neuromoco.frames import POLARITIES
 
 # Raise it whenever readers or frames give other numbers for the same file.
 FRAMES_VERSION = 2
-LARGEST_COUNT = np.iinfo(np.uint16).max
 SHOWN = 3
 
 
@@ -34,68 +42,168 @@ class FrameStore:
     """Frames of S recordings, and three facts of each.
 
     Attributes:
-        frames: uint16 [S, T, P, H, W], memory-mapped.
+        frames: uint8 or, where a count needs it, uint16 [S, T, P, H, W], memory-mapped.
         events: int64 [S].
         durations: int64 [S], microseconds.
         sensors: int64 [S, 2], rows and columns.
     """
 
-    frames: NDArray[np.uint16]
+    frames: NDArray[np.unsignedinteger[Any]]
     events: NDArray[np.int64]
     durations: NDArray[np.int64]
     sensors: NDArray[np.int64]
 
 
 def cached_frames(listing: Listing, config: FrameConfig) -> FrameStore:
-    """Frames of every recording of a listing, read now or at an earlier call.
+    """Frames of every recording of a listing, made now or at an earlier call.
 
     Raises:
-        EventFileError: one or more files cannot be read; the first few are named, none is left out.
+        ConfigError: the disk has no room for them.
+        EventFileError: one or more files cannot be read; the first few are named, none is left out. What can be read
+            is kept for the next call.
     """
-    folder = cache_folder() / "frames" / _key(listing, config)
+    keys = _keys(listing)
+    place = cache_folder() / "frames" / _digest([FRAMES_VERSION, config.model_dump()]).hex()
+    folder = place / hashlib.sha256(keys.tobytes()).hexdigest()[:32]
     if not folder.exists():
-        with writing_folder(folder) as part:
-            _write(listing, config, part)
-    return FrameStore(
-        np.load(folder / "frames.npy", mmap_mode="r"),
-        np.load(folder / "events.npy"),
-        np.load(folder / "durations.npy"),
-        np.load(folder / "sensors.npy"),
-    )
+        with locked(place / ".lock"):
+            if not folder.exists():
+                _make(listing, config, keys, folder)
+    facts = np.load(folder / "facts.npy")
+    return FrameStore(np.load(folder / "frames.npy", mmap_mode="r"), facts[:, 0], facts[:, 1], facts[:, 2:])
 
 
-def _key(listing: Listing, config: FrameConfig) -> str:
-    files = []
-    for path in listing.paths:
+def _digest(content: list[Any]) -> bytes:
+    return hashlib.sha256(json.dumps(content).encode()).digest()[:16]
+
+
+def _keys(listing: Listing) -> NDArray[np.uint64]:
+    """uint64 [S, 2]; two zeros are no key."""
+    root, given = str(listing.root.resolve()), dataclasses.astuple(listing.given)
+    of_files = {}
+    for file in dict.fromkeys(listing.files):
         try:
-            facts = path.stat()
+            facts = (listing.root / file).stat()
         except OSError as error:  # a link to nothing
-            raise EventFileError(f"{path}: cannot be read ({error.strerror})") from error
-        files.append((str(path.resolve()), facts.st_size, facts.st_mtime_ns))
-    content = json.dumps([FRAMES_VERSION, config.model_dump(), files])
-    return hashlib.sha256(content.encode()).hexdigest()[:32]
+            raise EventFileError(f"{listing.root / file}: cannot be read ({error.strerror})") from error
+        of_files[file] = [root, file, facts.st_size, facts.st_mtime_ns, given]
+    spans = listing.spans or [None] * len(listing)
+    keys = b"".join(_digest([*of_files[file], span]) for file, span in zip(listing.files, spans, strict=True))
+    return np.frombuffer(keys, np.uint64).reshape(-1, 2)
 
 
-def _write(listing: Listing, config: FrameConfig, folder: Path) -> None:
-    shape = (len(listing), config.steps, POLARITIES, config.height, config.width)
-    frames = np.lib.format.open_memmap(folder / "frames.npy", "w+", np.uint16, shape)
-    facts = np.zeros((len(listing), 4), np.int64)
-    problems: list[EventFileError] = []
-    for index, path in enumerate(track(listing.paths, "reading recordings")):
-        try:
-            recording = read_recording(path)
-            counts = recording_frames(recording, config)
-            if counts.max() > LARGEST_COUNT:
-                raise EventFileError(f"{path}: {counts.max()} events in one pixel and slice; take more steps")
-        except EventFileError as error:
-            problems.append(error)
-            continue
-        frames[index] = counts
-        facts[index] = len(recording), recording.duration, recording.height, recording.width
+def _make(listing: Listing, config: FrameConfig, keys: NDArray[np.uint64], folder: Path) -> None:
+    """Makes a set; the caller holds the lock, so nobody else makes one with these frame settings."""
+    begun = _Begun(folder.with_name(f".{folder.name}.part"), keys, config)
+    used = [other for other in _others(begun.folder) if begun.copy_from(other)]
+    tasks = _tasks(listing, config, begun.missing())
+    problems = []
+    for _, made in zip(track(tasks, "reading recordings"), make_frames(tasks), strict=True):
+        if made.problem is None:
+            begun.put(list(made.rows), made.frames, made.facts)
+        else:
+            problems.append(made.problem)
     if problems:
         more = f" (and {len(problems) - SHOWN} more)" if len(problems) > SHOWN else ""
-        raise EventFileError("; ".join(str(problem) for problem in problems[:SHOWN]) + more)
-    frames.flush()
-    np.save(folder / "events.npy", facts[:, 0])
-    np.save(folder / "durations.npy", facts[:, 1])
-    np.save(folder / "sensors.npy", facts[:, 2:])
+        raise EventFileError("; ".join(problems[:SHOWN]) + more)
+    begun.finish(folder)
+    for other in used:
+        if other.name.startswith("."):
+            shutil.rmtree(other)
+
+
+def _others(folder: Path) -> list[Path]:
+    """Other sets with the same frame settings, unfinished ones among them."""
+    beside = sorted(folder.parent.iterdir())
+    return [other for other in beside if other != folder and (other / "keys.npy").is_file()]
+
+
+def _tasks(listing: Listing, config: FrameConfig, rows: NDArray[np.intp]) -> list[Task]:
+    """One for each file of which rows are wanted."""
+    of_files = defaultdict(list)
+    for row in rows.tolist():
+        of_files[listing.files[row]].append(row)
+    return [
+        Task(
+            listing.root / file,
+            tuple(own),
+            tuple(listing.spans[row] if listing.spans else None for row in own),
+            listing.given,
+            config,
+        )
+        for file, own in of_files.items()
+    ]
+
+
+class _Begun:
+    """A set that is being made, by this process or by one before it that was killed.
+
+    Args:
+        folder: where.
+        keys: uint64 [S, 2] of its recordings.
+        config: how its frames are made.
+    """
+
+    def __init__(self, folder: Path, keys: NDArray[np.uint64], config: FrameConfig) -> None:
+        self.folder, self.keys = folder, keys
+        shape = (len(keys), config.steps, POLARITIES, config.height, config.width)
+        self.frames = self._array("frames.npy", np.uint8, shape)
+        self.facts = self._array("facts.npy", np.int64, (len(keys), 4))
+        self.done = self._array("keys.npy", np.uint64, keys.shape)
+
+    def _array(self, name: str, dtype: type[np.generic], shape: tuple[int, ...]) -> Any:
+        file = self.folder / name
+        if not file.exists():
+            wanted, free = int(np.prod(shape)) * np.dtype(dtype).itemsize, _free(self.folder)
+            if wanted > free:
+                raise ConfigError(
+                    f"{self.folder.parent}: frames of {shape[0]:,} recordings take {wanted / 1e9:.1f} GB, "
+                    f"{free / 1e9:.1f} GB are free; make room, or let NEUROMOCO_CACHE name a folder on another disk"
+                )
+            with writing(file) as part:
+                np.lib.format.open_memmap(part, "w+", dtype, shape).flush()
+        return np.lib.format.open_memmap(file, "r+")
+
+    def missing(self) -> NDArray[np.intp]:
+        """Rows that are to be made."""
+        return np.flatnonzero(~self.done.any(axis=1))
+
+    def put(self, rows: list[int], frames: Any, facts: Any) -> None:
+        """Writes R rows: frames R x [T, P, H, W], facts [R, 4]; last their keys, which say that the rest is there."""
+        if self.frames.dtype == np.uint8 and any(one.dtype != np.uint8 for one in frames):
+            self._widen()
+        for row, one in zip(rows, frames, strict=True):
+            self.frames[row] = one
+        self.facts[rows] = facts
+        self.done[rows] = self.keys[rows]
+
+    def _widen(self) -> None:
+        with writing(self.folder / "frames.npy") as part:
+            wide = np.lib.format.open_memmap(part, "w+", np.uint16, self.frames.shape)
+            for row in np.flatnonzero(self.done.any(axis=1)):
+                wide[row] = self.frames[row]
+            wide.flush()
+        self.frames = np.lib.format.open_memmap(self.folder / "frames.npy", "r+")
+
+    def copy_from(self, other: Path) -> bool:
+        """Copies rows that another set has; whether there were any."""
+        wanted = {self.keys[row].tobytes(): row for row in self.missing().tolist()}
+        keys = np.load(other / "keys.npy")
+        pairs = [(at, wanted[key]) for at, key in enumerate(map(bytes, keys)) if key in wanted]
+        if pairs:
+            frames = np.load(other / "frames.npy", mmap_mode="r")
+            facts = np.load(other / "facts.npy")
+            for at, row in pairs:
+                self.put([row], frames[at : at + 1], facts[at])
+        return bool(pairs)
+
+    def finish(self, folder: Path) -> None:
+        """Gives the set its name."""
+        self.frames.flush()
+        self.folder.rename(folder)
+
+
+def _free(folder: Path) -> int:
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free

@@ -7,12 +7,20 @@ the digit in the field and rate of background events; `benchmarks/simulated_vs_r
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from neuromoco.simulate import Saccades, SensorConfig
+from neuromoco.console import track
+from neuromoco.errors import MissingExtraError
+from neuromoco.events import write_atis
+from neuromoco.files import cache_folder, writing_folder
+from neuromoco.simulate import Saccades, SensorConfig, record
 
 # The refractory time is the 1 % quantile of the intervals within a pixel of N-MNIST; the background
 # is measured at the border of its field, where no digit ever comes.
@@ -27,6 +35,11 @@ DIGIT_SENSOR = SensorConfig(
     step_us=3000,
 )
 DIGIT_MOTION = Saccades(base=6.0, height=5.5, saccade_us=103_000)
+
+# The last fifth of every class in scikit-learn's order: by position, so that no seed moves a digit over.
+TEST_SHARE = 0.2
+# Raise it whenever the images or the camera give other events for the same settings.
+VERSION = 1
 
 # Side of an image, and the part of it that the 8 x 8 digit fills: wider than high, because most of
 # scikit-learn's digits leave their outer columns empty.
@@ -60,3 +73,35 @@ def digit_images() -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     top, left = (_SIDE - _ROWS) // 2, (_SIDE - _COLUMNS) // 2
     images[:, top : top + _ROWS, left : left + _COLUMNS] = 1 - _DEPTH * ink
     return images, digits.target.astype(np.int64)
+
+
+def digits_folder() -> Path:
+    """Records the digits on first use, in `train/<label>/` and `test/<label>/` as ATIS `.bin` files.
+
+    Raises:
+        MissingExtraError: scikit-learn is not there.
+    """
+    settings = [VERSION, dataclasses.asdict(DIGIT_SENSOR), dataclasses.asdict(DIGIT_MOTION), TEST_SHARE]
+    key = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:12]
+    folder = cache_folder() / f"digits-{key}"
+    if not folder.exists():
+        try:
+            images, labels = digit_images()
+        except ImportError:
+            raise MissingExtraError("the data set `digits`", "train") from None
+        with writing_folder(folder) as part:
+            _record_digits(images, labels, part)
+    return folder
+
+
+def _record_digits(images: NDArray[np.float32], labels: NDArray[np.int64], folder: Path) -> None:
+    test = np.zeros(len(labels), bool)
+    for label in range(10):
+        members = np.flatnonzero(labels == label)
+        test[members[len(members) - round(TEST_SHARE * len(members)) :]] = True
+        for part in ("train", "test"):
+            (folder / part / str(label)).mkdir(parents=True)
+    for index, image in enumerate(track(images, "recording digits")):
+        place = folder / ("test" if test[index] else "train") / str(labels[index])
+        recording = record(image, sensor=DIGIT_SENSOR, motion=DIGIT_MOTION, seed=index)
+        write_atis(place / f"{index:04d}.bin", recording)

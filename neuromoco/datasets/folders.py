@@ -2,38 +2,54 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from neuromoco.errors import ConfigError
+from neuromoco.events import Given
 
-PARTS = frozenset({"train", "test", "val", "valid", "validation", "training", "testing"})
+PART_FOLDERS = frozenset({"train", "test", "val", "valid", "validation", "training", "testing"})
+Part = Literal["train", "test"]  # of a data set
+# A part of a recording: begin and end in microseconds of the file's own clock; it holds begin and ends before end.
+Span = tuple[int, int]
 
 
 @dataclass(frozen=True)
 class Listing:
-    """The recordings of one folder.
+    """The recordings of one folder; each is a file, or a part of one.
 
     Attributes:
         root: the folder.
-        names: S paths relative to it, sorted.
+        files: S paths relative to it, sorted; a file stands there once for each of its parts.
         labels: S indices into `class_names`; empty for a flat folder.
         class_names: names of the class folders, sorted, as numbers if all are numbers; empty for a flat
             folder.
+        spans: S parts of the files; empty where every file is one recording.
+        given: what the files do not say of themselves.
     """
 
     root: Path
-    names: tuple[str, ...]
+    files: tuple[str, ...]
     labels: tuple[int, ...] = ()
     class_names: tuple[str, ...] = ()
+    spans: tuple[Span, ...] = ()
+    given: Given = field(default_factory=Given)
 
     def __len__(self) -> int:
-        return len(self.names)
+        return len(self.files)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """S names that tell the recordings apart: of the file, and `[begin:end]` for a part of it."""
+        if not self.spans:
+            return self.files
+        return tuple(f"{file}[{a}:{b}]" for file, (a, b) in zip(self.files, self.spans, strict=True))
 
     @property
     def paths(self) -> list[Path]:
         """S paths."""
-        return [self.root / name for name in self.names]
+        return [self.root / file for file in self.files]
 
 
 def list_recordings(folder: Path | str, *, labelled: bool) -> Listing:
@@ -52,7 +68,7 @@ def list_recordings(folder: Path | str, *, labelled: bool) -> Listing:
     root = Path(folder)
     if not root.is_dir():
         what = "is a file" if root.exists() else "does not exist"
-        raise ConfigError(f"{root}: {what}; --data takes a folder of recordings, or `digits`")
+        raise ConfigError(f"{root}: {what}; --data takes a folder of recordings")
     files, folders = _contents(root)
     if not files and not folders:
         raise ConfigError(f"{root}: is empty; --data takes a folder of recordings")
@@ -72,7 +88,7 @@ def list_recordings(folder: Path | str, *, labelled: bool) -> Listing:
 
 
 def _class_folders(root: Path, folders: list[Path]) -> Listing:
-    parts = [folder for folder in folders if folder.name.lower() in PARTS]
+    parts = [folder for folder in folders if folder.name.lower() in PART_FOLDERS]
     if len(parts) == len(folders):
         raise ConfigError(f"{root}: holds {', '.join(f.name for f in parts)}, no classes; give {parts[0]}")
     names: list[str] = []

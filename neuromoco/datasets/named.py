@@ -1,71 +1,108 @@
-"""Data sets by name. A name becomes a folder of class folders, like any that a user has."""
+"""Data sets by name: the built-in digits, and published sets from the files as their authors distribute them.
+
+`--data NAME` looks in `$NEUROMOCO_DATA/NAME`, by default `data/NAME`. Nothing is downloaded: whoever has unpacked the
+authors' archives there has the set, and whoever has not is told what to get and where.
+"""
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
-import json
+import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import NamedTuple
 
-import numpy as np
+from neuromoco.datasets.class_sets import cifar10_dvs, n_caltech101, n_mnist
+from neuromoco.datasets.digits import digits_folder
+from neuromoco.datasets.folders import Listing, Part, list_recordings
+from neuromoco.datasets.gesture import dvs128_gesture
+from neuromoco.errors import ConfigError
 
-from neuromoco.console import track
-from neuromoco.datasets.digits import DIGIT_MOTION, DIGIT_SENSOR, digit_images
-from neuromoco.errors import MissingExtraError
-from neuromoco.events import write_atis
-from neuromoco.files import cache_folder, writing_folder
-from neuromoco.simulate import record
-
-Part = Literal["train", "test"]
 DIGITS = "digits"
-# The last fifth of every class in scikit-learn's order: by position, so that no seed moves a digit over.
-DIGITS_TEST_SHARE = 0.2
-# Raise it whenever the images of `digits.py` or the camera give other events for the same settings.
-DIGITS_VERSION = 1
 
 
-def data_folder(data: str, part: Part) -> Path:
-    """The folder that `--data` means: a path, or the `part` of a named set, made on first use.
+class NamedSet(NamedTuple):
+    """A published set.
+
+    Attributes:
+        folder: its folder, below `$NEUROMOCO_DATA`.
+        page: where its authors give it away.
+        archives: what to unpack into the folder.
+        example: a file that is there afterwards.
+        listing: what is in the folder: (folder, part) -> recordings.
+    """
+
+    folder: str
+    page: str
+    archives: str
+    example: str
+    listing: Callable[[Path, Part], Listing]
+
+
+CALTECH = NamedSet(
+    "n-caltech101",
+    "https://www.garrickorchard.com/datasets/n-caltech101",
+    "Caltech101.zip",
+    "Caltech101/airplanes/image_0001.bin",
+    lambda folder, part: n_caltech101(folder, part, "n-caltech101"),
+)
+SETS = {
+    "n-mnist": NamedSet(
+        "n-mnist",
+        "https://www.garrickorchard.com/datasets/n-mnist",
+        "Train.zip and Test.zip",
+        "Train/0/00002.bin",
+        n_mnist,
+    ),
+    "n-caltech101": CALTECH,
+    "n-caltech101-ceil": CALTECH._replace(listing=lambda folder, part: n_caltech101(folder, part, "n-caltech101-ceil")),
+    "cifar10-dvs": NamedSet(
+        "cifar10-dvs",
+        "https://figshare.com/articles/dataset/CIFAR10-DVS_New/4724671",
+        "airplane.zip and the other nine",
+        "airplane/cifar10_airplane_0.aedat",
+        cifar10_dvs,
+    ),
+    "dvs128-gesture": NamedSet(
+        "dvs128-gesture",
+        "https://ibm.ent.box.com/s/3hiq58ww1pbbjrinh367ykfdf60xsfm8",
+        "DvsGesture.tar.gz",
+        "DvsGesture/trials_to_train.txt",
+        dvs128_gesture,
+    ),
+}
+NAMES = (DIGITS, *SETS)
+
+
+def list_data(data: str, part: Part, *, labelled: bool = True) -> Listing:
+    """The recordings that `--data` means: those in a folder, or a part of a named set.
 
     Args:
-        data: a path, or "digits": 1,797 handwritten digits before a simulated event camera.
-        part: which part of a named set; a path is taken as it is.
+        data: one of `NAMES`, or a path.
+        part: which part of a named set; a folder is taken as it is.
+        labelled: whether classes are needed; if not, a flat folder will do.
 
     Raises:
-        MissingExtraError: the named set needs scikit-learn.
+        ConfigError: no such folder; a named set is not in its place, or is not whole.
+        EventFileError: a table of labels cannot be read.
+        MissingExtraError: the digits need scikit-learn.
     """
-    return digits_folder() / part if data == DIGITS else Path(data)
+    if data == DIGITS:
+        return list_recordings(digits_folder() / part, labelled=True)
+    if data in SETS:
+        return _published(data, part)
+    if not Path(data).exists():
+        raise ConfigError(f"{data}: does not exist; --data takes a folder of recordings, or one of {', '.join(NAMES)}")
+    return list_recordings(data, labelled=labelled)
 
 
-def digits_folder() -> Path:
-    """Records the digits on first use, in `train/<label>/` and `test/<label>/` as ATIS `.bin` files."""
-    settings = [
-        DIGITS_VERSION,
-        dataclasses.asdict(DIGIT_SENSOR),
-        dataclasses.asdict(DIGIT_MOTION),
-        DIGITS_TEST_SHARE,
-    ]
-    key = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:12]
-    folder = cache_folder() / f"{DIGITS}-{key}"
-    if not folder.exists():
-        try:
-            images, labels = digit_images()
-        except ImportError:
-            raise MissingExtraError("the data set `digits`", "train") from None
-        with writing_folder(folder) as part:
-            _record_digits(images, labels, part)
-    return folder
-
-
-def _record_digits(images: np.ndarray, labels: np.ndarray, folder: Path) -> None:
-    test = np.zeros(len(labels), bool)
-    for label in range(10):
-        members = np.flatnonzero(labels == label)
-        test[members[len(members) - round(DIGITS_TEST_SHARE * len(members)) :]] = True
-        for part in ("train", "test"):
-            (folder / part / str(label)).mkdir(parents=True)
-    for index, image in enumerate(track(images, "recording digits")):
-        place = folder / ("test" if test[index] else "train") / str(labels[index])
-        recording = record(image, sensor=DIGIT_SENSOR, motion=DIGIT_MOTION, seed=index)
-        write_atis(place / f"{index:04d}.bin", recording)
+def _published(name: str, part: Part) -> Listing:
+    given = SETS[name]
+    root = Path(os.environ.get("NEUROMOCO_DATA") or "data")
+    folder = root / given.folder
+    how = f"get {given.archives} from {given.page} and unpack into {folder}, so that {folder / given.example} is there"
+    if not folder.is_dir():
+        raise ConfigError(f"{name}: no folder {folder}; {how} (NEUROMOCO_DATA=FOLDER looks in FOLDER/{given.folder})")
+    try:
+        return given.listing(folder, part)
+    except ConfigError as error:
+        raise ConfigError(f"{name}: {error}; {how}") from error

@@ -7,6 +7,7 @@ A data set yields [T, P, H, W]; a batch is [T, N, P, H, W]. What is random about
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +24,7 @@ class FrameSet(Dataset[tuple[Tensor, ...]]):
     Yields (frames, label), or (query view, key view) if the view is `TwoViews`.
 
     Args:
-        frames: uint16 [S, T, P, H, W].
+        frames: uint8 or uint16 [S, T, P, H, W].
         indices: which of the S recordings.
         labels: S class indices, or None where only views are asked for.
         view: how to change the frames, or None.
@@ -32,7 +33,7 @@ class FrameSet(Dataset[tuple[Tensor, ...]]):
 
     def __init__(
         self,
-        frames: NDArray[np.uint16],
+        frames: NDArray[np.unsignedinteger[Any]],
         indices: Sequence[int],
         labels: Sequence[int] | None = None,
         view: View | TwoViews | None = None,

@@ -20,9 +20,8 @@ from neuromoco.datasets import (
     Listing,
     Split,
     cached_frames,
-    data_folder,
     describe_split,
-    list_recordings,
+    list_data,
     split_by_class,
 )
 from neuromoco.encoders import Encoder, build_encoder
@@ -132,7 +131,7 @@ def _one_stage(run: RunFolder, config: RunConfig, accelerator: Accelerator) -> d
 
 def _pretrain_task(run: RunFolder, config: RunConfig, encoder: Encoder, accelerator: Accelerator) -> PretrainTask:
     with accelerator.main_process_first():
-        listing = list_recordings(data_folder(config.data, "train"), labelled=False)
+        listing = list_data(config.data, "train", labelled=False)
         store = cached_frames(listing, config.frames)
     everything = Split(tuple(range(len(listing))), ())
     task = PretrainTask(config, encoder, store, _seen(store, everything.train), accelerator)
@@ -165,7 +164,7 @@ def _keep_split(run: RunFolder, split: dict[str, Any], accelerator: Accelerator)
 
 
 def _labelled(config: RunConfig, settings: ClassifyConfig) -> tuple[Listing, Split]:
-    listing = list_recordings(data_folder(config.data, "train"), labelled=True)
+    listing = list_data(config.data, "train")
     names = listing.class_names
     return listing, split_by_class(listing.labels, settings.validation, settings.labels_per_class, config.seed, names)
 
