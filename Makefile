@@ -13,13 +13,14 @@ NODE_READY := $(JAVASCRIPT)/.installed-onnxruntime-node-$(NODE_RUNTIME)
 # Intel's Lava simulator, for the test of export/lava_runner alone. Its metadata asks for Python < 3.11.
 LAVA_READY := $(VENV)/.installed-lava
 
-.PHONY: help demo test test-slow javascript lava check bench clean
+.PHONY: help demo test test-slow javascript lava fuzz check bench clean
 help:
 	@echo "make demo       install, then the whole chain on the built-in recordings (minutes)"
 	@echo "make test       install, then the tests"
 	@echo "make test-slow  install, then the tests that take minutes each"
 	@echo "make javascript install with npm too, then the test of the JavaScript example"
 	@echo "make lava       install Lava too, then the tests of Loihi networks in its simulator"
+	@echo "make fuzz       install, then read 100,000 damaged event files (minutes)"
 	@echo "make check      install, then lint and types"
 	@echo "make bench      install, then the measurements of benchmarks/"
 
@@ -63,6 +64,9 @@ $(LAVA_READY): | $(DEV)
 
 lava: $(DEV) $(LAVA_READY)
 	$(BIN)/python -m pytest -m lava
+
+fuzz: $(DEV)
+	$(BIN)/python -m tests.fuzz
 
 # mypy cannot follow the folder mapping of pyproject.toml, so it looks at a built copy.
 check: $(DEV)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from neuromoco.errors import ConfigError, EventFileError
-from neuromoco.events import aedat4, atis, npz
+from neuromoco.events import aedat2, aedat3, aedat4, atis, dat, es, evt, hdf5, mat, npy, npz, ros, text
 from neuromoco.events.recording import Recording
 from neuromoco.events.stream import EventStream, Given, gather, windows
 from neuromoco.events.survey import Survey, survey
@@ -32,12 +32,23 @@ class Format(NamedTuple):
 
 MARKED = (
     Format("aedat4", aedat4.FORMAT, aedat4.looks_like_aedat4, aedat4.open_aedat4),
+    Format("aedat3", aedat3.FORMAT, aedat3.looks_like_aedat3, aedat3.open_aedat3),
+    Format("aedat2", aedat2.FORMAT, aedat2.looks_like_aedat2, aedat2.open_aedat2),
+    Format("evt", evt.FORMAT, evt.looks_like_evt, evt.open_evt),
+    Format("dat", dat.FORMAT, dat.looks_like_dat, dat.open_dat),
+    Format("es", es.FORMAT, es.looks_like_es, es.open_es),
+    Format("hdf5", hdf5.FORMAT, hdf5.looks_like_hdf5, hdf5.open_hdf5),
+    Format("ros", ros.FORMAT, ros.looks_like_ros, ros.open_ros),
     Format("npz", npz.FORMAT, npz.looks_like_npz, npz.open_npz),
+    Format("npy", npy.FORMAT, npy.looks_like_npy, npy.open_npy),
+    Format("mat", mat.FORMAT, mat.looks_like_mat, mat.open_mat),
 )
-UNMARKED = (Format("atis", atis.FORMAT, atis.looks_like_atis, atis.open_atis),)
+UNMARKED = (
+    Format("csv", text.FORMAT, text.looks_like_text, text.open_text),
+    Format("atis", atis.FORMAT, atis.looks_like_atis, atis.open_atis),
+)
 
-# Files that people drop by mistake, and event formats that are not read yet: named, so that the
-# message helps.
+# Files that people drop by mistake: named, so that the message helps.
 OTHERS = (
     (b"\x89PNG", "a PNG picture"),
     (b"\xff\xd8\xff", "a JPEG picture"),
@@ -45,14 +56,10 @@ OTHERS = (
     (b"%PDF", "a PDF document"),
     (b"PK\x03\x04", "a zip archive without numpy arrays"),
     (b"\x1f\x8b", "a gzip file (unpack it first)"),
-    (b"\x89HDF", "an HDF5 file"),
-    (b"\x93NUMPY", "a single numpy array"),
-    (b"#!AER-DAT2", "an AEDAT 2.0 recording"),
-    (b"#!AER-DAT3", "an AEDAT 3.1 recording"),
+    (b"7z\xbc\xaf", "a 7z archive (unpack it first)"),
+    (b"#ROSBAG", "a ROS bag of an old version (run rosbag fix)"),
     (b"#!AER-DAT", "an AEDAT recording of an unknown version"),
-    (b"Event Stream", "an Event Stream recording"),
-    (b"#ROSBAG", "a ROS bag"),
-    (b"% ", "a Prophesee recording"),
+    (b"% ", "a Prophesee recording of an unknown kind"),
 )
 
 

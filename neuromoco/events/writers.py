@@ -6,13 +6,20 @@ from collections.abc import Callable
 from pathlib import Path
 
 from neuromoco.errors import ConfigError
-from neuromoco.events import atis, npz
+from neuromoco.events import aedat4_writer, atis, evt_write, npz, text
 from neuromoco.events.recording import Recording
 
 Writer = Callable[[Path, Recording], None]
-WRITERS: dict[str, Writer] = {"npz": npz.write_npz, "atis": atis.write_atis}
-# What a name says; a name that several formats share says nothing.
-SUFFIXES = {".npz": "npz", ".bin": "atis"}
+WRITERS: dict[str, Writer] = {
+    "npz": npz.write_npz,
+    "csv": text.write_csv,
+    "aedat4": aedat4_writer.write_aedat4,
+    "evt2": evt_write.write_evt2,
+    "evt3": evt_write.write_evt3,
+    "atis": atis.write_atis,
+}
+# What a name says; .raw is EVT2 or EVT3, so it says nothing.
+SUFFIXES = {".npz": "npz", ".csv": "csv", ".aedat4": "aedat4", ".bin": "atis"}
 
 
 def writer_for(path: Path, format: str | None) -> Writer:

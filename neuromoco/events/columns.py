@@ -1,0 +1,173 @@
+"""Columns of events as people name and write them, made into ours: for the formats that leave both open.
+
+Names in any case: t, ts, time, times, timestamp, timestamps; x, xs; y, ys; p, ps, pol, polarity, on.
+Times without a stated unit are seconds where they are floating-point numbers, microseconds where they are
+whole numbers; both are rounded to the nearest microsecond.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neuromoco.errors import EventFileError
+from neuromoco.events.stream import Columns
+
+ROLES = "txyp"
+NAMES = {
+    "t": ("t", "ts", "time", "times", "timestamp", "timestamps"),
+    "x": ("x", "xs"),
+    "y": ("y", "ys"),
+    "p": ("p", "ps", "pol", "polarity", "on"),
+}
+# A microsecond is 10 to this power of the unit.
+POWER = {"s": 6, "ms": 3, "us": 0, "ns": -3}
+LARGEST_SIDE = 65535
+LARGEST_US = (1 << 63) - 1
+
+
+def roles_of(names: Iterable[str]) -> dict[str, str]:
+    """Which of some names are columns of events: {"t": its name, ...}; a missing column is left out."""
+    lower = {name.lower(): name for name in names}
+    found = {role: next((lower[name] for name in NAMES[role] if name in lower), None) for role in ROLES}
+    return {role: name for role, name in found.items() if name is not None}
+
+
+def shown(names: Iterable[str]) -> str:
+    """The first of some names, for a message of one line whatever they hold."""
+    text = ", ".join(islice(names, 20)) or "none"
+    return "".join(letter if letter.isprintable() else "?" for letter in text[:300])
+
+
+def given_order(columns: str, count: int | None = None) -> dict[str, int]:
+    """Places of the columns that a user names, such as "xytp"; "_" stands for a column that is passed over.
+
+    Args:
+        columns: what the user gave.
+        count: columns that there are, if that is known.
+
+    Raises:
+        EventFileError: a letter is missing, unknown or there twice, or the number of columns is another.
+    """
+    letters = columns.lower()
+    if sorted(letters.replace("_", "")) != sorted(ROLES):
+        raise EventFileError(
+            f"--columns {columns}: name t, x, y and p once each, in the order of the file, such as txyp "
+            "(_ passes a column over)"
+        )
+    if count is not None and len(letters) != count:
+        raise EventFileError(f"--columns {columns} names {len(letters)} columns; there are {count}")
+    return {role: letters.index(role) for role in ROLES}
+
+
+def tidy(pieces: Iterable[Columns], unit: str | None) -> Iterator[Columns]:
+    """Columns of any number type as a stream yields them.
+
+    Args:
+        pieces: in the order of the file.
+        unit: of the times; see the module for what None means.
+
+    Yields:
+        t int64 in microseconds, x and y uint16, p uint8.
+
+    Raises:
+        EventFileError: a number that is not finite, not whole where it has to be, or out of range.
+    """
+    polarities, count = Polarities(), 0
+    for piece in pieces:
+        # Fields of packed records are many times slower to go through than contiguous columns.
+        t, x, y, p = (np.ascontiguousarray(column) for column in piece)
+        yield Columns(
+            microseconds(t, unit, count),
+            coordinates("x", x, count),
+            coordinates("y", y, count),
+            polarities.of(p, count),
+        )
+        count += len(t)
+
+
+def microseconds(t: NDArray[Any], unit: str | None, first: int = 0) -> NDArray[np.int64]:
+    """Times [E] in whole microseconds.
+
+    Raises:
+        EventFileError: not numbers, not finite, or beyond 63 bits; the message counts events from `first`.
+    """
+    if t.dtype.kind == "f":
+        power = POWER[unit or "s"]
+        seconds = t.astype(np.float64, copy=False)
+        with np.errstate(over="ignore"):
+            scaled = np.rint(seconds * 10.0**power if power >= 0 else seconds / 10.0**-power)
+        bad = ~(np.abs(scaled) < LARGEST_US)  # NaN compares as false
+        _refuse(bad, t, first, "the time", "a time is finite and below 2^63 us")
+        return scaled.astype(np.int64)
+    if t.dtype.kind not in "iu":
+        raise EventFileError(f"times are {t.dtype}; they are whole or floating-point numbers")
+    power = POWER[unit or "us"]
+    if t.dtype.kind == "u" or power > 0:
+        largest = LARGEST_US // 10 ** max(power, 0)
+        if t.size and (int(t.max()) > largest or int(t.min()) < -largest):
+            bad = t > largest if t.dtype.kind == "u" else (t > largest) | (t < -largest)
+            _refuse(bad, t, first, "the time", "a time is below 2^63 us")
+    whole = t.astype(np.int64, copy=False)
+    if power > 0:
+        return whole * 10**power
+    return whole if power == 0 else (whole - whole % 1000) // 1000 + (whole % 1000 >= 500)
+
+
+def coordinates(name: str, values: NDArray[Any], first: int = 0) -> NDArray[np.uint16]:
+    """A column x or y [E] as uint16.
+
+    Raises:
+        EventFileError: not whole numbers from 0 to 65534; the message counts events from `first`.
+    """
+    if values.dtype.kind not in "iufb":
+        raise EventFileError(f"column {name} holds {values.dtype}; it holds whole numbers")
+    if values.dtype.kind == "f":
+        bad = ~((values >= 0) & (values < LARGEST_SIDE) & (values == np.rint(values)))
+    elif values.size and values.dtype.kind != "b" and (values.min() < 0 or values.max() >= LARGEST_SIDE):
+        bad = (values < 0) | (values >= LARGEST_SIDE)
+    else:
+        bad = None
+    if bad is not None:
+        _refuse(bad, values, first, name, "coordinates are whole numbers from 0")
+    return values.astype(np.uint16)
+
+
+class Polarities:
+    """Polarities piece by piece: all 0 and 1, or all -1 and 1, and nothing else."""
+
+    def __init__(self) -> None:
+        self.zero = self.minus = False
+
+    def of(self, values: NDArray[Any], first: int = 0) -> NDArray[np.uint8]:
+        """A column p [E] as 0 and 1.
+
+        Raises:
+            EventFileError: another value, or both 0 and -1 in one file.
+        """
+        if values.dtype.kind not in "iufb":
+            raise EventFileError(f"column p holds {values.dtype}; polarities are 0 and 1, or -1 and 1")
+        if values.dtype.kind != "b" and values.size:
+            self._note(values, first)
+        if self.zero and self.minus:
+            raise EventFileError("polarities of -1 and of 0 in one file; they are 0 and 1, or -1 and 1")
+        return (values == 1).astype(np.uint8)
+
+    def _note(self, values: NDArray[Any], first: int) -> None:
+        """Remembers which values there are; refuses others."""
+        lowest, highest = values.min(), values.max()
+        if values.dtype.kind == "f" or not (lowest >= -1 and highest <= 1):
+            bad = (values != 1) & (values != 0) & (values != -1)
+            _refuse(bad, values, first, "the polarity", "it is 0 or 1, or -1 or 1")
+        self.minus |= bool(lowest == -1)
+        self.zero |= bool(lowest == 0) or (bool(lowest == -1) and bool(np.any(values == 0)))
+
+
+def _refuse(bad: NDArray[Any], values: NDArray[Any], first: int, what: str, allowed: str) -> None:
+    if bad.any():
+        at = int(bad.argmax())
+        raise EventFileError(f"{what} of event {first + at} is {values[at]}; {allowed}")

@@ -1,0 +1,214 @@
+"""Where in an HDF5 file its events are."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neuromoco.errors import EventFileError
+from neuromoco.events.columns import LARGEST_SIDE, ROLES, given_order, roles_of, shown
+from neuromoco.events.stream import Columns
+
+# Groups of a file that are looked into, and members of one group: files of images have many.
+MOST_GROUPS, MOST_MEMBERS, MOST_NAMES = 100, 200, 20_000
+SHOWN = 6
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where events are.
+
+    Attributes:
+        place: the group or the data set that holds them.
+        paths: of the data sets of t, x, y, p; all the same for records and for [E, 4].
+        parts: what of them: a field, a column, or None for the whole.
+        count: events.
+        offset: added to the times as they are stored.
+    """
+
+    place: str
+    paths: tuple[str, str, str, str]
+    parts: tuple[str | int | None, ...]
+    count: int
+    offset: int = 0
+
+    def datasets(self, file: Any) -> list[Any]:
+        """The data sets, each once."""
+        return [file[path] for path in dict.fromkeys(self.paths)]
+
+    def read(self, file: Any, first: int, last: int) -> Columns:
+        """Some events, as they are stored."""
+        tables = {path: _vector(file[path], first, last) for path in dict.fromkeys(self.paths)}
+        columns = []
+        for path, part in zip(self.paths, self.parts, strict=True):
+            table = tables[path]
+            columns.append(table if part is None else table[part] if isinstance(part, str) else table[:, part])
+        t, x, y, p = columns
+        return Columns(self._shifted(t), x, y, p)
+
+    def _shifted(self, t: NDArray[Any]) -> NDArray[Any]:
+        if not self.offset or t.dtype.kind not in "iu":
+            return t
+        largest = (1 << 63) - 1 - abs(self.offset)
+        if abs(self.offset) >= 1 << 62 or (t.size and (int(t.max()) > largest or int(t.min()) < -largest)):
+            raise EventFileError(f"times and their t_offset of {self.offset} do not fit 63 bits")
+        return t.astype(np.int64) + self.offset
+
+
+def find_source(file: Any, columns: str | None) -> Source:
+    """The one place in a file that holds events.
+
+    Args:
+        file: an open h5py.File.
+        columns: order of the columns of a data set [E, 4], if the user gives it.
+
+    Raises:
+        EventFileError: there is none, or there are several.
+    """
+    found, seen = [], []
+    for group in _groups(file):
+        source = _of_group(group)
+        if source is not None:
+            found.append(source)
+        for dataset in _members(group):
+            if not hasattr(dataset, "shape"):
+                continue
+            source = _of_records(dataset)
+            if source is not None:
+                found.append(source)
+            seen.append(dataset)
+    if not found:
+        found = [source for source in (_of_table(dataset, columns) for dataset in seen) if source is not None]
+    if not found:
+        holds = [f"{dataset.name.strip('/')} {_shape(dataset)}" for dataset in seen[:SHOWN]]
+        more = ", ..." if len(seen) > SHOWN else ""
+        raise EventFileError(
+            "no layout of events that is known (data sets t, x, y, p in one group, or records with these fields); "
+            f"the file holds {shown(holds or ['no data sets'])}{more}"
+        )
+    if len(found) > 1:
+        places = shown(source.place for source in found[:SHOWN])
+        raise EventFileError(f"the file holds the events of {len(found)} cameras or recordings ({places}); one is read")
+    return found[0]
+
+
+def sensor_of(file: Any, source: Source) -> tuple[int | None, int | None]:
+    """Width and height, as far as a file says them."""
+    beside = file[source.place] if source.paths[0] != source.paths[1] else file[source.place].parent
+    for place in (file[source.paths[0]], file[source.place], beside, file):
+        width, height = _sides(place.attrs)
+        if width and height:
+            return width, height
+    scalars = [_own(beside, name) for name in ("width", "height")]
+    if all(getattr(scalar, "shape", None) == () for scalar in scalars):
+        return _side(scalars[0][()]), _side(scalars[1][()])
+    return None, None
+
+
+def _sides(attributes: Any) -> tuple[int | None, int | None]:
+    geometry = attributes.get("geometry")
+    text = geometry.decode("ascii", "replace") if isinstance(geometry, bytes) else str(geometry)
+    match = re.fullmatch(r"\s*(\d{1,5})\s*x\s*(\d{1,5})\s*", text)
+    if match:
+        return _side(int(match[1])), _side(int(match[2]))
+    if "width" in attributes and "height" in attributes:
+        return _side(attributes["width"]), _side(attributes["height"])
+    resolution = np.ravel(attributes.get("sensor_resolution", ()))
+    if resolution.size in (2, 3):
+        return _side(resolution[1]), _side(resolution[0])
+    return None, None
+
+
+def _side(value: Any) -> int | None:
+    value = np.ravel(value)
+    if value.size != 1 or value.dtype.kind not in "iuf" or not 1 <= value[0] <= LARGEST_SIDE:
+        return None
+    return int(value[0])
+
+
+def _groups(file: Any) -> Iterator[Any]:
+    """The groups of a file, those near the root first, each once."""
+    waiting: list[Any] = [file]
+    seen: set[Any] = set()
+    while waiting and len(seen) < MOST_GROUPS:
+        group = waiting.pop(0)
+        if group.id in seen:
+            continue
+        seen.add(group.id)
+        yield group
+        waiting += [member for member in _members(group) if hasattr(member, "keys")]
+
+
+def _members(group: Any) -> Iterator[Any]:
+    """The first groups and data sets of a group."""
+    members = (_own(group, name) for name in islice(group, MOST_MEMBERS))
+    return (member for member in members if member is not None)
+
+
+def _own(group: Any, name: str) -> Any:
+    """What a group itself holds under a name; None for what lies in other files, and for what is not there."""
+    link = group.get(name, getlink=True)
+    return group.get(name) if type(link).__name__ == "HardLink" else None
+
+
+def _shape(dataset: Any) -> str:
+    return "x".join(map(str, dataset.shape or ())) or "scalar"
+
+
+def _of_group(group: Any) -> Source | None:
+    """Four data sets of one length in a group."""
+    names = roles_of(islice(group, MOST_NAMES))
+    if len(names) < len(ROLES):
+        return None
+    inside = {role: _own(group, name) for role, name in names.items()}
+    if not all(_length(dataset) is not None and dataset.dtype.kind in "iufb" for dataset in inside.values()):
+        return None
+    counts = {role: _length(dataset) for role, dataset in inside.items()}
+    if len(set(counts.values())) > 1:
+        sizes = ", ".join(f"{names[role]} {count}" for role, count in counts.items())
+        raise EventFileError(f"the data sets of {group.name} differ in length: {sizes}")
+    offset = _own(group.parent, "t_offset")
+    shift = int(offset[()]) if getattr(offset, "shape", None) == () and offset.dtype.kind in "iu" else 0
+    t, x, y, p = (inside[role].name for role in ROLES)
+    return Source(group.name, (t, x, y, p), (None,) * 4, counts["t"] or 0, shift)
+
+
+def _of_records(dataset: Any) -> Source | None:
+    """Records with the fields t, x, y, p."""
+    fields = dataset.dtype.names
+    if fields is None or dataset.ndim != 1:
+        return None
+    names = roles_of(fields)
+    if len(names) < len(ROLES) or any(dataset.dtype[name].kind not in "iufb" for name in names.values()):
+        return None
+    return Source(dataset.name, (dataset.name,) * 4, tuple(names[role] for role in ROLES), dataset.shape[0])
+
+
+def _of_table(dataset: Any, columns: str | None) -> Source | None:
+    """A data set [E, 4] called events."""
+    named = dataset.name.rsplit("/", 1)[-1].lower() == "events"
+    if not named or dataset.ndim != 2 or dataset.dtype.kind not in "iuf" or not 4 <= dataset.shape[1] <= 16:
+        return None
+    order = given_order(columns or ("xytp" if dataset.dtype.kind == "f" else "txyp"), dataset.shape[1])
+    return Source(dataset.name, (dataset.name,) * 4, tuple(order[role] for role in ROLES), dataset.shape[0])
+
+
+def _length(dataset: Any) -> int | None:
+    """Of a data set that is one column: [E], or MATLAB's [1, E] and [E, 1]."""
+    shape = getattr(dataset, "shape", None)
+    if not shape or len(shape) > 2 or (len(shape) == 2 and 1 not in shape):
+        return None
+    return int(shape[0] if len(shape) == 1 else shape[0] * shape[1])
+
+
+def _vector(dataset: Any, first: int, last: int) -> NDArray[Any]:
+    """Some rows of [E] or [E, 4], or some of [1, E] and [E, 1] as [E]."""
+    if dataset.ndim == 2 and 1 in dataset.shape:
+        return np.ravel(dataset[:, first:last] if dataset.shape[0] == 1 else dataset[first:last])
+    return np.asarray(dataset[first:last])

@@ -1,0 +1,113 @@
+"""What a data set of an HDF5 file would take to read: checked before any of it is read."""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Sequence
+from typing import Any
+
+from neuromoco.errors import EventFileError, MissingExtraError
+
+# Codecs that hdf5plugin has (its documentation, "HDF5 compression filters").
+PLUGIN_CODECS = {
+    307: "BZip2",
+    32001: "Blosc",
+    32004: "LZ4",
+    32008: "Bitshuffle",
+    32013: "ZFP",
+    32015: "Zstandard",
+    32017: "SZ",
+    32018: "FCIDECOMP",
+    32024: "SZ3",
+    32026: "Blosc2",
+    32028: "Sperr",
+}
+ECF = 0x8ECF
+GZIP = 1
+LARGEST_CHUNK = 1 << 27
+# Deflate makes at most 1032 bytes of one; what claims more than that of the whole file is no recording.
+LARGEST_RATIO = 1100
+MOST_CHUNKS = 1 << 20
+
+
+def check_storage(datasets: Sequence[Any], file_size: int) -> None:
+    """Refuses data sets that cannot be read, or that would take more memory than their file accounts for.
+
+    Args:
+        datasets: of h5py.
+        file_size: bytes of the file.
+
+    Raises:
+        EventFileError: damaged, in other files, too large, or compressed with a codec that nobody has.
+        MissingExtraError: compressed with a codec of hdf5plugin, which is not installed.
+    """
+    claimed = sum(dataset.size * dataset.dtype.itemsize for dataset in datasets)
+    if claimed > file_size * LARGEST_RATIO:
+        raise EventFileError(f"cut or damaged: the events claim {claimed} bytes and the file has {file_size}")
+    for dataset in datasets:
+        _check(dataset, file_size)
+
+
+def _check(dataset: Any, file_size: int) -> None:
+    name = dataset.name.strip("/")
+    if dataset.is_virtual or dataset.external:
+        raise EventFileError(f"{name} keeps its data in other files; only what the file itself holds is read")
+    codecs = _codecs(dataset)
+    _check_codecs(name, codecs)
+    claimed, stored = dataset.size * dataset.dtype.itemsize, dataset.id.get_storage_size()
+    if not codecs and stored < claimed:
+        raise EventFileError(f"cut or damaged: {name} claims {claimed} bytes and the file stores {stored}")
+    if dataset.chunks is None:
+        return
+    chunk = math.prod(dataset.chunks) * dataset.dtype.itemsize
+    if chunk > LARGEST_CHUNK:
+        raise EventFileError(
+            f"{name} is stored in chunks of {chunk} bytes; up to {LARGEST_CHUNK} are read: "
+            "h5repack -l CHUNK=1000000 makes smaller ones"
+        )
+    count = math.prod(-(-side // part) for side, part in zip(dataset.shape, dataset.chunks, strict=True))
+    if count > MOST_CHUNKS or dataset.id.get_num_chunks() != count:
+        raise EventFileError(f"cut or damaged: {name} has {dataset.id.get_num_chunks()} chunks of {count}")
+    if GZIP in codecs:
+        _check_gzip(dataset, chunk, count, file_size)
+
+
+def _codecs(dataset: Any) -> list[int]:
+    plan = dataset.id.get_create_plist()
+    return [plan.get_filter(place)[0] for place in range(plan.get_nfilters())]
+
+
+def _check_codecs(name: str, codecs: list[int]) -> None:
+    from h5py import h5z
+
+    for code in codecs:
+        if h5z.filter_avail(code):
+            continue
+        if code in PLUGIN_CODECS:
+            raise MissingExtraError(f"reading HDF5 files compressed with {PLUGIN_CODECS[code]}", "hdf5")
+        if code == ECF:
+            raise EventFileError(
+                f"{name} is compressed with ECF, Prophesee's own codec, which no Python package has: convert the file "
+                "with metavision_file_to_dat -i FILE, or build github.com/prophesee-ai/hdf5_ecf and set "
+                "HDF5_PLUGIN_PATH to its folder"
+            )
+        raise EventFileError(f"{name} is compressed with HDF5 filter {code}, which is not installed")
+
+
+def _check_gzip(dataset: Any, chunk: int, count: int, file_size: int) -> None:
+    """Refuses chunks that unpack to far more than a chunk: the HDF5 library would unpack them whole."""
+    if file_size * LARGEST_RATIO < LARGEST_CHUNK:
+        return
+    for place in range(count):
+        info = dataset.id.get_chunk_info(place)
+        if info.size * LARGEST_RATIO < LARGEST_CHUNK:
+            continue
+        mask, packed = dataset.id.read_direct_chunk(info.chunk_offset)
+        if mask == 0:
+            try:
+                unpacked = len(zlib.decompressobj().decompress(packed, chunk + 1024))
+            except zlib.error as error:
+                raise EventFileError(f"cut or damaged: a chunk of {dataset.name} ({error})") from error
+            if unpacked > chunk:
+                raise EventFileError(f"damaged: a chunk of {dataset.name} unpacks to more than its {chunk} bytes")
