@@ -41,8 +41,10 @@ def given_by(format: str | None, sensor: str | None, columns: str | None, time_u
         if not found or not all(1 <= int(side) <= 65535 for side in found.groups()):
             raise ConfigError(f"--sensor {sensor}: give width and height, for example --sensor 640x480")
         size = (int(found[1]), int(found[2]))
-    if columns is not None and sorted(columns) != sorted("txyp"):
-        raise ConfigError(f"--columns {columns}: name each of t, x, y and p once, for example --columns txyp")
+    if columns is not None and sorted(columns.replace("_", "")) != sorted("txyp"):
+        raise ConfigError(
+            f"--columns {columns}: name each of t, x, y and p once, and _ for others, for example --columns txyp"
+        )
     return Given(format, size, columns, time_unit)  # type: ignore[arg-type]
 
 

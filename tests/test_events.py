@@ -155,12 +155,11 @@ def test_pickles_in_npz_are_never_loaded(tmp_path: Path) -> None:
     file = tmp_path / "a.npz"
     columns = {"t": np.array([print], object), "x": np.array([1]), "y": np.array([1]), "p": np.array([1])}
     np.savez(file, **columns, allow_pickle=True)
-    assert "cut or damaged" in refusal(file)
+    assert "column t holds Python objects, which are never loaded" in refusal(file)
 
 
 def test_zip_bombs_are_refused_before_they_are_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(npz, "LARGEST_BYTES", 1 << 20)
-    monkeypatch.setattr(np, "load", None)
+    monkeypatch.setattr(npz, "HARMLESS_BYTES", 1 << 20)
     np.savez_compressed(tmp_path / "bomb.npz", t=np.zeros(1 << 18, np.int64))
     assert (tmp_path / "bomb.npz").stat().st_size < 1 << 14
     assert "unpacks to 2097" in refusal(tmp_path / "bomb.npz")
