@@ -28,7 +28,7 @@ ANIMATION_STEPS = 48
 ANIMATION_SIDE = 128  # pixels; larger sensors are counted together
 RATE_POINTS = 120
 RASTER_NEURONS = 128  # of the last layer, those that spike most
-BACKENDS: tuple[Backend, ...] = ("onnx", "loihi-sim", "torch")
+COMPARED = ("onnx", "loihi-sim")  # answer beside another; torch takes seconds to load, and answers when it is asked
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,6 @@ class Request:
         backend: whose answer is shown first.
         window_us: length of a window, or None for the whole.
         window: number of the window, from 0.
-        compare: whether the other backends answer too.
     """
 
     file: Path
@@ -78,7 +77,6 @@ class Request:
     backend: Backend = "onnx"
     window_us: int | None = None
     window: int = 0
-    compare: bool = True
 
 
 @dataclass
@@ -189,14 +187,14 @@ class Analyst:
             raise ConfigError(
                 f"{request.model.name} has no file for {request.backend}; it has {', '.join(request.model.files)}"
             )
-        others = [name for name in request.model.files if name != request.backend] if request.compare else []
+        others = [name for name in COMPARED if name in request.model.files and name != request.backend]
         for backend in (request.backend, *others):
             try:
                 classifier = self._load(request.model.files[backend])
-            except MissingPackageError:
+            except MissingPackageError:  # h5py, where it is not installed
                 if backend == request.backend:
                     raise
-                continue  # torch, where it is not installed
+                continue
             clock.lap(f"load {backend}")
             (result.predictions[backend],) = classifier.predict([recording])
             clock.lap(f"answer {backend}")

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from neuromoco import EventFileError, Recording
-from neuromoco.events import mat
+from neuromoco import EventFileError, Recording, read_recording
+from neuromoco.events import hdf5, mat
 from neuromoco.events.mat import looks_like_mat, open_mat
 from neuromoco.events.stream import Given, gather
 
@@ -130,7 +130,8 @@ def test_matlab_7_files_are_read_too(tmp_path: Path) -> None:
     with file.open("r+b") as raw:
         raw.write(b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(124) + struct.pack("<HH", 0x0200, 0x4D49))
     assert looks_like_mat(file.read_bytes()[:4000], 0)
-    assert rows(read(file)) == SEEN
+    assert not hdf5.looks_like_hdf5(file.read_bytes()[:4000], 0)
+    assert rows(read(file)) == rows(read_recording(file)) == SEEN
 
 
 def test_files_that_hold_no_events(tmp_path: Path) -> None:

@@ -38,6 +38,11 @@ DAMAGE = (OSError, ValueError, TypeError, LookupError, RuntimeError, MemoryError
 
 
 def looks_like_hdf5(head: bytes, size: int) -> bool:
+    """Whether the file is HDF5, and not one of MATLAB's, which have a meaning of their own."""
+    return has_signature(head) and not head.startswith(b"MATLAB")
+
+
+def has_signature(head: bytes) -> bool:
     """Whether HDF5's signature stands where it may."""
     return any(head[at : at + len(MAGIC)] == MAGIC for at in OFFSETS)
 

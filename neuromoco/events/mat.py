@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from neuromoco.errors import EventFileError
 from neuromoco.events.columns import ROLES, roles_of, shown, tidy
-from neuromoco.events.hdf5 import looks_like_hdf5, raw_hdf5
+from neuromoco.events.hdf5 import has_signature, raw_hdf5
 from neuromoco.events.stream import Columns, EventStream, Given, in_pieces
 
 FORMAT = "MATLAB .mat"
@@ -74,7 +74,7 @@ def open_mat(path: Path, given: Given) -> EventStream:
         head = file.read(4000)
     width: int | None
     height: int | None
-    if looks_like_hdf5(head, len(head)):
+    if has_signature(head):
         width, height, source, pieces = raw_hdf5(path, given)
         names = {role: place.rsplit("/", 1)[-1] for role, place in zip(ROLES, source.paths, strict=True)}
     else:
