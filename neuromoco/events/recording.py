@@ -67,14 +67,8 @@ class Recording:
         check_columns(columns)
         width = _side("width", width, columns["x"])
         height = _side("height", height, columns["y"])
-        outside = (columns["x"] < 0) | (columns["x"] >= width) | (columns["y"] < 0) | (columns["y"] >= height)
-        if outside.any():
-            at = int(outside.argmax())
-            raise EventFileError(
-                f"{int(outside.sum())} of {outside.size} events lie outside the {width} x {height} sensor, "
-                f"the first at x={columns['x'][at]}, y={columns['y'][at]} (event {at})"
-            )
-        times = columns["t"].astype(np.int64)
+        _check_inside(columns["x"], columns["y"], width, height)
+        times = columns["t"].astype(np.int64, copy=False)
         if times.size and np.any(times[1:] < times[:-1]):
             order = np.argsort(times, kind="stable")
             times = times[order]
@@ -83,7 +77,7 @@ class Recording:
             t=np.ascontiguousarray(times),
             x=np.ascontiguousarray(columns["x"], dtype=np.uint16),
             y=np.ascontiguousarray(columns["y"], dtype=np.uint16),
-            p=(columns["p"] > 0).astype(np.uint8),
+            p=_polarity(columns["p"]),
             width=width,
             height=height,
             source=source,
@@ -136,6 +130,23 @@ def check_columns(columns: Mapping[str, NDArray[Any]]) -> None:
         raise EventFileError(f"a time of {int(t.max())} us does not fit 63 bits")
     if p.size and (p.min() < -1 or p.max() > 1 or (p.min() == -1 and np.any(p == 0))):
         raise EventFileError(f"polarities run from {p.min()} to {p.max()}; they are 0 and 1, or -1 and 1")
+
+
+def _check_inside(x: NDArray[Any], y: NDArray[Any], width: int, height: int) -> None:
+    # The extremes first: a mask of every event costs more than reading them.
+    if not x.size or (x.min() >= 0 and x.max() < width and y.min() >= 0 and y.max() < height):
+        return
+    outside = (x < 0) | (x >= width) | (y < 0) | (y >= height)
+    at = int(outside.argmax())
+    raise EventFileError(
+        f"{int(outside.sum())} of {outside.size} events lie outside the {width} x {height} sensor, "
+        f"the first at x={x[at]}, y={y[at]} (event {at})"
+    )
+
+
+def _polarity(p: NDArray[Any]) -> NDArray[np.uint8]:
+    """0 and 1 of checked polarities."""
+    return np.ascontiguousarray(p > 0 if p.dtype.kind == "i" else p, dtype=np.uint8)
 
 
 def _side(name: str, given: int | None, coordinates: NDArray[Any]) -> int:

@@ -72,12 +72,12 @@ def gather(stream: EventStream, start: int | None = None, stop: int | None = Non
     """
     parts, first = [], None
     for piece in stream.pieces:
-        t = piece.t.astype(np.int64)
-        if not t.size:
+        if not piece.t.size:
             continue
         if first is None:
-            first = int(t.min())
+            first = int(piece.t.min())
         if start is not None or stop is not None:
+            t = piece.t.astype(np.int64)
             inside = np.ones(t.size, bool)
             if start is not None:
                 inside &= t >= first + start
@@ -148,7 +148,8 @@ def _cut(columns: Columns, time: int) -> tuple[Columns, Columns]:
 
 def _recording(stream: EventStream, parts: list[Columns]) -> Recording:
     empty = Columns(*(np.empty(0, np.int64) for _ in Columns._fields))
-    columns = [np.concatenate(column) for column in zip(*(parts or [empty]), strict=True)]
+    parts = parts or [empty]
+    columns = parts[0] if len(parts) == 1 else [np.concatenate(column) for column in zip(*parts, strict=True)]
     return Recording.from_columns(*columns, width=stream.width, height=stream.height, source=stream.source)
 
 

@@ -1,0 +1,163 @@
+"""Readers of event files beside the peers that read the same file right, in one run: million events a second.
+
+    python -m benchmarks.readers [--millions N]
+
+Files of made-up events are written to a temporary folder. Peers are used where they are installed: faery, evt3,
+event_stream, expelliarmus, h5py. Every pair is first checked to give as many events. Medians of rounds in turn.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import struct
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from benchmarks.timing import rounds
+from neuromoco.events import Recording, read_recording
+from neuromoco.events.writers import WRITERS
+
+WIDTH, HEIGHT = 640, 480
+Count = Callable[[Path], int]
+
+
+def recording(events: int) -> Recording:
+    """Events of a moving edge: neighbours in time are neighbours in place."""
+    rng = np.random.default_rng(0)
+    t = np.sort(rng.integers(0, events, events))
+    x = (t // 700 + rng.integers(0, 30, events)) % WIDTH
+    return Recording.from_columns(t, x, rng.integers(0, HEIGHT, events), rng.integers(0, 2, events),
+                                  width=WIDTH, height=HEIGHT)  # fmt: skip
+
+
+def write_dat(path: Path, events: Recording) -> None:
+    """Prophesee DAT, version 2."""
+    words = np.empty((len(events), 2), "<u4")
+    words[:, 0] = events.t
+    words[:, 1] = events.p.astype(np.uint32) << 28 | events.y.astype(np.uint32) << 14 | events.x
+    head = f"% Version 2\n% Height {HEIGHT}\n% Width {WIDTH}\n".encode() + bytes([12, 8])
+    path.write_bytes(head + words.tobytes())
+
+
+def write_es(path: Path, events: Recording) -> None:
+    """Event Stream, version 2; events are closer than 127 us."""
+    raw = np.empty(len(events), [("first", "u1"), ("x", "<u2"), ("y", "<u2")])
+    raw["first"] = np.diff(events.t, prepend=0) << 1 | events.p
+    raw["x"], raw["y"] = events.x, events.y
+    path.write_bytes(b"Event Stream" + bytes([2, 0, 0, 1]) + struct.pack("<HH", WIDTH, HEIGHT) + raw.tobytes())
+
+
+def write_aedat3(path: Path, events: Recording) -> None:
+    """AEDAT 3.1 in packets of 4,096 events."""
+    words = np.empty((len(events), 2), "<u4")
+    words[:, 0] = events.x.astype(np.uint32) << 17 | events.y.astype(np.uint32) << 2 | events.p << 1 | 1
+    words[:, 1] = events.t
+    parts = [b"#!AER-DAT3.1\r\n#Format: RAW\r\n#Source 1: DAVIS640\r\n#!END-HEADER\r\n"]
+    for first in range(0, len(events), 4096):
+        some = words[first : first + 4096]
+        parts.append(struct.pack("<hhiiiiii", 1, 1, 8, 4, 0, *(len(some),) * 3) + some.tobytes())
+    path.write_bytes(b"".join(parts))
+
+
+FORMATS: dict[str, Callable[[Path, Recording], None]] = {
+    **{name: WRITERS[name] for name in ("evt2", "evt3", "aedat4", "npz", "csv")},
+    "dat": write_dat,
+    "es": write_es,
+    "aedat3": write_aedat3,
+}
+ENDINGS = {"evt2": ".raw", "evt3": ".raw"}
+
+
+def _faery(path: Path) -> int:
+    import faery
+
+    return len(np.concatenate(list(faery.events_stream_from_file(path))))
+
+
+def _expelliarmus(encoding: str) -> Count:
+    def count(path: Path) -> int:
+        import expelliarmus
+
+        return len(expelliarmus.Wizard(encoding=encoding).read(path))
+
+    return count
+
+
+def _evt3(path: Path) -> int:
+    import evt3
+
+    return len(evt3.decode_file(str(path)).timestamp)
+
+
+def _event_stream(path: Path) -> int:
+    import event_stream
+
+    return sum(len(part) for part in event_stream.Decoder(str(path)))
+
+
+def _aedat(path: Path) -> int:
+    import aedat
+
+    return len(np.concatenate([packet["events"] for packet in aedat.Decoder(str(path)) if "events" in packet]))
+
+
+def _numpy(path: Path) -> int:
+    if path.suffix == ".csv":
+        return len(np.loadtxt(path, np.int64, delimiter=",", skiprows=1))
+    with np.load(path) as arrays:
+        return min(arrays[name].size for name in "txyp")
+
+
+PEERS: dict[str, dict[str, Count]] = {
+    "evt2": {"faery": _faery, "expelliarmus": _expelliarmus("evt2")},
+    "evt3": {"faery": _faery, "evt3": _evt3},
+    "dat": {"faery": _faery, "expelliarmus": _expelliarmus("dat")},
+    "es": {"faery": _faery, "event_stream": _event_stream},
+    "aedat4": {"aedat": _aedat},
+    "csv": {"numpy": _numpy},
+    "npz": {"numpy": _numpy},
+}
+
+
+def peers_of(name: str, path: Path, events: int) -> dict[str, Count]:
+    """The peers that are installed and find as many events."""
+    found = {}
+    for peer, count in PEERS.get(name, {}).items():
+        try:
+            importlib.import_module(peer)
+            if count(path) == events:
+                found[peer] = count
+            else:
+                print(f"    {peer} finds another number of events in {name}")
+        except Exception as error:  # whatever a peer raises, it does not read the file
+            print(f"    {peer}: {type(error).__name__}")
+    return found
+
+
+def main() -> None:
+    """Prints a row a format."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--millions", type=float, default=2.0, help="of events a file")
+    events = recording(int(parser.parse_args().millions * 1e6))
+    with tempfile.TemporaryDirectory() as folder:
+        for name, write in FORMATS.items():
+            path = Path(folder) / f"made{ENDINGS.get(name, '.' + name)}"
+            write(path, events)
+            assert len(read_recording(path)) == len(events)
+            peers = peers_of(name, path, len(events))
+            works: list[Any] = [lambda p=path: read_recording(p), *(lambda p=path, c=c: c(p) for c in peers.values())]
+            ours, *others = (len(events) / median(seconds) / 1e6 for seconds in rounds(*works, runs=5))
+            best = max(others, default=0.0)
+            beside = ", ".join(f"{peer} {speed:.1f}" for peer, speed in zip(peers, others, strict=True))
+            ratio = f"{ours / best:5.2f} x the best" if best else "no peer here"
+            print(f"{name:8} {ours:7.1f} M events/s   {ratio}   {beside}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
