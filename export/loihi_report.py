@@ -17,6 +17,8 @@ from neuromoco.export.loihi_resources import energy_nj, operations, resources_of
 from neuromoco.export.loihi_twin import Floats, check_readout, run
 from neuromoco.export.parity import run_source
 
+RESOURCES = ("neurons", "connections", "weights", "weight_bits", "axons", "cores_loihi1", "cores_loihi2")
+
 
 @dataclass
 class _Layer:
@@ -177,8 +179,8 @@ def as_text(report: Mapping[str, Any]) -> str:
         "",
         "## Resources",
         "",
-        "| layer | neurons | connections | weights | axons | cores, Loihi 1 | cores, Loihi 2 | operations | nJ |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| layer | neurons | connections | weights | bits | axons | cores, Loihi 1 | cores, Loihi 2 | operations | nJ |",
+        "|---|---|---|---|---|---|---|---|---|---|",
         *(_resources(row["name"], row) for row in report["layers"]),
         _resources("all", total),
         "",
@@ -199,6 +201,6 @@ def _row(row: Mapping[str, Any]) -> str:
 
 
 def _resources(name: str, row: Mapping[str, Any]) -> str:
-    counts = [row[key] for key in ("neurons", "connections", "weights", "axons", "cores_loihi1", "cores_loihi2")]
+    counts = [row[key] for key in RESOURCES]
     cells = [name, *(f"{n:,}" for n in counts), f"{row['operations']:,.0f}", f"{row['energy_nj']:,.1f}"]
     return f"| {' | '.join(cells)} |"

@@ -38,6 +38,7 @@ class Resources:
         neurons: of the layer.
         connections: pairs of a neuron and one that it listens to.
         weights: numbers that are stored where convolutions share them.
+        weight_bits: of these; without sharing, 8 a connection.
         axons: neurons that it listens to.
         cores_loihi1, cores_loihi2: by the rules above.
     """
@@ -45,6 +46,7 @@ class Resources:
     neurons: int
     connections: int
     weights: int
+    weight_bits: int
     axons: int
     cores_loihi1: int
     cores_loihi2: int
@@ -66,7 +68,7 @@ def resources_of(block: Block, graph: LoihiGraph) -> Resources:
     )
     loihi2 = (block.neurons / LOIHI2_NEURONS, weights * WEIGHT_BITS / SYNAPSE_BITS)
     cores = (math.ceil(max(needs)) for needs in (loihi1, loihi2))
-    return Resources(block.neurons, connections, weights, axons, *cores)
+    return Resources(block.neurons, connections, weights, weights * WEIGHT_BITS, axons, *cores)
 
 
 def total(layers: list[Resources]) -> Resources:

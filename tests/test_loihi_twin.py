@@ -365,6 +365,14 @@ def test_a_readout_that_would_fire_is_an_error(sign: int) -> None:
             "d: Conv: a residual path, and the stock dialect is a chain; use --dialect extended, or the encoder chain",
         ),
         (
+            [
+                conv(np.ones((3, 1)), shape=(3, 1, 1)),
+                Attention(name="a", inputs=("c",), shape=(1, 1, 1), depth=2, heads=1, gain=1, neuron=READOUT),
+            ],
+            "stock",
+            "a: Attention: attention, which the stock dialect has not; use --dialect extended",
+        ),
+        (
             [Relay(name="r", inputs=("frames",), shape=(1, 1, 1), depth=1, largest=256)],
             "extended",
             "sums of up to 256 in a spike of 8 bits",
