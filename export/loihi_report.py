@@ -179,7 +179,7 @@ def as_text(report: Mapping[str, Any]) -> str:
         "",
         "## Resources",
         "",
-        "| layer | neurons | connections | weights | bits | axons | cores, Loihi 1 | cores, Loihi 2 | operations | nJ |",
+        "| layer | neurons | synapses | weights | bits | axons | cores, Loihi 1 | cores, Loihi 2 | operations | nJ |",
         "|---|---|---|---|---|---|---|---|---|---|",
         *(_resources(row["name"], row) for row in report["layers"]),
         _resources("all", total),
