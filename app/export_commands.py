@@ -60,6 +60,8 @@ def export(
     console.quiet = quiet
     _check_options(target, source, quantize, rates, dialect)
     need("export")
+    if target in ("loihi", "nir"):
+        need(target, f"--target {target}")
     if check:
         _list_unsupported(model, target, dialect, as_json)
         return
@@ -69,13 +71,15 @@ def export(
     onnx = OnnxOptions("onnx-step" if target == "onnx-step" else "onnx", source, rates, quantize)
     suffix = onnx.suffix if target.startswith("onnx") else ""
     file = file or model.with_name(f"{model.stem}{suffix}{SUFFIXES[target]}")
-    recordings = some_recordings(files_in([data]) if data else models.example_paths())
     if target == "loihi":
         from neuromoco.export.loihi_export import export_loihi
 
-        report = export_loihi(model, file, dialect, recordings, data)
+        report = export_loihi(model, file, dialect, [], data)
         lines = loihi_lines(file, report)
-    elif target == "nir":
+        _print(report, lines, as_json)
+        return
+    recordings = some_recordings(files_in([data]) if data else models.example_paths())
+    if target == "nir":
         from neuromoco.export.nir_export import export_nir
 
         report = export_nir(model, file, recordings)
@@ -83,6 +87,10 @@ def export(
     else:
         report = export_onnx(model, file, onnx, recordings, data)
         lines = export_lines(file, report)
+    _print(report, lines, as_json)
+
+
+def _print(report: dict[str, Any], lines: str, as_json: bool) -> None:
     if as_json:
         print_json(report)
     else:

@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from neuromoco import models
 from neuromoco.classifier import TrainedClassifier
-from neuromoco.errors import ConfigError, ParityError
+from neuromoco.errors import ParityError
 from neuromoco.events import Recording, read_recording
 from neuromoco.export.graph import Graph
 from neuromoco.export.judging import LARGEST_LOSS, LEAST_AGREEMENT, accuracy, loss_problem, split_samples
 from neuromoco.export.loihi_calibrate import FACTORS, choose_clipping
-from neuromoco.export.loihi_folder import describe, is_folder, write_folder
+from neuromoco.export.loihi_folder import check_replaceable, describe, write_folder
 from neuromoco.export.loihi_graph import LARGEST_MESSAGE, Dialect, LoihiGraph
 from neuromoco.export.loihi_mapping import map_to_loihi
 from neuromoco.export.loihi_report import as_text, compare, layer_rows, totals, warnings_of
@@ -29,6 +30,7 @@ from neuromoco.onnx_network import Floats
 SAMPLES = 3  # recordings that come along
 BUDGET = 1 << 23  # numbers in the frames of a batch times channels of a wide layer, some 100 MB of spikes
 WIDE = 16
+UNKNOWN = "compared on the recordings that come along, which may be of another kind; give some like yours with --data"
 CALIBRATE = 16  # recordings on which scales are tried, fewer if they are large
 
 
@@ -41,8 +43,9 @@ def export_loihi(
         source: checkpoint of a classifier.
         out: the folder to make; an export that stands there is replaced.
         dialect: None takes "stock" where it can say the network.
-        recordings: to calibrate and compare on where `data` is None.
-        data: folder of recordings, every second one to calibrate on, the others to compare on.
+        recordings: like those of the training, to choose scales and compare on where `data` is None. Where there are
+            none, those that come along measure the readout; scales are exact, and nothing is judged.
+        data: folder of recordings, every second one to choose scales on, the others to compare on.
 
     Returns:
         The report.
@@ -54,19 +57,19 @@ def export_loihi(
         ParityError: the integer network answers too often otherwise; only `<out>.report.json` is written.
         NeuromocoError: a recording drives it out of its range.
     """
-    if out.exists() and not is_folder(out):
-        raise ConfigError(f"{out}: exists and is no Loihi export; give another --out, or remove it")
+    check_replaceable(out)
     classifier = TrainedClassifier(source, "cpu")
     config = classifier.header.frames
     labels: list[int | None] = []
-    calibration = judged = recordings
+    own = bool(recordings) or data is not None
+    calibration = judged = recordings or [read_recording(path) for path in models.example_paths()]
     if data is not None:
         halves = split_samples(data, classifier.header.class_names)
         calibration, judged = ([read_recording(path) for path in half.paths] for half in halves)
         labels = halves[1].labels
     begin = time.perf_counter()
     graph = lower(classifier.network, config.height, config.width)
-    loihi = calibrated(classifier, graph, calibration)
+    loihi = calibrated(classifier, graph, calibration, search=own)
     dialect = dialect or ("stock" if not loihi.problems("stock") else "extended")
     refuse(loihi.problems(dialect))
     seconds = time.perf_counter() - begin
@@ -85,7 +88,7 @@ def export_loihi(
         "steps": config.steps,
         "latency": loihi.latency,
         "seconds_to_write": seconds,
-        "calibrated_on": len(calibration),
+        "calibrated_on": len(calibration) if own else 0,
         "compared": {"recordings": len(judged)},
         "agreement": compared.agreement,
         "accuracy": None
@@ -95,11 +98,11 @@ def export_loihi(
         "cut_counts": compared.cut_counts,
         "layers": rows,
         "total": totals(loihi, rows),
-        "warnings": warnings_of(loihi, config.steps, compared),
+        "warnings": [*([] if own else [UNKNOWN]), *warnings_of(loihi, config.steps, compared)],
         "allowed": {"loss": LARGEST_LOSS, "agreement": LEAST_AGREEMENT},
     }
     advice = "train on with --stage finetune --quantize loihi, or give more recordings with --data"
-    report["problem"] = loss_problem(report, "loihi", advice)
+    report["problem"] = loss_problem(report, "loihi", advice) if own else None
     if report["problem"]:
         write_json(report_path(out), report)
         raise ParityError(f"{out}: not written: {report['problem']}; see {report_path(out)}")
@@ -110,8 +113,16 @@ def export_loihi(
     return report
 
 
-def calibrated(classifier: TrainedClassifier, graph: Graph, recordings: Sequence[Recording]) -> LoihiGraph:
-    """The integer network, its scales tried on recordings.
+def calibrated(
+    classifier: TrainedClassifier, graph: Graph, recordings: Sequence[Recording], *, search: bool = True
+) -> LoihiGraph:
+    """The integer network, the room of its readout measured on recordings and noise.
+
+    Args:
+        classifier: the source.
+        graph: lowered from it.
+        recordings: at least one.
+        search: whether finer scales than the exact ones are tried on them.
 
     Raises:
         UnsupportedLayerError: a layer that the hardware cannot hold.
@@ -121,14 +132,15 @@ def calibrated(classifier: TrainedClassifier, graph: Graph, recordings: Sequence
     for frames in batches(classifier, [*recordings, *random_recordings(classifier.header, RANDOM)]):
         sums = np.cumsum(run_source(classifier.network, frames, [])[0], axis=0)
         largest = max(largest, float(np.abs(sums).max()))
-    steps = classifier.header.frames.steps
     graphs = {}
-    for factor in FACTORS:
-        graphs[factor], unsupported = map_to_loihi(graph, steps, largest, dict.fromkeys(names, factor))
+    for factor in FACTORS if search else FACTORS[:1]:
+        graphs[factor], unsupported = map_to_loihi(graph, largest, dict.fromkeys(names, factor))
         refuse(unsupported)
+    if not search:
+        return graphs[1.0]
     some = next(batches(classifier, recordings[:: max(1, len(recordings) // CALIBRATE)][:CALIBRATE]))
     spikes = run_source(classifier.network, some, names)[1]
-    return map_to_loihi(graph, steps, largest, choose_clipping(graphs, spikes, some))[0]
+    return map_to_loihi(graph, largest, choose_clipping(graphs, spikes, some))[0]
 
 
 def batches(classifier: TrainedClassifier, recordings: Sequence[Recording]) -> Iterator[Floats]:
@@ -147,5 +159,5 @@ def list_unsupported_loihi(source: Path, dialect: Dialect | None) -> list[Unsupp
     if found:
         return found
     graph = lower(classifier.network, config.height, config.width)
-    loihi, unsupported = map_to_loihi(graph, config.steps, 0.0)
+    loihi, unsupported = map_to_loihi(graph, 0.0)
     return unsupported or loihi.problems(dialect or "extended")

@@ -22,18 +22,17 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from neuromoco.config import Settings
-from neuromoco.errors import CheckpointError
+from neuromoco.errors import CheckpointError, ConfigError
 from neuromoco.events import Recording
 from neuromoco.export import loihi_twin
 from neuromoco.export.loihi_graph import (
     LARGEST_MESSAGE,
     Attention,
     Block,
-    Conv,
     Dialect,
     LoihiGraph,
     Port,
-    Relay,
+    is_relay,
 )
 from neuromoco.export.to_lava import layer_numbers, read_net, write_net
 from neuromoco.files import write_json
@@ -43,6 +42,7 @@ from neuromoco.onnx_header import ExportHeader
 
 NET, MANIFEST, FRAMES = "network.net", "manifest.json", "frames.npz"
 REPORT, REPORT_TEXT = "report.json", "report.md"
+OURS = frozenset({NET, MANIFEST, FRAMES, REPORT, REPORT_TEXT, "run_lava.py", "lava_parts"})
 RUNNER = Path(__file__).parent / "lava_runner"
 RESET_OFFSET = 1  # of netx; blocks add their depth
 Floats = NDArray[np.float32]
@@ -138,8 +138,7 @@ def kind_of(block: Block) -> Literal["input", "conv", "relay", "ssa"]:
         return "input"
     if isinstance(block, Attention):
         return "ssa"
-    passing = isinstance(block, Conv) and block.name.endswith(".relay")
-    return "relay" if isinstance(block, Relay) or passing else "conv"
+    return "relay" if is_relay(block) else "conv"
 
 
 def write_folder(
@@ -161,12 +160,26 @@ def write_folder(
     (folder / REPORT_TEXT).write_text(text, encoding="utf-8")
     logits = loihi_twin.run(graph, samples).logits.sum(0)
     np.savez_compressed(folder / FRAMES, frames=samples, logits=logits.astype(np.int64))
-    shutil.copytree(RUNNER, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+    for source in sorted(RUNNER.rglob("*.py")):  # contents alone: an installed package may be read-only
+        place = folder / source.relative_to(RUNNER)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, place)
 
 
-def is_folder(path: Path | str) -> bool:
-    """Whether a path is a folder with a manifest."""
-    return (Path(path) / MANIFEST).is_file()
+def check_replaceable(path: Path) -> None:
+    """Whether an export may be written here: nothing stands there, or an export and nothing else.
+
+    Raises:
+        ConfigError: something else stands there.
+    """
+    if not path.exists():
+        return
+    if not path.is_dir():
+        raise ConfigError(f"{path}: is a file; --out names a folder to make")
+    others = sorted(entry.name for entry in path.iterdir() if entry.name not in OURS)
+    if others or not (path / MANIFEST).is_file():
+        found = f"holds {others[0]}" if others else "is empty, or no Loihi export"
+        raise ConfigError(f"{path}: {found}; only an earlier export is replaced: give another --out")
 
 
 class TwinNetwork:
@@ -185,6 +198,9 @@ class TwinNetwork:
             CheckpointError: no such folder, or a damaged one.
         """
         path = Path(folder) / MANIFEST
+        if not Path(folder).is_dir():
+            what = "does not exist" if not Path(folder).exists() else "is no folder"
+            raise CheckpointError(f"{folder}: {what}; a Loihi export is made by neuromoco export --target loihi")
         try:
             tree = json.loads(path.read_text(encoding="utf-8"))
             self.manifest = Manifest.model_validate(tree)

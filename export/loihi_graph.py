@@ -34,7 +34,7 @@ LARGEST_DRIVE = 1 << 17  # |a| stays below, or 64 a leaves the 24 bits of a curr
 LARGEST_MEMBRANE = (1 << 23) - 1
 LARGEST_MESSAGE = 255  # of a graded spike of 8 bits
 FULL_DECAY = 4096
-STOCK_GROUPS = 127  # Lava keeps the number of groups in 8 bits
+STOCK_SIZE = 127  # Lava keeps groups, and the geometry of kernels, in 8 bits
 
 
 @dataclass(frozen=True)
@@ -49,14 +49,13 @@ class Neuron:
     v_threshold: int
     v_decay: int
 
-    @property
-    def exact_steps(self) -> int | None:
-        """How many time steps pass before trunc drops a bit; None if none is ever dropped."""
+    def exact_steps(self, unit: int = UNIT) -> int | None:
+        """How many time steps pass before trunc drops a bit of membranes in whole units; None if none ever is."""
         keep = FULL_DECAY - self.v_decay
         if keep in (0, FULL_DECAY):
             return None
         halvings = int(math.log2(FULL_DECAY // math.gcd(keep, FULL_DECAY)))
-        return 1 + int(math.log2(UNIT)) // halvings
+        return 1 + int(math.log2(unit)) // halvings
 
 
 OR = Neuron(v_threshold=0, v_decay=0)  # fires on anything
@@ -145,6 +144,19 @@ class Attention(Block):
     neuron: Neuron
 
 
+def exact_steps(block: Block) -> int | None:
+    """For how many time steps a block's neurons do exactly what float neurons of the same weights do; None: for any."""
+    if isinstance(block, Attention):
+        return block.neuron.exact_steps(block.gain)  # its threshold is a whole number of products
+    return block.neuron.exact_steps() if isinstance(block, Conv) else None
+
+
+def is_relay(block: Block) -> bool:
+    """Whether a block does nothing but pass on what arrives."""
+    passing = isinstance(block, Conv) and block.neuron == OR and block.kernel == (1, 1)
+    return isinstance(block, Relay) or passing
+
+
 @dataclass(frozen=True)
 class LoihiGraph:
     """Blocks in the order of computing: the port first, the readout last.
@@ -189,7 +201,8 @@ class LoihiGraph:
             found += [
                 Unsupported(block.name, type(block).__name__, reason)
                 for before, block in zip(self.blocks, self.blocks[1:], strict=False)
-                if (reason := _beyond_stock(block, before))
+                if not is_relay(block)  # they are there because of the layer that they lead to
+                and (reason := _beyond_stock(block, before))
             ]
         return found
 
@@ -221,9 +234,14 @@ def _beyond_stock(block: Block, before: Block) -> str:
         return "attention, which the stock dialect has not; use --dialect extended, or the encoder chain_tiny"
     if block.inputs != (before.name,) or isinstance(block, Relay):
         return "a residual path, and the stock dialect is a chain; use --dialect extended, or the encoder chain_tiny"
-    if isinstance(block, Conv) and block.groups > STOCK_GROUPS:
+    if isinstance(block, Conv) and block.groups > STOCK_SIZE:
         return (
-            f"{block.groups} groups, and stock Lava counts up to {STOCK_GROUPS}; use a strided convolution instead of "
+            f"{block.groups} groups, and stock Lava counts up to {STOCK_SIZE}; use a strided convolution instead of "
             "a max pool, fewer channels, or --dialect extended"
+        )
+    if isinstance(block, Conv) and (size := max(*block.kernel, *block.stride, *block.padding)) > STOCK_SIZE:
+        return (
+            f"a kernel, stride or padding of {size}, and stock Lava counts up to {STOCK_SIZE}; use smaller frames, or "
+            "--dialect extended"
         )
     return ""

@@ -38,20 +38,19 @@ class Signal:
 
 
 def map_to_loihi(
-    graph: floats.Graph, steps: int, largest_sum: float, clipping: Mapping[str, float] | None = None
+    graph: floats.Graph, largest_sum: float, clipping: Mapping[str, float] | None = None
 ) -> tuple[loihi.LoihiGraph, list[Unsupported]]:
     """The integer blocks of a float graph.
 
     Args:
         graph: a classifier.
-        steps: T of a recording.
         largest_sum: of logits over time, as far as seen; the readout leaves room for twice that.
         clipping: for layers by name, how much finer than the exact rule their weights are; the largest are cut.
 
     Returns:
         The blocks, and every layer that has none. The blocks are whole only if there is no such layer.
     """
-    mapper = _Mapper(graph, steps, largest_sum, clipping or {})
+    mapper = _Mapper(graph, largest_sum, clipping or {})
     mapper.run()
     return loihi.LoihiGraph(tuple(mapper.blocks.values())), mapper.unsupported
 
@@ -59,7 +58,6 @@ def map_to_loihi(
 @dataclass
 class _Mapper:
     graph: floats.Graph
-    steps: int
     largest_sum: float
     clipping: Mapping[str, float]
     blocks: dict[str, loihi.Block] = field(default_factory=dict)
@@ -120,13 +118,15 @@ class _Mapper:
         if isinstance(x.drive, floats.Attention):
             return self._attention(node, x.drive, x)
         synapse = self._synapse(x)
+        if x.drive is not None and not synapse.weight.any():
+            raise RefusedError(f"all weights of {x.drive.name} are 0; leave the layer out, or train it")
         whole = quantize(synapse, node, self.clipping.get(node.name, 1.0))
         return self._keep(_conv(node.name, x, synapse, whole, self._depth(x) + 1))
 
     def _attention(self, node: floats.LIF, product: floats.Attention, x: Signal) -> Signal:
         channels = x.shape[0] // 3
         largest = x.shape[1] * x.shape[2] * (channels // product.heads)
-        gain, neuron = attention_neuron(node, product.scale, largest, self.steps)
+        gain, neuron = attention_neuron(node, product.scale, largest)
         shape = (channels, *x.shape[1:])
         return self._keep(
             loihi.Attention(
@@ -152,6 +152,8 @@ class _Mapper:
         a, b = (_spikes(self.signal(node, i)) for i in (0, 1))
         if a.windows or b.windows:
             raise RefusedError("a sum of averages; pool after the sum")
+        if a.shape != b.shape:
+            raise RefusedError(f"a sum of maps of {a.shape} and {b.shape}; give both the same shape before they meet")
         depth = max(self._depth(a), self._depth(b))
         a, b = (self._delayed(x, depth) for x in (a, b))
         sources = (*a.sources, *b.sources)
@@ -195,8 +197,13 @@ class _Mapper:
         return replace(x, windows=node.windows)
 
     def reshape(self, node: floats.Reshape) -> Signal:
-        """The same spikes: blocks keep the shape in which they were made."""
-        return _spikes(self.signal(node))
+        """Flattening, or undoing it: blocks keep the shape in which they were made."""
+        x = _spikes(self.signal(node))
+        same_channels = node.shape[0] == x.shape[0]
+        flat = len(node.shape) == 1 or (same_channels and (len(node.shape) == 2 or x.windows))
+        if not (flat or node.shape == x.shape):
+            raise RefusedError("a reshape that moves values to other channels or places; flatten instead")
+        return x
 
     def refuse_multiply(self, node: floats.Multiply) -> Signal:
         raise RefusedError("a product of spikes; use SEW-ResNet's connect=ADD")
@@ -212,8 +219,11 @@ class _Mapper:
                 Unsupported(node.name, type(node).__name__, "the network ends in it; end in a linear layer")
             )
             return
-        synapse = self._synapse(x)
-        self._keep(_conv(node.name, x, synapse, readout(synapse, self.largest_sum), self._depth(x) + 1))
+        try:
+            synapse = self._synapse(x)
+            self._keep(_conv(node.name, x, synapse, readout(synapse, self.largest_sum), self._depth(x) + 1))
+        except RefusedError as refusal:
+            self.unsupported.append(Unsupported(node.name, type(node).__name__, str(refusal)))
 
 
 def _conv(name: str, x: Signal, synapse: FloatSynapse, whole: IntegerSynapse, depth: int) -> loihi.Conv:

@@ -11,9 +11,9 @@ import numpy as np
 from neuromoco.classifier import Classifier
 from neuromoco.export.graph import Graph
 from neuromoco.export.loihi_folder import kind_of
-from neuromoco.export.loihi_graph import Attention, Block, Conv, LoihiGraph
+from neuromoco.export.loihi_graph import Attention, Block, Conv, LoihiGraph, exact_steps
 from neuromoco.export.loihi_resources import __doc__ as rules
-from neuromoco.export.loihi_resources import energy_nj, operations, resources_of, total
+from neuromoco.export.loihi_resources import energy_nj, limits_of, operations, resources_of, total
 from neuromoco.export.loihi_twin import Floats, check_readout, run
 from neuromoco.export.parity import run_source
 
@@ -87,12 +87,12 @@ def compare(network: Classifier, graph: Graph, loihi: LoihiGraph, batches: Itera
 
 
 def _count(layer: _Layer, block: Block, graph: LoihiGraph, spikes: Mapping[str, Floats], source: Any) -> None:
-    arrived = sum(spikes[name].sum((0, 1), dtype=np.float64) for name in block.inputs)  # [C, H, W]
+    arrived: Any = sum(np.count_nonzero(spikes[name], axis=(0, 1)) for name in block.inputs)  # [C, H, W]
     layer.operations += operations(block, graph, arrived)
     if block is graph.readout:
         return
     own = spikes[block.name]
-    layer.spikes += float(own.sum(dtype=np.float64))
+    layer.spikes += np.count_nonzero(own)
     layer.compared += own.size
     if source is not None:
         layer.float_spikes += float(source.sum(dtype=np.float64))
@@ -140,13 +140,14 @@ def warnings_of(graph: LoihiGraph, steps: int, compared: Comparison) -> list[str
     """What a user should know, one line each."""
     found = []
     for block in graph.blocks[1:]:
-        if isinstance(block, Conv | Attention) and (exact := block.neuron.exact_steps) and steps > exact:
+        if (exact := exact_steps(block)) and steps > exact and isinstance(block, Conv | Attention):
             found.append(
                 f"{block.name}: T = {steps}, and with vDecay {block.neuron.v_decay} membranes drop bits after "
                 f"{exact} steps: in Lava and in the twin, not in the float network"
             )
     if compared.cut_counts:
         found.append(f"{compared.cut_counts} event counts above 255 were sent as 255; use more time steps")
+    found += limits_of(graph)
     silent = [name for name, layer in compared.layers.items() if layer.compared and not layer.spikes]
     found += [f"{name}: never spikes on the recordings compared" for name in silent]
     return found
@@ -163,7 +164,7 @@ def as_text(report: Mapping[str, Any]) -> str:
         "",
         "## Beside the float network",
         "",
-        f"On {report['compared']['recordings']} recordings: "
+        f"Scales chosen on {report['calibrated_on']} recordings, compared on {report['compared']['recordings']}: "
         f"same answer on {report['agreement']:.1%}, largest difference of a logit {report['largest_error']:.2g}.",
     ]
     if report["accuracy"] is not None:

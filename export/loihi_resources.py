@@ -7,9 +7,10 @@ A layer has cores of its own. It takes as many as the scarcest of these asks for
 - Loihi 2: 8,192 neurons and 1,048,576 bits of synapses a core, the weights of a convolution stored once a core;
   120 cores a chip.
 
-Energy follows Davies et al. 2018 (IEEE Micro 38(1), table 2, simulated before silicon): 23.6 pJ at the least for a
-synaptic operation, 81 pJ to update a neuron that fires, 52 pJ one that does not. Routing, input and output are left
-out, and so is what a chip draws at rest.
+Operations: every spike, of whatever value, times the neurons that listen to it. Energy follows Davies et al. 2018
+(IEEE Micro 38(1), table 2, simulated before silicon): 23.6 pJ at the least for a synaptic operation, 81 pJ to
+update a neuron that fires, 52 pJ one that does not. Routing, input and output are left out, and so is what a chip
+draws at rest.
 """
 
 from __future__ import annotations
@@ -75,6 +76,21 @@ def total(layers: list[Resources]) -> Resources:
     """Of all layers."""
     columns = zip(*(layer.to_json().values() for layer in layers), strict=True)
     return Resources(*(sum(column) for column in columns))
+
+
+def limits_of(graph: LoihiGraph) -> list[str]:
+    """What does not fit a chip of the first generation, or a chip of either, one line each."""
+    found = []
+    for block in graph.blocks[1:]:
+        if isinstance(block, Conv) and (fan_in := block.weight[0].size * len(block.inputs)) > LOIHI1_AXONS:
+            found.append(
+                f"{block.name}: a neuron listens to {fan_in:,} others, and a core of Loihi 1 has {LOIHI1_AXONS:,} axons"
+            )
+    taken = total([resources_of(block, graph) for block in graph.blocks[1:]])
+    for name, cores, chip in (("1", taken.cores_loihi1, LOIHI1_CORES), ("2", taken.cores_loihi2, LOIHI2_CORES)):
+        if cores > chip:
+            found.append(f"{cores} cores of Loihi {name}, and a chip has {chip}: {math.ceil(cores / chip)} chips")
+    return found
 
 
 def fan_out(block: Block, graph: LoihiGraph) -> NDArray[np.int64]:

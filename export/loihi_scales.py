@@ -79,24 +79,28 @@ def readout(synapse: FloatSynapse, largest_sum: float) -> IntegerSynapse:
     return _rounded(synapse, min(synapse.finest, room), READOUT)
 
 
-def attention_neuron(lif: LIF, scale: float, largest: int, steps: int) -> tuple[int, Neuron]:
+def attention_neuron(lif: LIF, scale: float, largest: int) -> tuple[int, Neuron]:
     """The gain of whole-numbered products, and the neuron that fires where the graph's does.
 
-    A gain of 2^(T-1) leaves a bit to drop in every step, so that with tau 2 not even products on the threshold
-    go the other way. Where the drive has no room for it, the largest that fits.
+    The gain is the largest power of two that fits: as many bits can drop before products on the threshold could go
+    the other way.
 
     Args:
         lif: the graph's neurons.
         scale: of the graph's product.
         largest: product that can occur.
-        steps: T.
+
+    Raises:
+        RefusedError: products or a threshold beyond the range.
     """
     if largest >= LARGEST_DRIVE:
         raise RefusedError(f"products of up to {largest} for 17 bits; use fewer tokens or more heads")
-    gain = min(1 << (steps - 1), 1 << int(math.log2((LARGEST_DRIVE - 1) / largest)))
-    threshold = math.ceil(round(_drive(lif) / scale * gain, 6)) - 1  # 4.0000001 of rounding is 4
-    if not 0 <= threshold <= LARGEST_THRESHOLD:
-        raise RefusedError(f"a threshold of {lif.v_threshold:g} after attention (vThMant {threshold}); use 0.5")
+    theta = _drive(lif) / scale
+    room = min((LARGEST_DRIVE - 1) / largest, LARGEST_THRESHOLD / theta)
+    if room < 1.0:
+        raise RefusedError(f"a threshold of {lif.v_threshold:g} after attention, beyond 17 bits; lower it")
+    gain = 1 << int(math.log2(room))
+    threshold = math.ceil(round(theta * gain, 6)) - 1  # 4.0000001 of rounding is 4
     return gain, Neuron(threshold, _decay(lif))
 
 
@@ -114,6 +118,11 @@ def _rounded(synapse: FloatSynapse, scale: float, neuron: Neuron) -> IntegerSyna
         _whole(values * scale, most)
         for values, most in ((synapse.weight, LARGEST_WEIGHT), (synapse.bias, LARGEST_BIAS))
     )
+    if not weight.any():
+        raise RefusedError(
+            f"a bias of {np.abs(synapse.bias).max():g} that leaves no grain for weights of up to "
+            f"{np.abs(synapse.weight).max():g}; train with weights and biases closer to each other"
+        )
     return IntegerSynapse(weight, bias, scale, neuron, cut + cut_bias)
 
 

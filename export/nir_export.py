@@ -38,7 +38,7 @@ NOT_COMPARED = "not compared with its source, which snnTorch is needed for: pip 
 
 
 def export_nir(source: Path, out: Path, recordings: list[Recording]) -> dict[str, Any]:
-    """Writes a checkpoint's network as a NIR file, and `<name>.report.json` beside it.
+    """Writes a checkpoint's network as a NIR file, and `<name>.nir.report.json` beside it.
 
     Args:
         source: checkpoint of a classifier.

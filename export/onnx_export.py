@@ -153,4 +153,4 @@ def export_header(classifier: TrainedClassifier, source: Path, options: OnnxOpti
 
 def report_path(out: Path) -> Path:
     """Where the report of a file stands."""
-    return out.with_name(f"{out.stem}.report.json")
+    return out.with_name(f"{out.stem if out.suffix == '.onnx' else out.name}.report.json")

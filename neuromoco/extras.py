@@ -8,8 +8,10 @@ from neuromoco.errors import MissingExtraError
 
 PACKAGES = {
     "train": ("torch", "torchvision", "spikingjelly", "accelerate", "scipy", "sklearn", "matplotlib"),
-    "export": ("torch", "spikingjelly", "onnx", "onnx_ir", "h5py", "nir"),
+    "export": ("torch", "spikingjelly", "onnx", "onnx_ir"),
     "loihi": ("h5py",),
+    "nir": ("nir",),
+    "serve": ("fastapi", "uvicorn", "python_multipart", "prometheus_client"),
     "app": ("matplotlib",),
 }
 

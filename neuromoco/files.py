@@ -51,17 +51,16 @@ def replacing_folder(path: Path | str) -> Iterator[Path]:
     new, old = (path.with_name(f".{path.name}.{os.getpid()}.{age}") for age in ("new", "old"))
     with writing_folder(new) as part:
         yield part
-    if path.is_dir():
-        path.rename(old)
     try:
+        if path.is_dir():
+            path.rename(old)
         new.rename(path)
-    except OSError:
-        if old.is_dir():
+    except BaseException:  # an interruption, too, must not lose what stood there
+        if old.is_dir() and not path.exists():
             old.rename(path)
-        raise
-    finally:
         shutil.rmtree(new, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 @contextmanager

@@ -34,9 +34,11 @@ from neuromoco.export.loihi_graph import (
 from neuromoco.export.loihi_mapping import map_to_loihi
 from neuromoco.export.loihi_resources import fan_out, resources_of
 from neuromoco.export.loihi_scales import FloatSynapse, attention_neuron, quantize, readout
+from neuromoco.export.loihi_synapses import pooled
 from neuromoco.export.loihi_twin import attend, check_readout, convolve, run
 from neuromoco.export.lower import lower
 from neuromoco.export.parity import run_source
+from neuromoco.export.unsupported import RefusedError
 from neuromoco.neurons import lif
 
 from .networks import around, event_frames, live_classifier
@@ -95,19 +97,19 @@ def test_decays(tau: float, decay: int) -> None:
 
 @pytest.mark.parametrize(("decay", "steps"), [(0, None), (2048, 7), (1024, 4), (3072, 4), (512, 3), (4096, None)])
 def test_how_long_membranes_drop_no_bit(decay: int, steps: int | None) -> None:
-    assert Neuron(1, decay).exact_steps == steps
+    assert Neuron(1, decay).exact_steps() == steps
 
 
 def test_the_readout_leaves_room_for_what_was_seen() -> None:
-    weight = readout(synapse([1.0], [0.0]), largest_sum=1e6)
-    assert weight.scale * 1e6 <= READOUT.v_threshold / 2
+    weight = readout(synapse([1.0], [0.0]), largest_sum=1e4)
+    assert weight.scale * 1e4 == pytest.approx(READOUT.v_threshold / 2)
     assert readout(synapse([1.0], [0.0]), largest_sum=0.0).scale == 127
 
 
 @pytest.mark.parametrize(("threshold", "scale"), [(0.5, 0.25), (0.5, 0.125), (1.3, 0.25)])
 def test_attention_fires_exactly_where_the_float_neuron_does(threshold: float, scale: float) -> None:
     node = lif_node(threshold=threshold)
-    gain, constants = attention_neuron(node, scale, largest=64, steps=STEPS)
+    gain, constants = attention_neuron(node, scale, largest=64)
     drives = np.random.default_rng(0).integers(0, 13, (STEPS, 4000, 1, 1, 1))
     ours = integer_spikes(drives * gain, constants)
     assert np.array_equal(ours, float_spikes(drives * scale, 2.0, threshold, True))
@@ -222,7 +224,7 @@ def test_attention_is_the_plain_product() -> None:
 
 def mapped(network: Any, frames: torch.Tensor, **options: Any) -> tuple[floats.Graph, LoihiGraph]:
     graph = lower(network, *frames.shape[3:])
-    found, unsupported = map_to_loihi(graph, len(frames), largest_sum=50.0, **options)
+    found, unsupported = map_to_loihi(graph, largest_sum=50.0, **options)
     assert unsupported == []
     assert found.problems("extended") == []
     return graph, found
@@ -318,10 +320,10 @@ def test_an_outlier_is_cut_and_the_rest_gains() -> None:
     graph = lower(network, 12, 12)
     names = [node.name for node in graph.neurons]
     spikes = run_source(network, frames.numpy(), names)[1]
-    graphs = {f: map_to_loihi(graph, STEPS, 50.0, dict.fromkeys(names, f))[0] for f in FACTORS}
+    graphs = {f: map_to_loihi(graph, 50.0, dict.fromkeys(names, f))[0] for f in FACTORS}
     chosen = choose_clipping(graphs, spikes, frames.numpy())
     assert chosen[names[0]] > 1.0
-    best = map_to_loihi(graph, STEPS, 50.0, chosen)[0]
+    best = map_to_loihi(graph, 50.0, chosen)[0]
     plain, better = (run(g, frames.numpy(), keep=lambda _: True).spikes[names[0]] for g in (graphs[1.0], best))
     assert (better != spikes[names[0]]).mean() < 0.7 * (plain != spikes[names[0]]).mean()
 
@@ -383,6 +385,41 @@ def test_what_the_hardware_or_the_dialect_cannot_hold(blocks: list[Block], diale
     assert message in str(chain(*blocks).problems(dialect)[0])
 
 
+@pytest.mark.parametrize(
+    ("weight", "bias", "message"),
+    [
+        ([0.0], [1.0], "all its weights are 0; leave the layer out, or train it"),
+        ([math.nan], [0.0], "weights that are no numbers"),
+        ([1.0], [math.inf], "weights that are no numbers"),
+        ([1e-6], [100.0], "a bias of 100 that leaves no grain for weights of up to 1e-06"),
+    ],
+)
+def test_weights_that_no_scale_fits(weight: Any, bias: Any, message: str) -> None:
+    for make in (lambda: quantize(synapse(weight, bias), lif_node()), lambda: readout(synapse(weight, bias), 1.0)):
+        with pytest.raises(RefusedError, match=message):
+            make()
+
+
+def test_products_and_thresholds_of_attention_beyond_17_bits() -> None:
+    with pytest.raises(RefusedError, match="products of up to 131072 for 17 bits"):
+        attention_neuron(lif_node(), 0.25, largest=1 << 17)
+    with pytest.raises(RefusedError, match="a threshold of 1e[+]06 after attention, beyond 17 bits"):
+        attention_neuron(lif_node(threshold=1e6), 0.25, largest=64)
+
+
+@pytest.mark.parametrize(("tau", "largest"), [(2.0, 64), (4 / 3, 64), (2.0, 4096), (8.0, 64)])
+def test_attention_is_exact_for_as_many_steps_as_it_says(tau: float, largest: int) -> None:
+    node = lif_node(tau=tau, threshold=0.5)
+    gain, constants = attention_neuron(node, 0.25, largest)
+    exact = constants.exact_steps(gain)
+    assert exact is not None
+    rng = np.random.default_rng(0)
+    drives = rng.integers(0, 13, (exact, 4000, 1, 1, 1))
+    wanted = float_spikes(drives * 0.25, tau, 0.5, True)
+    assert 0.0 < wanted.mean() < 1.0
+    assert np.array_equal(integer_spikes(drives * gain, constants), wanted)
+
+
 class Refused(nn.Module):
     """Layers that have no counterpart, chosen by name."""
 
@@ -407,7 +444,37 @@ class Refused(nn.Module):
             y = self.sn2(self.conv2(self.average(y)))
         elif self.what == "twice the same":
             y = self.sn2(self.conv2(y + y))
+        elif self.what == "other places":
+            y = self.sn2(self.conv2(y.reshape(*y.shape[:3], y.shape[3] // 2, y.shape[4] * 2)))
+        elif self.what == "zeros":
+            nn.init.zeros_(self.conv2.weight)
+            y = self.sn2(self.conv2(y))
         return y.flatten(3).mean(-1)
+
+
+def test_a_head_of_zeros_is_refused_too() -> None:
+    frames = event_frames(STEPS, 2, 8)
+    network = around(Refused(""), frames)
+    nn.init.zeros_(network.head.weight)
+    _, unsupported = map_to_loihi(lower(network, 8, 8), 1.0)
+    assert [str(entry) for entry in unsupported] == [
+        "head: Linear: all its weights are 0; leave the layer out, or train it"
+    ]
+
+
+def test_pools_of_maps_that_are_not_square() -> None:
+    torch.manual_seed(0)
+    x = torch.rand(2, 3, 8, 6, dtype=torch.double)
+    convolution = nn.Conv2d(3, 4, (3, 1), padding=(1, 0), bias=False).double()
+    wanted = convolution(F.avg_pool2d(x, (4, 2)))
+    weight = convolution.weight.detach().numpy()
+    plain = FloatSynapse(weight, np.zeros(4), (1, 1), (1, 0), (1, 1), 1)
+    windows = tuple(tuple((i, i + size) for i in range(0, side, size)) for side, size in ((8, 4), (6, 2)))
+    found = pooled(plain, (3, 8, 6), windows)
+    folded = F.conv2d(x, torch.from_numpy(found.weight), None, found.stride, found.padding)
+    assert torch.allclose(folded, wanted)
+    with pytest.raises(RefusedError, match="whose windows do not tile the map"):  # a border of 0.5 windows
+        pooled(plain, (3, 9, 6), windows)
 
 
 @pytest.mark.parametrize(
@@ -419,12 +486,14 @@ class Refused(nn.Module):
         ("no neurons between", "conv2: Conv: its result is not taken by neurons alone; put neurons behind it"),
         ("overlapping pool", "sn2: LIF: a convolution after an average pool whose windows do not tile the map"),
         ("twice the same", "add: Add: adds a value to itself; scale the weights"),
+        ("other places", "reshape: Reshape: a reshape that moves values to other channels or places; flatten"),
+        ("zeros", "sn2: LIF: all weights of conv2 are 0; leave the layer out, or train it"),
     ],
 )
 def test_refused_layers_are_named_with_a_substitute(what: str, message: str) -> None:
     frames = event_frames(STEPS, 2, 8)
     graph = lower(around(Refused(what), frames), 8, 8)
-    _, unsupported = map_to_loihi(graph, STEPS, 1.0)
+    _, unsupported = map_to_loihi(graph, 1.0)
     assert any(message in str(entry) for entry in unsupported), [str(entry) for entry in unsupported]
 
 

@@ -457,8 +457,8 @@ def names(folder: Path) -> list[str]:
 def test_export_writes_a_file_that_describes_itself_and_its_report(source: Path, tmp_path: Path) -> None:
     out = tmp_path / "out" / "m.nir"
     report = export_nir(source, out, [read_recording(path) for path in models.example_paths()])
-    assert names(out.parent) == ["m.nir", "m.report.json"]
-    assert json.loads((out.parent / "m.report.json").read_text()) == json.loads(json.dumps(report))
+    assert names(out.parent) == ["m.nir", "m.nir.report.json"]
+    assert json.loads((out.parent / "m.nir.report.json").read_text()) == json.loads(json.dumps(report))
     assert report["compared"] == {"noise": 4, "recordings": 10}
     assert report["parity"]["largest_error"] < 1e-5
     assert sum(layer["flipped"] for layer in report["parity"]["layers"]) == 0
@@ -505,7 +505,7 @@ def test_a_file_that_answers_otherwise_is_not_kept(
     monkeypatch.setattr(nir_export, "to_nir", spoiled)
     with pytest.raises(ParityError, match=r"m\.nir: not written: logits differ by 0\.01"):
         export_nir(source, folder / "m.nir", [])
-    assert names(folder) == ["m.nir", "m.report.json"]
+    assert names(folder) == ["m.nir", "m.nir.report.json"]
     assert (folder / "m.nir").read_text() == "older"
 
 
