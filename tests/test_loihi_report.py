@@ -118,7 +118,7 @@ def test_an_answer_that_moves_too_often_is_refused_with_recordings_of_the_users(
         return found
 
     monkeypatch.setattr(loihi_export, "compare", wrong)
-    with pytest.raises(ParityError, match="accuracy falls from 100.0% to 0.0%"):
+    with pytest.raises(ParityError, match=r"accuracy falls from 100\.0% to 0\.0%"):
         export_loihi(SOURCE, tmp_path / "a.loihi", None, [], labelled)
     assert [path.name for path in tmp_path.iterdir()] == ["a.loihi.report.json"]
 

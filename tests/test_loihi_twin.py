@@ -403,7 +403,7 @@ def test_weights_that_no_scale_fits(weight: Any, bias: Any, message: str) -> Non
 def test_products_and_thresholds_of_attention_beyond_17_bits() -> None:
     with pytest.raises(RefusedError, match="products of up to 131072 for 17 bits"):
         attention_neuron(lif_node(), 0.25, largest=1 << 17)
-    with pytest.raises(RefusedError, match="a threshold of 1e[+]06 after attention, beyond 17 bits"):
+    with pytest.raises(RefusedError, match=r"a threshold of 1e\+06 after attention, beyond 17 bits"):
         attention_neuron(lif_node(threshold=1e6), 0.25, largest=64)
 
 

@@ -1,0 +1,95 @@
+"""The page as it is started by its command, and files to drop on it."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from neuromoco import Recording, models, read_recording
+from neuromoco.events import write_npz
+
+EXAMPLE = models.example_paths()[3]
+MAX_MB = 1
+
+
+@dataclass
+class Server:
+    url: str
+    folder: Path
+
+    def left(self) -> list[Path]:
+        """Files that uploads left."""
+        return [path for path in self.folder.glob("neuromoco-page-*/**/*") if path.is_file()]
+
+    def classify(self, file: Path, *arguments: Any, **options: Any) -> Any:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # within gradio_client
+            from gradio_client import Client, handle_file
+
+            client = Client(self.url, verbose=False)
+            try:
+                return client.predict(handle_file(str(file)), *arguments, api_name="/classify", **options)
+            finally:
+                client.close()
+
+
+@contextmanager
+def running(folder: Path) -> Iterator[Server]:
+    """The command itself, in a process of its own: gradio leaves sockets and loops open when it ends."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    words = [sys.executable, "-m", "neuromoco.app", "app", "--port", str(port), "--max-mb", str(MAX_MB)]
+    process = subprocess.Popen(words, env=os.environ | {"TMPDIR": str(folder)}, stdout=subprocess.DEVNULL)
+    url = f"http://127.0.0.1:{port}/"
+    end = time.monotonic() + 60
+    while process.poll() is None and time.monotonic() < end:
+        try:
+            urllib.request.urlopen(url).close()
+            break
+        except urllib.error.URLError:
+            time.sleep(0.1)
+    yield Server(url, folder)
+    process.terminate()
+    assert process.wait(20) == 0
+    assert list(folder.glob("neuromoco-page-*")) == []
+
+
+def bad_files(folder: Path) -> dict[str, Path]:
+    """Writes four files that are refused, by name."""
+    whole = EXAMPLE.read_bytes()
+    contents = {
+        "picture.png": b"\x89PNG\r\n\x1a\n" + bytes(100),
+        "empty.bin": b"",
+        "cut.bin": whole[:-3],
+        "large.bin": whole * (2 * (MAX_MB << 20) // len(whole)),
+    }
+    for name, content in contents.items():
+        (folder / name).write_bytes(content)
+    return {name: folder / name for name in contents}
+
+
+def long_recording(path: Path) -> Path:
+    """An example, eight times, 400 ms apart."""
+    one = read_recording(EXAMPLE)
+    t = np.concatenate([one.t + 400_000 * number for number in range(8)])
+    x, y, p = (np.tile(column, 8) for column in (one.x, one.y, one.p))
+    write_npz(path, Recording.from_columns(t, x, y, p, width=34, height=34))
+    return path
+
+
+def numbers(answer: Any) -> Any:
+    return {key: answer[key] for key in ("label", "probabilities", "logits_per_step", "decision_step")}
