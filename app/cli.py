@@ -2,10 +2,26 @@
 
 from __future__ import annotations
 
-from neuromoco.app import event_commands, export_commands, model_commands, training_commands
+from neuromoco.app import (
+    event_commands,
+    export_commands,
+    model_commands,
+    page_command,
+    serve_command,
+    training_commands,
+)
 from neuromoco.app.commands import app
 
-__all__ = ["app", "event_commands", "export_commands", "main", "model_commands", "training_commands"]
+__all__ = [
+    "app",
+    "event_commands",
+    "export_commands",
+    "main",
+    "model_commands",
+    "page_command",
+    "serve_command",
+    "training_commands",
+]
 
 
 def main() -> None:

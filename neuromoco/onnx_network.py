@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,8 @@ class OnnxNetwork:
         Raises:
             CheckpointError: no ONNX file, a damaged one, or one that neuromoco did not write.
         """
+        # From 1.29 on the runtime's Linux wheels report to their maker unless told not to before they are loaded.
+        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
         import onnxruntime
 
         name = "the model" if isinstance(source, bytes) else str(source)

@@ -22,7 +22,7 @@ from neuromoco import Recording, models, read_recording
 from neuromoco.events import write_npz
 
 EXAMPLE = models.example_paths()[3]
-MAX_MB = 1
+MAX_MB = 64 if os.environ.get("NEUROMOCO_SCREENSHOTS") else 1  # pictures show what users see
 
 
 @dataclass
@@ -75,7 +75,7 @@ def bad_files(folder: Path) -> dict[str, Path]:
         "picture.png": b"\x89PNG\r\n\x1a\n" + bytes(100),
         "empty.bin": b"",
         "cut.bin": whole[:-3],
-        "large.bin": whole * (2 * (MAX_MB << 20) // len(whole)),
+        "large.bin": bytes((MAX_MB << 20) + 1),
     }
     for name, content in contents.items():
         (folder / name).write_bytes(content)

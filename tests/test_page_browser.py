@@ -111,7 +111,7 @@ def test_windows_of_a_long_recording(open_page: Callable[..., Any], tmp_path: Pa
 )
 def test_it_fits_and_follows_the_system(open_page: Callable[..., Any], name: str, width: int, scheme: str) -> None:
     page = open_page(width, scheme)
-    page.locator("#nm-examples label", has_text="3").click()
+    page.locator("#nm-examples label", has_text="0").click()
     page.wait_for_selector(".nm-label")
     page.wait_for_function("document.querySelector('.nm-player output').textContent")
     assert page.evaluate("document.documentElement.scrollWidth") == width

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
-import signal
 import socket
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -52,10 +48,12 @@ class Server:
     def raw(self, *parts: bytes, pause: float = 0.0) -> bytes:
         """What comes back for bytes sent as they are."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=15) as connection:
-            for part in parts:
-                connection.sendall(part)
-                time.sleep(pause)
             answer = b""
+            # A refusal may come, and the connection may end, before everything was sent.
+            with contextlib.suppress(ConnectionResetError, BrokenPipeError):
+                for part in parts:
+                    connection.sendall(part)
+                    time.sleep(pause)
             with contextlib.suppress(ConnectionResetError):
                 while got := connection.recv(1 << 16):
                     answer += got
@@ -92,7 +90,7 @@ def serving(temporary: Path, limits: Limits, workers: int = 1) -> Iterator[Serve
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    limits = Limits(max_bytes=MAX_BYTES, waiting=2, body_seconds=3, idle_seconds=0.7)
+    limits = Limits(max_bytes=MAX_BYTES, waiting=2, body_seconds=2, idle_seconds=0.7)
     with serving(tmp_path_factory.mktemp("served"), limits) as it:
         yield it
 
@@ -200,7 +198,7 @@ def test_a_slow_body_is_not_waited_for(server: Server) -> None:
     begin = time.monotonic()
     assert server.raw(HEAD + b"Content-Length: 999\r\n\r\n" + PART).startswith(b"HTTP/1.1 408")
     assert time.monotonic() - begin < 3
-    dripping = server.raw(HEAD + b"Content-Length: 999\r\n\r\n" + PART, *[b"x"] * 7, pause=0.5)
+    dripping = server.raw(HEAD + b"Content-Length: 999\r\n\r\n" + PART, *[b"x"] * 6, pause=0.4)
     assert dripping.startswith(b"HTTP/1.1 408")
     assert server.uploads() == []
 
@@ -289,45 +287,3 @@ def wait_until(condition: Any) -> None:
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.02)
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_the_command_leaves_nothing_behind(number: int, tmp_path: Path) -> None:
-    model = tmp_path / "mine.onnx"
-    model.write_bytes(models.model_path().read_bytes())
-    (tmp_path / "uploads").mkdir()
-    words = [sys.executable, "-m", "neuromoco.app", "serve", "--port", "0", "--workers", "1", "--model", str(model)]
-    process = subprocess.Popen(
-        words,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"TMPDIR": str(tmp_path / "uploads")},
-        start_new_session=True,
-    )
-    try:
-        assert process.stdout is not None
-        found = re.search(r"http://127\.0\.0\.1:\d+", process.stdout.readline())
-        assert found
-        file = {"file": ("3.bin", EXAMPLES[3].read_bytes())}
-        answer = httpx.post(f"{found[0]}/classify", files=file, timeout=30).json()
-        assert answer["label"] == "3"
-        assert answer["command"] == "neuromoco predict 3.bin --any-length --model mine.onnx --json"
-        os.kill(process.pid, number)
-        assert process.communicate(timeout=15) == ("", "")  # to its end: no worker is left to hold the pipes
-        assert process.returncode == (0 if number == signal.SIGTERM else 130)
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
-    assert list((tmp_path / "uploads").iterdir()) == []
-
-
-def test_mistakes_of_the_command_are_one_line() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        result = run("serve", "--port", port)
-        assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
-        assert f"--port {port}: Address already in use" in result.stderr
-    assert "is a recording; give" in run("serve", "--port", 0, "--model", EXAMPLES[0]).stderr
-    assert "nothing.onnx: does not exist" in run("serve", "--port", 0, "--model", "nothing.onnx").stderr

@@ -1,0 +1,237 @@
+"""A form with one file, received from whoever sends it: to a file of a random name, bounded in size and in time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+from starlette.requests import ClientDisconnect, Request
+
+MOST_FIELDS = 16
+LARGEST_FIELD = 1024  # bytes
+LARGEST_FRAME = 1 << 16  # bytes of a form that are not the file: fields, headers, boundaries
+LONGEST_NAME = 100
+DRAIN_SECONDS = 1.0
+DRAIN_BYTES = 1 << 24
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a server takes.
+
+    Attributes:
+        max_bytes: of a file.
+        waiting: uploads beyond those at work; more are turned away.
+        body_seconds: the longest that an upload may take.
+        idle_seconds: the longest that it may pause.
+        seconds, memory: of an analysis, see `sandbox.Sandbox`.
+    """
+
+    max_bytes: int = 64 << 20
+    waiting: int = 16
+    body_seconds: float = 60.0
+    idle_seconds: float = 10.0
+    seconds: float = 20.0
+    memory: int = 1 << 30
+
+
+class RefusedError(Exception):
+    """A request that is not answered.
+
+    Attributes:
+        status: of HTTP.
+        outcome: for the metrics.
+    """
+
+    def __init__(self, status: int, outcome: str, message: str) -> None:
+        super().__init__(message)
+        self.status, self.outcome = status, outcome
+
+
+@dataclass(frozen=True)
+class Upload:
+    """What was sent.
+
+    Attributes:
+        file: where it lies; None if the form had none.
+        name: what its owner calls it; fit to print, never to open.
+        fields: the other fields.
+        size: bytes of the file.
+    """
+
+    file: Path | None
+    name: str
+    fields: dict[str, str]
+    size: int
+
+
+def clean_name(name: str) -> str:
+    """The last part of a path, without what moves a cursor or passes for an option."""
+    last = name.replace("\\", "/").rsplit("/", 1)[-1]
+    shown = "".join(letter for letter in last if letter.isprintable())
+    return shown.strip()[:LONGEST_NAME].strip(" .").lstrip("-") or "upload"
+
+
+@asynccontextmanager
+async def received(request: Request, folder: Path, limits: Limits) -> AsyncIterator[Upload]:
+    """The form of a request; its file is deleted at the end of the context.
+
+    Raises:
+        RefusedError: no form, too large, too slow, damaged.
+        ClientDisconnect: the sender is gone.
+    """
+    path = folder / secrets.token_hex(16)
+    try:
+        yield await _receive(request, path, limits)
+    finally:
+        path.unlink(missing_ok=True)
+
+
+async def drain(request: Request) -> None:
+    """Reads some more of what is not wanted, so that a sender who is still busy gets to see the answer."""
+    size = 0
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(DRAIN_SECONDS):
+            while getattr(request.state, "unread", True) and size < DRAIN_BYTES:
+                message = await request.receive()
+                size += len(message.get("body", b""))
+                request.state.unread = message.get("more_body", False)
+
+
+async def _receive(request: Request, path: Path, limits: Limits) -> Upload:
+    form = _Form(path, limits.max_bytes)
+    parser = _parser(request, form, limits)
+    loop = asyncio.get_running_loop()
+    end, size = loop.time() + limits.body_seconds, 0
+    try:
+        async with asyncio.timeout(None) as clock:
+            request.state.unread = True
+            while request.state.unread:
+                clock.reschedule(min(end, loop.time() + limits.idle_seconds))
+                message = await request.receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientDisconnect
+                request.state.unread = message.get("more_body", False)
+                size += len(message.get("body", b""))
+                if size > limits.max_bytes + LARGEST_FRAME:
+                    raise too_large(limits)
+                parser.write(message.get("body", b""))
+    except TimeoutError:
+        raise RefusedError(408, "slow", "the upload took too long") from None
+    except FormParserError as error:
+        raise RefusedError(400, "bad_form", f"the form is damaged: {' '.join(str(error).split())[:200]}") from None
+    except OSError as error:
+        raise RefusedError(503, "disk", f"the upload could not be kept: {error.strerror}") from None
+    finally:
+        form.close()
+    if not form.ended:
+        raise RefusedError(400, "bad_form", "the form is cut: its last boundary is missing")
+    return Upload(path if form.has_file else None, form.file_name, form.fields, form.size)
+
+
+def too_large(limits: Limits) -> RefusedError:
+    """The answer to a file over the limit."""
+    return RefusedError(413, "too_large", f"the file is too large; up to {limits.max_bytes:,} bytes are taken")
+
+
+def _parser(request: Request, form: _Form, limits: Limits) -> MultipartParser:
+    kind, options = parse_options_header(request.headers.get("content-type"))
+    if kind != b"multipart/form-data" or not options.get(b"boundary"):
+        raise RefusedError(
+            415, "no_form", "send the file as multipart/form-data, for example: curl -F file=@walk.aedat4 URL/classify"
+        )
+    if request.headers.get("content-encoding", "identity") != "identity":
+        raise RefusedError(415, "no_form", "a body that is compressed on the way is not taken")
+    claimed = request.headers.get("content-length", "0")
+    if claimed.isdecimal() and int(claimed[:20]) > limits.max_bytes + LARGEST_FRAME:
+        raise too_large(limits)
+    try:
+        return MultipartParser(options[b"boundary"], form.callbacks())  # type: ignore[arg-type]
+    except FormParserError as error:
+        raise RefusedError(400, "bad_form", str(error)) from None
+
+
+class _Form:
+    """What a parser finds, part by part."""
+
+    def __init__(self, path: Path, max_bytes: int) -> None:
+        self._path, self._max_bytes = path, max_bytes
+        self._file: IO[bytes] | None = None
+        self._header, self._value, self._text = bytearray(), bytearray(), bytearray()
+        self._disposition = ""
+        self._field = ""
+        self._parts = 0
+        self.fields: dict[str, str] = {}
+        self.file_name, self.size = "upload", 0
+        self.has_file, self.ended = False, False
+
+    def callbacks(self) -> dict[str, object]:
+        return {
+            "on_part_begin": self._part_begin,
+            "on_header_field": lambda data, start, end: self._header.extend(data[start:end]),
+            "on_header_value": lambda data, start, end: self._value.extend(data[start:end]),
+            "on_header_end": self._header_end,
+            "on_headers_finished": self._headers_finished,
+            "on_part_data": self._part_data,
+            "on_part_end": self._part_end,
+            "on_end": self._end,
+        }
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _part_begin(self) -> None:
+        self._parts += 1
+        if self._parts > MOST_FIELDS:
+            raise RefusedError(400, "bad_form", f"more than {MOST_FIELDS} fields")
+        self._disposition = ""
+        self._text.clear()
+
+    def _header_end(self) -> None:
+        if self._header.lower() == b"content-disposition":
+            self._disposition = self._value.decode("latin-1")
+        self._header.clear()
+        self._value.clear()
+
+    def _headers_finished(self) -> None:
+        kind, options = parse_options_header(self._disposition)
+        if kind != b"form-data" or not options.get(b"name"):
+            raise RefusedError(400, "bad_form", "a part of the form has no name")
+        self._field = options[b"name"].decode("utf-8", "replace")
+        if self._field != "file":
+            return
+        if self.has_file:
+            raise RefusedError(400, "bad_form", "more than one file; send one at a time")
+        self.has_file = True
+        self.file_name = clean_name(options.get(b"filename", b"").decode("utf-8", "replace"))
+        self._file = os.fdopen(os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb")
+
+    def _part_data(self, data: bytes, start: int, end: int) -> None:
+        if self._file is None:
+            self._text += data[start:end]
+            if len(self._text) > LARGEST_FIELD:
+                raise RefusedError(400, "bad_form", f"a field of more than {LARGEST_FIELD} bytes")
+            return
+        self.size += end - start
+        if self.size > self._max_bytes:
+            raise RefusedError(413, "too_large", f"the file is too large; up to {self._max_bytes:,} bytes are taken")
+        self._file.write(data[start:end])
+
+    def _part_end(self) -> None:
+        if self._file is None:
+            self.fields[self._field] = self._text.decode("utf-8", "replace")
+        self.close()
+
+    def _end(self) -> None:
+        self.ended = True
