@@ -41,7 +41,7 @@ demo: $(TRAIN)
 	$(BIN)/neuromoco demo
 
 test: $(DEV)
-	$(BIN)/python -m pytest -m 'not slow'
+	$(BIN)/python -m pytest -m 'not slow and not lava'
 
 test-slow: $(DEV)
 	$(BIN)/python -m pytest -m slow

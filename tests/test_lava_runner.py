@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -299,7 +303,53 @@ DAMAGES = {
         "uint8 [4, N, 2, 9, 7]",
     ),
     "type": (lambda f: np.savez(f / "frames.npz", frames=np.zeros((T, 1, 2, 9, 7))), "float64"),
+    "image": (
+        lambda f: (f / "frames.npz").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(50)),
+        "is a PNG image; wanted is an .npz",
+    ),
+    "one array": (
+        lambda f: np.lib.format.open_memmap(f / "frames.npz", "w+", shape=(3,)).flush(),
+        "is a single array (.npy); wanted",
+    ),
+    "text": (lambda f: (f / "frames.npz").write_text("t x y p"), "begins with b't x y p'; wanted"),
+    "empty": (lambda f: (f / "frames.npz").write_bytes(b""), "is empty; wanted"),
+    "objects": (lambda f: np.savez(f / "frames.npz", frames=np.array([{}, None])), "it holds Python objects"),
+    "logits": (
+        lambda f: np.savez(f / "frames.npz", frames=np.zeros((T, 1, 2, 9, 7), np.uint8), logits=np.full((1, 5), "x")),
+        "logits are <U1 [1, 5]",
+    ),
+    "list for a manifest": (lambda folder: (folder / "manifest.json").write_text("[1]"), "is [1], not an object"),
+    **{
+        f"{field} {value!r}": (
+            lambda folder, field=field, value=value: _told(folder, field, value),
+            f"manifest.json: {field} is {json.dumps(value)}, but must be ",
+        )
+        for field, value in (
+            ("reset", 4),
+            ("layers", 3),
+            ("layers", [4]),
+            ("layers", [{"index": 0}]),
+            ("input", None),
+            ("steps", True),
+            ("steps", "4"),
+            ("class_names", {"a": 1}),
+            ("net", 1),
+            ("dialect", ["stock"]),
+            ("readout.layer", 1.5),
+            ("input.shape", [2, 9]),
+            ("reset.offset", None),
+        )
+    },
 }
+
+
+def _told(folder: Path, field: str, value: Any) -> None:
+    """Changes a field of the manifest."""
+    manifest = json.loads((folder / "manifest.json").read_text())
+    *groups, name = field.split(".")
+    place = manifest[groups[0]] if groups else manifest
+    place[name] = value
+    (folder / "manifest.json").write_text(json.dumps(manifest))
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
@@ -314,6 +364,59 @@ def test_files_that_cannot_be_used_are_named_in_one_line(damage: str, plain: Pat
     assert line.startswith("run_lava: ")
     assert named in line
     assert not list(tmp_path.glob("out.npz*"))
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--out", "."], "--out: . is a folder: give --out FILE.npz"),
+        (["--out", "nowhere/out.npz"], "--out: there is no folder"),
+        *((["--patience", value], "--patience must be above 0") for value in ("nan", "inf", "0", "1e12")),
+    ],
+)
+def test_arguments_are_checked_before_the_run(options: list[str], said: str, plain: Path) -> None:
+    done = run(plain, *options)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert said in done.stderr.splitlines()[-1]
+
+
+def test_a_folder_for_frames_is_named(plain: Path, tmp_path: Path) -> None:
+    done = run(plain, "--frames", str(tmp_path))
+    assert (done.returncode, done.stdout) == (3, "")
+    assert "is a folder; wanted is an .npz file" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "said"),
+    [
+        ("simulate.py", "    layers = load(", "    1 / 0\n    layers = load(", "ZeroDivisionError: division by zero"),
+        ("ending.py", "begun = False", "begun = False +", "lava_parts is not whole"),
+    ],
+)
+def test_what_nobody_foresaw_is_one_line_and_code_4(
+    file: str, old: str, new: str, said: str, plain: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(plain, tmp_path / "export")
+    path = tmp_path / "export" / "lava_parts" / file
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new))
+    done = run(tmp_path / "export")
+    assert (done.returncode, done.stdout) == (4, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("run_lava: ")
+    assert said in line
+
+
+def test_a_part_that_cannot_be_started_is_told(plain: Path, tmp_path: Path) -> None:
+    shutil.copytree(plain, tmp_path / "export")
+    path = tmp_path / "export" / "lava_parts" / "compat.py"
+    good = "                super().start()\n"
+    assert good in path.read_text()
+    bad = "                if len(self.parts) == 3:\n                    raise BlockingIOError('no room')\n"
+    path.write_text(path.read_text().replace(good, bad + good))
+    done = run(tmp_path / "export")
+    assert done.returncode == 4
+    assert done.stderr.splitlines()[-1] == "run_lava: Lava: no room"
 
 
 def test_missing_lava_is_named_with_what_to_type(plain: Path, tmp_path: Path) -> None:
@@ -346,3 +449,175 @@ def test_a_part_that_fails_ends_the_run(fault: str, said: str, plain: Path, tmp_
     assert said in done.stderr
     assert done.stderr.splitlines()[-1].startswith("run_lava: ")
     assert not list(tmp_path.glob("out.npz*"))
+
+
+class Watched:
+    """A program that a test ends, and what it has made: processes, shared memory and temporary files."""
+
+    def __init__(self, place: Path, words: list[str]) -> None:
+        place.mkdir()
+        (place / "tmp").mkdir()
+        # Others on this machine may run Lava as well: our segments get a name of their own.
+        self.prefix = f"psm_{os.getpid() % 10**5}{time.monotonic_ns() % 10**4}_"
+        (place / "sitecustomize.py").write_text(
+            "from multiprocessing import shared_memory\n"
+            f"shared_memory._SHM_NAME_PREFIX, shared_memory._SHM_SAFE_NAME_LENGTH = '/{self.prefix}', 30\n"
+        )
+        self.mark = f"WATCHED={self.prefix}"
+        self.temporary = place / "tmp"
+        settings = {"PYTHONPATH": str(place), "PATH": "/usr/bin:/bin", "TMPDIR": str(self.temporary)}
+        self.program = subprocess.Popen(
+            words,
+            env=settings | {"WATCHED": self.prefix},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def processes(self) -> list[int]:
+        """All that run, whoever their parent is."""
+        found = []
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                settings = (folder / "environ").read_bytes().split(b"\0")
+                state = (folder / "stat").read_text().rpartition(")")[2].split()[0]
+            except OSError:
+                continue
+            if self.mark.encode() in settings and state != "Z":
+                found.append(int(folder.name))
+        return found
+
+    def segments(self) -> int:
+        return len(list(Path("/dev/shm").glob(f"{self.prefix}*")))
+
+    def wait(self, condition: Callable[[], bool], seconds: float = 60) -> None:
+        late = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < late, (self.processes(), self.segments())
+            assert self.program.poll() is None, self.program.communicate()
+            time.sleep(0.01)
+
+    def gone(self) -> bool:
+        """Whether all has ended within some seconds, for what ends by the kernel's help."""
+        late = time.monotonic() + 10
+        while (self.processes() or self.segments()) and time.monotonic() < late:
+            time.sleep(0.05)
+        return not self.processes() and not self.segments()
+
+    def close(self) -> None:
+        for number in self.processes():
+            os.kill(number, signal.SIGKILL)
+        self.program.communicate()
+        for path in Path("/dev/shm").glob(f"{self.prefix}*"):
+            path.unlink(missing_ok=True)
+
+
+# When a signal is sent; a part is a process beside the script, the tracker and the manager of the memory.
+MOMENTS: dict[str, Callable[[Watched], bool]] = {
+    "imports": lambda it: "numpy" in Path(f"/proc/{it.program.pid}/maps").read_text(),
+    "tracker": lambda it: len(it.processes()) > 1,
+    "memory": lambda it: it.segments() > 3,
+    "first part": lambda it: len(it.processes()) > 3,
+    "more parts": lambda it: len(it.processes()) > 6,
+    "steps": lambda it: len(it.processes()) > 8 and not time.sleep(1.5),
+}
+linux = pytest.mark.skipif(sys.platform != "linux", reason="counts by /proc and /dev/shm")
+
+
+@pytest.fixture(scope="module")
+def long(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An export that runs for minutes."""
+    net = stock()
+    frames = np.tile(net.frames(), (1, 2000, 1, 1, 1))
+    return net.write(tmp_path_factory.mktemp("long") / "export", frames)
+
+
+@linux
+@pytest.mark.parametrize(
+    ("moment", "number", "group"),
+    [
+        *((moment, signal.SIGINT, False) for moment in MOMENTS),
+        *((moment, signal.SIGINT, True) for moment in ("memory", "first part", "steps")),  # as a terminal does
+        *((moment, signal.SIGTERM, False) for moment in ("imports", "first part", "steps")),
+        ("steps", signal.SIGTERM, True),
+        ("steps", signal.SIGHUP, True),
+    ],
+)
+def test_an_interrupt_leaves_nothing(moment: str, number: int, group: bool, long: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.npz"
+    it = Watched(tmp_path / "it", [sys.executable, str(long / "run_lava.py"), "--taps", "--out", str(out)])
+    try:
+        it.wait(lambda: MOMENTS[moment](it))
+        (os.killpg if group else os.kill)(it.program.pid, number)
+        assert it.program.wait(15) == 130
+        # At once: nobody waits for what comes later.
+        assert (it.processes(), it.segments(), list(it.temporary.iterdir())) == ([], 0, [])
+        assert it.program.communicate() == ("", "")
+        assert not list(tmp_path.glob("out.npz*"))
+    finally:
+        it.close()
+
+
+@linux
+def test_a_killed_script_takes_its_parts_and_memory_along(long: Path, tmp_path: Path) -> None:
+    it = Watched(tmp_path / "it", [sys.executable, str(long / "run_lava.py")])
+    try:
+        it.wait(lambda: MOMENTS["steps"](it))
+        os.kill(it.program.pid, signal.SIGKILL)
+        assert it.program.wait(15) == -signal.SIGKILL
+        assert it.gone()
+    finally:
+        it.close()
+
+
+@linux
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [
+        (signal.SIGINT, -signal.SIGINT),
+        (signal.SIGTERM, 128 + signal.SIGTERM),
+        (signal.SIGHUP, 128 + signal.SIGHUP),
+        (signal.SIGKILL, -signal.SIGKILL),
+    ],
+)
+@pytest.mark.parametrize("moment", ["first part", "steps"])
+def test_an_interrupted_check_leaves_nothing(moment: str, number: int, code: int, long: Path, tmp_path: Path) -> None:
+    program = (
+        "from pathlib import Path; import numpy as np; from neuromoco.export import lava_check; "
+        f"folder = Path({str(long)!r}); lava_check._in_lava(folder, np.load(folder / 'frames.npz')['frames'])"
+    )
+    it = Watched(tmp_path / "it", [sys.executable, "-c", program])
+    try:
+        it.wait(lambda: it.segments() > 3)
+        it.wait(lambda: MOMENTS[moment](it))
+        os.kill(it.program.pid, number)
+        assert it.program.wait(30) == code
+        if number == signal.SIGKILL:  # its folder stays
+            assert it.gone()
+        else:
+            assert (it.processes(), it.segments(), list(it.temporary.iterdir())) == ([], 0, [])
+    finally:
+        it.close()
+
+
+@linux
+def test_a_script_that_does_not_end_is_killed(tmp_path: Path) -> None:
+    (tmp_path / "export").mkdir()
+    # Deaf, with a child that is deaf and outlives it.
+    (tmp_path / "export" / "run_lava.py").write_text(
+        "import os, signal, time\nfor n in (2, 15):\n    signal.signal(n, signal.SIG_IGN)\nos.fork()\ntime.sleep(300)\n"
+    )
+    program = (
+        "from pathlib import Path; import numpy as np; from neuromoco.export import lava_check; "
+        f"lava_check.GRACE_SECONDS = 0.5; lava_check._in_lava(Path({str(tmp_path / 'export')!r}), np.zeros(3))"
+    )
+    it = Watched(tmp_path / "it", [sys.executable, "-c", program])
+    try:
+        it.wait(lambda: len(it.processes()) == 3 and not time.sleep(0.5))
+        os.kill(it.program.pid, signal.SIGINT)
+        assert it.program.wait(15) == -signal.SIGINT
+        assert it.gone()
+        assert not list(it.temporary.iterdir())
+    finally:
+        it.close()

@@ -10,14 +10,23 @@ argument is not allowed, 3 a file cannot be used, 4 Lava failed, 130 interrupted
 
 from __future__ import annotations
 
-import argparse
 import os
+import signal
 import sys
+
+if __name__ == "__main__":
+    # Before anything that takes time; lava_parts/ending.py takes over.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, lambda *_: os._exit(130))
+
+import argparse
 import time
 from pathlib import Path
 from typing import Any
 
 FOLDER = Path(__file__).resolve().parent
+LONGEST = 10_000_000  # seconds; the system's timer takes no more than some
 INSTALL = (
     "pip install numpy scipy h5py asteval networkx && "
     "pip install --no-deps --ignore-requires-python lava-dl==0.6.0 lava-nc==0.10.0"
@@ -37,10 +46,14 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         parser.error("--taps writes to a file: give --out FILE.npz")
     if options.out is not None and not options.out.resolve().parent.is_dir():
         parser.error(f"--out: there is no folder {options.out.resolve().parent}")
+    if options.out is not None and options.out.is_dir():
+        parser.error(f"--out: {options.out} is a folder: give --out FILE.npz")
+    if options.out is not None and not os.access(options.out.resolve().parent, os.W_OK):
+        parser.error(f"--out: {options.out.resolve().parent} may not be written")
     if options.out is not None and options.out.resolve() == options.frames.resolve():
         parser.error("--out would overwrite --frames")
-    if options.patience <= 0:
-        parser.error("--patience must be above 0")
+    if not 0 < options.patience <= LONGEST:  # nan is not either
+        parser.error(f"--patience must be above 0 and at most {LONGEST} seconds")
     return options
 
 
@@ -79,10 +92,13 @@ def run(options: argparse.Namespace) -> int:
     start = time.perf_counter()
     answer = simulate(FOLDER, manifest, frames, taps=options.taps, patience=options.patience)
     seconds = time.perf_counter() - start
-    if options.out is not None:
-        spikes = {f"spikes/{layer}": array for layer, array in answer.spikes.items()}
-        files.write_npz(options.out, {"logits": answer.logits, **spikes})
-    same = report(manifest["class_names"], answer.logits, expected)
+    try:
+        if options.out is not None:
+            spikes = {f"spikes/{layer}": array for layer, array in answer.spikes.items()}
+            files.write_npz(options.out, {"logits": answer.logits, **spikes})
+    finally:
+        # Whatever happens to the file: it took long.
+        same = report(manifest["class_names"], answer.logits, expected)
     speed = answer.steps / answer.seconds
     print(f"{answer.steps} steps, {speed:.1f} a second; {seconds:.1f} s with building", file=sys.stderr)
     return 0 if same else 1
@@ -94,26 +110,44 @@ def main(arguments: list[str] | None = None) -> int:
     # Every layer runs in a process of its own: threads in each would only get in each other's way.
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(variable, "1")
-    sys.path.insert(0, str(FOLDER))
     from lava_parts.errors import LavaFailedError, UnusableFileError
 
     try:
         return run(options)
     except UnusableFileError as error:
-        print(f"run_lava: {error}", file=sys.stderr)
-        return 3
+        return complain(str(error), 3)
     except LavaFailedError as error:
-        print(f"run_lava: {error}", file=sys.stderr, flush=True)
-        # Lava leaves threads that wait for its dead parts; a normal exit could wait for them in turn.
-        os._exit(4)
-    except KeyboardInterrupt:
-        os._exit(130)
+        return complain(str(error), 4)
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] == "lava_parts":
             raise
-        print(f"run_lava: {error.name} is not installed: {INSTALL}", file=sys.stderr)
-        return 2
+        return complain(f"{error.name} is not installed: {INSTALL}", 2)
+
+
+def complain(text: str, code: int) -> int:
+    """Prints one line; returns the exit code."""
+    print(f"run_lava: {' '.join(text.split())}", file=sys.stderr, flush=True)
+    return code
+
+
+def command() -> None:
+    """Runs as a script: every way out gives an exit code, and leaves nothing behind."""
+    sys.path.insert(0, str(FOLDER))
+    try:
+        from lava_parts import ending
+    except Exception as error:
+        sys.exit(complain(f"{FOLDER / 'lava_parts'} is not whole, export it again: {error}", 4))
+    ending.install()
+    code = 4
+    try:
+        code = main()
+    except SystemExit as error:  # of argparse
+        code = error.code if isinstance(error.code, int) else 0
+    except BaseException as error:
+        complain(f"{type(error).__name__}: {error}", 4)
+    finally:
+        ending.end(code)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command()

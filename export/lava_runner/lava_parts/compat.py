@@ -5,7 +5,6 @@ Nothing here changes a result. `install` must come before any other import of La
 
 from __future__ import annotations
 
-import ctypes
 import dataclasses
 import functools
 import importlib
@@ -16,12 +15,15 @@ import traceback
 import types
 import warnings
 from collections.abc import Callable
+from multiprocessing.util import get_temp_dir
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
+
+from lava_parts import ending
 
 Pair = tuple[int, int]
 
@@ -50,6 +52,7 @@ def install(*, plain_convolution: bool) -> None:
     from lava.magma.runtime.message_infrastructure import multiprocessing
 
     multiprocessing.SystemProcess = loud_process(multiprocessing.SystemProcess)
+    multiprocessing.SharedMemoryManager = tidy_memory(multiprocessing.SharedMemoryManager)
 
 
 def _hashable_defaults() -> None:
@@ -178,14 +181,13 @@ def loud_process(base: type) -> type:
 
         def start(self) -> None:
             self.parts.append(self)
-            super().start()
+            with ending.held():
+                super().start()
 
         def run(self) -> None:
-            for number in (signal.SIGALRM, signal.SIGCHLD, signal.SIGTERM):
+            for number in (signal.SIGALRM, signal.SIGCHLD):
                 signal.signal(number, signal.SIG_DFL)
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends the parts
-            if sys.platform == "linux":
-                ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+            ending.as_child(self._parent_pid)
             try:
                 # Past Lava's class, which would catch the exception.
                 super(base, self).run()
@@ -196,3 +198,28 @@ def loud_process(base: type) -> type:
                 os._exit(1)
 
     return LoudProcess
+
+
+def tidy_memory(base: type) -> type:
+    """A kind of Lava's shared memory whose manager, a process of its own, does not outlive the script."""
+
+    class TidyMemory(base):
+        def __init__(self) -> None:
+            ending.start_tracker()
+            super().__init__()
+
+        def start(self) -> None:
+            with ending.held():
+                if sys.platform == "linux":
+                    # A socket without a file, which nobody need remove, and whose path is never too long.
+                    self._manager._address = f"\0run_lava-{os.getpid()}-{id(self)}"
+                else:
+                    # Here, not in the manager: so the folder of its socket is known if it is killed.
+                    get_temp_dir()
+                self._manager.start(ending.as_child, (os.getpid(),))
+
+        def create_shared_memory(self, size: int) -> Any:
+            with ending.held():
+                return super().create_shared_memory(size)
+
+    return TidyMemory

@@ -7,6 +7,7 @@ import signal
 from types import FrameType
 from typing import Any
 
+from lava_parts import ending
 from lava_parts.errors import LavaFailedError
 
 
@@ -49,11 +50,14 @@ class Guard:
         self._ending = True
 
     def _fail(self, _number: int, _frame: FrameType | None) -> None:
-        raise LavaFailedError(self._reason)
+        if not ending.begun:
+            raise LavaFailedError(self._reason)
 
     def _part_ended(self, _number: int, _frame: FrameType | None) -> None:
+        if self._ending or ending.begun:
+            return
         # Lava closes a part that it has waited for.
-        if not self._ending and any(part._closed or (part._popen and not part.is_alive()) for part in parts()):
+        if any(part._closed or (part._popen and not part.is_alive()) for part in parts()):
             self._reason = "a part of the network died in Lava; its traceback, if it left one, stands above"
             signal.setitimer(signal.ITIMER_REAL, 1.0, 1.0)
             raise LavaFailedError(self._reason)
@@ -73,8 +77,8 @@ def end_parts(network: Any) -> None:
         network: the Process that was run.
     """
     for part in parts():
-        # Those that have ended in order are closed.
-        with contextlib.suppress(ValueError):
+        # The last may not have started, and those that have ended in order are closed.
+        if part._popen is not None and not part._closed:
             part.kill()
     runtime = network.runtime
     if runtime is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 import traceback
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from lava.proc.io.source import RingBuffer
 from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
+from lava_parts import ending
 from lava_parts.errors import LavaFailedError, UnusableFileError
 from lava_parts.guard import Guard, end_parts
 from lava_parts.processes.network import ExtendedNetwork
@@ -72,7 +72,7 @@ def load(path: Path, manifest: dict[str, Any]) -> Layers:
             reset_interval=manifest["reset"]["interval"],
             reset_offset=manifest["reset"]["offset"],
         )
-    except (NotImplementedError, OSError, KeyError, ValueError, RuntimeError, IndexError) as error:
+    except Exception as error:  # of h5py, numpy and Lava, by what is wrong with the file
         raise UnusableFileError(
             f"{path}: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
         ) from None
@@ -116,14 +116,14 @@ def simulate(
         LavaFailedError: a part of the network died, or nothing moves.
     """
     layers = load(folder / manifest["net"], manifest)
-    with tempfile.TemporaryDirectory() as scratch:
+    with ending.scratch() as scratch:
         _feed(layers.network, frames, manifest["latency"])
         tapped = [number for number in layers.blocks if taps and number != manifest["readout"]["layer"]]
         steps = frames.shape[0] * frames.shape[1] + manifest["latency"]
         for number in tapped:
-            _record(layers.blocks[number], Path(scratch) / f"{number}.npy", steps)
+            _record(layers.blocks[number], scratch / f"{number}.npy", steps)
         logits, seconds = _run(layers, manifest, frames.shape[:2], patience)
-        spikes = {n: _aligned(Path(scratch) / f"{n}.npy", layers.depths[n], frames.shape[:2]) for n in tapped}
+        spikes = {n: _aligned(scratch / f"{n}.npy", layers.depths[n], frames.shape[:2]) for n in tapped}
     return Answer(logits, spikes, steps, seconds)
 
 
@@ -177,5 +177,5 @@ def _run(
         if isinstance(error, LavaFailedError) or not isinstance(error, Exception):
             raise
         traceback.print_exc()
-        raise LavaFailedError(f"Lava: {error}") from error
+        raise LavaFailedError(f"Lava: {str(error) or type(error).__name__}") from error
     return logits, seconds
