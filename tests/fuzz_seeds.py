@@ -14,12 +14,8 @@ from scipy.io import savemat
 
 from neuromoco import Recording
 
+from .outcomes import rows
 from .ros_writers import PACKET, bag, ros1_packet
-
-
-def rows(recording: Recording) -> list[tuple[int, int, int, int]]:
-    """(t, x, y, p) of every event."""
-    return list(zip(*(getattr(recording, name).tolist() for name in "txyp"), strict=True))
 
 
 def aedat2(recording: Recording) -> bytes:

@@ -11,11 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from neuromoco.errors import ConfigError, EventFileError
-from neuromoco.events import Given, Recording, read_recording, read_windows, survey_recording, write_atis, write_npz
+from neuromoco.events import Given, read_recording, read_windows, survey_recording, write_atis, write_npz
 from neuromoco.events.stream import LATEST_US, Columns, EventStream, gather, in_pieces, windows
 from neuromoco.events.survey import survey
 
 from .conftest import make_recording
+from .outcomes import rows
 
 SIDE = 12
 EVENTS = st.lists(
@@ -31,10 +32,6 @@ def columns_of(events: list[tuple[int, int, int, int]]) -> Columns:
 
 def stream_of(columns: Columns, piece: int, side: int | None = SIDE) -> EventStream:
     return EventStream("test", in_pieces(columns, piece), side, side)
-
-
-def rows(recording: Recording) -> list[tuple[int, ...]]:
-    return list(zip(*(getattr(recording, name).tolist() for name in "txyp"), strict=True))
 
 
 @settings(max_examples=80, deadline=None)

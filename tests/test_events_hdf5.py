@@ -17,6 +17,8 @@ from neuromoco.events import hdf5, hdf5_storage
 from neuromoco.events.hdf5 import looks_like_hdf5, open_hdf5
 from neuromoco.events.stream import Given, gather
 
+from .outcomes import outcome_of, refusal_of, rows
+
 h5py = pytest.importorskip("h5py")
 
 T, X, Y, P = (np.array(values) for values in ([4, 1_000_001, 1_000_001], [3, 639, 0], [4, 0, 479], [1, 0, 1]))
@@ -29,24 +31,11 @@ def read(path: Path, **said: object) -> Recording:
 
 
 def refusal(path: Path, **said: object) -> str:
-    with pytest.raises((EventFileError, MissingExtraError)) as caught:
-        read(path, **said)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
+    return refusal_of(lambda: read(path, **said), EventFileError, MissingExtraError)
 
 
 def outcome(path: Path) -> str:
-    """What comes of a file: that it is read, or why not."""
-    try:
-        read(path)
-    except EventFileError as error:
-        return str(error)
-    return "is read"
-
-
-def rows(recording: Recording) -> list[tuple[int, int, int, int]]:
-    columns = (getattr(recording, name).tolist() for name in "txyp")
-    return list(zip(*columns, strict=True))
+    return outcome_of(lambda: read(path))
 
 
 def records(dtype: Any = PROPHESEE, repeat: int = 1) -> np.ndarray:

@@ -11,10 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from neuromoco import EventFileError, Recording, read_recording
+from neuromoco import Recording, read_recording
 from neuromoco.events import hdf5, mat
 from neuromoco.events.mat import looks_like_mat, open_mat
 from neuromoco.events.stream import Given, gather
+
+from .outcomes import outcome_of, refusal_of, rows
 
 TYPES = {"b": 1, "B": 2, "h": 3, "H": 4, "i": 5, "I": 6, "f": 7, "d": 9, "q": 12, "Q": 13}
 DOUBLE, UINT32 = 6, 13
@@ -67,24 +69,11 @@ def read(path: Path, **said: object) -> Recording:
 
 def refusal(path: Path, content: bytes, **said: object) -> str:
     path.write_bytes(content)
-    with pytest.raises(EventFileError) as caught:
-        read(path, **said)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
+    return refusal_of(lambda: read(path, **said))
 
 
 def outcome(path: Path) -> str:
-    """What comes of a file: that it is read, or why not."""
-    try:
-        read(path)
-    except EventFileError as error:
-        return str(error)
-    return "is read"
-
-
-def rows(recording: Recording) -> list[tuple[int, int, int, int]]:
-    columns = (getattr(recording, name).tolist() for name in "txyp")
-    return list(zip(*columns, strict=True))
+    return outcome_of(lambda: read(path))
 
 
 @pytest.mark.parametrize("order", ["<", ">"])

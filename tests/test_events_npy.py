@@ -11,10 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from neuromoco import EventFileError, Recording
+from neuromoco import Recording
 from neuromoco.events import aedat4
 from neuromoco.events.npy import looks_like_npy, open_npy
 from neuromoco.events.stream import Given, gather
+
+from .outcomes import outcome_of, refusal_of
 
 HEADER = "{'descr': %s, 'fortran_order': False, 'shape': %s, }"
 PACKED = "[('t', '<u4'), ('x', '<u2'), ('y', '<u2'), ('p', '|u1')]"
@@ -25,19 +27,11 @@ def read(path: Path, **said: object) -> Recording:
 
 
 def refusal(path: Path, **said: object) -> str:
-    with pytest.raises(EventFileError) as caught:
-        read(path, **said)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
+    return refusal_of(lambda: read(path, **said))
 
 
 def outcome(path: Path) -> str:
-    """What comes of a file: that it is read, or why not."""
-    try:
-        read(path)
-    except EventFileError as error:
-        return str(error)
-    return "is read"
+    return outcome_of(lambda: read(path))
 
 
 def npy_bytes(descr: str, shape: str, body: bytes) -> bytes:

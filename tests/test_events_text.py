@@ -16,6 +16,7 @@ from neuromoco.events.stream import Given, gather
 from neuromoco.events.text import looks_like_text, open_text, write_csv
 
 from .conftest import make_recording
+from .outcomes import outcome_of, refusal_of, rows
 
 EVENTS = [(0, 3, 4, 1), (1_000_001, 639, 0, 0), (1_000_001, 0, 479, 1)]
 
@@ -26,24 +27,11 @@ def read(path: Path, **said: object) -> Recording:
 
 def refusal(path: Path, content: str | bytes, **said: object) -> str:
     path.write_bytes(content.encode() if isinstance(content, str) else content)
-    with pytest.raises(EventFileError) as caught:
-        read(path, **said)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
+    return refusal_of(lambda: read(path, **said))
 
 
 def outcome(path: Path, **said: object) -> str:
-    """What comes of a file: that it is read, or why not."""
-    try:
-        read(path, **said)
-    except EventFileError as error:
-        return str(error)
-    return "is read"
-
-
-def rows(recording: Recording) -> list[tuple[int, int, int, int]]:
-    columns = (getattr(recording, name).tolist() for name in "txyp")
-    return list(zip(*columns, strict=True))
+    return outcome_of(lambda: read(path, **said))
 
 
 @pytest.mark.parametrize(
