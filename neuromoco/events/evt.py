@@ -136,20 +136,25 @@ class Evt2Decoder:
         heads = np.ascontiguousarray(words[:, self.half]) if self.vectors else words
         types = (heads >> 28).astype(np.uint8)
         types_in(types, KNOWN, "EVT2.1" if self.vectors else "EVT2")
-        is_high = types == TIME_HIGH
-        highs = self.clock.unwrap(heads[np.flatnonzero(is_high)] & ((1 << HIGH_BITS) - 1))
+        places = np.flatnonzero(types == TIME_HIGH)
+        highs = self.clock.unwrap(heads.take(places) & ((1 << HIGH_BITS) - 1))
         if self.high is None and not highs.size:
             return nothing()
         events = np.flatnonzero(types <= CD_ON)
-        # How many TIME_HIGH came before an event says which one holds for it.
-        of_event = np.cumsum(is_high, dtype=np.int32).take(events)
+        before = np.searchsorted(events, places)  # events before each TIME_HIGH
         if self.high is None:
-            events, of_event = events[of_event > 0], of_event[of_event > 0]
+            events, before = events[before[0] :], before - before[0]
+        # Each TIME_HIGH, and the one that was carried over, holds for the events up to the next.
         base = np.concatenate(([self.high or 0], highs)) << LOW_BITS
         self.high = int(base[-1]) >> LOW_BITS
         heads = heads.take(events)
-        t = base.take(of_event) + (heads >> 22 & 63)
-        x, y, p = (heads >> 11 & 2047).astype(np.uint16), (heads & 2047).astype(np.uint16), types.take(events)
+        t = np.repeat(base, np.diff(before, prepend=0, append=len(events)))
+        t += heads >> 22 & 63
+        x, y, p = (
+            (heads >> 11 & 2047).astype(np.uint16),
+            (heads & 2047).astype(np.uint16),
+            (heads >> 28).astype(np.uint8),
+        )
         if not self.vectors:
             return Columns(t, x, y, p)
         masks = np.ascontiguousarray(words[events, 1 - self.half])
