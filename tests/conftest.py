@@ -12,8 +12,6 @@ import pytest
 from neuromoco import Recording
 from neuromoco.events import write_atis
 
-REAL = "NEUROMOCO_TEST_RECORDINGS"
-
 
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -27,12 +25,23 @@ def data_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+def named_folder(variable: str, what: str) -> Path:
+    """The folder that a variable of the environment names; where it names none, the test is skipped."""
+    if not os.environ.get(variable):
+        pytest.skip(f"set {variable} to a folder of {what}")
+    return Path(os.environ[variable])
+
+
 @pytest.fixture
 def real_folder() -> Path:
-    """A folder of real N-MNIST recordings in class folders, where one is named; else the test is skipped."""
-    if not os.environ.get(REAL):
-        pytest.skip(f"set {REAL} to a folder of N-MNIST class folders")
-    return Path(os.environ[REAL])
+    """Real N-MNIST recordings in class folders."""
+    return named_folder("NEUROMOCO_TEST_RECORDINGS", "N-MNIST class folders")
+
+
+@pytest.fixture
+def event_files() -> Path:
+    """Real files of every camera format."""
+    return named_folder("NEUROMOCO_TEST_EVENT_FILES", "camera files")
 
 
 def make_recording(seed: int, events: int = 600, label: int = 0) -> Recording:

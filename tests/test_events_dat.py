@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import struct
 from contextlib import suppress
 from pathlib import Path
@@ -15,7 +14,6 @@ from neuromoco import EventFileError, Recording
 from neuromoco.events import dat
 from neuromoco.events.stream import Given, gather
 
-REAL = "NEUROMOCO_TEST_EVENT_FILES"
 Event = tuple[int, int, int, int]  # t, x, y, p
 HEADER = (
     b"% Data file containing CD events\n% Version 2\n% Date 2020-09-14 14:18:29\n% Height 480\n% Width 640\n% end\n"
@@ -134,10 +132,8 @@ def test_any_bytes_are_read_or_refused(
             assert len(read(path, Given(format=name)))
 
 
-def test_real_files() -> None:
-    if not os.environ.get(REAL):
-        pytest.skip(f"set {REAL} to a folder with recordings")
-    folder = Path(os.environ[REAL]) / "prophesee-dat2"
+def test_real_files(event_files: Path) -> None:
+    folder = event_files / "prophesee-dat2"
     for name, count in {"cube_10ms_cd.dat": 323_449, "rect_1ms_cd.dat": 566_878}.items():
         recording = read(folder / name)
         assert (len(recording), recording.width, recording.height) == (count, 1280, 720)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import struct
 from pathlib import Path
 
@@ -14,7 +13,6 @@ from neuromoco import EventFileError, Recording
 from neuromoco.events import es
 from neuromoco.events.stream import Given, gather
 
-REAL = "NEUROMOCO_TEST_EVENT_FILES"
 Event = tuple[int, int, int, int]  # t, x, y from the bottom, p
 SENSORS = {1: (1024, 512), 2: (65535, 65535)}
 HEADERS = {1: b"Event Stream\x01\x00\x00", 2: b"Event Stream\x02\x00\x00\x01" + struct.pack("<HH", *SENSORS[2])}
@@ -175,10 +173,8 @@ def test_refusals_say_what_was_found(tmp_path: Path, content: bytes, words: str)
     assert words in refusal(tmp_path / "a.es")
 
 
-def test_real_files() -> None:
-    if not os.environ.get(REAL):
-        pytest.skip(f"set {REAL} to a folder with recordings")
-    folder = Path(os.environ[REAL]) / "event-stream"
+def test_real_files(event_files: Path) -> None:
+    folder = event_files / "event-stream"
     recording = read(folder / "dvs.es")
     assert (len(recording), recording.width, recording.height) == (473_225, 320, 240)
     assert (recording.t[0], recording.t[-1]) == (0, 999_000)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,8 +16,6 @@ from neuromoco.events.evt_write import LAST_US, write_evt2, write_evt3
 from neuromoco.events.stream import Given, gather
 
 from .evt_files import HEADERS, events_of, evt3_word, raw, read, refusal
-
-REAL = "NEUROMOCO_TEST_EVENT_FILES"
 
 
 def test_what_does_not_fit_is_not_written(tmp_path: Path) -> None:
@@ -104,17 +101,14 @@ def test_any_bytes_are_read_or_refused(
             assert len(gather(evt.open_evt(path, Given(sensor=(640, 480)))))
 
 
-def test_real_files(tmp_path: Path) -> None:
-    if not os.environ.get(REAL):
-        pytest.skip(f"set {REAL} to a folder with recordings")
-    folder = Path(os.environ[REAL])
-    recording = read(folder / "prophesee-evt2/faery_evt2.raw", sensor=(640, 480))
+def test_real_files(event_files: Path, tmp_path: Path) -> None:
+    recording = read(event_files / "prophesee-evt2/faery_evt2.raw", sensor=(640, 480))
     assert len(recording) == 521_252
     assert recording.on_share == pytest.approx(0.3566, abs=1e-4)
-    recording = read(folder / "prophesee-evt3/ecp_test_events_1_evt3.raw")
+    recording = read(event_files / "prophesee-evt3/ecp_test_events_1_evt3.raw")
     assert (len(recording), recording.width, recording.height) == (343_474, 640, 480)
     assert recording.duration == 9218023 - 7139845
-    table = np.genfromtxt(folder / "transcoded/cube20k.csv", delimiter=",", skip_header=1, dtype=np.int64)
+    table = np.genfromtxt(event_files / "transcoded/cube20k.csv", delimiter=",", skip_header=1, dtype=np.int64)
     for name, open_it in {
         "cube20k_evt2.raw": evt.open_evt,
         "cube20k_evt3.raw": evt.open_evt,
@@ -122,7 +116,7 @@ def test_real_files(tmp_path: Path) -> None:
         "cube20k_dat2.dat": dat.open_dat,
         "cube20k.es": es.open_es,
     }.items():
-        recording = gather(open_it(folder / "transcoded" / name, Given()))
+        recording = gather(open_it(event_files / "transcoded" / name, Given()))
         assert (recording.width, recording.height) == (1280, 720)
         assert np.array_equal(np.stack([getattr(recording, c) for c in "txyp"], axis=1), table), name
     for name in ("dat", "evt3"):

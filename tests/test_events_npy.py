@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import struct
 from pathlib import Path
 
@@ -163,11 +162,8 @@ def test_damaged_bytes_are_read_or_refused(tmp_path_factory: pytest.TempPathFact
     assert "\n" not in outcome(file)
 
 
-def test_the_same_events_as_aedat4() -> None:
-    folder = os.environ.get("NEUROMOCO_TEST_EVENT_FILES")
-    if not folder:
-        pytest.skip("set NEUROMOCO_TEST_EVENT_FILES to a folder of camera files")
-    files = Path(folder) / "transcoded"
+def test_the_same_events_as_aedat4(event_files: Path) -> None:
+    files = event_files / "transcoded"
     other = gather(aedat4.open_aedat4(files / "cube20k.aedat4", Given()))
     recording = read(files / "cube20k.npy", sensor=(other.width, other.height))
     assert len(recording) == 20_000

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +10,6 @@ import pytest
 from neuromoco import EventFileError, Recording, read_recording
 from neuromoco.events import Given, read_windows, survey_recording
 
-FOLDER = os.environ.get("NEUROMOCO_TEST_EVENT_FILES")
-pytestmark = pytest.mark.skipif(not FOLDER, reason="set NEUROMOCO_TEST_EVENT_FILES to a folder of recordings")
 VGA = Given(sensor=(640, 480))  # where the file does not name its sensor
 
 FILES = {
@@ -35,36 +32,32 @@ REFUSED = {
 }
 
 
-def place(name: str) -> Path:
-    return Path(FOLDER or "") / name
-
-
 def equal(a: Recording, b: Recording) -> bool:
     return all(np.array_equal(getattr(a, name), getattr(b, name)) for name in "txyp")
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_counts_of_independent_decoders(name: str) -> None:
+def test_counts_of_independent_decoders(event_files: Path, name: str) -> None:
     events, width, height, seconds = FILES[name]
-    recording = read_recording(place(name), given=VGA)
+    recording = read_recording(event_files / name, given=VGA)
     assert len(recording) == events
     assert (recording.width, recording.height) == (width, height)
     assert recording.duration / 1e6 == pytest.approx(seconds, rel=0.01)
-    facts = survey_recording(place(name), VGA).facts()
+    facts = survey_recording(event_files / name, VGA).facts()
     assert facts["events"] == events
     assert facts["outside_sensor"] == 0
-    assert sum(map(len, read_windows(place(name), 100_000, VGA))) == events
+    assert sum(map(len, read_windows(event_files / name, 100_000, VGA))) == events
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_files_without_events_of_a_known_sensor_are_named(name: str) -> None:
+def test_files_without_events_of_a_known_sensor_are_named(event_files: Path, name: str) -> None:
     with pytest.raises(EventFileError) as caught:
-        read_recording(place(name))
+        read_recording(event_files / name)
     assert REFUSED[name] in str(caught.value)
 
 
-def test_the_same_events_in_every_format_are_equal() -> None:
-    files = sorted(place("transcoded").iterdir())
+def test_the_same_events_in_every_format_are_equal(event_files: Path) -> None:
+    files = sorted((event_files / "transcoded").iterdir())
     assert len(files) == 8
     first = read_recording(files[0])
     assert len(first) == 20_000
@@ -72,8 +65,8 @@ def test_the_same_events_in_every_format_are_equal() -> None:
         assert equal(read_recording(file), first), file.name
 
 
-def test_a_bag_holds_the_events_of_the_raw_file() -> None:
-    raw = read_recording(place("prophesee-evt3/ecp_test_events_1_evt3.raw"))
-    bag, database = (read_recording(place(f"rosbag/test_events_1.{kind}")) for kind in ("bag", "db3"))
+def test_a_bag_holds_the_events_of_the_raw_file(event_files: Path) -> None:
+    raw = read_recording(event_files / "prophesee-evt3/ecp_test_events_1_evt3.raw")
+    bag, database = (read_recording(event_files / f"rosbag/test_events_1.{kind}") for kind in ("bag", "db3"))
     assert equal(bag, raw)
     assert equal(database, raw)

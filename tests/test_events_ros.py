@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import struct
 import sys
@@ -24,7 +23,6 @@ from neuromoco.events.stream import Given, gather
 from .ros_writers import ARRAY, PACKET, Message, bag, cdr_packet, database, mcap, ros1_array, ros1_packet
 from .test_events import same
 
-REAL = "NEUROMOCO_TEST_EVENT_FILES"
 TOPIC = "/event_camera/events"
 OTHER: Message = ("/imu", "sensor_msgs/Imu", b"\1" * 50)
 
@@ -359,16 +357,13 @@ def test_what_the_package_rosbags_writes(tmp_path: Path, version: int) -> None:
         assert list(zip(*(getattr(recording, column).tolist() for column in "txyp"), strict=True)) == EVENTS
 
 
-def test_real_recordings() -> None:
-    if not os.environ.get(REAL):
-        pytest.skip(f"set {REAL} to a folder of real recordings")
+def test_real_recordings(event_files: Path) -> None:
     from neuromoco.events.evt import open_evt
 
-    folder = Path(os.environ[REAL])
-    raw = gather(open_evt(folder / "prophesee-evt3" / "ecp_test_events_1_evt3.raw", Given()))
+    raw = gather(open_evt(event_files / "prophesee-evt3" / "ecp_test_events_1_evt3.raw", Given()))
     assert len(raw) == 343_474
     for name in ("test_events_1.bag", "test_events_1.db3"):
-        assert same(read(folder / "rosbag" / name), raw)
-    davis = read(folder / "rosbag" / "test_events_2_0.mcap")
+        assert same(read(event_files / "rosbag" / name), raw)
+    davis = read(event_files / "rosbag" / "test_events_2_0.mcap")
     assert (len(davis), davis.width, davis.height) == (571_266, 346, 260)
     assert davis.duration == 999_996
