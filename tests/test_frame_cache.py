@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -117,6 +118,29 @@ def test_of_a_changed_set_only_what_changed_is_read_again(class_folders: Folders
     assert sorted(read) == ["0005.bin", "001.bin"]
     assert store.events.tolist() == [600, 20, 10, 600, 600, 600]
     assert np.array_equal(store.frames, fresh(listing))
+
+
+def test_a_file_of_other_content_is_met_though_size_and_time_of_change_are_the_same(
+    class_folders: Folders, read: list[str]
+) -> None:
+    folder = class_folders(1, 1)
+    file = folder / "class0" / "000.bin"
+    cached_frames(list_recordings(folder, labelled=True), CONFIG)
+    before = file.stat()
+    write_atis(file, make_recording(99))
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert (file.stat().st_size, file.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+    listing = list_recordings(folder, labelled=True)
+    assert np.array_equal(cached_frames(listing, CONFIG).frames, fresh(listing))
+    assert len(read) == 2
+
+
+def test_a_moved_set_is_not_decoded_again(class_folders: Folders, read: list[str]) -> None:
+    folder = class_folders(2, 2)
+    first = cached_frames(list_recordings(folder, labelled=True), CONFIG)
+    moved = folder.rename(folder.with_name("elsewhere"))
+    assert np.array_equal(cached_frames(list_recordings(moved, labelled=True), CONFIG).frames, first.frames)
+    assert len(read) == 4
 
 
 def test_a_killed_preparation_goes_on_where_it_was(class_folders: Folders, read: list[str]) -> None:

@@ -4,10 +4,10 @@
                                                         facts.npy   [S, 4]
                                                         keys.npy    [S, 2]
 
-A recording's key is the hash of path, size and time of change of its file, its part, and how it is read; a set's name
-is the hash of its keys. Whatever changes, stale frames are never met, and what has not changed is not read again: rows
-are copied from other sets with the same keys. A set that is being made is a hidden folder; a row is done once its key
-is written, so whoever comes after a process that was killed goes on where it was.
+A recording's key is the hash of its file's content and extension, its part, and how it is read; a set's name is the
+hash of its keys. Whatever changes, stale frames are never met, and what has not changed, a moved file among it, is not
+decoded again: rows are copied from other sets with the same keys. A set that is being made is a hidden folder; a row is
+done once its key is written, so whoever comes after a process that was killed goes on where it was.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import hashlib
 import json
 import shutil
 from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,17 +80,23 @@ def _digest(content: list[Any]) -> bytes:
 
 def _keys(listing: Listing) -> NDArray[np.uint64]:
     """uint64 [S, 2]; two zeros are no key."""
-    root, given = str(listing.root.resolve()), dataclasses.astuple(listing.given)
-    of_files = {}
-    for file in dict.fromkeys(listing.files):
-        try:
-            facts = (listing.root / file).stat()
-        except OSError as error:  # a link to nothing
-            raise EventFileError(f"{listing.root / file}: cannot be read ({error.strerror})") from error
-        of_files[file] = [root, file, facts.st_size, facts.st_mtime_ns, given]
+    given = dataclasses.astuple(listing.given)
+    files = list(dict.fromkeys(listing.files))
+    with ThreadPoolExecutor() as threads:  # hashing frees the other threads
+        hashes = list(threads.map(_content_hash, (listing.root / file for file in files)))
+    # The extension breaks ties between formats.
+    of_files = {file: [own, Path(file).suffix, given] for file, own in zip(files, hashes, strict=True)}
     spans = listing.spans or [None] * len(listing)
     keys = b"".join(_digest([*of_files[file], span]) for file, span in zip(listing.files, spans, strict=True))
     return np.frombuffer(keys, np.uint64).reshape(-1, 2)
+
+
+def _content_hash(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:  # a link to nothing, say
+        raise EventFileError(f"{path}: cannot be read ({error.strerror})") from error
 
 
 def _make(listing: Listing, config: FrameConfig, keys: NDArray[np.uint64], folder: Path) -> None:
