@@ -1,18 +1,9 @@
-"""Every setting of a run, frozen, in one tree; YAML in and out.
-
-A run is one complete `RunConfig`. Recipes are such trees in YAML (`neuromoco/recipes/`); the command
-line changes single leaves (`--set pretrain.moco.queue_size=512`). Unknown names and wrong types are
-refused when the tree is built, so nothing is misspelt in silence.
-"""
+"""Every setting of a run, frozen, in one tree. Unknown names and wrong types are refused when it is built."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -21,11 +12,8 @@ from pydantic import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
-    ValidationError,
     model_validator,
 )
-
-from neuromoco.errors import ConfigError
 
 
 class Settings(BaseModel):
@@ -197,101 +185,3 @@ class RunConfig(Settings):
         if used.quantize and self.stage == "finetune" and used.freeze_encoder:
             raise ValueError("quantize with a frozen encoder, which must not change; choose one of them")
         return self
-
-
-def parse_config(tree: Any, source: str) -> RunConfig:
-    """Builds the tree of settings from plain data.
-
-    Raises:
-        ConfigError: an unknown name, a wrong type or a value out of range; `source` begins the message.
-    """
-    if not isinstance(tree, Mapping):
-        raise ConfigError(f"{source}: settings are names with values, not {type(tree).__name__}")
-    try:
-        return RunConfig.model_validate(tree)
-    except ValidationError as error:
-        first = error.errors()[0]
-        if first["type"] == "value_error":  # of the tree as a whole
-            raise ConfigError(f"{source}: {first['ctx']['error']}") from None
-        where = ".".join(str(part) for part in first["loc"])
-        given = "" if first["type"] in ("missing", "extra_forbidden") else f", given {first['input']!r}"
-        raise ConfigError(f"{source}: {where}: {first['msg']}{given}{_allowed(first)}") from None
-
-
-def load_config(path: Path | str) -> RunConfig:
-    """Reads a run's settings from YAML.
-
-    Raises:
-        ConfigError: the file is missing or not such a tree.
-    """
-    try:
-        tree = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
-    except (yaml.YAMLError, ValueError) as error:
-        raise ConfigError(f"{path}: is not YAML ({' '.join(str(error).split())})") from None
-    return parse_config(tree, str(path))
-
-
-def dump_config(config: Settings) -> str:
-    """The settings as YAML, in the order in which they are declared."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
-
-
-def with_values(config: RunConfig, values: Mapping[str, Any]) -> RunConfig:
-    """The settings with leaves replaced: `{"pretrain.moco.queue_size": 512}`.
-
-    Raises:
-        ConfigError: a name or a value that is not allowed.
-    """
-    tree = config.model_dump()
-    for name, value in values.items():
-        *groups, leaf = name.split(".")
-        node = tree
-        for group in groups:
-            if not isinstance(node.get(group), dict):
-                node[group] = {}
-            node = node[group]
-        node[leaf] = value
-    return parse_config(tree, "settings")
-
-
-def parse_changes(changes: Iterable[str]) -> dict[str, Any]:
-    """Names and values of `a.b=value`, the values in YAML.
-
-    Raises:
-        ConfigError: a change that is not of that form.
-    """
-    values: dict[str, Any] = {}
-    for change in changes:
-        name, equals, text = change.partition("=")
-        if not equals or not name.strip():
-            raise ConfigError(f"--set {change}: give a name and a value, for example --set seed=1")
-        try:
-            value = yaml.safe_load(text)
-        except (yaml.YAMLError, ValueError):  # ValueError: a date that there is not
-            raise ConfigError(f"--set {change}: the value is not YAML") from None
-        values[name.strip()] = _number(text) if value == text.strip() else value
-    return values
-
-
-def _number(text: str) -> Any:
-    # YAML 1.1 reads 1e-3 as text; people write it as a number.
-    try:
-        number = float(text)
-    except ValueError:
-        return text.strip()
-    return number if math.isfinite(number) else text.strip()
-
-
-def _allowed(error: Any) -> str:
-    if error["type"] != "extra_forbidden":
-        return ""
-    node: Any = RunConfig
-    for part in error["loc"][:-1]:
-        field = getattr(node, "model_fields", {}).get(part)
-        node = field.annotation if field else None
-        if node is not None and not hasattr(node, "model_fields"):  # X | None
-            node = next((a for a in getattr(node, "__args__", ()) if hasattr(a, "model_fields")), None)
-    names = getattr(node, "model_fields", {})
-    return f"; known names: {', '.join(names)}" if names else ""
