@@ -225,6 +225,41 @@ def test_python_reads_the_same_numbers(
     assert list(zip(x, y, map(str, p), strict=True)) == [event[1:] for event in events]
 
 
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 19).flatmap(lambda digits: st.integers(0, min(10**digits, 2**63 - 1))),
+            *[st.integers(0, 5).flatmap(lambda digits: st.integers(0, min(10**digits, 65534)))] * 2,
+            st.integers(0, 1),
+        ),
+        min_size=1,
+        max_size=30,
+    ),
+    st.permutations("txyp"),
+    st.sampled_from(",\t "),
+    st.integers(0, 3),
+)
+def test_lines_of_digits_alone_are_read_as_they_stand(
+    tmp_path_factory: pytest.TempPathFactory,
+    events: list[tuple[int, ...]],
+    order: list[str],
+    separator: str,
+    zeros: int,
+) -> None:
+    file = tmp_path_factory.mktemp("text") / "a.txt"
+    places = ["txyp".index(name) for name in order]
+    texts = [[("" if place == 3 else "0" * zeros) + str(event[place]) for place in places] for event in events]
+    file.write_text("".join(separator.join(line) + "\n" for line in texts))
+    stream = open_text(file, Given(columns="".join(order)))  # type: ignore[arg-type]
+    if max(len(number) for line in texts for number in line) > 19:
+        with pytest.raises(EventFileError, match="more than 19 digits"):
+            list(stream.pieces)
+        return
+    columns = [np.concatenate(column).tolist() for column in zip(*stream.pieces, strict=True)]
+    assert list(zip(*columns, strict=True)) == events
+
+
 @settings(max_examples=300, deadline=None)
 @given(st.text("0123456789.,-+eEnat x#\n\r\t;_\x01truffno%\ufeff", max_size=80), st.sampled_from([None, "txyp"]))
 def test_any_text_is_read_or_refused(

@@ -48,7 +48,6 @@ class Layout:
 
     rows: Rows | None
     start: int  # bytes before the first event
-    line: int  # lines before it
     unit: str | None = None
     sensor: tuple[int | None, int | None] = (None, None)
 
@@ -104,7 +103,7 @@ def write_csv(path: Path, recording: Recording) -> None:
 
 def _layout(head: bytes, given_columns: str | None) -> Layout:
     """What the lines before the first event say."""
-    layout, names = Layout(None, 0, 0), None
+    layout, names = Layout(None, 0), None
     at = len(BOM) if head.startswith(BOM) else 0
     for line in head[at:].split(b"\n"):
         text = line.decode("utf-8", errors="replace").strip()
@@ -120,7 +119,7 @@ def _layout(head: bytes, given_columns: str | None) -> Layout:
         elif text:
             names = _names(text.lstrip("#%")) or names
         at += len(line) + 1
-        layout = replace(layout, start=at, line=layout.line + 1)
+        layout = replace(layout, start=at)
     if len(head) == HEAD:
         raise EventFileError(f"the first {HEAD} bytes hold comments and no event")
     return _named(layout, names or list(ROLES), given_columns, b",", [])
@@ -185,21 +184,31 @@ def _sides(width: str | None, height: str | None) -> tuple[int | None, int | Non
 def _pieces(path: Path, layout: Layout) -> Iterator[Columns]:
     """The events, block by block."""
     assert layout.rows is not None
-    unit, decided, line, polarities = layout.unit, layout.unit is not None, layout.line, Polarities()
+    unit, decided, at, polarities = layout.unit, layout.unit is not None, layout.start, Polarities()
     reading = _Reading(layout.rows)
-    for block in _blocks(path, layout.start, layout.line):
+    for block in _blocks(path, layout.start):
         read = reading.numbers(block, unit)
         whole = not decided and unit == "us"  # the first times were whole numbers, so all are
         if read is None or (whole and read.fraction):
             before, block = _narrowed(block, reading, unit, whole)
-            raise EventFileError(first_fault(block, layout.rows, line + before, unit, whole))
-        line += block.count(b"\n")
+            raise EventFileError(first_fault(block, layout.rows, _lines(path, at) + before, unit, whole))
+        at += len(block)
         t, x, y, p = read.columns
         if not t.size:
             continue
         if unit is None:
             unit = "s" if read.fraction else "us"
         yield Columns(t, x, y, polarities.of(p))
+
+
+def _lines(path: Path, end: int) -> int:
+    """Lines before a byte: counted only where a message needs them."""
+    lines = 0
+    with path.open("rb") as file:
+        while end > 0 and (block := file.read(min(BLOCK, end))):
+            lines += block.count(b"\n")
+            end -= len(block)
+    return lines
 
 
 def _narrowed(block: bytes, reading: _Reading, unit: str | None, whole: bool) -> tuple[int, bytes]:
@@ -229,7 +238,8 @@ class _Reading:
         """The numbers of whole lines, or None."""
         if text_numbers.ON_BYTE in block or text_numbers.OFF_BYTE in block:
             return None
-        block = block.replace(b"\r\n", b"\n")
+        if b"\r" in block:
+            block = block.replace(b"\r\n", b"\n")
         for way in range(self.way, 3):
             read = self._read(block, unit, way)
             if read is not None:
@@ -245,8 +255,9 @@ class _Reading:
         return text_numbers.read_rows(block, self.rows, unit)
 
 
-def _blocks(path: Path, start: int, line: int) -> Iterator[bytes]:
+def _blocks(path: Path, start: int) -> Iterator[bytes]:
     """Blocks of whole lines, each of which ends."""
+    at = start
     with path.open("rb") as file:
         file.seek(start)
         rest = b""
@@ -255,10 +266,12 @@ def _blocks(path: Path, start: int, line: int) -> Iterator[bytes]:
             if not end:
                 rest += block
                 if len(rest) > BLOCK:
-                    raise EventFileError(f"line {line + 1} is longer than {LONGEST_LINE} bytes: no text of events")
+                    line = _lines(path, at) + 1
+                    raise EventFileError(f"line {line} is longer than {LONGEST_LINE} bytes: no text of events")
                 continue
-            yield rest + whole + end
-            line += whole.count(b"\n") + 1
+            lines = rest + whole + end
+            at += len(lines)
+            yield lines
             rest = rest_of_block
         if rest.strip():
             yield rest + b"\n"

@@ -1,7 +1,7 @@
 """Numbers out of lines of text, a block at a time, in numpy: no Python loop over lines where all is well.
 
-Numbers are read eight digits at a time out of 64-bit words, and are whole numbers all the way: a time of seconds
-with nine decimals comes out exact. What is not plain is made so first (words for polarities, blanks, comments).
+Numbers are whole numbers all the way: a time of seconds with nine decimals comes out exact. What is not plain is made
+so first (words for polarities, blanks, comments).
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from neuromoco.events.columns import LARGEST_SIDE, LARGEST_US, POWER
 from neuromoco.events.stream import Columns
+from neuromoco.events.text_digits import LONGEST, NEWLINE, PAD, TENS, ZERO, numbers, padded, plain_fields
 
-NEWLINE, POINT, PLUS, MINUS, ZERO, ONE, LOWER_E, UPPER_E = b"\n.+-01eE"
+POINT, PLUS, MINUS, ONE, LOWER_E, UPPER_E = b".+-1eE"
 # Stand for words; no text holds them.
 ON_BYTE, OFF_BYTE = b"\x01", b"\x02"
 WORDS = {
@@ -24,12 +25,6 @@ WORDS = {
     for word in words
     for form in (bytes.lower, bytes.title, bytes.upper)
 }
-# 64 bits hold any number of 19 digits; a word of 8 bytes before a field must lie in the buffer.
-LONGEST, PAD = 19, 24
-TENS = 10 ** np.arange(LONGEST + 1, dtype=np.uint64)
-_DIGITS = 0x0F0F0F0F0F0F0F0F
-# By length: the highest bytes of a little-endian word, which hold the last digits of a field.
-_MASKS = np.array([0, *(_DIGITS >> (64 - 8 * n) << (64 - 8 * n) for n in range(1, 9))], np.uint64)
 
 
 class Rows(NamedTuple):
@@ -93,8 +88,10 @@ def read_rows(block: bytes, rows: Rows, unit: str | None) -> Read | None:
         rows: what a line holds.
         unit: of times, or None: seconds if one of them has a point or an exponent, else microseconds.
     """
-    padded = np.frombuffer(b"0" * PAD + block, np.uint8)
-    raw = padded[PAD:]
+    text = padded(block)
+    if POWER[unit or "us"] == 0 and (columns := _plain_columns(text, rows)):
+        return Read(columns, fraction=False)
+    raw = text[PAD:]
     cut = (raw == rows.separator[0]) | (raw == NEWLINE)
     ends = np.flatnonzero(cut)  # [E * fields]
     if ends.size % rows.fields:
@@ -112,12 +109,27 @@ def read_rows(block: bytes, rows: Rows, unit: str | None) -> Read | None:
     begin, end = ({role: all[place :: rows.fields] for role, place in rows.places.items()} for all in (starts, ends))
     fraction = bool(marks["t"].points.size or marks["t"].exponents.size)
     power = POWER[unit or ("s" if fraction else "us")]
-    t = _times(padded, begin["t"], end["t"], marks["t"], power)
-    x, y = (_coordinates(padded, begin[name], end[name], marks[name]) for name in "xy")
-    p = _polarities(padded, begin["p"], end["p"], marks["p"])
+    t = _times(text, begin["t"], end["t"], marks["t"], power)
+    x, y = (_coordinates(text, begin[name], end[name], marks[name]) for name in "xy")
+    p = _polarities(text, begin["p"], end["p"], marks["p"])
     if t is None or x is None or y is None or p is None:
         return None
     return Read(Columns(t, x, y, p), fraction)
+
+
+def _plain_columns(text: NDArray[np.uint8], rows: Rows) -> Columns | None:
+    """The events of lines with nothing but digits, which most are; times in microseconds."""
+    fields = plain_fields(text[PAD:], rows.separator, rows.fields)
+    if fields is None:
+        return None
+    ends, lengths = ({role: all[:, place] for role, place in rows.places.items()} for all in fields)
+    t, x, y = (numbers(text, ends[role], lengths[role]) for role in "txy")
+    p = text[ends["p"] + (PAD - 1)] - np.uint8(ZERO)
+    if t is None or x is None or y is None or lengths["p"].max(initial=1) > 1 or p.max(initial=0) > 1:
+        return None
+    if t.max(initial=0) > LARGEST_US or max(x.max(initial=0), y.max(initial=0)) >= LARGEST_SIDE:
+        return None
+    return Columns(t.astype(np.int64), x.astype(np.uint16), y.astype(np.uint16), p.view(np.int8))
 
 
 def _marks(
@@ -154,31 +166,13 @@ def _twice(rows: NDArray[Any]) -> bool:
     return bool(np.any(rows[1:] == rows[:-1]))
 
 
-def _eight(padded: NDArray[Any], ends: NDArray[Any], lengths: NDArray[Any]) -> NDArray[np.uint64]:
-    """Numbers of up to eight digits that end at `ends`, which count from the end of the padding."""
-    words = np.ndarray(padded.size - 7, np.dtype("<u8"), padded.data, strides=(1,))
-    v = words[ends + (PAD - 8)]
-    v &= _MASKS[lengths]
-    # Pairs of digits, then of pairs, then of fours: the lower byte is the more significant one.
-    for factor, shift, mask in ((10, 8, 0x00FF00FF00FF00FF), (100, 16, 0xFFFF0000FFFF), (10000, 32, 0xFFFFFFFF)):
-        v = (v * np.uint64(factor) + (v >> np.uint64(shift))) & np.uint64(mask)
-    return v
-
-
-def _digits(padded: NDArray[Any], begin: NDArray[Any], end: NDArray[Any]) -> NDArray[np.uint64] | None:
-    """Numbers of digits alone; none is 0. None if one has too many."""
-    lengths = end - begin
-    longest = int(lengths.max(initial=0))
-    if longest > LONGEST:
-        return None
-    value = _eight(padded, end, np.minimum(lengths, 8))
-    for done in range(8, longest, 8):
-        value += _eight(padded, end - done, np.clip(lengths - done, 0, 8)) * TENS[done]
-    return value
+def _digits(block: NDArray[Any], begin: NDArray[Any], end: NDArray[Any]) -> NDArray[np.uint64] | None:
+    value = numbers(block, end, end - begin)
+    return None if value is None else value.astype(np.uint64, copy=False)
 
 
 def _decimals(
-    padded: NDArray[Any], begin: NDArray[Any], end: NDArray[Any], marks: _Marks, power: int
+    text: NDArray[Any], begin: NDArray[Any], end: NDArray[Any], marks: _Marks, power: int
 ) -> tuple[NDArray[np.uint64], NDArray[Any]] | None:
     """Numbers without a sign times 10^power, rounded, a half up; and whether there was nothing to round.
 
@@ -187,9 +181,9 @@ def _decimals(
     stop, exponent = end, np.zeros(end.size, np.int64)
     if marks.exponents.size:
         at = marks.exponent_rows
-        sign = padded[marks.exponents + (PAD + 1)]
+        sign = text[marks.exponents + (PAD + 1)]
         start = marks.exponents + 1 + ((sign == MINUS) | (sign == PLUS))
-        value = _digits(padded, start, end[at])
+        value = _digits(text, start, end[at])
         if value is None or np.any(start >= end[at]) or np.any(end[at] - start > 3):
             return None
         stop = end.copy()
@@ -201,14 +195,14 @@ def _decimals(
             return None
         point = stop.copy()
         point[marks.point_rows] = marks.points
-    whole = _digits(padded, begin, point)
+    whole = _digits(text, begin, point)
     length, places = point - begin, np.maximum(stop - point - 1, 0)
     if whole is None or np.any(length + places < 1):
         return None
     if marks.points.size:
         # Decimals that 64 bits cannot hold beside the others are cut: rounding half up, they change nothing.
         places = np.minimum(places, LONGEST - length)
-        parts = _digits(padded, point + 1, np.maximum(point + 1 + places, point + 1))
+        parts = _digits(text, point + 1, np.maximum(point + 1 + places, point + 1))
         if parts is None:
             return None
         whole = whole * TENS[places] + parts
@@ -228,24 +222,24 @@ def _shifted(value: NDArray[np.uint64], shift: NDArray[Any]) -> tuple[NDArray[np
     return result, (rest == 0) & (~tiny | (value == 0))
 
 
-def _signs(padded: NDArray[Any], begin: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+def _signs(text: NDArray[Any], begin: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
     """Which numbers are negative, and where their digits begin."""
-    first = padded[begin + PAD]
+    first = text[begin + PAD]
     minus = first == MINUS
     return minus, begin + (minus | (first == PLUS))
 
 
 def _times(
-    padded: NDArray[Any], begin: NDArray[Any], end: NDArray[Any], marks: _Marks, power: int
+    text: NDArray[Any], begin: NDArray[Any], end: NDArray[Any], marks: _Marks, power: int
 ) -> NDArray[np.int64] | None:
     """Times in microseconds."""
-    minus, begin = _signs(padded, begin)
+    minus, begin = _signs(text, begin)
     if marks.plain and power == 0:
-        value = _digits(padded, begin, end)
+        value = _digits(text, begin, end)
         if value is None or np.any(value > LARGEST_US) or np.any(begin == end):
             return None
     else:
-        scaled = _decimals(padded, begin, end, marks, power)
+        scaled = _decimals(text, begin, end, marks, power)
         if scaled is None:
             return None
         value = scaled[0]
@@ -255,30 +249,30 @@ def _times(
 
 
 def _coordinates(
-    padded: NDArray[Any], begin: NDArray[Any], end: NDArray[Any], marks: _Marks
+    text: NDArray[Any], begin: NDArray[Any], end: NDArray[Any], marks: _Marks
 ) -> NDArray[np.uint16] | None:
-    minus, begin = _signs(padded, begin)
+    minus, begin = _signs(text, begin)
     if marks.plain:
-        value = _digits(padded, begin, end)
+        value = _digits(text, begin, end)
     else:
-        scaled = _decimals(padded, begin, end, marks, 0)
+        scaled = _decimals(text, begin, end, marks, 0)
         value = scaled[0] if scaled is not None and np.all(scaled[1]) else None
     if value is None or value.max(initial=0) >= LARGEST_SIDE or np.any(minus & (value != 0)) or np.any(begin == end):
         return None
     return value.astype(np.uint16)
 
 
-def _polarities(padded: NDArray[Any], begin: NDArray[Any], end: NDArray[Any], marks: _Marks) -> NDArray[np.int8] | None:
+def _polarities(text: NDArray[Any], begin: NDArray[Any], end: NDArray[Any], marks: _Marks) -> NDArray[np.int8] | None:
     """-1, 0 and 1."""
-    minus, begin = _signs(padded, begin)
+    minus, begin = _signs(text, begin)
     if marks.plain:
         # Single characters after their signs: bytes for words have been made so.
-        last = padded[end + (PAD - 1)]
+        last = text[end + (PAD - 1)]
         on = (last == ONE) | (last == ON_BYTE[0])
         if np.any(end - begin != 1) or not np.all(on | (last == ZERO) | (last == OFF_BYTE[0])):
             return None
     else:
-        scaled = _decimals(padded, begin, end, marks, 0)
+        scaled = _decimals(text, begin, end, marks, 0)
         if scaled is None or not np.all(scaled[1]) or scaled[0].max(initial=0) > 1:
             return None
         on = scaled[0] == 1
