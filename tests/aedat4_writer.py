@@ -1,9 +1,12 @@
-"""AEDAT4 bytes after the published layout, for tests: flatbuffers, uncompressed, one stream of events."""
+"""AEDAT4 bytes after the published layout, for tests: flatbuffers, one stream of events in one packet."""
 
 from __future__ import annotations
 
+import importlib
 import struct
+import sys
 from pathlib import Path
+from typing import Any
 
 import flatbuffers
 
@@ -30,11 +33,11 @@ def write_aedat4(path: Path, recording: Recording | None) -> None:
     path.write_bytes(content)
 
 
-def _header(info: str) -> bytes:
+def _header(info: str, compression: int = 0) -> bytes:
     builder = flatbuffers.Builder(4096)
     text = builder.CreateString(info)
     builder.StartObject(3)
-    builder.PrependInt32Slot(0, 0, -1)  # compression: none
+    builder.PrependInt32Slot(0, compression, -1)
     builder.PrependInt64Slot(1, -1, 0)  # no table of packets
     builder.PrependUOffsetTRelativeSlot(2, text, 0)
     builder.FinishSizePrefixed(builder.EndObject(), b"IOHE")
@@ -56,3 +59,19 @@ def _packet(recording: Recording) -> bytes:
     builder.PrependUOffsetTRelativeSlot(0, events, 0)
     builder.FinishSizePrefixed(builder.EndObject(), b"EVTS")
     return bytes(builder.Output())
+
+
+def write_packed_aedat4(path: Path, recording: Recording, packing: str, zeros: int = 0) -> None:
+    """Writes a recording as one packet that is packed with "lz4" or "zstd", with so many zeros behind it."""
+    head = _header(INFO.format(width=recording.width, height=recording.height), {"lz4": 1, "zstd": 3}[packing])
+    if packing == "lz4":
+        packer: Any = importlib.import_module("lz4.frame").LZ4FrameCompressor()
+    else:
+        module = "backports.zstd" if sys.version_info < (3, 14) else "compression.zstd"
+        packer = importlib.import_module(module).ZstdCompressor()
+    parts = [packer.begin()] if packing == "lz4" else []
+    parts.append(packer.compress(_packet(recording)))
+    piece = bytes(1 << 24)
+    parts += [packer.compress(piece) for _ in range(zeros // len(piece))]
+    packet = b"".join([*parts, packer.flush()])
+    path.write_bytes(b"#!AER-DAT4.0\r\n" + head + struct.pack("<ii", 0, len(packet)) + packet)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 from xml.etree import ElementTree
 
 import aedat
 import numpy as np
 
 from neuromoco.errors import EventFileError
+from neuromoco.events.packed import lz4_bound, zstd_bound
 from neuromoco.events.stream import Columns, EventStream, Given
 
 FORMAT = "AEDAT4"
@@ -21,6 +23,8 @@ MAGIC = b"#!AER-DAT4"
 HEADER_AT = len(b"#!AER-DAT4.0\r\n")
 LARGEST_HEADER = 1 << 16  # the decoder ends the process over descriptions that are nested deeper than fit here
 PACKET_HEADER = 8  # number of the stream, size
+LARGEST_PACKET = 1 << 27  # bytes, unpacked; DV writes packets of 10 ms
+UNPACKED_BOUNDS = {0: len, 1: lz4_bound, 2: lz4_bound, 3: zstd_bound, 4: zstd_bound}  # by IOHeader's `compression`
 STDERR = 2
 
 
@@ -110,32 +114,45 @@ def _check(path: Path) -> None:
             if len(header) != size or begin < 0 or end < begin:
                 raise ValueError("no description of its streams")
             ElementTree.fromstring(header[begin : end + len(b"</dv>")].decode("utf-8"))
-            length = path.stat().st_size
-            table_at = _table_position(header)
-            _walk(file, HEADER_AT + 4 + size, table_at if 0 < table_at <= length else length)
+            (compression,) = struct.unpack("<i", _field(header, 0, 4) or bytes(4))
+            (table_at,) = struct.unpack("<q", _field(header, 1, 8) or bytes(8))
+            if compression not in UNPACKED_BOUNDS:
+                raise ValueError(f"a compression numbered {compression}")
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content, memoryview(content) as whole:
+                end = table_at if 0 < table_at <= len(whole) else len(whole)
+                _walk(whole, HEADER_AT + 4 + size, end, UNPACKED_BOUNDS[compression])
     except (ValueError, struct.error, ElementTree.ParseError) as error:
         raise EventFileError(f"the AEDAT4 file is cut or damaged ({error})") from error
 
 
-def _table_position(header: bytes) -> int:
-    """Where the table of packets begins, the second field of the header's flatbuffer; 0 or -1 if there is none."""
+def _field(header: bytes, number: int, size: int) -> bytes | None:
+    """The bytes of one of the header's fields; None where its flatbuffer leaves it out."""
     (root,) = struct.unpack_from("<I", header, 0)
     (back,) = struct.unpack_from("<i", header, root)
     vtable = root - back
     if vtable < 0:
         raise ValueError("its header leads outside")
-    (fields,) = struct.unpack_from("<H", header, vtable)
-    (at,) = struct.unpack_from("<H", header, vtable + 6) if fields >= 8 else (0,)
-    position: int = struct.unpack_from("<q", header, root + at)[0] if at else 0
-    return position
+    (length,) = struct.unpack_from("<H", header, vtable)
+    place = 4 + 2 * number
+    (at,) = struct.unpack_from("<H", header, vtable + place) if length >= place + 2 else (0,)
+    field = header[root + at : root + at + size]
+    if at and len(field) < size:
+        raise ValueError("its header leads outside")
+    return field if at else None
 
 
-def _walk(file: BinaryIO, at: int, end: int) -> None:
-    """Whether packets follow one another without a gap up to the end."""
+def _walk(content: memoryview, at: int, end: int, bound: Callable[[memoryview], int]) -> None:
+    """Whether packets follow one another without a gap up to the end, and none unpacks to more than is read."""
     while at < end:
-        file.seek(at)
-        head = file.read(PACKET_HEADER)
-        size = int.from_bytes(head[4:], "little", signed=True)
-        if len(head) < PACKET_HEADER or size < 0 or at + PACKET_HEADER + size > end:
+        if at + PACKET_HEADER > end:
             raise ValueError(f"a packet at byte {at} is longer than the file")
+        (size,) = struct.unpack_from("<i", content, at + 4)
+        if size < 0 or at + PACKET_HEADER + size > end:
+            raise ValueError(f"a packet at byte {at} is longer than the file")
+        with content[at + PACKET_HEADER : at + PACKET_HEADER + size] as packet:
+            unpacked = bound(packet)
+        if unpacked > LARGEST_PACKET:
+            raise ValueError(
+                f"a packet at byte {at} unpacks to up to {unpacked} bytes; up to {LARGEST_PACKET} are read"
+            )
         at += PACKET_HEADER + size
