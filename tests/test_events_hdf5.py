@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import bz2
+import re
+import struct
 import zlib
 from pathlib import Path
 from typing import Any
@@ -234,7 +237,8 @@ def test_chunks_that_unpack_to_more_than_a_chunk_are_refused(tmp_path: Path, mon
     ("code", "words"),
     [
         (0x8ECF, "metavision_file_to_dat -i FILE"),
-        (32013, 'compressed with ZFP needs packages that are not installed: pip install "neuromoco[hdf5]"'),
+        (32001, 'compressed with Blosc needs packages that are not installed: pip install "neuromoco[hdf5]"'),
+        (32013, "compressed with ZFP, from which events do not come back as they were"),
         (40000, "compressed with HDF5 filter 40000, which is not installed"),
     ],
 )
@@ -257,6 +261,67 @@ def test_blosc_as_dsec_uses_it(tmp_path: Path) -> None:
         for name, values in (("t", T), ("x", X), ("y", Y), ("p", P)):
             out.create_dataset(f"events/{name}", data=values, **hdf5plugin.Blosc(cname="zstd", shuffle=1))
     assert rows(read(tmp_path / "a.h5")) == EVENTS
+
+
+def plugin_codecs() -> dict[str, Any]:
+    hdf5plugin = pytest.importorskip("hdf5plugin")
+    return {
+        "Blosc": hdf5plugin.Blosc(cname="zstd", shuffle=1),
+        "Blosc2": hdf5plugin.Blosc2(),
+        "LZ4": hdf5plugin.LZ4(),
+        "Bitshuffle": hdf5plugin.Bitshuffle(),
+        "Bitshuffle alone": hdf5plugin.Bitshuffle(cname="none"),
+        "Zstandard": hdf5plugin.Zstd(),
+        "BZip2": hdf5plugin.BZip2(),
+        "LZF": {"compression": "lzf", "shuffle": True, "fletcher32": True},
+    }
+
+
+@pytest.mark.parametrize(
+    "name", ["Blosc", "Blosc2", "LZ4", "Bitshuffle", "Bitshuffle alone", "Zstandard", "BZip2", "LZF"]
+)
+def test_every_codec_is_read(tmp_path: Path, name: str) -> None:
+    t = np.arange(100_000, dtype="u4") * 7
+    x = (np.arange(100_000, dtype="u2") * 31) % 640
+    with h5py.File(tmp_path / "a.h5", "w") as out:
+        for role, values in {"t": t, "x": x, "y": x // 2, "p": (x % 2).astype("u1")}.items():
+            out.create_dataset(f"events/{role}", data=values, chunks=(30_000,), **plugin_codecs()[name])
+    found = read(tmp_path / "a.h5", sensor=(640, 480))
+    assert (found.t == t).all()
+    assert (found.x == x).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "at", "claim"),
+    [
+        ("Blosc", 4, struct.pack("<I", 1 << 31)),
+        ("Blosc2", 30, struct.pack(">Q", 1 << 40)),
+        ("LZ4", 0, struct.pack(">Q", 1 << 40)),
+        ("Bitshuffle", 0, struct.pack(">Q", 1 << 40)),
+    ],
+)
+def test_chunks_that_boast_of_their_size_are_refused(tmp_path: Path, name: str, at: int, claim: bytes) -> None:
+    file = tmp_path / "a.h5"
+    with h5py.File(file, "w") as out:
+        for role in "txyp":
+            dataset = out.create_dataset(f"events/{role}", (1000,), "u4", chunks=(1000,), **plugin_codecs()[name])
+            dataset[:] = 0
+        packed = bytearray(dataset.id.read_direct_chunk((0,))[1])
+        packed[at : at + len(claim)] = claim
+        dataset.id.write_direct_chunk((0,), bytes(packed))
+    assert re.search(r"damaged: a chunk of /events/p unpacks to \d+ bytes; up to 134217728 are read", refusal(file))
+
+
+@pytest.mark.parametrize("name", ["BZip2", "Zstandard"])
+def test_bombs_are_refused(tmp_path: Path, name: str) -> None:
+    file, zeros = tmp_path / "a.h5", bytes((1 << 27) + (1 << 20))
+    with h5py.File(file, "w") as out:
+        dsec(out)
+        del out["events/t"]
+        dataset = out.create_dataset("events/t", (3,), "u4", chunks=(3,), **plugin_codecs()[name])
+        packed = bz2.compress(zeros) if name == "BZip2" else pytest.importorskip("backports.zstd").compress(zeros)
+        dataset.id.write_direct_chunk((0,), packed)
+    assert f"unpacks to {len(zeros)} bytes" in refusal(file)
 
 
 def test_without_h5py_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

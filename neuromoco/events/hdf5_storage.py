@@ -8,23 +8,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from neuromoco.errors import EventFileError, MissingExtraError
+from neuromoco.events.hdf5_codecs import ECF, GZIP, NOT_FOR_EVENTS, PLUGIN_CODECS, claimed_size
 
-# Codecs that hdf5plugin has (its documentation, "HDF5 compression filters").
-PLUGIN_CODECS = {
-    307: "BZip2",
-    32001: "Blosc",
-    32004: "LZ4",
-    32008: "Bitshuffle",
-    32013: "ZFP",
-    32015: "Zstandard",
-    32017: "SZ",
-    32018: "FCIDECOMP",
-    32024: "SZ3",
-    32026: "Blosc2",
-    32028: "Sperr",
-}
-ECF = 0x8ECF
-GZIP = 1
+SHUFFLES = (2, 3, 5, 6)  # filters of the HDF5 library that leave bytes about as many as they were
 LARGEST_CHUNK = 1 << 27
 # Deflate makes at most 1032 bytes of one; what claims more than that of the whole file is no recording.
 LARGEST_RATIO = 1100
@@ -69,8 +55,13 @@ def _check(dataset: Any, file_size: int) -> None:
     count = math.prod(-(-side // part) for side, part in zip(dataset.shape, dataset.chunks, strict=True))
     if count > MOST_CHUNKS or dataset.id.get_num_chunks() != count:
         raise EventFileError(f"cut or damaged: {name} has {dataset.id.get_num_chunks()} chunks of {count}")
+    packing = [(place, code) for place, code in enumerate(codecs) if code not in SHUFFLES]
+    if len(packing) > 1:
+        raise EventFileError(f"{name} is compressed twice: h5repack -f GZIP=1 IN OUT does it once")
     if GZIP in codecs:
         _check_gzip(dataset, chunk, count, file_size)
+    elif packing:
+        _check_claims(dataset, *packing[0], count)
 
 
 def _codecs(dataset: Any) -> list[int]:
@@ -82,6 +73,11 @@ def _check_codecs(name: str, codecs: list[int]) -> None:
     from h5py import h5z
 
     for code in codecs:
+        if code in NOT_FOR_EVENTS:
+            raise EventFileError(
+                f"{name} is compressed with {PLUGIN_CODECS[code]}, from which events do not come back as they were: "
+                "ask who wrote the file for another codec"
+            )
         if h5z.filter_avail(code):
             continue
         if code in PLUGIN_CODECS:
@@ -93,6 +89,33 @@ def _check_codecs(name: str, codecs: list[int]) -> None:
                 "HDF5_PLUGIN_PATH to its folder"
             )
         raise EventFileError(f"{name} is compressed with HDF5 filter {code}, which is not installed")
+
+
+def _check_claims(dataset: Any, place: int, codec: int, count: int) -> None:
+    """Refuses chunks that say they unpack to more than any chunk may: the codecs would believe them.
+
+    Args:
+        dataset: of h5py.
+        place: of the codec among the data set's filters.
+        codec: its number.
+        count: chunks.
+    """
+    settings = dataset.id.get_create_plist().get_filter(place)[2]
+    for index in range(count):
+        info = dataset.id.get_chunk_info(index)
+        if info.size > LARGEST_CHUNK:
+            raise EventFileError(f"damaged: a chunk of {dataset.name} is stored in {info.size} bytes")
+        mask, packed = dataset.id.read_direct_chunk(info.chunk_offset)
+        if mask >> place & 1:  # stored as it was
+            continue
+        try:
+            size = claimed_size(codec, settings, packed)
+        except ValueError as error:
+            raise EventFileError(f"cut or damaged: a chunk of {dataset.name}: {error}") from error
+        if size > LARGEST_CHUNK:
+            raise EventFileError(
+                f"damaged: a chunk of {dataset.name} unpacks to {size} bytes; up to {LARGEST_CHUNK} are read"
+            )
 
 
 def _check_gzip(dataset: Any, chunk: int, count: int, file_size: int) -> None:

@@ -1,0 +1,86 @@
+"""The codecs of HDF5 files, and what their packed chunks say that they unpack to.
+
+The HDF5 library and its codecs take that much memory before they look at anything else, so it is read off first.
+Layouts as `hdf5plugin` writes them: Blosc's and Blosc2's headers (github.com/Blosc, README_HEADER and
+README_CFRAME_FORMAT), LZ4's and Bitshuffle's length in front, Zstandard's frames.
+"""
+
+from __future__ import annotations
+
+import bz2
+import struct
+from collections.abc import Callable, Sequence
+
+from neuromoco.events.packed import zstd_bound
+
+GZIP, SZIP, LZF, BZIP2, BLOSC, LZ4, BITSHUFFLE, ZSTD, BLOSC2 = 1, 4, 32000, 307, 32001, 32004, 32008, 32015, 32026
+ECF = 0x8ECF
+# Codecs that hdf5plugin has (its documentation, "HDF5 compression filters").
+PLUGIN_CODECS = {
+    BZIP2: "BZip2",
+    BLOSC: "Blosc",
+    LZ4: "LZ4",
+    BITSHUFFLE: "Bitshuffle",
+    32013: "ZFP",
+    ZSTD: "Zstandard",
+    32017: "SZ",
+    32018: "FCIDECOMP",
+    32024: "SZ3",
+    BLOSC2: "Blosc2",
+    32028: "Sperr",
+}
+# What they pack does not come back as it was, or is a picture.
+NOT_FOR_EVENTS = (32013, 32017, 32018, 32024, 32028)
+PIECE = 1 << 20
+
+
+def claimed_size(codec: int, settings: Sequence[int], packed: bytes) -> int:
+    """The bytes that a packed chunk unpacks to, as it says; 0 for a codec that cannot take more than a chunk.
+
+    Args:
+        codec: number of the filter.
+        settings: the filter's numbers in the data set's description.
+        packed: the chunk as it is stored.
+
+    Raises:
+        ValueError: it is cut or damaged.
+    """
+    try:
+        return _CLAIMS[codec](settings, packed) if codec in _CLAIMS else 0
+    except struct.error:
+        raise ValueError("its packed bytes are cut") from None
+
+
+def _blosc2(settings: Sequence[int], packed: bytes) -> int:
+    (header,) = struct.unpack_from(">I", packed, 11)
+    return max(struct.unpack_from(">Q", packed, 30)[0], struct.unpack_from("<I", packed, header + 4)[0])
+
+
+def _bitshuffle(settings: Sequence[int], packed: bytes) -> int:
+    compresses = len(settings) > 4 and settings[4]
+    return int(struct.unpack_from(">Q", packed)[0]) if compresses else 0
+
+
+def _bzip2(settings: Sequence[int], packed: bytes) -> int:
+    """BZip2 does not say: it is unpacked in pieces that are not kept."""
+    size, unpacking = 0, bz2.BZ2Decompressor()
+    try:
+        piece = unpacking.decompress(packed, PIECE)
+        while piece:
+            size += len(piece)
+            piece = b"" if unpacking.eof else unpacking.decompress(b"", PIECE)
+    except OSError as error:
+        raise ValueError(str(error)) from None
+    return size
+
+
+_CLAIMS: dict[int, Callable[[Sequence[int], bytes], int]] = {
+    SZIP: lambda settings, packed: struct.unpack_from("<I", packed)[0],
+    LZF: lambda settings, packed: settings[2] if len(settings) > 2 else 0,
+    BZIP2: _bzip2,
+    BLOSC: lambda settings, packed: struct.unpack_from("<I", packed, 4)[0],
+    LZ4: lambda settings, packed: struct.unpack_from(">Q", packed)[0],
+    BITSHUFFLE: _bitshuffle,
+    ZSTD: lambda settings, packed: zstd_bound(packed),
+    BLOSC2: _blosc2,
+}
