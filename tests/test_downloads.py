@@ -228,7 +228,7 @@ def test_no_network_names_the_address(sets: dict[str, Any], monkeypatch: pytest.
     monkeypatch.setattr(datasets.NCALTECH101, "url", nobody)
     code, line = failure("n-caltech101")
     assert code == 1
-    assert f"n-caltech101: {nobody}: [Errno {errno.ECONNREFUSED}] Connection refused; try again later, or get Caltech101.zip" in line
+    assert f"{nobody}: [Errno {errno.ECONNREFUSED}] Connection refused; try again later, or get Caltech101.zip" in line
 
 
 @pytest.mark.parametrize(
