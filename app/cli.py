@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from neuromoco.app import (
+    data_commands,
     event_commands,
     export_commands,
     model_commands,
@@ -14,6 +15,7 @@ from neuromoco.app.commands import app
 
 __all__ = [
     "app",
+    "data_commands",
     "event_commands",
     "export_commands",
     "main",

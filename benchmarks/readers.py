@@ -3,7 +3,7 @@
     python -m benchmarks.readers [--millions N]
 
 Files of made-up events are written to a temporary folder. Peers are used where they are installed: faery, evt3,
-event_stream, expelliarmus, h5py. Every pair is first checked to give as many events. Medians of rounds in turn.
+event_stream, expelliarmus, pandas. Every pair is first checked to give as many events. Medians of rounds in turn.
 """
 
 from __future__ import annotations
@@ -107,6 +107,12 @@ def _aedat(path: Path) -> int:
     return len(np.concatenate([packet["events"] for packet in aedat.Decoder(str(path)) if "events" in packet]))
 
 
+def _pandas(path: Path) -> int:
+    import pandas
+
+    return len(pandas.read_csv(path, dtype={"t": np.int64, "x": np.uint16, "y": np.uint16, "p": np.int8}))
+
+
 def _numpy(path: Path) -> int:
     if path.suffix == ".csv":
         return len(np.loadtxt(path, np.int64, delimiter=",", skiprows=1))
@@ -120,7 +126,7 @@ PEERS: dict[str, dict[str, Count]] = {
     "dat": {"faery": _faery, "expelliarmus": _expelliarmus("dat")},
     "es": {"faery": _faery, "event_stream": _event_stream},
     "aedat4": {"aedat": _aedat},
-    "csv": {"numpy": _numpy},
+    "csv": {"numpy": _numpy, "pandas": _pandas},
     "npz": {"numpy": _numpy},
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sized
+from functools import cache
 from typing import TypeVar
 
 from rich.console import Console
@@ -20,6 +21,12 @@ from rich.text import Text
 console = Console(stderr=True, highlight=False)
 
 Item = TypeVar("Item")
+
+
+@cache
+def say_once(what: str) -> None:
+    """Says it once a process, however often it is asked to."""
+    console.print(what, soft_wrap=True)
 
 
 class RateColumn(ProgressColumn):

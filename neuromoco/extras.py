@@ -13,6 +13,7 @@ PACKAGES = {
     "nir": ("nir",),
     "serve": ("fastapi", "uvicorn", "python_multipart", "prometheus_client"),
     "app": ("matplotlib",),
+    "datasets": ("tonic",),
 }
 
 

@@ -11,7 +11,8 @@ import pytest
 
 from neuromoco import ConfigError, EventFileError
 from neuromoco.config import FrameConfig
-from neuromoco.datasets import cached_frames, gesture, list_data
+from neuromoco.console import say_once
+from neuromoco.datasets import cached_frames, list_data
 from neuromoco.datasets.folders import Part
 from neuromoco.datasets.gesture import GESTURES
 
@@ -41,7 +42,7 @@ def write_authors_copy(root: Path, first_us: int = 80_000_000) -> Path:
 
 
 def test_dvs128_gesture_as_its_authors_give_it(data_root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    gesture._say.cache_clear()
+    say_once.cache_clear()
     folder = write_authors_copy(data_root)
     train, test = (list_data("dvs128-gesture", part) for part in PARTS)
     said = capsys.readouterr().err

@@ -113,7 +113,10 @@ def test_a_set_that_is_not_there_is_told_so(data_root: Path, monkeypatch: pytest
     with pytest.raises(ConfigError) as told:
         list_data(name, "train")
     line = str(told.value)
-    assert line.startswith(f"{name}: no folder {data_root / given.folder}; get {given.archives} from https://")
+    fetch = f"neuromoco download {name} fetches it"
+    assert line.startswith(
+        f"{name}: no folder {data_root / given.folder}; {fetch}, or get {given.archives} from https:"
+    )
     assert f"so that {data_root / given.folder / given.example} is there" in line
     assert "\n" not in line
     (data_root / given.folder).mkdir()  # there, but not unpacked
@@ -121,7 +124,7 @@ def test_a_set_that_is_not_there_is_told_so(data_root: Path, monkeypatch: pytest
         list_data(name, "train")
     monkeypatch.delenv("NEUROMOCO_DATA")
     monkeypatch.chdir(data_root)
-    with pytest.raises(ConfigError, match=rf"^{name}: no folder data/{given.folder}; get"):
+    with pytest.raises(ConfigError, match=rf"^{name}: no folder data/{given.folder}; {fetch}"):
         list_data(name, "train")
 
 

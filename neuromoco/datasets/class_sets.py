@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from neuromoco.console import say_once
 from neuromoco.datasets.fixed_splits import Counts, fixed_split
 from neuromoco.datasets.folders import Listing, Part, list_recordings
 from neuromoco.errors import ConfigError
 
 N_MNIST = Counts(60_000, 10_000)
+# Of CIFAR10-DVS: the authors' files, and those that tonic downloads, which somebody converted.
+AUTHORS_CIFAR10, TONICS_CIFAR10 = "cifar10_*.aedat", "*.aedat4"
 
 
 def n_mnist(folder: Path, part: Part) -> Listing:
@@ -29,8 +32,15 @@ def n_mnist(folder: Path, part: Part) -> Listing:
 
 
 def cifar10_dvs(folder: Path, part: Part) -> Listing:
-    """CIFAR10-DVS (Li et al. 2017): `<class>/cifar10_<class>_<number>.aedat`, split by `fixed_splits`."""
-    return _split_by_name(folder, part, "cifar10-dvs", "cifar10_*.aedat")
+    """CIFAR10-DVS (Li et al. 2017): `<class>/cifar10_<class>_<number>.aedat`, split by `fixed_splits`.
+
+    Tonic's copy, `<class>/*.aedat4`, is taken where the authors' is not there.
+    """
+    pattern = AUTHORS_CIFAR10
+    if not any(folder.glob(f"*/{AUTHORS_CIFAR10}")) and any(folder.glob(f"*/{TONICS_CIFAR10}")):
+        pattern = TONICS_CIFAR10
+        say_once("cifar10-dvs: tonic's copy, converted to AEDAT 4")
+    return _split_by_name(folder, part, "cifar10-dvs", pattern)
 
 
 def n_caltech101(folder: Path, part: Part, split: str) -> Listing:

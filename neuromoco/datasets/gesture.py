@@ -12,10 +12,9 @@ The first is taken where both are there.
 
 from __future__ import annotations
 
-from functools import cache
 from pathlib import Path
 
-from neuromoco.console import console
+from neuromoco.console import say_once
 from neuromoco.datasets.fixed_splits import Counts
 from neuromoco.datasets.folders import Listing, Part, Span
 from neuromoco.errors import ConfigError, EventFileError
@@ -58,13 +57,8 @@ def dvs128_gesture(folder: Path, part: Part) -> Listing:
     wanted = getattr(counts, part)
     if len(listing) != wanted:
         raise ConfigError(f"{listing.root} holds {len(listing):,} gestures to {part}, {whose} copy {wanted:,}")
-    _say(f"dvs128-gesture: {whose} copy, {counts.train:,} gestures to train on and {counts.test:,} to test on")
+    say_once(f"dvs128-gesture: {whose} copy, {counts.train:,} gestures to train on and {counts.test:,} to test on")
     return listing
-
-
-@cache  # once a process, however often the set is listed
-def _say(what: str) -> None:
-    console.print(what, soft_wrap=True)
 
 
 def _from_authors(root: Path, part: Part) -> Listing:

@@ -1,7 +1,7 @@
 """Data sets by name: the built-in digits, and published sets from the files as their authors distribute them.
 
-`--data NAME` looks in `$NEUROMOCO_DATA/NAME`, by default `data/NAME`. Nothing is downloaded: whoever has unpacked the
-authors' archives there has the set, and whoever has not is told what to get and where.
+`--data NAME` looks in `$NEUROMOCO_DATA/NAME`, by default `data/NAME`. Nothing is downloaded unasked: whoever has
+unpacked the authors' archives there, or let `downloads` do it, has the set; others are told what to get and where.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ class NamedSet(NamedTuple):
         page: where its authors give it away.
         archives: what to unpack into the folder.
         example: a file that is there afterwards.
+        tonic: the class of `tonic.datasets` that downloads it.
         listing: what is in the folder: (folder, part) -> recordings.
     """
 
@@ -35,6 +36,7 @@ class NamedSet(NamedTuple):
     page: str
     archives: str
     example: str
+    tonic: str
     listing: Callable[[Path, Part], Listing]
 
 
@@ -43,6 +45,7 @@ CALTECH = NamedSet(
     "https://www.garrickorchard.com/datasets/n-caltech101",
     "Caltech101.zip",
     "Caltech101/airplanes/image_0001.bin",
+    "NCALTECH101",
     lambda folder, part: n_caltech101(folder, part, "n-caltech101"),
 )
 SETS = {
@@ -51,6 +54,7 @@ SETS = {
         "https://www.garrickorchard.com/datasets/n-mnist",
         "Train.zip and Test.zip",
         "Train/0/00002.bin",
+        "NMNIST",
         n_mnist,
     ),
     "n-caltech101": CALTECH,
@@ -60,6 +64,7 @@ SETS = {
         "https://figshare.com/articles/dataset/CIFAR10-DVS_New/4724671",
         "airplane.zip and the other nine",
         "airplane/cifar10_airplane_0.aedat",
+        "CIFAR10DVS",
         cifar10_dvs,
     ),
     "dvs128-gesture": NamedSet(
@@ -67,6 +72,7 @@ SETS = {
         "https://ibm.ent.box.com/s/3hiq58ww1pbbjrinh367ykfdf60xsfm8",
         "DvsGesture.tar.gz",
         "DvsGesture/trials_to_train.txt",
+        "DVSGesture",
         dvs128_gesture,
     ),
 }
@@ -95,14 +101,25 @@ def list_data(data: str, part: Part, *, labelled: bool = True) -> Listing:
     return list_recordings(data, labelled=labelled)
 
 
+def set_folder(name: str) -> Path:
+    """Where a published set is looked for."""
+    return Path(os.environ.get("NEUROMOCO_DATA") or "data") / SETS[name].folder
+
+
+def by_hand(name: str) -> str:
+    """How to place a published set, as a part of a message."""
+    given, folder = SETS[name], set_folder(name)
+    return f"get {given.archives} from {given.page} and unpack into {folder}, so that {folder / given.example} is there"
+
+
 def _published(name: str, part: Part) -> Listing:
-    given = SETS[name]
-    root = Path(os.environ.get("NEUROMOCO_DATA") or "data")
-    folder = root / given.folder
-    how = f"get {given.archives} from {given.page} and unpack into {folder}, so that {folder / given.example} is there"
+    given, folder = SETS[name], set_folder(name)
     if not folder.is_dir():
-        raise ConfigError(f"{name}: no folder {folder}; {how} (NEUROMOCO_DATA=FOLDER looks in FOLDER/{given.folder})")
+        raise ConfigError(
+            f"{name}: no folder {folder}; neuromoco download {name} fetches it, or {by_hand(name)} "
+            f"(NEUROMOCO_DATA=FOLDER looks in FOLDER/{given.folder})"
+        )
     try:
         return given.listing(folder, part)
     except ConfigError as error:
-        raise ConfigError(f"{name}: {error}; {how}") from error
+        raise ConfigError(f"{name}: {error}; {by_hand(name)}") from error
