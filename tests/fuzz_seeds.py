@@ -7,13 +7,16 @@ import struct
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import h5py
+import hdf5plugin
 import numpy as np
 from scipy.io import savemat
 
 from neuromoco import Recording
 
+from .aedat4_writer import write_packed_aedat4
 from .outcomes import rows
 from .ros_writers import PACKET, bag, ros1_packet
 
@@ -55,15 +58,45 @@ def es(recording: Recording) -> bytes:
     return bytes(out)
 
 
-def hdf5(recording: Recording) -> bytes:
-    """Metavision's records, compressed."""
+def _metavision(recording: Recording, **codec: Any) -> bytes:
     events = np.zeros(len(recording), [("x", "<u2"), ("y", "<u2"), ("p", "<i2"), ("t", "<i8")])
     for name in "txyp":
         events[name] = getattr(recording, name)
     buffer = io.BytesIO()
     with h5py.File(buffer, "w") as file:
-        file.create_dataset("CD/events", data=events, chunks=(32,), compression="gzip")
+        file.create_dataset("CD/events", data=events, chunks=(32,), **codec)
     return buffer.getvalue()
+
+
+def hdf5(recording: Recording) -> bytes:
+    """Metavision's records, compressed."""
+    return _metavision(recording, compression="gzip")
+
+
+def hdf5_blosc(recording: Recording) -> bytes:
+    """The same with Blosc, as DSEC uses it."""
+    return _metavision(recording, **hdf5plugin.Blosc(cname="zstd"))
+
+
+def hdf5_lz4(recording: Recording) -> bytes:
+    """The same with LZ4."""
+    return _metavision(recording, **hdf5plugin.LZ4())
+
+
+def _packed(recording: Recording, packing: str) -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        write_packed_aedat4(Path(folder) / "a", recording, packing)
+        return (Path(folder) / "a").read_bytes()
+
+
+def aedat4_lz4(recording: Recording) -> bytes:
+    """A packet in an LZ4 frame."""
+    return _packed(recording, "lz4")
+
+
+def aedat4_zstd(recording: Recording) -> bytes:
+    """A packet in a Zstandard frame."""
+    return _packed(recording, "zstd")
 
 
 def dsec(recording: Recording) -> bytes:
@@ -116,5 +149,9 @@ def text(recording: Recording) -> bytes:
 
 
 SEEDS: dict[str, Callable[[Recording], bytes]] = {
-    build.__name__: build for build in (aedat2, aedat3, dat, es, hdf5, dsec, npy, mat, ros1, text)
+    build.__name__: build
+    for build in (
+        *(aedat2, aedat3, aedat4_lz4, aedat4_zstd, dat, es, hdf5, hdf5_blosc, hdf5_lz4, dsec),
+        *(npy, mat, ros1, text),
+    )
 }

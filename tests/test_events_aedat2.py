@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from neuromoco import Recording
@@ -158,6 +158,7 @@ def test_the_clock_goes_on_over_its_overflow_and_into_negative_times(tmp_path: P
     st.lists(st.tuples(ANY_TIME, st.integers(0, 239), st.integers(0, 179), st.integers(0, 1)), min_size=1, max_size=60),
     st.integers(1, 9),
 )
+@example([(0, 160, 140, 0)], 1)  # its address begins with "#\n"
 def test_any_events_of_a_davis_in_any_pieces(
     tmp_path_factory: pytest.TempPathFactory, events: list[tuple[int, int, int, int]], piece: int
 ) -> None:

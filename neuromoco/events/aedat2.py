@@ -34,8 +34,9 @@ FORMAT = "AEDAT 2.0"
 MAGIC = b"#!AER-DAT2."
 RECORD_BYTES = 8
 LARGEST_HEADER = 1 << 22
-# A header line holds no control characters: events, which may begin with "#" too, soon do.
-HEADER_LINES = re.compile(rb"(?:#[\t\x20-\x7e\x80-\xff]*+\r?\n)*+")
+# A header line holds no control characters. Addresses may begin with "#" too: their low bits are 0, so that the only
+# line they could be taken for is "#\n", which jAER, ending lines in \r\n, does not write.
+HEADER_LINES = re.compile(rb"(?:#(?:[\t\x20-\x7e\x80-\xff]++\r?|\r)\n)*+")
 NAMED_CHIP = re.compile(rb"^#[ \t]*AEChip:[ \t]*(\S+)", re.MULTILINE)
 NAMED_INTERFACE = re.compile(rb"^#[ \t]*HardwareInterface:[^\r\n]*?(DVS128|DAVIS)", re.MULTILINE | re.IGNORECASE)
 # How names of jAER's classes go on after the package, in small letters, and what they are.
