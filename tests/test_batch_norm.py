@@ -73,17 +73,6 @@ def test_names_weights_and_evaluation_stay(name: str) -> None:
     assert all(int(value) == 1 for value in counted)
 
 
-def test_running_statistics_stay_out_of_it_where_they_are_not_tracked() -> None:
-    for change in (lambda net: group_batch_norm(net, G), sync_batch_norm):
-        net, x = plain(), batch()
-        change(net)
-        tracked = net(x)
-        kept = [buffer.clone() for buffer in net.buffers()]
-        net[0].track_running_stats = False
-        assert torch.allclose(net(x), tracked, atol=1e-6)
-        assert all(torch.equal(a, b) for a, b in zip(net.buffers(), kept, strict=True))
-
-
 def test_sharing_statistics_changes_nothing_in_one_process() -> None:
     net = plain()
     net(batch().flatten(0, 1))
