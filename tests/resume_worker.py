@@ -6,6 +6,7 @@ SIGKILL after so many seconds, and answers with its exit code, -9 if it was kill
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -39,6 +40,7 @@ def child(folder: Path, config: str) -> None:
 def main() -> None:
     torch.set_num_threads(1)
     console.quiet = True
+    gc.freeze()  # children need not look through what was imported
     for line in sys.stdin:
         folder, config, seconds = line.rstrip("\n").split("\t")
         begun = time.monotonic()

@@ -163,3 +163,21 @@ def test_what_does_not_divide_is_refused_in_one_line(class_folders: Folders, tmp
             train(config, tmp_path / "run", "cpu")
         assert "\n" not in str(caught.value)
         assert not (tmp_path / "run").exists()
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_leaves_the_last_good_state(
+    class_folders: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = PretrainTask.losses
+
+    def breaks(self: PretrainTask, model: nn.Module, batch: tuple[Tensor, ...], number: int) -> dict[str, Tensor]:
+        found = whole(self, model, batch, number)
+        return found | {"loss": found["loss"] * (float("nan") if number >= 3 else 1.0)}
+
+    monkeypatch.setattr(PretrainTask, "losses", breaks)
+    config = settings(class_folders(2, 12), "pretrain", compute__save_minutes=0.0)  # 3 steps an epoch
+    with pytest.raises(ConfigError, match="the loss became nan in epoch 2: lower the optimizer's lr"):
+        train(config, tmp_path / "run", "cpu")
+    state = RunFolder(tmp_path / "run").latest_state()
+    assert state is not None
+    assert state.name == "step-000000003"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
@@ -101,19 +102,19 @@ def fit(task: Task, run: RunFolder, accelerator: Accelerator, compute: ComputeCo
 
     Returns:
         The metrics of the last epoch and of the best one, as in `metrics.json`.
+
+    Raises:
+        ConfigError: the loss is no number any more, or the run was begun by another number of processes.
     """
-    model, optimizer, loader = accelerator.prepare(task.model, task.optimizer, task.loader)
-    if isinstance(model, DistributedDataParallel):
-        # The queue and the running statistics are kept alike without sending all of them before every pass.
-        model.forward_sync_buffers = False
     states = States(run, accelerator, compute.save_minutes)
+    loop = _Loop(task, accelerator, states)
     progress = states.read()
     history = run.history()[: progress.epoch - 1]
     if progress.epoch > 1 or progress.steps:
         console.print(f"going on in epoch {progress.epoch} of {task.epochs}, after {progress.steps} steps")
     with progress_bar() as bar:
         while progress.epoch <= task.epochs:
-            line = _epoch(task, model, optimizer, loader, accelerator, progress, states, bar)
+            line = loop.epoch(progress, bar)
             history.append(line)
             if accelerator.is_main_process:
                 _keep(task, run, history)
@@ -128,90 +129,86 @@ def fit(task: Task, run: RunFolder, accelerator: Accelerator, compute: ComputeCo
     return summary
 
 
-def _epoch(
-    task: Task,
-    model: nn.Module,
-    optimizer: Optimizer,
-    loader: Any,
-    accelerator: Accelerator,
-    progress: Progress,
-    states: States,
-    bar: Any,
-) -> dict[str, Any]:
-    """The rest of an epoch, and its line of metrics."""
-    epoch, k = progress.epoch, task.accumulate
-    begun = time.monotonic() - progress.seconds
-    task.data.set_epoch(epoch)  # the views of the recordings
-    loader.set_epoch(epoch)  # and their order
-    if progress.steps:
-        loader = accelerator.skip_first_batches(loader, progress.steps * k)
-    model.train()
-    bars = bar.add_task(f"epoch {epoch}/{task.epochs}", total=len(task.data), note="")
-    bar.update(bars, completed=progress.recordings * accelerator.num_processes)
-    passes = iter(loader)
-    for step in range(progress.steps, task.steps):
-        before = (epoch - 1) * task.steps + step
-        _set_rates(task, optimizer, before)
-        losses = _step(task, model, optimizer, accelerator, list(islice(passes, k)), before * k)
-        task.after_step((before + 1) / (task.epochs * task.steps))
-        seen = int(losses.pop("recordings"))
-        progress.steps, progress.recordings = step + 1, progress.recordings + seen
-        for name, value in losses.items():
-            progress.sums[name] = progress.sums.get(name, 0.0) + value * seen
-        bar.update(bars, advance=seen * accelerator.num_processes, note=f"loss {losses['loss']:.3f}")
-        progress.seconds = time.monotonic() - begun
-        if progress.steps < task.steps and states.due():
-            states.write(progress, before + 1)
-    for _ in passes:  # less than a batch may be left
-        pass
-    bar.remove_task(bars)
-    sums = torch.tensor(list(progress.sums.values()), dtype=torch.float64) / progress.recordings
-    means = dict(zip(progress.sums, accelerator.reduce(sums.to(accelerator.device), "mean").tolist(), strict=True))
-    if not math.isfinite(means["loss"]):
-        raise ConfigError(f"the loss became {means['loss']} in epoch {epoch}: lower the optimizer's lr")
-    rate = progress.recordings * accelerator.num_processes / progress.seconds
-    lr = optimizer.param_groups[-1]["lr"]
-    figures = {"lr": lr, "samples_per_s": rate, "seconds": progress.seconds}
-    return {"epoch": epoch, **means, **task.validate(), **figures}
+class _Loop:
+    """Epochs and steps of one task, on what Accelerate made of its model, optimizer and loader."""
 
+    def __init__(self, task: Task, accelerator: Accelerator, states: States) -> None:
+        self.task, self.accelerator, self.states = task, accelerator, states
+        self.model, self.optimizer, self.loader = accelerator.prepare(task.model, task.optimizer, task.loader)
+        if isinstance(self.model, DistributedDataParallel):
+            # The queue and the running statistics are kept alike without sending all of them before every pass.
+            self.model.forward_sync_buffers = False
 
-def _set_rates(task: Task, optimizer: Optimizer, step: int) -> None:
-    warmup = task.schedule.warmup_epochs * task.steps
-    for group in optimizer.param_groups:
-        floor = min(task.schedule.min_lr, group["peak"])
-        group["lr"] = learning_rate(group["peak"], step, task.epochs * task.steps, warmup, floor)
+    def epoch(self, progress: Progress, bar: Any) -> dict[str, Any]:
+        """Does the rest of an epoch; its line of metrics."""
+        task, processes = self.task, self.accelerator.num_processes
+        begun = time.monotonic() - progress.seconds
+        bars = bar.add_task(f"epoch {progress.epoch}/{task.epochs}", total=len(task.data), note="")
+        passes = self._passes(progress)
+        self.model.train()
+        for step in range((progress.epoch - 1) * task.steps + progress.steps, progress.epoch * task.steps):
+            self._set_rates(step)
+            losses, seen = self._step(list(islice(passes, task.accumulate)), step * task.accumulate)
+            task.after_step((step + 1) / (task.epochs * task.steps))
+            progress.add(losses, seen)
+            progress.seconds = time.monotonic() - begun
+            bar.update(bars, completed=progress.recordings * processes, note=f"loss {losses['loss']:.3f}")
+            if progress.steps < task.steps and self.states.due():
+                self._means(progress)  # which no state is written without
+                self.states.write(progress, step + 1)
+        for _ in passes:  # less than a batch may be left
+            pass
+        bar.remove_task(bars)
+        means, rate = self._means(progress), progress.recordings * processes / progress.seconds
+        figures = {"lr": self.optimizer.param_groups[-1]["lr"], "samples_per_s": rate, "seconds": progress.seconds}
+        return {"epoch": progress.epoch, **means, **task.validate(), **figures}
 
+    def _passes(self, progress: Progress) -> Iterator[tuple[Tensor, ...]]:
+        """What is left of the passes of an epoch."""
+        self.task.data.set_epoch(progress.epoch)  # the views of the recordings
+        self.loader.set_epoch(progress.epoch)  # and their order
+        done = progress.steps * self.task.accumulate
+        return iter(self.accelerator.skip_first_batches(self.loader, done) if done else self.loader)
 
-def _step(
-    task: Task,
-    model: nn.Module,
-    optimizer: Optimizer,
-    accelerator: Accelerator,
-    batches: list[tuple[Tensor, ...]],
-    number: int,
-) -> dict[str, float]:
-    """One optimizer step on a batch that comes in passes.
+    def _set_rates(self, step: int) -> None:
+        task = self.task
+        for group in self.optimizer.param_groups:
+            floor, warmup = min(task.schedule.min_lr, group["peak"]), task.schedule.warmup_epochs * task.steps
+            group["lr"] = learning_rate(group["peak"], step, task.epochs * task.steps, warmup, floor)
 
-    Returns:
-        The means of the metrics over the batch, and "recordings", their number in this process.
-    """
-    sizes = [batch[0].shape[1] for batch in batches]  # frames are [T, N, P, H, W]
-    means: dict[str, Tensor] = {}
-    for index, (batch, size) in enumerate(zip(batches, sizes, strict=True)):
-        share = size / sum(sizes)
-        # Gradients meet those of other processes once, in the last pass.
-        with nullcontext() if index == len(batches) - 1 else accelerator.no_sync(model):
-            losses = task.losses(model, batch, number + index)
-            accelerator.backward(losses["loss"] * share)
-        for name, value in losses.items():
-            means[name] = means.get(name, torch.zeros_like(value.detach())) + value.detach() * share
-    if task.schedule.grad_clip is not None:
-        accelerator.clip_grad_norm_(model.parameters(), task.schedule.grad_clip)
-    optimizer.step()
-    optimizer.zero_grad()
-    if accelerator.num_processes > 1:
-        share_running_statistics(model)
-    return dict(zip(means, torch.stack([*means.values()]).tolist(), strict=True)) | {"recordings": sum(sizes)}
+    def _step(self, batches: list[tuple[Tensor, ...]], number: int) -> tuple[dict[str, float], int]:
+        """One optimizer step on a batch that comes in passes, the first of which has this number.
+
+        Returns:
+            The means of the metrics over the batch, and how many recordings of it this process saw.
+        """
+        accelerator, model = self.accelerator, self.model
+        sizes = [batch[0].shape[1] for batch in batches]  # frames are [T, N, P, H, W]
+        means: dict[str, Tensor] = {}
+        for index, (batch, size) in enumerate(zip(batches, sizes, strict=True)):
+            share = size / sum(sizes)
+            # Gradients meet those of other processes once, in the last pass.
+            with nullcontext() if index == len(batches) - 1 else accelerator.no_sync(model):
+                losses = self.task.losses(model, batch, number + index)
+                accelerator.backward(losses["loss"] * share)
+            for name, value in losses.items():
+                means[name] = means.get(name, torch.zeros_like(value.detach())) + value.detach() * share
+        if self.task.schedule.grad_clip is not None:
+            accelerator.clip_grad_norm_(model.parameters(), self.task.schedule.grad_clip)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        if accelerator.num_processes > 1:
+            share_running_statistics(model)
+        return dict(zip(means, torch.stack([*means.values()]).tolist(), strict=True)), sum(sizes)
+
+    def _means(self, progress: Progress) -> dict[str, float]:
+        """Metrics of the epoch so far, of all processes."""
+        own = torch.tensor(list(progress.sums.values()), dtype=torch.float64) / progress.recordings
+        means = self.accelerator.reduce(own.to(self.accelerator.device), "mean").tolist()
+        found = dict(zip(progress.sums, means, strict=True))
+        if not math.isfinite(found["loss"]):
+            raise ConfigError(f"the loss became {found['loss']} in epoch {progress.epoch}: lower the optimizer's lr")
+        return found
 
 
 def _best(task: Task, history: list[dict[str, Any]]) -> dict[str, Any] | None:

@@ -147,6 +147,7 @@ def environment() -> dict[str, Any]:
         "command": sys.argv,
         "platform": platform.platform(),
         "cpus": os.cpu_count(),
+        "processes": int(os.environ.get("WORLD_SIZE", "1")),
         "torch_threads": torch.get_num_threads(),
         "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
     }

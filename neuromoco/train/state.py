@@ -40,6 +40,12 @@ class Progress:
     sums: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0
 
+    def add(self, means: dict[str, float], recordings: int) -> None:
+        """Counts one more step, with the means of its metrics over so many recordings."""
+        self.steps, self.recordings = self.steps + 1, self.recordings + recordings
+        for name, value in means.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value * recordings
+
 
 class States:
     """Writes and reads the states of one run.
