@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Sized
 from functools import cache
 from typing import TypeVar
@@ -27,6 +28,11 @@ Item = TypeVar("Item")
 def say_once(what: str) -> None:
     """Says it once a process, however often it is asked to."""
     console.print(what, soft_wrap=True)
+
+
+def is_first_here() -> bool:
+    """Whether this is the first of the processes that a launcher started on this machine: one voice is enough."""
+    return os.environ.get("LOCAL_RANK", "0") == "0"
 
 
 class RateColumn(ProgressColumn):
