@@ -24,7 +24,7 @@ FORBIDDEN = {
 # Within the core, each room knows only those before it.
 ORDER = (
     ("errors",),
-    ("files", "console", "config", "device", "extras", "loihi"),
+    ("files", "console", "config", "device", "extras", "figures", "loihi"),
     ("events",),
     ("frames", "simulate"),
     ("views", "neurons", "datasets"),

@@ -17,6 +17,7 @@ from neuromoco.config.tree import (
     RunConfig,
     Settings,
     ViewConfig,
+    WatchConfig,
 )
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "RunConfig",
     "Settings",
     "ViewConfig",
+    "WatchConfig",
     "dump_config",
     "load_config",
     "parse_changes",

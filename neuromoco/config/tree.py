@@ -150,6 +150,20 @@ class ClassifyConfig(Settings):
     optimizer: OptimizerConfig = OptimizerConfig()
 
 
+class WatchConfig(Settings):
+    """What is watched while training, see `neuromoco.train.watch`; nothing of it changes the weights.
+
+    Attributes:
+        trackers: where figures go beside `metrics.jsonl`, for example [tensorboard]; Accelerate's names.
+        samples: recordings that spike rates and effective rank are measured on after each epoch.
+        knn_every: epochs between kNN accuracies in pre-training on class folders; 0 leaves them out.
+    """
+
+    trackers: tuple[str, ...] = ()
+    samples: PositiveInt = 256
+    knn_every: NonNegativeInt = 10
+
+
 class RunConfig(Settings):
     """One complete run.
 
@@ -164,6 +178,7 @@ class RunConfig(Settings):
         pretrain: settings of that stage.
         finetune: settings of that stage.
         supervised: settings of that stage.
+        watch: what is watched meanwhile.
     """
 
     stage: Literal["pretrain", "finetune", "supervised", "all"] = "all"
@@ -175,6 +190,7 @@ class RunConfig(Settings):
     pretrain: PretrainConfig = PretrainConfig()
     finetune: ClassifyConfig = ClassifyConfig()
     supervised: ClassifyConfig = ClassifyConfig()
+    watch: WatchConfig = WatchConfig()
 
     @model_validator(mode="after")
     def _quantize_where_it_can(self) -> RunConfig:

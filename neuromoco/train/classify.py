@@ -77,6 +77,9 @@ class ClassifyTask(Task):
         loss = F.cross_entropy(logits, labels, label_smoothing=self.settings.label_smoothing)
         return {"loss": loss, "accuracy": (logits.argmax(1) == labels).float().mean()}
 
+    def encoder_now(self) -> Encoder:
+        return self._result().encoder
+
     def validate(self) -> dict[str, float]:
         if not self.split.validation:
             return {}

@@ -20,19 +20,27 @@ from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 from torch.utils.data import DataLoader
 
-from neuromoco.config import OptimizerConfig
+from neuromoco.config import OptimizerConfig, RunConfig
 from neuromoco.console import console, progress_bar
+from neuromoco.datasets.cache import FrameStore
 from neuromoco.datasets.torch_sets import FrameSet
 from neuromoco.device import pick_device
+from neuromoco.encoders import Encoder
 from neuromoco.errors import ConfigError
 from neuromoco.files import write_json, writing_folder
 from neuromoco.train.run_folder import RunFolder
+from neuromoco.train.watch import watching
+
+# What the line of an epoch says; `metrics.jsonl` has all figures.
+SHOWN = ("loss", "mbc", "mac", "accuracy", "feature_std", "effective_rank", "knn_accuracy", "validation_accuracy")
 
 
 class Task(ABC):
     """What a stage adds to the loop.
 
     Attributes:
+        config: the run's settings.
+        store: frames of the recordings.
         model: what is trained; its state is all that resuming needs beside the optimizer.
         data: the recordings to train on.
         loader: batches of one epoch.
@@ -42,6 +50,8 @@ class Task(ABC):
         better: the metric of `validate` that chooses `best` (larger is better), or None.
     """
 
+    config: RunConfig
+    store: FrameStore
     model: nn.Module
     data: FrameSet
     loader: DataLoader[Any]
@@ -59,6 +69,14 @@ class Task(ABC):
 
     def validate(self) -> dict[str, float]:
         """Metrics on recordings that are not trained on."""
+        return {}
+
+    @abstractmethod
+    def encoder_now(self) -> Encoder:
+        """The encoder as it stands, to look at."""
+
+    def figures(self, epoch: int) -> dict[str, float]:
+        """What else is worth watching after an epoch."""
         return {}
 
     @abstractmethod
@@ -113,10 +131,11 @@ def fit(task: Task, run: RunFolder, accelerator: Accelerator) -> dict[str, Any]:
         done = json.loads((state / "progress.json").read_text())["epoch"]
         history = run.history()[:done]
         console.print(f"going on after epoch {done} of {task.epochs}")
-    with progress_bar() as bar:
+    with progress_bar() as bar, watching(task, run, accelerator, history) as watch:
         for epoch in range(len(history) + 1, task.epochs + 1):
             line = _epoch(task, model, optimizer, loader, accelerator, epoch, bar)
             history.append(line)
+            watch.after_epoch(history)
             if accelerator.is_main_process:
                 _keep(task, run, history)
             accelerator.wait_for_everyone()
@@ -153,8 +172,7 @@ def _epoch(
             group["lr"] = learning_rate(group["peak"], step, task.epochs * len(loader), warmup, floor)
         losses = task.losses(model, batch)
         accelerator.backward(losses["loss"])
-        if task.schedule.grad_clip is not None:
-            accelerator.clip_grad_norm_(model.parameters(), task.schedule.grad_clip)
+        losses["grad_norm"] = accelerator.clip_grad_norm_(model.parameters(), task.schedule.grad_clip or math.inf)
         optimizer.step()
         optimizer.zero_grad()
         task.after_step()
@@ -181,7 +199,8 @@ def _best(task: Task, history: list[dict[str, Any]]) -> dict[str, Any] | None:
 
 def _keep(task: Task, run: RunFolder, history: list[dict[str, Any]]) -> None:
     line = history[-1]
-    metrics = {name: value for name, value in line.items() if name not in ("epoch", "seconds", "samples_per_s")}
+    left_out = ("epoch", "seconds", "samples_per_s", "warnings")
+    metrics = {name: value for name, value in line.items() if name not in left_out and "/" not in name}
     task.save(run.last, line["epoch"], metrics)
     if _best(task, history) is line:
         task.save(run.best, line["epoch"], metrics)
@@ -204,6 +223,6 @@ def _save_state(run: RunFolder, accelerator: Accelerator, epoch: int) -> None:
 
 
 def _in_words(line: dict[str, Any], epochs: int) -> str:
-    skipped = ("epoch", "seconds", "samples_per_s", "lr")
-    figures = "  ".join(f"{name} {value:.3f}" for name, value in line.items() if name not in skipped)
+    told = [name for name in SHOWN if name in line]
+    figures = "  ".join(f"{name} {line[name]:.3f}" for name in told)
     return f"epoch {line['epoch']:>4}/{epochs}  {figures}  {line['samples_per_s']:.0f}/s"

@@ -31,6 +31,7 @@ from neuromoco.train.classify import ClassifyTask
 from neuromoco.train.loop import Task, build_accelerator, fit
 from neuromoco.train.pretrain import PretrainTask
 from neuromoco.train.run_folder import RunFolder
+from neuromoco.train.trackers import check_trackers
 
 
 def train(config: RunConfig, out: Path, device: str = "auto") -> dict[str, Any]:
@@ -50,6 +51,7 @@ def train(config: RunConfig, out: Path, device: str = "auto") -> dict[str, Any]:
         CheckpointError: `init` cannot be used.
     """
     config = _settled(config)
+    check_trackers(config.watch.trackers)
     accelerator = build_accelerator(device, config.seed)
     run = RunFolder(out)
     run.check_free()
@@ -134,7 +136,7 @@ def _pretrain_task(run: RunFolder, config: RunConfig, encoder: Encoder, accelera
         listing = list_data(config.data, "train", labelled=False)
         store = cached_frames(listing, config.frames)
     everything = Split(tuple(range(len(listing))), ())
-    task = PretrainTask(config, encoder, store, _seen(store, everything.train), accelerator)
+    task = PretrainTask(config, encoder, store, _seen(store, everything.train), accelerator, listing.labels)
     _keep_split(run, describe_split(listing, everything, config.seed), accelerator)
     return task
 
