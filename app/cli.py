@@ -7,6 +7,7 @@ from neuromoco.app import (
     export_commands,
     model_commands,
     page_command,
+    probe_commands,
     serve_command,
     training_commands,
 )
@@ -19,6 +20,7 @@ __all__ = [
     "main",
     "model_commands",
     "page_command",
+    "probe_commands",
     "serve_command",
     "training_commands",
 ]

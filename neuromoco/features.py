@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,7 +36,6 @@ def load_encoder(path: Path | str, device: torch.device) -> tuple[Encoder, Heade
     return encoder.to(device).eval().requires_grad_(False), header
 
 
-@torch.inference_mode()
 def features(
     encoder: Encoder, store: FrameStore, indices: Sequence[int], device: torch.device, per_step: bool = False
 ) -> NDArray[np.float32]:
@@ -51,14 +51,20 @@ def features(
     Returns:
         float32 [S, D], the mean over time; per step [S, T, D].
     """
-    found = []
+    starts = range(0, len(indices), BATCH)
+    found = (features_by_step(encoder, store.frames[np.asarray(indices[at : at + BATCH])], device) for at in starts)
+    return np.concatenate([batch if per_step else batch.mean(1) for batch in found])
+
+
+@torch.inference_mode()
+def features_by_step(
+    encoder: Encoder, frames: NDArray[np.unsignedinteger[Any]], device: torch.device
+) -> NDArray[np.float32]:
+    """Features [N, T, D] of one batch of frames [N, T, P, H, W], as `features` makes them."""
+    inputs = torch.from_numpy(np.ascontiguousarray(frames.swapaxes(0, 1), np.float32))  # [T, N, P, H, W]
     with evaluating(encoder):
-        for start in range(0, len(indices), BATCH):
-            rows = store.frames[np.asarray(indices[start : start + BATCH])]
-            frames = torch.from_numpy(np.ascontiguousarray(rows.swapaxes(0, 1), np.float32))  # [T, N, P, H, W]
-            answer: Tensor = encoder(frames.to(device)).float()  # [T, N, D]
-            found.append((answer.transpose(0, 1) if per_step else answer.mean(0)).cpu().numpy())
-    return np.concatenate(found)
+        answer: Tensor = encoder(inputs.to(device))  # [T, N, D]
+    return answer.float().transpose(0, 1).cpu().numpy()
 
 
 @contextmanager
@@ -96,7 +102,7 @@ def spike_rates(encoder: Encoder) -> Iterator[dict[str, float]]:
         rates.update({name: float(spikes / number) for name, (spikes, number) in totals.items()})
 
 
-def effective_rank(values: NDArray[np.floating]) -> float:
+def effective_rank(values: NDArray[np.floating[Any]]) -> float:
     """exp of the entropy of the singular values' shares (Roy and Vetterli 2007; RankMe, arXiv 2210.02885).
 
     Args:

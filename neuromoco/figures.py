@@ -46,9 +46,7 @@ def draw_curves(path: Path, panels: Mapping[str, Mapping[str, Sequence[float | N
         axes.set_xlabel("epoch")
         axes.grid(alpha=0.3)
         if len(curves) > 1:
-            small, columns_in = (
-                (8, 1) if len(curves) <= MOST_IN_LEGEND else (5, 1 + len(curves) // (2 * MOST_IN_LEGEND))
-            )
-            axes.legend(fontsize=small, ncols=columns_in)
+            many = len(curves) > MOST_IN_LEGEND
+            axes.legend(fontsize=5 if many else 8, ncols=1 + len(curves) // (2 * MOST_IN_LEGEND))
     figure.suptitle(title, fontsize=10)
     save_figure(figure, path)

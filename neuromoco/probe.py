@@ -14,6 +14,7 @@ from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
 
 from neuromoco.datasets import Listing, cached_frames, split_by_class
 from neuromoco.device import pick_device
@@ -26,6 +27,7 @@ __all__ = ["Kind", "Probe", "features", "knn_accuracy", "knn_labels", "linear_ac
 Kind = Literal["knn", "linear"]
 Values = NDArray[np.floating[Any]]
 Labels = NDArray[np.integer[Any]]
+VALIDATION = 0.2  # share of each class to answer where there are no test recordings
 NEIGHBOURS = 20
 TEMPERATURE = 0.1  # of a neighbour's vote, as in MoCo's monitor
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # C of the linear probe
@@ -77,7 +79,8 @@ def linear_labels(train_x: Values, train_y: Labels, test_x: Values, seed: int = 
     if folds > 1:
         splits = StratifiedKFold(folds, shuffle=True, random_state=seed)
         model = GridSearchCV(model, {"logisticregression__C": STRENGTHS}, cv=splits)
-    found: Labels = model.fit(train_x, train_y).predict(test_x)
+    with threadpool_limits(1):  # a fit is many small products, where threads cost more than they save
+        found: Labels = model.fit(train_x, train_y).predict(test_x)
     return found
 
 
@@ -130,7 +133,7 @@ def probe(
     *,
     kind: Kind,
     per_step: bool = False,
-    validation: float = 0.2,
+    validation: float = VALIDATION,
     labels_per_class: int | None = None,
     seed: int = 0,
     device: str = "auto",
@@ -150,11 +153,14 @@ def probe(
 
     Raises:
         CheckpointError: no usable checkpoint.
-        ConfigError: fewer than two classes, too few recordings of one, or a test class that is not trained on.
+        ConfigError: a share that is none, fewer than two classes, too few recordings of one, or a test class that is
+            not trained on.
         EventFileError: a recording cannot be read.
         NeuromocoError: the encoder changed, which would be a defect.
     """
     names = train.class_names
+    if not 0.0 < validation < 1.0:
+        raise ConfigError(f"--validation {validation}: a share of the recordings above 0 and below 1, for example 0.2")
     if len(names) < 2:
         raise ConfigError(f"{train.root}: a probe needs two classes or more; there is only {', '.join(names)}")
     place = pick_device(device)
