@@ -64,8 +64,8 @@ def draw_map(path: Path, places: Places, labels: NDArray[np.int64], names: Seque
 def map_page(places: Places, labels: NDArray[np.int64], names: Sequence[str], files: Sequence[str], title: str) -> str:
     """The same as HTML: a dot says its file and class. It loads nothing and tells nobody."""
     low, high = places.min(0), places.max(0)
-    scale = (SIDE - 2 * MARGIN) / (max((high - low).max(), 1e-12))
-    x, y = ((places - low) * scale + MARGIN).T
+    scale = (SIDE - 2 * MARGIN) / max((high - low).max(), 1e-12)
+    x, y = ((places - (low + high) / 2) * scale + SIDE / 2).T
     colours = class_colours(len(names))
     dots = []
     for i, label in enumerate(labels.tolist()):

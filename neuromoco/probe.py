@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +16,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
-from neuromoco.datasets import Listing, cached_frames, split_by_class
+from neuromoco.datasets import FrameStore, Listing, cached_frames, split_by_class
 from neuromoco.device import pick_device
 from neuromoco.errors import ConfigError, NeuromocoError
 from neuromoco.evaluate import Evaluation, summarize
@@ -159,34 +159,42 @@ def probe(
         NeuromocoError: the encoder changed, which would be a defect.
     """
     names = train.class_names
-    if not 0.0 < validation < 1.0:
-        raise ConfigError(f"--validation {validation}: a share of the recordings above 0 and below 1, for example 0.2")
-    if len(names) < 2:
-        raise ConfigError(f"{train.root}: a probe needs two classes or more; there is only {', '.join(names)}")
+    _check_probe(train, test, validation)
     place = pick_device(device)
     encoder, header = load_encoder(model, place)
     before = state_sha256(encoder)
-    split = split_by_class(train.labels, 0.0 if test else validation, labels_per_class, seed, names)
+    split = split_by_class(train.labels, validation if test is None else 0.0, labels_per_class, seed, names)
     store, labels = cached_frames(train, header.frames), np.array(train.labels)
-    rows = list(split.train)
-    train_x, train_y = features(encoder, store, rows, place, per_step=True), labels[rows]
+
+    def side(rows: Sequence[int], store: FrameStore, labels: Labels) -> tuple[Values, Labels]:
+        return features(encoder, store, rows, place, per_step=True), labels[list(rows)]
+
+    train_x, train_y = side(split.train, store, labels)  # [S, T, D], [S]
     if test is None:
-        asked = list(split.validation)
-        test_x, test_y = features(encoder, store, asked, place, per_step=True), labels[asked]
+        test_x, test_y = side(split.validation, store, labels)
     else:
-        test_y = _labels_of(test, names)
-        test_x = features(encoder, cached_frames(test, header.frames), range(len(test)), place, per_step=True)
+        test_x, test_y = side(range(len(test)), cached_frames(test, header.frames), _labels_of(test, names))
     if state_sha256(encoder) != before:
         raise NeuromocoError(f"{model}: the encoder changed while it was probed; the result says nothing")
 
-    def answers(view: Any) -> Labels:
-        inputs = view(train_x), train_y, view(test_x)
-        return knn_labels(*inputs) if kind == "knn" else linear_labels(*inputs, seed)
+    def answers(view: Callable[[Values], Values]) -> Labels:
+        known, asked = view(train_x), view(test_x)
+        return knn_labels(known, train_y, asked) if kind == "knn" else linear_labels(known, train_y, asked, seed)
 
     found = answers((lambda x: x.reshape(len(x), -1)) if per_step else (lambda x: x.mean(1)))
     steps = range(train_x.shape[1]) if per_step else ()
     each = tuple(float((answers(lambda x, step=step: x[:, step]) == test_y).mean()) for step in steps)
     return Probe(kind, per_step, len(train_y), summarize(test_y, found, names), each, before)
+
+
+def _check_probe(train: Listing, test: Listing | None, validation: float) -> None:
+    if not 0.0 < validation < 1.0:
+        raise ConfigError(f"--validation {validation}: a share of the recordings above 0 and below 1, for example 0.2")
+    if len(train.class_names) < 2:
+        found = ", ".join(train.class_names)
+        raise ConfigError(f"{train.root}: a probe needs two classes or more; there is only {found}")
+    if test is not None:
+        _labels_of(test, train.class_names)
 
 
 def _labels_of(test: Listing, names: Sequence[str]) -> Labels:
