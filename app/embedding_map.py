@@ -53,7 +53,15 @@ def draw_map(path: Path, places: Places, labels: NDArray[np.int64], names: Seque
         own = places[labels == label]
         if len(own):
             # A name that begins with _ would be left out of the legend, a $ be taken for mathematics.
-            axes.scatter(*own.T, s=14, color=colour, alpha=0.8, linewidths=0, label=f"\u200b{name}".replace("$", r"\$"))
+            axes.scatter(
+                own[:, 0],
+                own[:, 1],
+                s=14,
+                color=colour,
+                alpha=0.8,
+                linewidths=0,
+                label=f"\u200b{name}".replace("$", r"\$"),
+            )
     axes.set(xticks=[], yticks=[])
     if names and len(names) <= MOST_IN_LEGEND:
         figure.legend(loc="outside right upper", fontsize=8, markerscale=1.5)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -26,7 +26,7 @@ __all__ = ["Kind", "Probe", "features", "knn_accuracy", "knn_labels", "linear_ac
 
 Kind = Literal["knn", "linear"]
 Values = NDArray[np.floating[Any]]
-Labels = NDArray[np.integer[Any]]
+Labels = NDArray[np.int64]
 VALIDATION = 0.2  # share of each class to answer where there are no test recordings
 NEIGHBOURS = 20
 TEMPERATURE = 0.1  # of a neighbour's vote, as in MoCo's monitor
@@ -177,13 +177,16 @@ def probe(
     if state_sha256(encoder) != before:
         raise NeuromocoError(f"{model}: the encoder changed while it was probed; the result says nothing")
 
-    def answers(view: Callable[[Values], Values]) -> Labels:
-        known, asked = view(train_x), view(test_x)
+    def answers(known: Values, asked: Values) -> Labels:
         return knn_labels(known, train_y, asked) if kind == "knn" else linear_labels(known, train_y, asked, seed)
 
-    found = answers((lambda x: x.reshape(len(x), -1)) if per_step else (lambda x: x.mean(1)))
-    steps = range(train_x.shape[1]) if per_step else ()
-    each = tuple(float((answers(lambda x, step=step: x[:, step]) == test_y).mean()) for step in steps)
+    each: tuple[float, ...] = ()
+    if per_step:
+        found = answers(train_x.reshape(len(train_x), -1), test_x.reshape(len(test_x), -1))
+        by_step = zip(train_x.swapaxes(0, 1), test_x.swapaxes(0, 1), strict=True)  # [S, D] and [R, D], T of them
+        each = tuple(float((answers(*step) == test_y).mean()) for step in by_step)
+    else:
+        found = answers(train_x.mean(1), test_x.mean(1))
     return Probe(kind, per_step, len(train_y), summarize(test_y, found, names), each, before)
 
 
