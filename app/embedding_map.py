@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
@@ -53,20 +54,15 @@ def draw_map(path: Path, places: Places, labels: NDArray[np.int64], names: Seque
         own = places[labels == label]
         if len(own):
             # A name that begins with _ would be left out of the legend, a $ be taken for mathematics.
-            axes.scatter(
-                own[:, 0],
-                own[:, 1],
-                s=14,
-                color=colour,
-                alpha=0.8,
-                linewidths=0,
-                label=f"\u200b{name}".replace("$", r"\$"),
-            )
+            label_text = f"\u200b{name}".replace("$", r"\$")
+            axes.scatter(own[:, 0], own[:, 1], s=14, color=colour, alpha=0.8, linewidths=0, label=label_text)
     axes.set(xticks=[], yticks=[])
     if names and len(names) <= MOST_IN_LEGEND:
         figure.legend(loc="outside right upper", fontsize=8, markerscale=1.5)
     axes.set_title(title, fontsize=10)
-    save_figure(figure, path)
+    with warnings.catch_warnings():  # of letters that matplotlib's font lacks: boxes stand for them, the page has them
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        save_figure(figure, path)
 
 
 def map_page(places: Places, labels: NDArray[np.int64], names: Sequence[str], files: Sequence[str], title: str) -> str:

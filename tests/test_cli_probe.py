@@ -65,7 +65,7 @@ def test_mistakes_of_probe(trained: Path, encoder: Path) -> None:
 def test_embed_writes_features_and_maps(trained: Path, encoder: Path, tmp_path: Path) -> None:
     data, out = tmp_path / "data", tmp_path / "out/walk.npz"
     shutil.copytree(trained / "data", data)
-    (data / "c1").rename(data / "<c&1>")
+    (data / "c1").rename(data / "<c&歩>")
     (data / "c0/half.bin").write_bytes(b"no events")
     result = run("embed", encoder, data, "--out", out, "--json", "--quiet")
     assert result.exit_code == 3
@@ -74,11 +74,11 @@ def test_embed_writes_features_and_maps(trained: Path, encoder: Path, tmp_path: 
     assert facts["files"] == [str(out.with_suffix(end)) for end in (".npz", ".png", ".html")]
     assert (facts["features"][0], len(facts["left_out"])) == (30, 1)
     found = arrays_of(out)
-    assert found["class_names"].tolist() == ["<c&1>", "c0", "c2"]
+    assert found["class_names"].tolist() == ["<c&歩>", "c0", "c2"]
     listing = list_recordings(trained / "data", labelled=True)
     network, header = load_encoder(encoder, torch.device("cpu"))
     rows = {Path(*path.parts[-2:]).as_posix(): row for row, path in enumerate(listing.paths)}
-    order = [rows[Path(*Path(p).parts[-2:]).as_posix().replace("<c&1>", "c1")] for p in found["paths"].tolist()]
+    order = [rows[Path(*Path(p).parts[-2:]).as_posix().replace("<c&歩>", "c1")] for p in found["paths"].tolist()]
     own = features(network, cached_frames(listing, header.frames), order, torch.device("cpu"))
     np.testing.assert_allclose(found["features"], own, atol=1e-6)
     labels = found["class_names"][found["labels"]].tolist()
