@@ -8,6 +8,7 @@ refused when the tree is built, so nothing is misspelt in silence.
 from neuromoco.config.text import dump_config, load_config, parse_changes, parse_config, with_values
 from neuromoco.config.tree import (
     ClassifyConfig,
+    ComputeConfig,
     EncoderConfig,
     FrameConfig,
     MocoConfig,
@@ -22,6 +23,7 @@ from neuromoco.config.tree import (
 
 __all__ = [
     "ClassifyConfig",
+    "ComputeConfig",
     "EncoderConfig",
     "FrameConfig",
     "MocoConfig",

@@ -1,34 +1,37 @@
 """The loop that every stage shares: epochs, schedule, progress, metrics, weights, and going on again.
 
-After every epoch the whole state is written beside and renamed, so an interruption at any moment
-loses at most the epoch under way. Order and views follow from (seed, epoch) alone.
+Whatever is random follows from the settings' seed and the place in the training, or is in the state
+(`neuromoco.train.state`): a run that was killed and goes on ends in the same weights and metrics.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import nullcontext
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DataLoaderConfiguration
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim import SGD, AdamW, Optimizer
 from torch.utils.data import DataLoader
 
-from neuromoco.config import OptimizerConfig, RunConfig
+from neuromoco.batch_norm import share_running_statistics
+from neuromoco.config import ComputeConfig, OptimizerConfig, RunConfig
 from neuromoco.console import console, progress_bar
 from neuromoco.datasets.cache import FrameStore
 from neuromoco.datasets.torch_sets import FrameSet
-from neuromoco.device import pick_device
 from neuromoco.encoders import Encoder
 from neuromoco.errors import ConfigError
-from neuromoco.files import write_json, writing_folder
+from neuromoco.files import write_json
 from neuromoco.train.run_folder import RunFolder
+from neuromoco.train.state import Progress, States
 from neuromoco.train.watch import watching
 
 # What the line of an epoch says; `metrics.jsonl` has all figures.
@@ -43,7 +46,8 @@ class Task(ABC):
         store: frames of the recordings.
         model: what is trained; its state is all that resuming needs beside the optimizer.
         data: the recordings to train on.
-        loader: batches of one epoch.
+        loader: the passes of one epoch.
+        accumulate: passes an optimizer step.
         epochs: how many.
         optimizer: made by `build_optimizer`.
         schedule: its settings.
@@ -55,17 +59,24 @@ class Task(ABC):
     model: nn.Module
     data: FrameSet
     loader: DataLoader[Any]
+    accumulate: int
     epochs: int
     optimizer: Optimizer
     schedule: OptimizerConfig
     better: str | None = None
 
     @abstractmethod
-    def losses(self, model: nn.Module, batch: tuple[Tensor, ...]) -> dict[str, Tensor]:
-        """Scalars of one batch; "loss" is the one to go down."""
+    def losses(self, model: nn.Module, batch: tuple[Tensor, ...], number: int) -> dict[str, Tensor]:
+        """Scalars of one pass; "loss" is the one to go down. Passes are numbered from the start of the training."""
 
-    def after_step(self) -> None:
-        """Called after each optimizer step."""
+    def after_step(self, done: float) -> None:
+        """Called after each optimizer step, with the share of all steps that is done."""
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps an epoch."""
+        passes = len(self.loader)
+        return passes // self.accumulate if self.loader.drop_last else math.ceil(passes / self.accumulate)
 
     def validate(self) -> dict[str, float]:
         """Metrics on recordings that are not trained on."""
@@ -87,19 +98,6 @@ class Task(ABC):
         """Called once after the last epoch: raises if something happened that must not."""
 
 
-def build_accelerator(device: str, seed: int) -> Accelerator:
-    """Device, processes and order of the batches of a run.
-
-    Raises:
-        ConfigError: an unknown device, or one that this machine does not have.
-    """
-    cpu = pick_device(device).type == "cpu"
-    order = DataLoaderConfiguration(use_seedable_sampler=True, data_seed=seed)
-    accelerator = Accelerator(cpu=cpu, dataloader_config=order)
-    console.quiet = console.quiet or not accelerator.is_main_process  # one voice is enough
-    return accelerator
-
-
 def build_optimizer(groups: list[dict[str, Any]], config: OptimizerConfig) -> Optimizer:
     """The optimizer of the settings. A group's "peak" is its learning rate after the warm-up."""
     for group in groups:
@@ -117,29 +115,30 @@ def learning_rate(peak: float, step: int, steps: int, warmup: int, floor: float)
     return floor + (peak - floor) * 0.5 * (1.0 + math.cos(math.pi * min(1.0, done)))
 
 
-def fit(task: Task, run: RunFolder, accelerator: Accelerator) -> dict[str, Any]:
+def fit(task: Task, run: RunFolder, accelerator: Accelerator, compute: ComputeConfig) -> dict[str, Any]:
     """Trains to the last epoch, from the newest state of the run folder if there is one.
 
     Returns:
         The metrics of the last epoch and of the best one, as in `metrics.json`.
+
+    Raises:
+        ConfigError: the loss is no number any more, or the run was begun by another number of processes.
     """
-    model, optimizer, loader = accelerator.prepare(task.model, task.optimizer, task.loader)
-    history: list[dict[str, Any]] = []
-    state = run.latest_state()
-    if state:
-        accelerator.load_state(str(state))
-        done = json.loads((state / "progress.json").read_text())["epoch"]
-        history = run.history()[:done]
-        console.print(f"going on after epoch {done} of {task.epochs}")
+    states = States(run, accelerator, compute.save_minutes)
+    loop = _Loop(task, accelerator, states)
+    progress = states.read()
+    history = run.history()[: progress.epoch - 1]
+    if progress.epoch > 1 or progress.steps:
+        console.print(f"going on in epoch {progress.epoch} of {task.epochs}, after {progress.steps} steps")
     with progress_bar() as bar, watching(task, run, accelerator, history) as watch:
-        for epoch in range(len(history) + 1, task.epochs + 1):
-            line = _epoch(task, model, optimizer, loader, accelerator, epoch, bar)
+        while progress.epoch <= task.epochs:
+            line = loop.epoch(progress, bar)
             history.append(line)
             watch.after_epoch(history)
             if accelerator.is_main_process:
                 _keep(task, run, history)
-            accelerator.wait_for_everyone()
-            _save_state(run, accelerator, epoch)
+            progress = Progress(progress.epoch + 1)
+            states.write(progress, (progress.epoch - 1) * task.steps)
             console.print(_in_words(line, task.epochs), soft_wrap=True)
     task.check_end()
     summary = {"last": history[-1], "best": _best(task, history)}
@@ -149,46 +148,85 @@ def fit(task: Task, run: RunFolder, accelerator: Accelerator) -> dict[str, Any]:
     return summary
 
 
-def _epoch(
-    task: Task,
-    model: nn.Module,
-    optimizer: Optimizer,
-    loader: Any,
-    accelerator: Accelerator,
-    epoch: int,
-    bar: Any,
-) -> dict[str, Any]:
-    sums: dict[str, Tensor] = {}
-    started, samples = time.monotonic(), 0
-    loader.set_epoch(epoch)  # the order of the recordings
-    task.data.set_epoch(epoch)  # and their views
-    model.train()
-    bars = bar.add_task(f"epoch {epoch}/{task.epochs}", total=len(loader.dataset), note="")
-    warmup = task.schedule.warmup_epochs * len(loader)
-    for number, batch in enumerate(loader):
-        step = (epoch - 1) * len(loader) + number
-        for group in optimizer.param_groups:
-            floor = min(task.schedule.min_lr, group["peak"])
-            group["lr"] = learning_rate(group["peak"], step, task.epochs * len(loader), warmup, floor)
-        losses = task.losses(model, batch)
-        accelerator.backward(losses["loss"])
-        losses["grad_norm"] = accelerator.clip_grad_norm_(model.parameters(), task.schedule.grad_clip or math.inf)
-        optimizer.step()
-        optimizer.zero_grad()
-        task.after_step()
-        size = batch[0].shape[1]
-        samples += size
-        for name, value in losses.items():
-            sums[name] = sums.get(name, torch.zeros_like(value.detach())) + value.detach() * size
-        bar.update(bars, advance=size * accelerator.num_processes, note=f"loss {losses['loss'].item():.3f}")
-    bar.remove_task(bars)
-    means = {name: accelerator.reduce(value / samples, "mean").item() for name, value in sums.items()}
-    if not math.isfinite(means["loss"]):
-        raise ConfigError(f"the loss became {means['loss']} in epoch {epoch}: lower the optimizer's lr")
-    seconds = time.monotonic() - started
-    rate = samples * accelerator.num_processes / seconds
-    lr = optimizer.param_groups[-1]["lr"]
-    return {"epoch": epoch, **means, **task.validate(), "lr": lr, "samples_per_s": rate, "seconds": seconds}
+class _Loop:
+    """Epochs and steps of one task, on what Accelerate made of its model, optimizer and loader."""
+
+    def __init__(self, task: Task, accelerator: Accelerator, states: States) -> None:
+        self.task, self.accelerator, self.states = task, accelerator, states
+        self.model, self.optimizer, self.loader = accelerator.prepare(task.model, task.optimizer, task.loader)
+        if isinstance(self.model, DistributedDataParallel):
+            # The queue and the running statistics are kept alike without sending all of them before every pass.
+            self.model.forward_sync_buffers = False
+
+    def epoch(self, progress: Progress, bar: Any) -> dict[str, Any]:
+        """Does the rest of an epoch; its line of metrics."""
+        task, processes = self.task, self.accelerator.num_processes
+        begun = time.monotonic() - progress.seconds
+        bars = bar.add_task(f"epoch {progress.epoch}/{task.epochs}", total=len(task.data), note="")
+        passes = self._passes(progress)
+        self.model.train()
+        for step in range((progress.epoch - 1) * task.steps + progress.steps, progress.epoch * task.steps):
+            self._set_rates(step)
+            losses, seen = self._step(list(islice(passes, task.accumulate)), step * task.accumulate)
+            task.after_step((step + 1) / (task.epochs * task.steps))
+            progress.add(losses, seen)
+            progress.seconds = time.monotonic() - begun
+            bar.update(bars, completed=progress.recordings * processes, note=f"loss {losses['loss']:.3f}")
+            if progress.steps < task.steps and self.states.due():
+                self._means(progress)  # which no state is written without
+                self.states.write(progress, step + 1)
+        for _ in passes:  # less than a batch may be left
+            pass
+        bar.remove_task(bars)
+        means, rate = self._means(progress), progress.recordings * processes / progress.seconds
+        figures = {"lr": self.optimizer.param_groups[-1]["lr"], "samples_per_s": rate, "seconds": progress.seconds}
+        return {"epoch": progress.epoch, **means, **task.validate(), **figures}
+
+    def _passes(self, progress: Progress) -> Iterator[tuple[Tensor, ...]]:
+        """What is left of the passes of an epoch."""
+        self.task.data.set_epoch(progress.epoch)  # the views of the recordings
+        self.loader.set_epoch(progress.epoch)  # and their order
+        done = progress.steps * self.task.accumulate
+        return iter(self.accelerator.skip_first_batches(self.loader, done) if done else self.loader)
+
+    def _set_rates(self, step: int) -> None:
+        task = self.task
+        for group in self.optimizer.param_groups:
+            floor, warmup = min(task.schedule.min_lr, group["peak"]), task.schedule.warmup_epochs * task.steps
+            group["lr"] = learning_rate(group["peak"], step, task.epochs * task.steps, warmup, floor)
+
+    def _step(self, batches: list[tuple[Tensor, ...]], number: int) -> tuple[dict[str, float], int]:
+        """One optimizer step on a batch that comes in passes, the first of which has this number.
+
+        Returns:
+            The means of the metrics over the batch, and how many recordings of it this process saw.
+        """
+        accelerator, model = self.accelerator, self.model
+        sizes = [batch[0].shape[1] for batch in batches]  # frames are [T, N, P, H, W]
+        means: dict[str, Tensor] = {}
+        for index, (batch, size) in enumerate(zip(batches, sizes, strict=True)):
+            share = size / sum(sizes)
+            # Gradients meet those of other processes once, in the last pass.
+            with nullcontext() if index == len(batches) - 1 else accelerator.no_sync(model):
+                losses = self.task.losses(model, batch, number + index)
+                accelerator.backward(losses["loss"] * share)
+            for name, value in losses.items():
+                means[name] = means.get(name, torch.zeros_like(value.detach())) + value.detach() * share
+        means["grad_norm"] = accelerator.clip_grad_norm_(model.parameters(), self.task.schedule.grad_clip or math.inf)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        if accelerator.num_processes > 1:
+            share_running_statistics(model)
+        return dict(zip(means, torch.stack([*means.values()]).tolist(), strict=True)), sum(sizes)
+
+    def _means(self, progress: Progress) -> dict[str, float]:
+        """Metrics of the epoch so far, of all processes."""
+        own = torch.tensor(list(progress.sums.values()), dtype=torch.float64) / progress.recordings
+        means = self.accelerator.reduce(own.to(self.accelerator.device), "mean").tolist()
+        found = dict(zip(progress.sums, means, strict=True))
+        if not math.isfinite(found["loss"]):
+            raise ConfigError(f"the loss became {found['loss']} in epoch {progress.epoch}: lower the optimizer's lr")
+        return found
 
 
 def _best(task: Task, history: list[dict[str, Any]]) -> dict[str, Any] | None:
@@ -205,21 +243,6 @@ def _keep(task: Task, run: RunFolder, history: list[dict[str, Any]]) -> None:
     if _best(task, history) is line:
         task.save(run.best, line["epoch"], metrics)
     run.write_history(history)
-
-
-def _save_state(run: RunFolder, accelerator: Accelerator, epoch: int) -> None:
-    state = run.states / f"epoch-{epoch:06d}"
-    if accelerator.num_processes > 1:  # every process writes its own random state into one folder
-        accelerator.save_state(str(state))
-        accelerator.wait_for_everyone()
-        if accelerator.is_main_process:
-            write_json(state / "progress.json", {"epoch": epoch})
-    else:
-        with writing_folder(state) as part:
-            accelerator.save_state(str(part))
-            write_json(part / "progress.json", {"epoch": epoch})
-    if accelerator.is_main_process:
-        run.drop_states_but(state)
 
 
 def _in_words(line: dict[str, Any], epochs: int) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from neuromoco.errors import ConfigError
 from neuromoco.losses import MixLoss
 from neuromoco.moco import MoCo
 from neuromoco.train.loop import Task, build_optimizer
+from neuromoco.train.processes import divide_batch
 from neuromoco.train.run_folder import package_versions
 from neuromoco.train.watch import knn_figure, queue_age
 from neuromoco.views import TwoViews, build_view
@@ -37,7 +37,7 @@ class PretrainTask(Task):
         labels: S class indices to watch kNN accuracy by, never to train on; empty where there are none.
 
     Raises:
-        ConfigError: fewer recordings than a batch.
+        ConfigError: fewer recordings than a batch, or a batch that cannot be divided as asked.
     """
 
     def __init__(
@@ -59,44 +59,42 @@ class PretrainTask(Task):
         self.config, self.encoder, self.seen, self.accelerator = config, encoder, seen, accelerator
         self.store, self.labels = store, labels
         self.epochs, self.schedule = settings.epochs, settings.optimizer
-        self.moco = MoCo(encoder, settings.moco, config.frames.steps)
+        self.accumulate = settings.accumulate
+        self.moco = MoCo(encoder, settings.moco, config.frames.steps, config.seed)
         self.model = self.moco
         view = TwoViews(build_view(settings.views))
         self.data = FrameSet(store.frames, range(count), view=view, seed=config.seed)
-        self.loader = DataLoader(self.data, settings.batch_size, shuffle=True, drop_last=True, collate_fn=collate)
+        groups = settings.moco.batch_norm_groups if settings.moco.batch_norm == "shuffled" else 1
+        size = divide_batch("pretrain", settings.batch_size, settings.accumulate, accelerator, groups)
+        self.loader = DataLoader(self.data, size, shuffle=True, drop_last=True, collate_fn=collate)
         group = {"params": list(self.moco.master.parameters()), "peak": settings.optimizer.lr}
         self.optimizer = build_optimizer([group], settings.optimizer)
-        self._keys: Tensor | None = None
+        self._keys: list[Tensor] = []
 
-    def losses(self, model: nn.Module, batch: tuple[Tensor, ...]) -> dict[str, Tensor]:
+    def losses(self, model: nn.Module, batch: tuple[Tensor, ...], number: int) -> dict[str, Tensor]:
         loss, keys = model(*batch)
-        self._keys = keys
-        return {
-            "loss": loss.total,
-            "mbc": loss.mbc,
-            "mac": loss.mac,
-            **contrast_metrics(loss, keys, self.moco.config.temperature),
-        }
+        self._keys.append(keys)
+        signs = contrast_metrics(loss, keys, self.moco.config.temperature)
+        return {"loss": loss.total, "mbc": loss.mbc, "mac": loss.mac, **signs}
 
-    def after_step(self) -> None:
-        assert self._keys is not None
-        self.moco.follow()
-        # gather joins along the first axis, so the batch goes first for a moment
-        everyone = self.accelerator.gather(self._keys.transpose(0, 1)).transpose(0, 1)  # [T, N, D]
-        self.moco.enqueue(everyone)
+    def after_step(self, done: float) -> None:
+        self.moco.follow(done)
+        for keys in self._keys:
+            # gather joins along the first axis, so the batch goes first for a moment
+            everyone = self.accelerator.gather(keys.transpose(0, 1)).transpose(0, 1)  # [T, N, D]
+            self.moco.enqueue(everyone)
+        self._keys.clear()
 
     def encoder_now(self) -> Encoder:
         return self.encoder
 
     def figures(self, epoch: int) -> dict[str, float]:
-        processes = self.accelerator.num_processes
-        steps = math.ceil(len(self.loader) / processes)  # of an epoch
-        moco = self.moco.config
-        age = queue_age(moco.queue_size, self.config.pretrain.batch_size * processes, epoch * steps)
+        settings = self.config.pretrain
+        age = queue_age(settings.moco.queue_size, settings.batch_size, epoch * self.steps)
         figures = {
             "queue_age": age,
-            "queue_age_epochs": age / steps,
-            "queue_age_momentum": age * (1.0 - moco.momentum),
+            "queue_age_epochs": age / self.steps,
+            "queue_age_momentum": age * (1.0 - self.moco.momentum(epoch / self.epochs)),
         }
         every = self.config.watch.knn_every
         due = every and (epoch % every == 0 or epoch in (1, self.epochs))

@@ -25,11 +25,13 @@ from neuromoco.datasets import (
     split_by_class,
 )
 from neuromoco.encoders import Encoder, build_encoder
+from neuromoco.encoders.blocks import recompute_blocks
 from neuromoco.errors import CheckpointError, ConfigError, NeuromocoError
 from neuromoco.files import write_json
 from neuromoco.train.classify import ClassifyTask
-from neuromoco.train.loop import Task, build_accelerator, fit
+from neuromoco.train.loop import Task, fit
 from neuromoco.train.pretrain import PretrainTask
+from neuromoco.train.processes import build_accelerator, divide_batch, in_turn
 from neuromoco.train.run_folder import RunFolder
 from neuromoco.train.trackers import check_trackers
 
@@ -50,21 +52,24 @@ def train(config: RunConfig, out: Path, device: str = "auto") -> dict[str, Any]:
         EventFileError: a recording cannot be read.
         CheckpointError: `init` cannot be used.
     """
-    config = _settled(config)
-    check_trackers(config.watch.trackers)
-    accelerator = build_accelerator(device, config.seed)
     run = RunFolder(out)
-    run.check_free()
-    accelerator.wait_for_everyone()
+    accelerator = build_accelerator(device, config.seed, config.compute)
+
+    def check() -> RunConfig:
+        run.check_free()
+        check_trackers(config.watch.trackers)
+        return _settled(config)
+
+    config = in_turn(accelerator, check)
     if accelerator.is_main_process:
+        run.drop_parts()
         run.begin(config)
-    accelerator.wait_for_everyone()
     try:
         if config.stage == "all":  # better now than after the pre-training
-            _labelled(config, config.finetune)
+            in_turn(accelerator, lambda: _finetune_will_begin(config, accelerator))
         return _continue(run, config, accelerator)
     except NeuromocoError:
-        if not any(run.path.rglob(run.metrics.name)):
+        if accelerator.is_main_process and not any(run.path.rglob(run.metrics.name)):
             shutil.rmtree(run.path, ignore_errors=True)
         raise
 
@@ -74,7 +79,12 @@ def resume(out: Path, device: str = "auto") -> dict[str, Any]:
     run, config = RunFolder.open(out)
     if run.is_complete:
         raise ConfigError(f"{out}: is complete; its weights are in {run.last.parent}")
-    return _continue(run, config, build_accelerator(device, config.seed))
+    accelerator = build_accelerator(device, config.seed, config.compute)
+    accelerator.wait_for_everyone()  # before the first process may write
+    if accelerator.is_main_process:
+        run.drop_parts()
+        run.begin(config)
+    return _continue(run, config, accelerator)
 
 
 def best_weights(out: Path) -> Path:
@@ -116,25 +126,30 @@ def _continue(run: RunFolder, config: RunConfig, accelerator: Accelerator) -> di
 
 
 def _one_stage(run: RunFolder, config: RunConfig, accelerator: Accelerator) -> dict[str, Any]:
-    if accelerator.is_main_process and not run.is_begun:
+    if accelerator.is_main_process:
         run.begin(config)
     set_seed(config.seed)
-    encoder = build_encoder(config.encoder)
-    task: Task
-    if config.stage == "pretrain":
-        task = _pretrain_task(run, config, encoder, accelerator)
-    else:
-        task = _classify_task(run, config, encoder, accelerator)
+    task = in_turn(accelerator, lambda: _task(run, config, accelerator))
     size = sum(parameter.numel() for parameter in task.model.parameters() if parameter.requires_grad)
     what = f"[bold]{config.stage}[/] {config.encoder.name}, {size / 1e3:.0f} k parameters to learn"
     console.print(f"{what}, in {escape(str(run.path))}", soft_wrap=True)
-    return fit(task, run, accelerator)
+    return fit(task, run, accelerator, config.compute)
+
+
+def _task(run: RunFolder, config: RunConfig, accelerator: Accelerator) -> Task:
+    if not run.is_begun:
+        raise ConfigError(f"{run.path}: this machine does not see it; --out must be on a disk that all machines share")
+    encoder = build_encoder(config.encoder)
+    if config.compute.recompute_blocks:
+        recompute_blocks(encoder)
+    if config.stage == "pretrain":
+        return _pretrain_task(run, config, encoder, accelerator)
+    return _classify_task(run, config, encoder, accelerator)
 
 
 def _pretrain_task(run: RunFolder, config: RunConfig, encoder: Encoder, accelerator: Accelerator) -> PretrainTask:
-    with accelerator.main_process_first():
-        listing = list_data(config.data, "train", labelled=False)
-        store = cached_frames(listing, config.frames)
+    listing = list_data(config.data, "train", labelled=False)
+    store = cached_frames(listing, config.frames)
     everything = Split(tuple(range(len(listing))), ())
     task = PretrainTask(config, encoder, store, _seen(store, everything.train), accelerator, listing.labels)
     _keep_split(run, describe_split(listing, everything, config.seed), accelerator)
@@ -143,13 +158,17 @@ def _pretrain_task(run: RunFolder, config: RunConfig, encoder: Encoder, accelera
 
 def _classify_task(run: RunFolder, config: RunConfig, encoder: Encoder, accelerator: Accelerator) -> ClassifyTask:
     settings = config.finetune if config.stage == "finetune" else config.supervised
-    with accelerator.main_process_first():
-        listing, split = _labelled(config, settings)
-        store = cached_frames(listing, config.frames)
+    listing, split = _labelled(config, settings)
+    store = cached_frames(listing, config.frames)
     task = ClassifyTask(config, settings, encoder, listing, split, store, _seen(store, split.train), accelerator)
     _keep_split(run, describe_split(listing, split, config.seed), accelerator)
     console.print(f"{len(split.train)} recordings to train on, {len(split.validation)} to validate on")
     return task
+
+
+def _finetune_will_begin(config: RunConfig, accelerator: Accelerator) -> None:
+    _labelled(config, config.finetune)
+    divide_batch("finetune", config.finetune.batch_size, config.finetune.accumulate, accelerator)
 
 
 def _keep_split(run: RunFolder, split: dict[str, Any], accelerator: Accelerator) -> None:
