@@ -8,6 +8,7 @@ from neuromoco.app import (
     export_commands,
     model_commands,
     page_command,
+    probe_commands,
     serve_command,
     training_commands,
 )
@@ -21,6 +22,7 @@ __all__ = [
     "main",
     "model_commands",
     "page_command",
+    "probe_commands",
     "serve_command",
     "training_commands",
 ]

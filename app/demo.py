@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from neuromoco.app.plots import draw_curves, draw_frames
+from neuromoco.app.plots import draw_frames
 from neuromoco.app.settings import RUNS, free_folder
 from neuromoco.classifier import TrainedClassifier
 from neuromoco.config import RunConfig, with_values
@@ -15,6 +15,7 @@ from neuromoco.datasets import Listing, list_data
 from neuromoco.errors import ConfigError
 from neuromoco.evaluate import evaluate
 from neuromoco.events import read_recording, write_atis
+from neuromoco.figures import draw_curves
 from neuromoco.files import write_json
 from neuromoco.frames import to_frames
 from neuromoco.recipes import load_recipe

@@ -1,8 +1,7 @@
-"""Pictures of recordings and of training, as PNG files."""
+"""Pictures of recordings, as PNG files."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,11 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuromoco.extras import need
-from neuromoco.files import writing
+from neuromoco.figures import new_figure, save_figure
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from neuromoco.events.survey import Survey
 
 # Orange and blue stay apart for colour-blind eyes; white is no event.
@@ -27,7 +24,7 @@ CURVE_POINTS = 200
 def draw_survey(path: Path, survey: Survey, title: str) -> None:
     """Writes a PNG of a whole recording: events by pixel, and their rate over time."""
     need("app", "a picture")
-    figure = _figure(9.0, 3.6)
+    figure = new_figure(9.0, 3.6)
     picture, rate = figure.subplots(1, 2, width_ratios=(1, 1.4))
     extent = (0, survey.width, survey.height, 0)
     picture.imshow(frame_colours(survey.image[None])[0], interpolation="nearest", extent=extent)
@@ -41,7 +38,7 @@ def draw_survey(path: Path, survey: Survey, title: str) -> None:
     rate.set_xlabel("seconds from the first event")
     rate.set_ylim(bottom=0)
     figure.suptitle(f"{title}: {survey.source}, {survey.events:,} events", fontsize=10)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def frame_colours(frames: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
@@ -55,40 +52,11 @@ def frame_colours(frames: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
 
 def draw_frames(path: Path, frames: NDArray[np.integer[Any]], title: str) -> None:
     """Writes a PNG of frames [T, P, H, W], one panel a time step."""
-    figure = _figure(2.1 * len(frames) + 0.3, 2.7)
+    figure = new_figure(2.1 * len(frames) + 0.3, 2.7)
     for step, colours in enumerate(frame_colours(frames)):
         axes = figure.add_subplot(1, len(frames), step + 1)
         axes.imshow(colours, interpolation="nearest")
         axes.set(xticks=[], yticks=[])
         axes.set_title(f"step {step + 1}: {int(frames[step].sum()):,} events", fontsize=9)
     figure.suptitle(f"{title}   orange ON, blue OFF", fontsize=10)
-    _save(figure, path)
-
-
-def draw_curves(path: Path, panels: Mapping[str, Mapping[str, Sequence[float]]], title: str) -> None:
-    """Writes a PNG of curves over epochs: panel name -> curve name -> a value an epoch."""
-    figure = _figure(4.2 * len(panels), 3.2)
-    for number, (name, curves) in enumerate(panels.items()):
-        axes = figure.add_subplot(1, len(panels), number + 1)
-        for label, values in curves.items():
-            axes.plot(range(1, len(values) + 1), values, label=label)
-        axes.set_title(name, fontsize=10)
-        axes.set_xlabel("epoch")
-        axes.grid(alpha=0.3)
-        axes.legend(fontsize=8)
-    figure.suptitle(title, fontsize=10)
-    _save(figure, path)
-
-
-def _figure(width: float, height: float) -> Figure:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def _save(figure: Figure, path: Path) -> None:
-    with writing(path) as part:
-        figure.savefig(part, dpi=150, format="png")
+    save_figure(figure, path)

@@ -14,6 +14,7 @@ from neuromoco.prediction import Prediction
 if TYPE_CHECKING:
     from neuromoco.app.jobs import Answer
     from neuromoco.evaluate import Evaluation
+    from neuromoco.probe import Probe
 
 
 def facts_table(title: str, facts: Mapping[str, Any]) -> Table:
@@ -37,6 +38,17 @@ def evaluation_table(result: Evaluation) -> Table:
             other = f"{escape(result.class_names[wrong.argmax()])} ({wrong.max()})" if wrong.any() else "-"
             table.add_row(escape(name), str(total), f"{recall[name]:.1%}", other)
     return table
+
+
+def probe_lines(result: Probe) -> str:
+    """What a probe saw and learned from, and that the encoder stayed as it was."""
+    what = {"knn": "nearest neighbours", "linear": "logistic regression"}[result.kind]
+    seen = "all steps side by side" if result.per_step else "the mean over time"
+    lines = [f"{what} on {seen} of the features, learned from {result.trained_on:,} recordings"]
+    if result.per_step:
+        lines.append("by each step alone: " + ", ".join(f"{accuracy:.1%}" for accuracy in result.steps))
+    lines.append(f"the encoder is unchanged, sha256 {result.encoder_sha256[:16]} before and after")
+    return "\n".join(lines)
 
 
 def prediction_line(prediction: Prediction) -> str:

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from neuromoco.errors import MissingExtraError
 
 PACKAGES = {
-    "train": ("torch", "torchvision", "spikingjelly", "accelerate", "scipy", "sklearn", "matplotlib"),
+    "train": ("torch", "torchvision", "spikingjelly", "accelerate", "scipy", "sklearn", "matplotlib", "threadpoolctl"),
     "export": ("torch", "spikingjelly", "onnx", "onnx_ir"),
     "loihi": ("h5py",),
     "nir": ("nir",),

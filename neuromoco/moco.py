@@ -131,6 +131,13 @@ class MoCo(nn.Module):
             )
         return groups // processes
 
+    def momentum(self, done: float) -> float:
+        """m when this share of the training is done."""
+        m = self.config.momentum
+        if self.config.momentum_schedule == "cosine":  # to 1, as in BYOL (Grill et al. 2020, arXiv 2006.07733)
+            m = 1.0 - (1.0 - m) * 0.5 * (1.0 + math.cos(math.pi * done))
+        return m
+
     @torch.no_grad()
     def follow(self, done: float = 0.0) -> None:
         """Moves the follower: theta_k = m * theta_k + (1 - m) * theta_q, once per optimizer step.
@@ -138,9 +145,7 @@ class MoCo(nn.Module):
         Args:
             done: share of the training that is done, for a momentum with a schedule.
         """
-        momentum = self.config.momentum
-        if self.config.momentum_schedule == "cosine":  # to 1, as in BYOL (Grill et al. 2020, arXiv 2006.07733)
-            momentum = 1.0 - (1.0 - momentum) * 0.5 * (1.0 + math.cos(math.pi * done))
+        momentum = self.momentum(done)
         for theta_k, theta_q in zip(self.follower.parameters(), self.master.parameters(), strict=True):
             theta_k.lerp_(theta_q, 1.0 - momentum)
 

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from neuromoco import EventFileError
-from neuromoco.app.plots import draw_curves, draw_frames, frame_colours
+from neuromoco.app.plots import draw_frames, frame_colours
 from neuromoco.checkpoint import SeenRecordings
 from neuromoco.evaluate import summarize
+from neuromoco.figures import draw_curves
 from neuromoco.files import writing, writing_folder
 from neuromoco.prediction import Prediction, check_complete
 

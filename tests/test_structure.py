@@ -24,7 +24,7 @@ FORBIDDEN = {
 # Within the core, each room knows only those before it.
 ORDER = (
     ("errors",),
-    ("files", "console", "config", "device", "extras", "loihi"),
+    ("files", "console", "config", "device", "extras", "figures", "loihi"),
     ("events",),
     ("frames", "simulate"),
     ("views", "neurons", "datasets"),
@@ -32,8 +32,9 @@ ORDER = (
     ("moco", "checkpoint"),
     ("prediction", "onnx_header"),
     ("onnx_network",),
-    ("classifier",),
+    ("classifier", "features"),
     ("evaluate",),
+    ("probe",),
     ("recipes", "train"),
 )
 LIGHT = ("torch", "spikingjelly", "accelerate", "sklearn", "scipy", "matplotlib", "onnxruntime")

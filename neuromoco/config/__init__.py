@@ -18,6 +18,7 @@ from neuromoco.config.tree import (
     RunConfig,
     Settings,
     ViewConfig,
+    WatchConfig,
 )
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "RunConfig",
     "Settings",
     "ViewConfig",
+    "WatchConfig",
     "dump_config",
     "load_config",
     "parse_changes",

@@ -178,6 +178,20 @@ class ClassifyConfig(Settings):
     optimizer: OptimizerConfig = OptimizerConfig()
 
 
+class WatchConfig(Settings):
+    """What is watched while training, see `neuromoco.train.watch`; nothing of it changes the weights.
+
+    Attributes:
+        trackers: where figures go beside `metrics.jsonl`, for example [tensorboard]; Accelerate's names.
+        samples: recordings that spike rates and effective rank are measured on after each epoch.
+        knn_every: epochs between kNN accuracies in pre-training on class folders; 0 leaves them out.
+    """
+
+    trackers: tuple[str, ...] = ()
+    samples: PositiveInt = 256
+    knn_every: NonNegativeInt = 10
+
+
 def _off(value: Any) -> Any:
     return "off" if value is False else value  # which is how YAML reads off
 
@@ -212,6 +226,7 @@ class RunConfig(Settings):
         pretrain: settings of that stage.
         finetune: settings of that stage.
         supervised: settings of that stage.
+        watch: what is watched meanwhile.
         compute: precision, memory, and how often the state is written.
     """
 
@@ -224,6 +239,7 @@ class RunConfig(Settings):
     pretrain: PretrainConfig = PretrainConfig()
     finetune: ClassifyConfig = ClassifyConfig()
     supervised: ClassifyConfig = ClassifyConfig()
+    watch: WatchConfig = WatchConfig()
     compute: ComputeConfig = ComputeConfig()
 
     @model_validator(mode="after")

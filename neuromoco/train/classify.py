@@ -90,6 +90,9 @@ class ClassifyTask(Task):
             loss = loss.lerp(F.cross_entropy(logits, labels.roll(1), label_smoothing=smoothing), 1.0 - share)
         return {"loss": loss, "accuracy": (logits.argmax(1) == labels).float().mean()}
 
+    def encoder_now(self) -> Encoder:
+        return self._result().encoder
+
     def validate(self) -> dict[str, float]:
         if not self.split.validation:
             return {}

@@ -23,19 +23,27 @@ from torch.optim import SGD, AdamW, Optimizer
 from torch.utils.data import DataLoader
 
 from neuromoco.batch_norm import share_running_statistics
-from neuromoco.config import ComputeConfig, OptimizerConfig
+from neuromoco.config import ComputeConfig, OptimizerConfig, RunConfig
 from neuromoco.console import console, progress_bar
+from neuromoco.datasets.cache import FrameStore
 from neuromoco.datasets.torch_sets import FrameSet
+from neuromoco.encoders import Encoder
 from neuromoco.errors import ConfigError
 from neuromoco.files import write_json
 from neuromoco.train.run_folder import RunFolder
 from neuromoco.train.state import Progress, States
+from neuromoco.train.watch import watching
+
+# What the line of an epoch says; `metrics.jsonl` has all figures.
+SHOWN = ("loss", "mbc", "mac", "accuracy", "feature_std", "effective_rank", "knn_accuracy", "validation_accuracy")
 
 
 class Task(ABC):
     """What a stage adds to the loop.
 
     Attributes:
+        config: the run's settings.
+        store: frames of the recordings.
         model: what is trained; its state is all that resuming needs beside the optimizer.
         data: the recordings to train on.
         loader: the passes of one epoch.
@@ -46,6 +54,8 @@ class Task(ABC):
         better: the metric of `validate` that chooses `best` (larger is better), or None.
     """
 
+    config: RunConfig
+    store: FrameStore
     model: nn.Module
     data: FrameSet
     loader: DataLoader[Any]
@@ -70,6 +80,14 @@ class Task(ABC):
 
     def validate(self) -> dict[str, float]:
         """Metrics on recordings that are not trained on."""
+        return {}
+
+    @abstractmethod
+    def encoder_now(self) -> Encoder:
+        """The encoder as it stands, to look at."""
+
+    def figures(self, epoch: int) -> dict[str, float]:
+        """What else is worth watching after an epoch."""
         return {}
 
     @abstractmethod
@@ -112,10 +130,11 @@ def fit(task: Task, run: RunFolder, accelerator: Accelerator, compute: ComputeCo
     history = run.history()[: progress.epoch - 1]
     if progress.epoch > 1 or progress.steps:
         console.print(f"going on in epoch {progress.epoch} of {task.epochs}, after {progress.steps} steps")
-    with progress_bar() as bar:
+    with progress_bar() as bar, watching(task, run, accelerator, history) as watch:
         while progress.epoch <= task.epochs:
             line = loop.epoch(progress, bar)
             history.append(line)
+            watch.after_epoch(history)
             if accelerator.is_main_process:
                 _keep(task, run, history)
             progress = Progress(progress.epoch + 1)
@@ -193,8 +212,7 @@ class _Loop:
                 accelerator.backward(losses["loss"] * share)
             for name, value in losses.items():
                 means[name] = means.get(name, torch.zeros_like(value.detach())) + value.detach() * share
-        if self.task.schedule.grad_clip is not None:
-            accelerator.clip_grad_norm_(model.parameters(), self.task.schedule.grad_clip)
+        means["grad_norm"] = accelerator.clip_grad_norm_(model.parameters(), self.task.schedule.grad_clip or math.inf)
         self.optimizer.step()
         self.optimizer.zero_grad()
         if accelerator.num_processes > 1:
@@ -219,7 +237,8 @@ def _best(task: Task, history: list[dict[str, Any]]) -> dict[str, Any] | None:
 
 def _keep(task: Task, run: RunFolder, history: list[dict[str, Any]]) -> None:
     line = history[-1]
-    metrics = {name: value for name, value in line.items() if name not in ("epoch", "seconds", "samples_per_s")}
+    left_out = ("epoch", "seconds", "samples_per_s", "warnings")
+    metrics = {name: value for name, value in line.items() if name not in left_out and "/" not in name}
     task.save(run.last, line["epoch"], metrics)
     if _best(task, history) is line:
         task.save(run.best, line["epoch"], metrics)
@@ -227,6 +246,6 @@ def _keep(task: Task, run: RunFolder, history: list[dict[str, Any]]) -> None:
 
 
 def _in_words(line: dict[str, Any], epochs: int) -> str:
-    skipped = ("epoch", "seconds", "samples_per_s", "lr")
-    figures = "  ".join(f"{name} {value:.3f}" for name, value in line.items() if name not in skipped)
+    told = [name for name in SHOWN if name in line]
+    figures = "  ".join(f"{name} {line[name]:.3f}" for name in told)
     return f"epoch {line['epoch']:>4}/{epochs}  {figures}  {line['samples_per_s']:.0f}/s"

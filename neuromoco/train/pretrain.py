@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch.nn.functional as F
@@ -11,7 +12,6 @@ from torch.utils.data import DataLoader
 
 from neuromoco.checkpoint import Header, SeenRecordings, save_checkpoint
 from neuromoco.config import RunConfig
-from neuromoco.console import console
 from neuromoco.datasets.cache import FrameStore
 from neuromoco.datasets.torch_sets import FrameSet, collate
 from neuromoco.encoders import Encoder
@@ -21,6 +21,7 @@ from neuromoco.moco import MoCo
 from neuromoco.train.loop import Task, build_optimizer
 from neuromoco.train.processes import divide_batch
 from neuromoco.train.run_folder import package_versions
+from neuromoco.train.watch import knn_figure, queue_age
 from neuromoco.views import TwoViews, build_view
 
 
@@ -33,13 +34,20 @@ class PretrainTask(Task):
         store: frames of the recordings, S of them.
         seen: facts of the recordings, for the checkpoint.
         accelerator: device and processes.
+        labels: S class indices to watch kNN accuracy by, never to train on; empty where there are none.
 
     Raises:
         ConfigError: fewer recordings than a batch, or a batch that cannot be divided as asked.
     """
 
     def __init__(
-        self, config: RunConfig, encoder: Encoder, store: FrameStore, seen: SeenRecordings, accelerator: Accelerator
+        self,
+        config: RunConfig,
+        encoder: Encoder,
+        store: FrameStore,
+        seen: SeenRecordings,
+        accelerator: Accelerator,
+        labels: Sequence[int] = (),
     ) -> None:
         settings = config.pretrain
         count = len(store.frames)
@@ -48,12 +56,8 @@ class PretrainTask(Task):
                 f"{count} recordings are fewer than a batch of {settings.batch_size} (at least 2): "
                 f"--set pretrain.batch_size={max(2, count // 4)}"
             )
-        if settings.moco.queue_size >= count:
-            console.print(
-                f"[yellow]note:[/] a queue of {settings.moco.queue_size} keys and {count} recordings: each "
-                "meets its own older key as a negative; --set pretrain.moco.queue_size to less than half"
-            )
         self.config, self.encoder, self.seen, self.accelerator = config, encoder, seen, accelerator
+        self.store, self.labels = store, labels
         self.epochs, self.schedule = settings.epochs, settings.optimizer
         self.accumulate = settings.accumulate
         self.moco = MoCo(encoder, settings.moco, config.frames.steps, config.seed)
@@ -70,7 +74,8 @@ class PretrainTask(Task):
     def losses(self, model: nn.Module, batch: tuple[Tensor, ...], number: int) -> dict[str, Tensor]:
         loss, keys = model(*batch)
         self._keys.append(keys)
-        return {"loss": loss.total, "mbc": loss.mbc, "mac": loss.mac, **contrast_metrics(loss, keys)}
+        signs = contrast_metrics(loss, keys, self.moco.config.temperature)
+        return {"loss": loss.total, "mbc": loss.mbc, "mac": loss.mac, **signs}
 
     def after_step(self, done: float) -> None:
         self.moco.follow(done)
@@ -79,6 +84,23 @@ class PretrainTask(Task):
             everyone = self.accelerator.gather(keys.transpose(0, 1)).transpose(0, 1)  # [T, N, D]
             self.moco.enqueue(everyone)
         self._keys.clear()
+
+    def encoder_now(self) -> Encoder:
+        return self.encoder
+
+    def figures(self, epoch: int) -> dict[str, float]:
+        settings = self.config.pretrain
+        age = queue_age(settings.moco.queue_size, settings.batch_size, epoch * self.steps)
+        figures = {
+            "queue_age": age,
+            "queue_age_epochs": age / self.steps,
+            "queue_age_momentum": age * (1.0 - self.moco.momentum(epoch / self.epochs)),
+        }
+        every = self.config.watch.knn_every
+        due = every and (epoch % every == 0 or epoch in (1, self.epochs))
+        if due and len(set(self.labels)) > 1:
+            figures |= knn_figure(self, self.labels, self.accelerator)
+        return figures
 
     def save(self, path: Path, epoch: int, metrics: dict[str, float]) -> None:
         header = Header(
@@ -95,15 +117,23 @@ class PretrainTask(Task):
         save_checkpoint(path, self.encoder, header)
 
 
-def contrast_metrics(loss: MixLoss, keys: Tensor) -> dict[str, Tensor]:
+def contrast_metrics(loss: MixLoss, keys: Tensor, temperature: float) -> dict[str, Tensor]:
     """Signs of learning and of collapse.
 
     Returns:
         accuracy: how often a query's own key is nearer than every negative.
+        positive_similarity: mean similarity of a query to its own key, as in MBC.
+        negative_similarity: mean similarity to the keys of other recordings.
         feature_std: standard deviation of the keys over the batch, times sqrt(D): 1 for keys spread
             evenly over the sphere, 0 for collapsed ones.
     """
     accuracy = (loss.logits.argmax(1) == 0).float().mean()
     directions = F.normalize(keys.mean(0), dim=1)  # [N, D]
     spread = directions.std(0, correction=0).mean() * keys.shape[2] ** 0.5
-    return {"accuracy": accuracy, "feature_std": spread}
+    similarities = loss.logits * temperature  # [N, 1 + K]
+    return {
+        "accuracy": accuracy,
+        "positive_similarity": similarities[:, 0].mean(),
+        "negative_similarity": similarities[:, 1:].mean(),
+        "feature_std": spread,
+    }

@@ -4,6 +4,8 @@ config.yaml        the complete settings: the run can be made again from this fi
 environment.json   versions, git revision, command, threads
 split.json         which recordings trained and which validated (stages with labels)
 metrics.jsonl      a line an epoch
+curves.png         them as curves, drawn anew now and then
+logs/              what trackers write that keep files
 metrics.json       the last and the best epoch, written at the end
 weights/           last.safetensors, best.safetensors (the latter by validation only)
 state/             what is needed to go on after an interruption
@@ -41,6 +43,7 @@ class RunFolder:
         self.best = self.path / "weights" / "best.safetensors"
         self.metrics = self.path / "metrics.jsonl"
         self.summary = self.path / "metrics.json"
+        self.curves = self.path / "curves.png"
         self.states = self.path / "state"
 
     def check_free(self) -> None:

@@ -33,6 +33,7 @@ from neuromoco.train.loop import Task, fit
 from neuromoco.train.pretrain import PretrainTask
 from neuromoco.train.processes import build_accelerator, divide_batch, in_turn
 from neuromoco.train.run_folder import RunFolder
+from neuromoco.train.trackers import check_trackers
 
 
 def train(config: RunConfig, out: Path, device: str = "auto") -> dict[str, Any]:
@@ -56,6 +57,7 @@ def train(config: RunConfig, out: Path, device: str = "auto") -> dict[str, Any]:
 
     def check() -> RunConfig:
         run.check_free()
+        check_trackers(config.watch.trackers)
         return _settled(config)
 
     config = in_turn(accelerator, check)
@@ -149,7 +151,7 @@ def _pretrain_task(run: RunFolder, config: RunConfig, encoder: Encoder, accelera
     listing = list_data(config.data, "train", labelled=False)
     store = cached_frames(listing, config.frames)
     everything = Split(tuple(range(len(listing))), ())
-    task = PretrainTask(config, encoder, store, _seen(store, everything.train), accelerator)
+    task = PretrainTask(config, encoder, store, _seen(store, everything.train), accelerator, listing.labels)
     _keep_split(run, describe_split(listing, everything, config.seed), accelerator)
     return task
 

@@ -1,0 +1,168 @@
+"""Signs that a training fails, read off its settings and figures: each is one line that says what to set."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from statistics import median
+from typing import Any
+
+from neuromoco.config import OptimizerConfig, RunConfig
+
+Line = Mapping[str, Any]  # of metrics.jsonl
+SPIKE_RATE = "spike_rate/"  # and the layer's name
+
+PATIENCE = 5  # epochs that a sign must last, where a passing one is no harm
+COLLAPSED_FOR = 2
+COLLAPSED_STD = 0.02  # of 1 for embeddings spread evenly over the sphere
+COLLAPSED_RANK = 1.05  # of 1 for features that are multiples of one
+NEAR_CHANCE = 0.01  # of log(K + 1)
+FOUND_AT_ONCE = 0.99
+RISEN = 0.02
+SILENT, SATURATED = 1e-3, 0.95
+EXPLODED = 10.0  # times the median epoch
+SHOWN = 3
+
+
+def new_signs(config: RunConfig, recordings: int, history: Sequence[Line]) -> dict[str, str]:
+    """The signs that the newest epoch shows and no earlier line of the history has told.
+
+    Args:
+        config: the run's settings.
+        recordings: how many are trained on.
+        history: lines of `metrics.jsonl`; none before the first epoch.
+
+    Returns:
+        The sentence by the sign's name.
+    """
+    checks: dict[str, Callable[[], str | None]] = {
+        "silent layers": lambda: _silent(config, history),
+        "saturated layers": lambda: _saturated(config, history),
+        "exploding gradient": lambda: _exploding(config, history),
+    }
+    if config.stage == "pretrain":
+        checks |= {
+            "queue too large": lambda: _large_queue(config, recordings),
+            "queue too old": lambda: _old_queue(config, history),
+            "collapse": lambda: _collapse(config, history),
+            "loss at chance": lambda: _at_chance(config, history),
+            "task too easy": lambda: _too_easy(history),
+        }
+    told = {name for line in history for name in line.get("warnings", ())}
+    found = {name: check() for name, check in checks.items() if name not in told}
+    return {name: f"{name}: {text}" for name, text in found.items() if text}
+
+
+def _large_queue(config: RunConfig, recordings: int) -> str | None:
+    size = config.pretrain.moco.queue_size
+    if size < recordings:
+        return None
+    return (
+        f"{size} keys and {recordings} recordings, so each meets its own older key as a negative: "
+        f"--set pretrain.moco.queue_size={max(1, recordings // 2)}"
+    )
+
+
+def _old_queue(config: RunConfig, history: Sequence[Line]) -> str | None:
+    if not history or history[-1]["queue_age_momentum"] <= 1.0:
+        return None
+    age = history[-1]["queue_age"]
+    return (
+        f"its keys are {age:.0f} steps old on average, {history[-1]['queue_age_momentum']:.1f} time constants of the "
+        f"momentum encoder: --set pretrain.moco.momentum={1.0 - 0.5 / age:.4g}, or a smaller pretrain.moco.queue_size"
+    )
+
+
+def _collapse(config: RunConfig, history: Sequence[Line]) -> str | None:
+    last = history[-COLLAPSED_FOR:]
+    if len(last) < COLLAPSED_FOR or not all(_is_collapsed(line) for line in last):
+        return None
+    plain = config.pretrain.moco.negatives == "plain"
+    other = "a milder pretrain.views" if plain else "pretrain.moco.negatives=plain"
+    return (
+        f"all recordings look nearly the same (feature_std {last[-1]['feature_std']:.3f}, effective_rank "
+        f"{last[-1]['effective_rank']:.2f}): {_lower_rate(config)}, or {other}"
+    )
+
+
+def _is_collapsed(line: Line) -> bool:
+    return bool(line["feature_std"] < COLLAPSED_STD or line["effective_rank"] < COLLAPSED_RANK)
+
+
+def _at_chance(config: RunConfig, history: Sequence[Line]) -> str | None:
+    moco = config.pretrain.moco
+    keys = {"mbc": moco.queue_size, "mac": moco.queue_size * (1 if moco.negatives == "plain" else config.frames.steps)}
+    used = [name for name, weight in (("mbc", moco.alpha), ("mac", moco.beta)) if weight]
+    last = history[-PATIENCE:]
+    if len(last) < PATIENCE or not used or _is_collapsed(last[-1]):
+        return None
+    chance = {name: math.log(1 + keys[name]) for name in used}
+    if any(abs(line[name] - chance[name]) > NEAR_CHANCE * chance[name] for line in last for name in used):
+        return None
+    words = " and ".join(f"{name} stays at log(1 + {keys[name]}) = {chance[name]:.2f}" for name in used)
+    lr = config.pretrain.optimizer.lr
+    return f"{words}, as by guessing: --set pretrain.optimizer.lr={lr * 3:.3g}, or a milder pretrain.views"
+
+
+def _too_easy(history: Sequence[Line]) -> str | None:
+    # In the first epoch the queue still holds random numbers, which are no match for a key.
+    early = history[1 : 1 + PATIENCE]
+    if len(early) < PATIENCE or any(line["accuracy"] < FOUND_AT_ONCE for line in early):
+        return None
+    known = [line["knn_accuracy"] for line in history if "knn_accuracy" in line]
+    if len(known) == 1 or (known and known[-1] - known[0] > RISEN):
+        return None
+    beside = f" while kNN accuracy goes from {known[0]:.1%} to {known[-1]:.1%}" if known else ""
+    return (
+        f"own keys are found from the beginning (accuracy {early[0]['accuracy']:.1%}){beside}; views give recordings "
+        "away: --set pretrain.views.drop=0.5, stronger pretrain.views, or a larger pretrain.moco.queue_size"
+    )
+
+
+def _silent(config: RunConfig, history: Sequence[Line]) -> str | None:
+    names = _layers(config, history, lambda rate: rate < SILENT)
+    if not names:
+        return None
+    return f"{names} spike at less than {SILENT:.1%}: {_threshold(config, 0.5)}, or a lower optimizer.lr"
+
+
+def _saturated(config: RunConfig, history: Sequence[Line]) -> str | None:
+    names = _layers(config, history, lambda rate: rate > SATURATED)
+    if not names:
+        return None
+    return f"{names} spike at more than {SATURATED:.0%}: {_threshold(config, 2.0)}, or a lower optimizer.lr"
+
+
+def _layers(config: RunConfig, history: Sequence[Line], is_bad: Callable[[float], bool]) -> str:
+    """The layers that were so in all of the last epochs, in words; empty if there are none."""
+    # Residual branches are made to begin in silence; learning wakes them.
+    last = history[_optimizer(config).warmup_epochs :][-PATIENCE:]
+    if len(last) < PATIENCE:
+        return ""
+    rates = [name for name in last[-1] if name.startswith(SPIKE_RATE)]
+    bad = [name.removeprefix(SPIKE_RATE) for name in rates if all(is_bad(line[name]) for line in last)]
+    more = f" and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
+    return ", ".join(bad[:SHOWN]) + more
+
+
+def _threshold(config: RunConfig, factor: float) -> str:
+    again = "pre-train again with " if config.stage == "finetune" else ""
+    return f"{again}--set encoder.neuron.v_threshold={config.encoder.neuron.v_threshold * factor:.3g}"
+
+
+def _exploding(config: RunConfig, history: Sequence[Line]) -> str | None:
+    norms = [line["grad_norm"] for line in history if "grad_norm" in line]
+    if len(norms) <= PATIENCE or norms[-1] <= EXPLODED * median(norms[:-1]):
+        return None
+    clipped = _optimizer(config).grad_clip is not None
+    advice = _lower_rate(config) if clipped else f"--set {config.stage}.optimizer.grad_clip=1.0"
+    return f"its norm is {norms[-1]:.3g}, usually {median(norms[:-1]):.3g}: {advice}"
+
+
+def _optimizer(config: RunConfig) -> OptimizerConfig:
+    settings: OptimizerConfig = getattr(config, config.stage).optimizer
+    return settings
+
+
+def _lower_rate(config: RunConfig) -> str:
+    return f"--set {config.stage}.optimizer.lr={_optimizer(config).lr / 3:.3g}"
