@@ -112,8 +112,18 @@ class MocoConfig(Settings):
 
 
 class PretrainConfig(Settings):
-    """Momentum-contrast pre-training without labels."""
+    """Momentum-contrast pre-training without labels.
 
+    Attributes:
+        share: part of the recordings to train on, drawn by the seed; a larger one holds the smaller.
+        epochs: passes over them.
+        batch_size: recordings a step.
+        moco: the method.
+        views: how the two views of a recording differ from it.
+        optimizer: optimizer and schedule.
+    """
+
+    share: float = Field(1.0, gt=0.0, le=1.0)
     epochs: PositiveInt = 100
     batch_size: PositiveInt = 64
     moco: MocoConfig = MocoConfig()
@@ -150,6 +160,24 @@ class ClassifyConfig(Settings):
     optimizer: OptimizerConfig = OptimizerConfig()
 
 
+class HoldOutConfig(Settings):
+    """Recordings of the training part that no stage sees, see `neuromoco.datasets.splits.hold_out`.
+
+    Attributes:
+        folds: parts that each class is cut into.
+        fold: which of them is kept apart, from 0.
+    """
+
+    folds: int = Field(ge=2)
+    fold: NonNegativeInt
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> HoldOutConfig:
+        if self.fold >= self.folds:
+            raise ValueError(f"held_out: fold {self.fold} of {self.folds}; the first is 0, the last {self.folds - 1}")
+        return self
+
+
 class RunConfig(Settings):
     """One complete run.
 
@@ -157,6 +185,7 @@ class RunConfig(Settings):
         stage: "pretrain" without labels, "finetune" a pre-trained encoder with labels, "supervised" from
             scratch with labels, or "all": pretrain, then finetune on the same recordings.
         data: a folder of recordings, or the name of a data set, see `neuromoco.datasets.named`.
+        held_out: recordings that no stage sees, or None.
         init: the checkpoint that "finetune" begins from.
         seed: of weights, order, views and splits.
         frames: how recordings become frames.
@@ -168,6 +197,7 @@ class RunConfig(Settings):
 
     stage: Literal["pretrain", "finetune", "supervised", "all"] = "all"
     data: str = "digits"
+    held_out: HoldOutConfig | None = None
     init: str | None = None
     seed: int = Field(0, ge=0, lt=2**32)
     frames: FrameConfig = FrameConfig()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch.nn.functional as F
@@ -29,8 +30,9 @@ class PretrainTask(Task):
     Args:
         config: the run's settings.
         encoder: the encoder to pre-train.
-        store: frames of the recordings, S of them.
-        seen: facts of the recordings, for the checkpoint.
+        store: frames of recordings.
+        members: which of them to train on.
+        seen: facts of those, for the checkpoint.
         accelerator: device and processes.
 
     Raises:
@@ -38,10 +40,16 @@ class PretrainTask(Task):
     """
 
     def __init__(
-        self, config: RunConfig, encoder: Encoder, store: FrameStore, seen: SeenRecordings, accelerator: Accelerator
+        self,
+        config: RunConfig,
+        encoder: Encoder,
+        store: FrameStore,
+        members: Sequence[int],
+        seen: SeenRecordings,
+        accelerator: Accelerator,
     ) -> None:
         settings = config.pretrain
-        count = len(store.frames)
+        count = len(members)
         if count < max(2, settings.batch_size):
             raise ConfigError(
                 f"{count} recordings are fewer than a batch of {settings.batch_size} (at least 2): "
@@ -57,7 +65,7 @@ class PretrainTask(Task):
         self.moco = MoCo(encoder, settings.moco, config.frames.steps)
         self.model = self.moco
         view = TwoViews(build_view(settings.views))
-        self.data = FrameSet(store.frames, range(count), view=view, seed=config.seed)
+        self.data = FrameSet(store.frames, members, view=view, seed=config.seed)
         self.loader = DataLoader(self.data, settings.batch_size, shuffle=True, drop_last=True, collate_fn=collate)
         group = {"params": list(self.moco.master.parameters()), "peak": settings.optimizer.lr}
         self.optimizer = build_optimizer([group], settings.optimizer)

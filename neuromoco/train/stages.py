@@ -18,10 +18,12 @@ from neuromoco.console import console
 from neuromoco.datasets import (
     FrameStore,
     Listing,
+    Reader,
     Split,
-    cached_frames,
     describe_split,
+    hold_out,
     list_data,
+    read_recordings,
     split_by_class,
 )
 from neuromoco.encoders import Encoder, build_encoder
@@ -33,13 +35,14 @@ from neuromoco.train.pretrain import PretrainTask
 from neuromoco.train.run_folder import RunFolder
 
 
-def train(config: RunConfig, out: Path, device: str = "auto") -> dict[str, Any]:
+def train(config: RunConfig, out: Path, device: str = "auto", read: Reader = read_recordings) -> dict[str, Any]:
     """Makes a new run. If it cannot begin, it leaves no folder behind.
 
     Args:
         config: the complete settings.
         out: the run folder, new or empty. With stage "all" it holds the folders of both stages.
         device: "auto", "cpu" or "cuda".
+        read: where recordings come from; whoever makes many runs gives one that remembers.
 
     Returns:
         The figures of `metrics.json`; of the last stage where there are two.
@@ -59,20 +62,20 @@ def train(config: RunConfig, out: Path, device: str = "auto") -> dict[str, Any]:
     accelerator.wait_for_everyone()
     try:
         if config.stage == "all":  # better now than after the pre-training
-            _labelled(config, config.finetune)
-        return _continue(run, config, accelerator)
+            _labelled_split(list_data(config.data, "train"), config, config.finetune)
+        return _continue(run, config, accelerator, read)
     except NeuromocoError:
         if not any(run.path.rglob(run.metrics.name)):
             shutil.rmtree(run.path, ignore_errors=True)
         raise
 
 
-def resume(out: Path, device: str = "auto") -> dict[str, Any]:
+def resume(out: Path, device: str = "auto", read: Reader = read_recordings) -> dict[str, Any]:
     """Goes on with a run that was interrupted, with the settings in its folder. Raises as `train`."""
     run, config = RunFolder.open(out)
     if run.is_complete:
         raise ConfigError(f"{out}: is complete; its weights are in {run.last.parent}")
-    return _continue(run, config, build_accelerator(device, config.seed))
+    return _continue(run, config, build_accelerator(device, config.seed), read)
 
 
 def best_weights(out: Path) -> Path:
@@ -100,50 +103,55 @@ def _settled(config: RunConfig) -> RunConfig:
     return config.model_copy(update={"encoder": header.encoder, "frames": header.frames})
 
 
-def _continue(run: RunFolder, config: RunConfig, accelerator: Accelerator) -> dict[str, Any]:
+def _continue(run: RunFolder, config: RunConfig, accelerator: Accelerator, read: Reader) -> dict[str, Any]:
     if config.stage != "all":
-        return _one_stage(run, config, accelerator)
+        return _one_stage(run, config, accelerator, read)
     before, after = RunFolder(run.path / "pretrain"), RunFolder(run.path / "finetune")
     if not before.is_complete:
-        _one_stage(before, config.model_copy(update={"stage": "pretrain"}), accelerator)
+        _one_stage(before, config.model_copy(update={"stage": "pretrain"}), accelerator, read)
     tuned = _settled(config.model_copy(update={"stage": "finetune", "init": str(before.last)}))
-    summary = _one_stage(after, tuned, accelerator)
+    summary = _one_stage(after, tuned, accelerator, read)
     if accelerator.is_main_process:
         write_json(run.summary, summary)
     return summary
 
 
-def _one_stage(run: RunFolder, config: RunConfig, accelerator: Accelerator) -> dict[str, Any]:
+def _one_stage(run: RunFolder, config: RunConfig, accelerator: Accelerator, read: Reader) -> dict[str, Any]:
     if accelerator.is_main_process and not run.is_begun:
         run.begin(config)
     set_seed(config.seed)
     encoder = build_encoder(config.encoder)
     task: Task
     if config.stage == "pretrain":
-        task = _pretrain_task(run, config, encoder, accelerator)
+        task = _pretrain_task(run, config, encoder, accelerator, read)
     else:
-        task = _classify_task(run, config, encoder, accelerator)
+        task = _classify_task(run, config, encoder, accelerator, read)
     size = sum(parameter.numel() for parameter in task.model.parameters() if parameter.requires_grad)
     what = f"[bold]{config.stage}[/] {config.encoder.name}, {size / 1e3:.0f} k parameters to learn"
     console.print(f"{what}, in {escape(str(run.path))}", soft_wrap=True)
     return fit(task, run, accelerator)
 
 
-def _pretrain_task(run: RunFolder, config: RunConfig, encoder: Encoder, accelerator: Accelerator) -> PretrainTask:
+def _pretrain_task(
+    run: RunFolder, config: RunConfig, encoder: Encoder, accelerator: Accelerator, read: Reader
+) -> PretrainTask:
     with accelerator.main_process_first():
-        listing = list_data(config.data, "train", labelled=False)
-        store = cached_frames(listing, config.frames)
-    everything = Split(tuple(range(len(listing))), ())
-    task = PretrainTask(config, encoder, store, _seen(store, everything.train), accelerator)
-    _keep_split(run, describe_split(listing, everything, config.seed), accelerator)
+        listing, store = read(config.data, config.frames, "train", labelled=False)
+    members = _members(listing, config)
+    drawn = np.random.default_rng(config.seed).permutation(members)[: round(config.pretrain.share * len(members))]
+    split = Split(tuple(sorted(drawn.tolist())), ())
+    task = PretrainTask(config, encoder, store, split.train, _seen(store, split.train), accelerator)
+    _keep_split(run, describe_split(listing, split, config.seed), accelerator)
     return task
 
 
-def _classify_task(run: RunFolder, config: RunConfig, encoder: Encoder, accelerator: Accelerator) -> ClassifyTask:
+def _classify_task(
+    run: RunFolder, config: RunConfig, encoder: Encoder, accelerator: Accelerator, read: Reader
+) -> ClassifyTask:
     settings = config.finetune if config.stage == "finetune" else config.supervised
     with accelerator.main_process_first():
-        listing, split = _labelled(config, settings)
-        store = cached_frames(listing, config.frames)
+        listing, store = read(config.data, config.frames, "train", labelled=True)
+    split = _labelled_split(listing, config, settings)
     task = ClassifyTask(config, settings, encoder, listing, split, store, _seen(store, split.train), accelerator)
     _keep_split(run, describe_split(listing, split, config.seed), accelerator)
     console.print(f"{len(split.train)} recordings to train on, {len(split.validation)} to validate on")
@@ -163,10 +171,18 @@ def _keep_split(run: RunFolder, split: dict[str, Any], accelerator: Accelerator)
         )
 
 
-def _labelled(config: RunConfig, settings: ClassifyConfig) -> tuple[Listing, Split]:
-    listing = list_data(config.data, "train")
+def _members(listing: Listing, config: RunConfig) -> tuple[int, ...]:
+    """The recordings that a run may see."""
+    held = config.held_out
+    return hold_out(listing, held.folds, held.fold).train if held else tuple(range(len(listing)))
+
+
+def _labelled_split(listing: Listing, config: RunConfig, settings: ClassifyConfig) -> Split:
+    members = _members(listing, config)
+    labels = [listing.labels[i] for i in members]
     names = listing.class_names
-    return listing, split_by_class(listing.labels, settings.validation, settings.labels_per_class, config.seed, names)
+    split = split_by_class(labels, settings.validation, settings.labels_per_class, config.seed, names)
+    return Split(tuple(members[i] for i in split.train), tuple(members[i] for i in split.validation))
 
 
 def _seen(store: FrameStore, indices: Sequence[int]) -> SeenRecordings:
