@@ -32,8 +32,9 @@ ORDER = (
     ("moco", "checkpoint"),
     ("prediction", "onnx_header"),
     ("onnx_network",),
-    ("classifier",),
+    ("classifier", "features"),
     ("evaluate",),
+    ("probe",),
     ("recipes", "train"),
 )
 LIGHT = ("torch", "spikingjelly", "accelerate", "sklearn", "scipy", "matplotlib", "onnxruntime")
