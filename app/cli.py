@@ -8,6 +8,7 @@ from neuromoco.app import (
     model_commands,
     page_command,
     serve_command,
+    sweep_commands,
     training_commands,
 )
 from neuromoco.app.commands import app
@@ -20,6 +21,7 @@ __all__ = [
     "model_commands",
     "page_command",
     "serve_command",
+    "sweep_commands",
     "training_commands",
 ]
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from neuromoco.extras import need
 from neuromoco.files import writing
+from neuromoco.sweep.summary import labels_words, row_words
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -77,6 +78,32 @@ def draw_curves(path: Path, panels: Mapping[str, Mapping[str, Sequence[float]]],
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8)
     figure.suptitle(title, fontsize=10)
+    _save(figure, path)
+
+
+def draw_sweep(path: Path, results: Mapping[str, Any]) -> None:
+    """Writes a PNG of a sweep's accuracies over the number of labels, with the standard deviation over seeds."""
+    figure = _figure(7.5, 4.2)
+    axes = figure.add_subplot()
+    columns = results["labels"]
+    for number, row in enumerate(results["rows"]):
+        places = [i for i, labels in enumerate(columns) if labels in row["labels"]]
+        found = [row["labels"][columns[i]] for i in places]
+        aside = np.array(places) + 0.02 * (number - len(results["rows"]) / 2)  # so that bars do not hide each other
+        axes.errorbar(
+            aside,
+            [100 * figure["mean"] for figure in found],
+            [100 * (figure["sd"] or 0.0) for figure in found],
+            marker="os^Dv"[number // 10 % 5],
+            linestyle="--" if row["measure"] == "supervised" else "-",
+            capsize=2,
+            label=row_words(row),
+        )
+    axes.set_xticks(range(len(columns)), [labels_words(labels) for labels in columns])
+    axes.set_ylabel("accuracy, %")
+    axes.grid(alpha=0.3)
+    figure.legend(loc="outside right center", fontsize=8)
+    figure.suptitle(f"{results['name']}: mean and standard deviation over seeds, last epoch", fontsize=10)
     _save(figure, path)
 
 

@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from neuromoco.prediction import Prediction
+from neuromoco.sweep.summary import SPREAD, accuracy_words, difference_words, labels_words, row_words
 
 if TYPE_CHECKING:
     from neuromoco.app.jobs import Answer
@@ -72,6 +73,22 @@ def encoder_table(rows: Sequence[Mapping[str, Any]]) -> Table:
         options = ", ".join(f"{name}={value}" for name, value in row["options"].items())
         table.add_row(row["name"], f"{row['parameters']:,}", str(row["features"]), options, row["what"])
     return table
+
+
+def sweep_tables(results: Mapping[str, Any]) -> list[Table]:
+    """Accuracies of a sweep, and differences to training from scratch."""
+    columns = results["labels"]
+    found = []
+    for name, title, words in (
+        ("rows", f"accuracy in %, last epoch: {SPREAD}", accuracy_words),
+        ("differences", "points above from scratch, paired by seed, and seeds above 0", difference_words),
+    ):
+        table = Table("", *map(labels_words, columns), title=title, title_justify="left")
+        for row in results[name]:
+            table.add_row(escape(row_words(row)), *(words(row["labels"].get(labels)) for labels in columns))
+        if results[name]:
+            found.append(table)
+    return found
 
 
 def export_lines(file: Path, report: Mapping[str, Any]) -> str:

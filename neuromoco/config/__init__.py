@@ -5,7 +5,14 @@ line changes single leaves (`--set pretrain.moco.queue_size=512`). Unknown names
 refused when the tree is built, so nothing is misspelt in silence.
 """
 
-from neuromoco.config.text import dump_config, load_config, parse_changes, parse_config, with_values
+from neuromoco.config.text import (
+    dump_config,
+    load_config,
+    load_settings,
+    parse_changes,
+    parse_config,
+    with_values,
+)
 from neuromoco.config.tree import (
     ClassifyConfig,
     EncoderConfig,
@@ -34,6 +41,7 @@ __all__ = [
     "ViewConfig",
     "dump_config",
     "load_config",
+    "load_settings",
     "parse_changes",
     "parse_config",
     "with_values",

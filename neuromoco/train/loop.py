@@ -1,7 +1,7 @@
 """The loop that every stage shares: epochs, schedule, progress, metrics, weights, and going on again.
 
-After every epoch the whole state is written beside and renamed, so an interruption at any moment
-loses at most the epoch under way. Order and views follow from (seed, epoch) alone.
+After an epoch the whole state is written beside and renamed, so an interruption at any moment loses at
+most the epoch under way, or two seconds' worth of shorter ones. Order and views follow from (seed, epoch) alone.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ from neuromoco.device import pick_device
 from neuromoco.errors import ConfigError
 from neuromoco.files import write_json, writing_folder
 from neuromoco.train.run_folder import RunFolder
+
+STATE_EVERY_S = 2.0  # writing takes as long as a short epoch
 
 
 class Task(ABC):
@@ -113,6 +115,7 @@ def fit(task: Task, run: RunFolder, accelerator: Accelerator) -> dict[str, Any]:
         done = json.loads((state / "progress.json").read_text())["epoch"]
         history = run.history()[:done]
         console.print(f"going on after epoch {done} of {task.epochs}")
+    written = time.monotonic()
     with progress_bar() as bar:
         for epoch in range(len(history) + 1, task.epochs + 1):
             line = _epoch(task, model, optimizer, loader, accelerator, epoch, bar)
@@ -120,7 +123,10 @@ def fit(task: Task, run: RunFolder, accelerator: Accelerator) -> dict[str, Any]:
             if accelerator.is_main_process:
                 _keep(task, run, history)
             accelerator.wait_for_everyone()
-            _save_state(run, accelerator, epoch)
+            due = time.monotonic() - written >= STATE_EVERY_S or epoch == task.epochs
+            if due or accelerator.num_processes > 1:  # several processes' clocks may disagree
+                _save_state(run, accelerator, epoch)
+                written = time.monotonic()
             console.print(_in_words(line, task.epochs), soft_wrap=True)
     task.check_end()
     summary = {"last": history[-1], "best": _best(task, history)}

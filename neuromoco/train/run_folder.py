@@ -17,6 +17,7 @@ import platform
 import shutil
 import subprocess
 import sys
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -112,6 +113,7 @@ class RunFolder:
             part.write_text("".join(json.dumps(line) + "\n" for line in history), encoding="utf-8")
 
 
+@cache
 def package_versions() -> dict[str, str]:
     """Versions of the packages that decide what comes out."""
     found = {"python": platform.python_version()}
@@ -138,6 +140,7 @@ def environment() -> dict[str, Any]:
     }
 
 
+@cache
 def _git_revision() -> str | None:
     """Of the checkout that the package runs from, if it does."""
     try:

@@ -62,7 +62,7 @@ def train(config: RunConfig, out: Path, device: str = "auto", read: Reader = rea
     accelerator.wait_for_everyone()
     try:
         if config.stage == "all":  # better now than after the pre-training
-            _labelled_split(list_data(config.data, "train"), config, config.finetune)
+            labelled_split(list_data(config.data, "train"), config, config.finetune)
         return _continue(run, config, accelerator, read)
     except NeuromocoError:
         if not any(run.path.rglob(run.metrics.name)):
@@ -151,7 +151,7 @@ def _classify_task(
     settings = config.finetune if config.stage == "finetune" else config.supervised
     with accelerator.main_process_first():
         listing, store = read(config.data, config.frames, "train", labelled=True)
-    split = _labelled_split(listing, config, settings)
+    split = labelled_split(listing, config, settings)
     task = ClassifyTask(config, settings, encoder, listing, split, store, _seen(store, split.train), accelerator)
     _keep_split(run, describe_split(listing, split, config.seed), accelerator)
     console.print(f"{len(split.train)} recordings to train on, {len(split.validation)} to validate on")
@@ -177,7 +177,8 @@ def _members(listing: Listing, config: RunConfig) -> tuple[int, ...]:
     return hold_out(listing, held.folds, held.fold).train if held else tuple(range(len(listing)))
 
 
-def _labelled_split(listing: Listing, config: RunConfig, settings: ClassifyConfig) -> Split:
+def labelled_split(listing: Listing, config: RunConfig, settings: ClassifyConfig) -> Split:
+    """The recordings that a run with these settings trains on, and those it keeps to validate on."""
     members = _members(listing, config)
     labels = [listing.labels[i] for i in members]
     names = listing.class_names
