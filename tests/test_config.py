@@ -59,7 +59,7 @@ def test_changes_are_typed() -> None:
         ("seed", "give a name and a value"),
         ("seed=x", "seed: Input should be a valid integer.*given 'x'"),
         ("pretrain.moco.queue=5", "pretrain.moco.queue: Extra inputs.*known names: embed_dim, hidden_dim, queue_size"),
-        ("supervised.views.policy=spin", "'nda', 'nda-mn' or 'group', given 'spin'"),
+        ("supervised.views.policy=spin", "'nda', 'nda-mn', 'group' or 'affine', given 'spin'"),
         ("frames.steps=0", "greater than 0, given 0"),
         ("encoder.neuron.tau=1", "greater than 1, given 1"),
         ("seed={", "is not YAML"),

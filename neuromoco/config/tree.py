@@ -53,22 +53,25 @@ class ViewConfig(Settings):
     Attributes:
         policy: "nda": one of roll, rotate, shear, as NDA was published. "nda-mn": its M/N form, `ops`
             different operations. "group": the set of NeuroMoCo's group, one of identity, shear x,
-            shear y, translate x, translate y, rotate, cutout.
+            shear y, translate x, translate y, rotate, cutout. "affine": shear, scale, rotation and shift
+            in one map, then a cutout, always all of them.
         flip: chance of a horizontal flip before that. Zero where left and right mean something.
         shift: largest roll or translation, pixels.
         rotate: largest rotation, degrees.
         shear: largest shear, as the tangent of its angle.
+        scale: largest change of size, as a share of it, "affine" only.
         cutout: side of the square that is erased, pixels.
         drop: largest share of the events that is left out at random, so that the number of events does
             not give a recording away.
         ops: operations a view, "nda-mn" only.
     """
 
-    policy: Literal["nda", "nda-mn", "group"] = "group"
+    policy: Literal["nda", "nda-mn", "group", "affine"] = "group"
     flip: float = Field(0.5, ge=0.0, le=1.0)
     shift: NonNegativeInt = 5
     rotate: float = Field(30.0, ge=0.0, le=180.0)
     shear: NonNegativeFloat = 0.3
+    scale: float = Field(0.0, ge=0.0, lt=1.0)
     cutout: NonNegativeInt = 8
     drop: float = Field(0.0, ge=0.0, lt=1.0)
     ops: int = Field(1, ge=1, le=4)
