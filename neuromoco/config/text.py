@@ -65,11 +65,11 @@ def dump_config(config: Settings) -> str:
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
 
 
-def with_values(config: RunConfig, values: Mapping[str, Any]) -> RunConfig:
+def with_values(config: RunConfig, values: Mapping[str, Any], source: str = "settings") -> RunConfig:
     """The settings with leaves replaced: `{"pretrain.moco.queue_size": 512}`.
 
     Raises:
-        ConfigError: a name or a value that is not allowed.
+        ConfigError: a name or a value that is not allowed; `source` begins the message.
     """
     tree = config.model_dump()
     for name, value in values.items():
@@ -80,7 +80,7 @@ def with_values(config: RunConfig, values: Mapping[str, Any]) -> RunConfig:
                 node[group] = {}
             node = node[group]
         node[leaf] = value
-    return parse_config(tree, "settings")
+    return parse_config(tree, source)
 
 
 def parse_changes(changes: Iterable[str]) -> dict[str, Any]:

@@ -238,10 +238,7 @@ def _changed(config: RunConfig, changes: Mapping[str, Any], source: str) -> RunC
             raise ConfigError(
                 f"{source}: {name} is decided by the sweep: data, test, folds, seeds, measures, labels_per_class"
             )
-    try:
-        return with_values(config, changes)
-    except ConfigError as error:
-        raise ConfigError(f"{source}: {error}") from None
+    return with_values(config, changes, source)
 
 
 def _listed(given: Any) -> list[Any]:

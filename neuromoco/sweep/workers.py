@@ -70,7 +70,7 @@ def _here(units: Sequence[Unit], setup: Setup) -> Iterator[Outcome]:
 def _apart(units: Sequence[Unit], setup: Setup, jobs: int) -> Iterator[Outcome]:
     ready = [unit for unit in units if unit.needs is None]
     waiting = [unit for unit in units if unit.needs is not None]
-    busy: dict[Any, BaseProcess] = {}
+    busy: dict[Connection, BaseProcess] = {}
     idle: list[tuple[Connection, BaseProcess]] = [_start(setup, jobs) for _ in range(min(jobs, len(units)))]
     every = [process for _, process in idle]
     try:
@@ -79,9 +79,10 @@ def _apart(units: Sequence[Unit], setup: Setup, jobs: int) -> Iterator[Outcome]:
                 pipe, process = idle.pop()
                 pipe.send(ready.pop(0))
                 busy[pipe] = process
-            for pipe in connection.wait(list(busy)):
-                outcome = _receive(pipe)  # type: ignore[arg-type]
-                idle.append((pipe, busy.pop(pipe)))  # type: ignore[arg-type]
+            answered = connection.wait(list(busy))
+            for pipe in [pipe for pipe in busy if pipe in answered]:
+                outcome = _receive(pipe)
+                idle.append((pipe, busy.pop(pipe)))
                 if outcome.problem is None:
                     ready += [unit for unit in waiting if unit.needs == outcome.unit.name]
                 yield outcome
