@@ -33,8 +33,10 @@ class LIFNode(neuron.LIFNode):
     def multi_step_forward(self, x_seq: Tensor, *args: Any, **kwargs: Any) -> Any:
         if isinstance(self.v, Tensor):  # a membrane that was not reset: the general way
             return super().multi_step_forward(x_seq, *args, **kwargs)
-        spikes, self.v = _LIFSequence.apply(x_seq, self.tau, self.v_threshold, self.surrogate_function)
-        return spikes
+        # The membrane of a mixed-precision run is float32: a leak of small numbers would be lost in 16 bits.
+        wide = x_seq.float() if x_seq.dtype.itemsize < 4 else x_seq
+        spikes, self.v = _LIFSequence.apply(wide, self.tau, self.v_threshold, self.surrogate_function)
+        return spikes.to(x_seq.dtype)
 
 
 class _LIFSequence(torch.autograd.Function):

@@ -28,7 +28,7 @@ ORDER = (
     ("events",),
     ("frames", "simulate"),
     ("views", "neurons", "datasets"),
-    ("encoders", "losses", "quantize"),
+    ("encoders", "losses", "quantize", "batch_norm"),
     ("moco", "checkpoint"),
     ("prediction", "onnx_header"),
     ("onnx_network",),

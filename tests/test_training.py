@@ -46,6 +46,12 @@ def same_weights(a: Path, b: Path) -> bool:
     return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
 
 
+@pytest.fixture(autouse=True)
+def _a_state_every_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However short the epoch is."""
+    monkeypatch.setattr("neuromoco.train.loop.SHORT_EPOCH_S", 0.0)
+
+
 class StopError(Exception):
     """Stands for an interruption."""
 
@@ -57,10 +63,10 @@ def interrupt(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     def stop_after(steps: int) -> None:
         taken = 0
 
-        def counting(whole: Callable[[Any], None]) -> Callable[[Any], None]:
-            def after_step(self: Any) -> None:
+        def counting(whole: Callable[[Any, float], None]) -> Callable[[Any, float], None]:
+            def after_step(self: Any, done: float) -> None:
                 nonlocal taken
-                whole(self)
+                whole(self, done)
                 taken += 1
                 if taken == steps:
                     raise StopError
@@ -173,7 +179,7 @@ def test_an_interruption_while_a_state_is_written_leaves_the_one_before(
         train(config, tmp_path / "cut", "cpu")
     state = RunFolder(tmp_path / "cut").latest_state()
     assert state is not None
-    assert state.name == "epoch-000001"
+    assert state.name == "step-000000002"
     resume(tmp_path / "cut", "cpu")
     assert same_weights(tmp_path / "whole/weights/last.safetensors", tmp_path / "cut/weights/last.safetensors")
 
@@ -221,8 +227,8 @@ def test_a_frozen_encoder_that_changes_is_an_error(
     )
     whole = ClassifyTask.after_step
 
-    def leaky(self: ClassifyTask) -> None:
-        whole(self)
+    def leaky(self: ClassifyTask, done: float) -> None:
+        whole(self, done)
         next(self.classifier.encoder.parameters()).data.add_(1e-3)
 
     monkeypatch.setattr(ClassifyTask, "after_step", leaky)

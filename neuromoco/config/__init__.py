@@ -15,6 +15,7 @@ from neuromoco.config.text import (
 )
 from neuromoco.config.tree import (
     ClassifyConfig,
+    ComputeConfig,
     EncoderConfig,
     FrameConfig,
     HoldOutConfig,
@@ -29,6 +30,7 @@ from neuromoco.config.tree import (
 
 __all__ = [
     "ClassifyConfig",
+    "ComputeConfig",
     "EncoderConfig",
     "FrameConfig",
     "HoldOutConfig",

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     NonNegativeFloat,
@@ -98,20 +99,28 @@ class MocoConfig(Settings):
         queue_size: K, keys of earlier batches; stay below the number of training recordings, or each
             recording meets its own older key as a negative.
         momentum: m of `theta_k = m * theta_k + (1 - m) * theta_q`.
+        momentum_schedule: "constant", or "cosine": from `momentum` at the first step to 1 at the last.
         temperature: of the softmax over similarities.
         alpha: weight of MBC (mean before criterion).
         beta: weight of MAC (mean after criterion).
         negatives: "plain" or "group", the two readings of the negatives.
+        batch_norm: whose statistics. "plain": of the batch in this process. "shuffled": of groups, in which
+            query and key meet different recordings, so that statistics do not give the positive away.
+            "sync": of the batches of all processes.
+        batch_norm_groups: of "shuffled", over all processes; 8 groups are what MoCo had on 8 GPUs.
     """
 
     embed_dim: PositiveInt = 128
     hidden_dim: PositiveInt = 512
     queue_size: PositiveInt = 1024
     momentum: float = Field(0.99, ge=0.0, lt=1.0)
+    momentum_schedule: Literal["constant", "cosine"] = "constant"
     temperature: PositiveFloat = 0.2
     alpha: NonNegativeFloat = 0.5
     beta: NonNegativeFloat = 0.5
     negatives: Literal["plain", "group"] = "plain"
+    batch_norm: Literal["plain", "shuffled", "sync"] = "shuffled"
+    batch_norm_groups: int = Field(4, ge=2)
 
 
 class PretrainConfig(Settings):
@@ -120,7 +129,8 @@ class PretrainConfig(Settings):
     Attributes:
         share: part of the recordings to train on, drawn by the seed; a larger one holds the smaller.
         epochs: passes over them.
-        batch_size: recordings a step.
+        batch_size: recordings an optimizer step, in all processes and passes together.
+        accumulate: passes through the network that a batch is divided into, to need less memory.
         moco: the method.
         views: how the two views of a recording differ from it.
         optimizer: optimizer and schedule.
@@ -129,6 +139,7 @@ class PretrainConfig(Settings):
     share: float = Field(1.0, gt=0.0, le=1.0)
     epochs: PositiveInt = 100
     batch_size: PositiveInt = 64
+    accumulate: PositiveInt = 1
     moco: MocoConfig = MocoConfig()
     views: ViewConfig = ViewConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
@@ -139,7 +150,8 @@ class ClassifyConfig(Settings):
 
     Attributes:
         epochs: passes over the labelled recordings.
-        batch_size: recordings a step.
+        batch_size: recordings an optimizer step, in all processes and passes together.
+        accumulate: passes through the network that a batch is divided into, to need less memory.
         validation: share of every class that is kept apart to choose `best`; 0 keeps none, and then
             only the last epoch's weights are written.
         labels_per_class: use so many labelled recordings of every class; None uses all.
@@ -147,18 +159,26 @@ class ClassifyConfig(Settings):
         encoder_lr_scale: the encoder's learning rate as a share of the head's.
         quantize: "loihi": train weights as Loihi rounds them, see `neuromoco.quantize`; finetune only.
         label_smoothing: of the cross-entropy.
+        mixup: alpha of mixup (Zhang et al. 2018, arXiv 1710.09412), 0 for none: recordings are mixed in
+            pairs, with a share drawn from Beta(alpha, alpha).
+        mixup_epochs: the last epoch with mixup; None means all.
+        sync_batch_norm: batch statistics over all processes.
         views: augmentation, or None.
         optimizer: optimizer and schedule.
     """
 
     epochs: PositiveInt = 30
     batch_size: PositiveInt = 32
+    accumulate: PositiveInt = 1
     validation: float = Field(0.15, ge=0.0, lt=1.0)
     labels_per_class: PositiveInt | None = None
     freeze_encoder: bool = False
     encoder_lr_scale: PositiveFloat = 1.0
     quantize: Literal["loihi"] | None = None
     label_smoothing: float = Field(0.1, ge=0.0, lt=1.0)
+    mixup: NonNegativeFloat = 0.0
+    mixup_epochs: NonNegativeInt | None = None
+    sync_batch_norm: bool = False
     views: ViewConfig | None = None
     optimizer: OptimizerConfig = OptimizerConfig()
 
@@ -181,6 +201,26 @@ class HoldOutConfig(Settings):
         return self
 
 
+def _off(value: Any) -> Any:
+    return "off" if value is False else value  # which is how YAML reads off
+
+
+class ComputeConfig(Settings):
+    """How a run is computed. It changes results by rounding alone.
+
+    Attributes:
+        precision: "off" is float32. "bf16" and "fp16" compute convolutions and products in 16 bits; weights,
+            membranes and losses stay float32, spikes are 0 and 1. "fp16" scales the loss and needs CUDA.
+        recompute_blocks: gradient checkpointing: forget what is inside an encoder's blocks and compute it
+            again on the way back. Less memory, a third more time.
+        save_minutes: within an epoch, the state is written every so many minutes; it always is after an epoch.
+    """
+
+    precision: Annotated[Literal["off", "bf16", "fp16"], BeforeValidator(_off)] = "off"
+    recompute_blocks: bool = False
+    save_minutes: NonNegativeFloat = 10.0
+
+
 class RunConfig(Settings):
     """One complete run.
 
@@ -196,6 +236,7 @@ class RunConfig(Settings):
         pretrain: settings of that stage.
         finetune: settings of that stage.
         supervised: settings of that stage.
+        compute: precision, memory, and how often the state is written.
     """
 
     stage: Literal["pretrain", "finetune", "supervised", "all"] = "all"
@@ -208,6 +249,7 @@ class RunConfig(Settings):
     pretrain: PretrainConfig = PretrainConfig()
     finetune: ClassifyConfig = ClassifyConfig()
     supervised: ClassifyConfig = ClassifyConfig()
+    compute: ComputeConfig = ComputeConfig()
 
     @model_validator(mode="after")
     def _quantize_where_it_can(self) -> RunConfig:

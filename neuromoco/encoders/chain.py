@@ -10,6 +10,7 @@ from spikingjelly.activation_based import layer
 from torch import Tensor, nn
 
 from neuromoco.config import NeuronConfig
+from neuromoco.encoders.blocks import Blocks
 from neuromoco.encoders.initialise import start_alive
 from neuromoco.encoders.registry import Encoder, register_encoder
 from neuromoco.errors import ConfigError
@@ -38,7 +39,7 @@ class Chain(nn.Module):
         super().__init__()
         if max(widths) >= CHANNEL_LIMIT:
             raise ConfigError(f"a layer of {max(widths)} channels; a chain has fewer than {CHANNEL_LIMIT} in each")
-        self.layers = nn.Sequential()
+        self.layers = Blocks()
         channels = POLARITIES
         for width, stride in zip(widths, strides, strict=True):
             self.layers.extend(

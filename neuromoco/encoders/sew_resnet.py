@@ -15,6 +15,7 @@ from spikingjelly.activation_based.model.sew_resnet import BasicBlock
 from torch import Tensor, nn
 
 from neuromoco.config import NeuronConfig
+from neuromoco.encoders.blocks import Blocks
 from neuromoco.encoders.initialise import start_alive
 from neuromoco.encoders.registry import Encoder, register_encoder
 from neuromoco.errors import ConfigError
@@ -63,7 +64,7 @@ class SEWResNet(nn.Module):
         if connect not in CONNECTS:
             raise ConfigError(f"connect {connect!r}; allowed are {', '.join(CONNECTS)}")
         self.stem = _stem(stem, widths[0], neuron)
-        self.stages = nn.Sequential()
+        self.stages = Blocks()
         channels = widths[0]
         for index, (width, count) in enumerate(zip(widths, blocks, strict=True)):
             for number in range(count):
@@ -78,7 +79,7 @@ class SEWResNet(nn.Module):
         return self.pool(x).flatten(2)  # [T, N, C * pool^2]
 
 
-def _stem(stem: Stem, width: int, neuron: NeuronConfig) -> nn.Sequential:
+def _stem(stem: Stem, width: int, neuron: NeuronConfig) -> Blocks:
     kernel, stride, padding, pool = STEMS[stem]
     layers: list[nn.Module] = [
         layer.Conv2d(POLARITIES, width, kernel, stride, padding, bias=False, step_mode="m"),
@@ -87,7 +88,7 @@ def _stem(stem: Stem, width: int, neuron: NeuronConfig) -> nn.Sequential:
     ]
     if pool:
         layers.append(layer.MaxPool2d(3, 2, 1, step_mode="m"))
-    return nn.Sequential(*layers)
+    return Blocks(*layers)
 
 
 def _block(inputs: int, outputs: int, stride: int, connect: Connect, neuron: NeuronConfig) -> BasicBlock:

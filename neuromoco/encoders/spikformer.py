@@ -15,6 +15,7 @@ from spikingjelly.activation_based.model.spikformer import SpikformerBlock
 from torch import Tensor, nn
 
 from neuromoco.config import NeuronConfig
+from neuromoco.encoders.blocks import Blocks
 from neuromoco.encoders.registry import Encoder, register_encoder
 from neuromoco.errors import ConfigError
 from neuromoco.neurons import SURROGATES, LIFNode, lif
@@ -51,15 +52,15 @@ class Spikformer(nn.Module):
         super().__init__()
         if dim % 8 or dim % heads:
             raise ConfigError(f"a width of {dim} with {heads} heads; both 8 and the heads must divide the width")
-        self.stem = nn.Sequential()
+        self.stem = Blocks()
         channels = POLARITIES
         for width, pool in zip((dim // 8, dim // 4, dim // 2, dim), pools, strict=True):
             self.stem.extend(_conv_bn_lif(channels, width, neuron))
             if pool:
                 self.stem.append(layer.MaxPool2d(3, 2, 1, step_mode="m"))
             channels = width
-        self.position = nn.Sequential(*_conv_bn_lif(dim, dim, neuron))
-        self.blocks = nn.Sequential(*(_block(dim, heads, mlp_ratio, neuron) for _ in range(depth)))
+        self.position = Blocks(*_conv_bn_lif(dim, dim, neuron))
+        self.blocks = Blocks(*(_block(dim, heads, mlp_ratio, neuron) for _ in range(depth)))
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.stem(x)  # [T, N, D, h, w]

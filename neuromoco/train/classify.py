@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import cast
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from neuromoco.batch_norm import sync_batch_norm
 from neuromoco.checkpoint import Header, SeenRecordings, load_into, load_tensors, read_header, save_checkpoint
 from neuromoco.classifier import Classifier
 from neuromoco.config import ClassifyConfig, RunConfig
@@ -23,6 +25,7 @@ from neuromoco.errors import ConfigError, NeuromocoError
 from neuromoco.evaluate import predict_labels
 from neuromoco.quantize import LoihiRounded
 from neuromoco.train.loop import Task, build_optimizer
+from neuromoco.train.processes import divide_batch
 from neuromoco.train.run_folder import package_versions
 from neuromoco.views import build_view
 
@@ -59,6 +62,8 @@ class ClassifyTask(Task):
         self.classifier = Classifier(encoder, len(listing.class_names))
         if config.init:
             self._begin_from(config.init)
+        if settings.sync_batch_norm:
+            sync_batch_norm(self.classifier.encoder)
         rounds = settings.quantize is not None
         height, width = config.frames.height, config.frames.width
         self._rounded = LoihiRounded(self.classifier, height, width) if rounds else None
@@ -66,15 +71,23 @@ class ClassifyTask(Task):
         self._pretrained = _copy_of_state(self.classifier.encoder) if settings.freeze_encoder else None
         view = build_view(settings.views) if settings.views else None
         self.data = FrameSet(store.frames, split.train, listing.labels, view, config.seed)
-        self.loader = DataLoader(self.data, settings.batch_size, shuffle=True, collate_fn=collate)
+        self.accumulate = settings.accumulate
+        size = divide_batch(config.stage, settings.batch_size, settings.accumulate, accelerator)
+        self.loader = DataLoader(self.data, size, shuffle=True, collate_fn=collate)
         self.optimizer = build_optimizer(self._groups(), settings.optimizer)
 
-    def losses(self, model: nn.Module, batch: tuple[Tensor, ...]) -> dict[str, Tensor]:
+    def losses(self, model: nn.Module, batch: tuple[Tensor, ...], number: int) -> dict[str, Tensor]:
         frames, labels = batch
         if self.settings.freeze_encoder:
             self.classifier.encoder.eval()  # batch norm must not drift either
+        share = self._mixed_share(number)
+        if share < 1.0:
+            frames = frames.lerp(frames.roll(1, 1), 1.0 - share)
         logits = model(frames).mean(0)  # [N, classes]
-        loss = F.cross_entropy(logits, labels, label_smoothing=self.settings.label_smoothing)
+        smoothing = self.settings.label_smoothing
+        loss = F.cross_entropy(logits, labels, label_smoothing=smoothing)
+        if share < 1.0:
+            loss = loss.lerp(F.cross_entropy(logits, labels.roll(1), label_smoothing=smoothing), 1.0 - share)
         return {"loss": loss, "accuracy": (logits.argmax(1) == labels).float().mean()}
 
     def validate(self) -> dict[str, float]:
@@ -105,6 +118,14 @@ class ClassifyTask(Task):
             versions=package_versions(),
         )
         save_checkpoint(path, self._result(), header)
+
+    def _mixed_share(self, number: int) -> float:
+        """How much of itself a recording keeps in this pass: at least half, all of it without mixup."""
+        alpha, last = self.settings.mixup, self.settings.mixup_epochs
+        if not alpha or (last is not None and self.data.epoch > last):
+            return 1.0
+        share = float(np.random.default_rng([self.config.seed, number]).beta(alpha, alpha))
+        return max(share, 1.0 - share)
 
     def _begin_from(self, init: str) -> None:
         """Loads an encoder, or a classifier of the same classes."""

@@ -20,6 +20,7 @@ from neuromoco.errors import ConfigError
 from neuromoco.losses import MixLoss
 from neuromoco.moco import MoCo
 from neuromoco.train.loop import Task, build_optimizer
+from neuromoco.train.processes import divide_batch
 from neuromoco.train.run_folder import package_versions
 from neuromoco.views import TwoViews, build_view
 
@@ -36,7 +37,7 @@ class PretrainTask(Task):
         accelerator: device and processes.
 
     Raises:
-        ConfigError: fewer recordings than a batch, or a queue as large as the set.
+        ConfigError: fewer recordings than a batch, or a batch that cannot be divided as asked.
     """
 
     def __init__(
@@ -62,26 +63,30 @@ class PretrainTask(Task):
             )
         self.config, self.encoder, self.seen, self.accelerator = config, encoder, seen, accelerator
         self.epochs, self.schedule = settings.epochs, settings.optimizer
-        self.moco = MoCo(encoder, settings.moco, config.frames.steps)
+        self.accumulate = settings.accumulate
+        self.moco = MoCo(encoder, settings.moco, config.frames.steps, config.seed)
         self.model = self.moco
         view = TwoViews(build_view(settings.views))
         self.data = FrameSet(store.frames, members, view=view, seed=config.seed)
-        self.loader = DataLoader(self.data, settings.batch_size, shuffle=True, drop_last=True, collate_fn=collate)
+        groups = settings.moco.batch_norm_groups if settings.moco.batch_norm == "shuffled" else 1
+        size = divide_batch("pretrain", settings.batch_size, settings.accumulate, accelerator, groups)
+        self.loader = DataLoader(self.data, size, shuffle=True, drop_last=True, collate_fn=collate)
         group = {"params": list(self.moco.master.parameters()), "peak": settings.optimizer.lr}
         self.optimizer = build_optimizer([group], settings.optimizer)
-        self._keys: Tensor | None = None
+        self._keys: list[Tensor] = []
 
-    def losses(self, model: nn.Module, batch: tuple[Tensor, ...]) -> dict[str, Tensor]:
+    def losses(self, model: nn.Module, batch: tuple[Tensor, ...], number: int) -> dict[str, Tensor]:
         loss, keys = model(*batch)
-        self._keys = keys
+        self._keys.append(keys)
         return {"loss": loss.total, "mbc": loss.mbc, "mac": loss.mac, **contrast_metrics(loss, keys)}
 
-    def after_step(self) -> None:
-        assert self._keys is not None
-        self.moco.follow()
-        # gather joins along the first axis, so the batch goes first for a moment
-        everyone = self.accelerator.gather(self._keys.transpose(0, 1)).transpose(0, 1)  # [T, N, D]
-        self.moco.enqueue(everyone)
+    def after_step(self, done: float) -> None:
+        self.moco.follow(done)
+        for keys in self._keys:
+            # gather joins along the first axis, so the batch goes first for a moment
+            everyone = self.accelerator.gather(keys.transpose(0, 1)).transpose(0, 1)  # [T, N, D]
+            self.moco.enqueue(everyone)
+        self._keys.clear()
 
     def save(self, path: Path, epoch: int, metrics: dict[str, float]) -> None:
         header = Header(

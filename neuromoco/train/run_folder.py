@@ -50,16 +50,27 @@ class RunFolder:
         Raises:
             ConfigError: it does.
         """
-        if self.path.is_file() or (self.path.is_dir() and any(self.path.iterdir())):
+        # Parts of files that a killed run left before it had begun are not worth keeping.
+        if self.path.is_file() or (self.path.is_dir() and any(p for p in self.path.iterdir() if not _is_part(p))):
             raise ConfigError(
                 f"{self.path}: exists already; go on with it: neuromoco train --resume {self.path}, "
                 "or give another --out"
             )
 
     def begin(self, config: RunConfig) -> None:
-        """Makes the folder of a new run."""
-        write_text(self.path / "config.yaml", dump_config(config))
-        write_json(self.path / "environment.json", environment())
+        """Makes the folder of a new run, or completes one that was only just begun."""
+        if not self.is_begun:
+            write_text(self.path / "config.yaml", dump_config(config))
+        if not (self.path / "environment.json").is_file():
+            write_json(self.path / "environment.json", environment())
+
+    def drop_parts(self) -> None:
+        """Removes what a killed run had not finished writing."""
+        for part in [p for p in self.path.rglob(".*") if _is_part(p)]:
+            if part.is_dir():
+                shutil.rmtree(part, ignore_errors=True)
+            else:
+                part.unlink(missing_ok=True)
 
     @classmethod
     def open(cls, path: Path | str) -> tuple[RunFolder, RunConfig]:
@@ -91,8 +102,7 @@ class RunFolder:
 
     def latest_state(self) -> Path | None:
         """The newest whole state, if there is one."""
-        # the progress is written last
-        states = sorted(file.parent for file in self.states.glob("epoch-[0-9]*/progress.json"))
+        states = sorted(self.states.glob("step-[0-9]*"))
         return states[-1] if states else None
 
     def drop_states_but(self, keep: Path) -> None:
@@ -111,6 +121,10 @@ class RunFolder:
         """Writes all lines anew, so that an interruption leaves no half line."""
         with writing(self.metrics) as part:
             part.write_text("".join(json.dumps(line) + "\n" for line in history), encoding="utf-8")
+
+
+def _is_part(path: Path) -> bool:
+    return path.name.startswith(".") and path.name.endswith(".part")
 
 
 @cache

@@ -27,11 +27,13 @@ from neuromoco.datasets import (
     split_by_class,
 )
 from neuromoco.encoders import Encoder, build_encoder
+from neuromoco.encoders.blocks import recompute_blocks
 from neuromoco.errors import CheckpointError, ConfigError, NeuromocoError
 from neuromoco.files import write_json
 from neuromoco.train.classify import ClassifyTask
-from neuromoco.train.loop import Task, build_accelerator, fit
+from neuromoco.train.loop import Task, fit
 from neuromoco.train.pretrain import PretrainTask
+from neuromoco.train.processes import build_accelerator, divide_batch, in_turn
 from neuromoco.train.run_folder import RunFolder
 
 
@@ -52,20 +54,23 @@ def train(config: RunConfig, out: Path, device: str = "auto", read: Reader = rea
         EventFileError: a recording cannot be read.
         CheckpointError: `init` cannot be used.
     """
-    config = _settled(config)
-    accelerator = build_accelerator(device, config.seed)
     run = RunFolder(out)
-    run.check_free()
-    accelerator.wait_for_everyone()
+    accelerator = build_accelerator(device, config.seed, config.compute)
+
+    def check() -> RunConfig:
+        run.check_free()
+        return _settled(config)
+
+    config = in_turn(accelerator, check)
     if accelerator.is_main_process:
+        run.drop_parts()
         run.begin(config)
-    accelerator.wait_for_everyone()
     try:
         if config.stage == "all":  # better now than after the pre-training
-            labelled_split(list_data(config.data, "train"), config, config.finetune)
+            in_turn(accelerator, lambda: _finetune_will_begin(config, accelerator))
         return _continue(run, config, accelerator, read)
     except NeuromocoError:
-        if not any(run.path.rglob(run.metrics.name)):
+        if accelerator.is_main_process and not any(run.path.rglob(run.metrics.name)):
             shutil.rmtree(run.path, ignore_errors=True)
         raise
 
@@ -75,7 +80,12 @@ def resume(out: Path, device: str = "auto", read: Reader = read_recordings) -> d
     run, config = RunFolder.open(out)
     if run.is_complete:
         raise ConfigError(f"{out}: is complete; its weights are in {run.last.parent}")
-    return _continue(run, config, build_accelerator(device, config.seed), read)
+    accelerator = build_accelerator(device, config.seed, config.compute)
+    accelerator.wait_for_everyone()  # before the first process may write
+    if accelerator.is_main_process:
+        run.drop_parts()
+        run.begin(config)
+    return _continue(run, config, accelerator, read)
 
 
 def best_weights(out: Path) -> Path:
@@ -117,29 +127,32 @@ def _continue(run: RunFolder, config: RunConfig, accelerator: Accelerator, read:
 
 
 def _one_stage(run: RunFolder, config: RunConfig, accelerator: Accelerator, read: Reader) -> dict[str, Any]:
-    if accelerator.is_main_process and not run.is_begun:
+    if accelerator.is_main_process:
         run.begin(config)
     set_seed(config.seed)
-    encoder = build_encoder(config.encoder)
-    task: Task
-    if config.stage == "pretrain":
-        task = _pretrain_task(run, config, encoder, accelerator, read)
-    else:
-        task = _classify_task(run, config, encoder, accelerator, read)
+    task = in_turn(accelerator, lambda: _task(run, config, accelerator, read))
     size = sum(parameter.numel() for parameter in task.model.parameters() if parameter.requires_grad)
     what = f"[bold]{config.stage}[/] {config.encoder.name}, {size / 1e3:.0f} k parameters to learn"
     console.print(f"{what}, in {escape(str(run.path))}", soft_wrap=True)
-    return fit(task, run, accelerator)
+    return fit(task, run, accelerator, config.compute)
+
+
+def _task(run: RunFolder, config: RunConfig, accelerator: Accelerator, read: Reader) -> Task:
+    if not run.is_begun:
+        raise ConfigError(f"{run.path}: this machine does not see it; --out must be on a disk that all machines share")
+    encoder = build_encoder(config.encoder)
+    if config.compute.recompute_blocks:
+        recompute_blocks(encoder)
+    if config.stage == "pretrain":
+        return _pretrain_task(run, config, encoder, accelerator, read)
+    return _classify_task(run, config, encoder, accelerator, read)
 
 
 def _pretrain_task(
     run: RunFolder, config: RunConfig, encoder: Encoder, accelerator: Accelerator, read: Reader
 ) -> PretrainTask:
-    with accelerator.main_process_first():
-        listing, store = read(config.data, config.frames, "train", labelled=False)
-    members = _members(listing, config)
-    drawn = np.random.default_rng(config.seed).permutation(members)[: round(config.pretrain.share * len(members))]
-    split = Split(tuple(sorted(drawn.tolist())), ())
+    listing, store = read(config.data, config.frames, "train", labelled=False)
+    split = Split(pretrain_members(listing, config), ())
     task = PretrainTask(config, encoder, store, split.train, _seen(store, split.train), accelerator)
     _keep_split(run, describe_split(listing, split, config.seed), accelerator)
     return task
@@ -149,13 +162,17 @@ def _classify_task(
     run: RunFolder, config: RunConfig, encoder: Encoder, accelerator: Accelerator, read: Reader
 ) -> ClassifyTask:
     settings = config.finetune if config.stage == "finetune" else config.supervised
-    with accelerator.main_process_first():
-        listing, store = read(config.data, config.frames, "train", labelled=True)
+    listing, store = read(config.data, config.frames, "train", labelled=True)
     split = labelled_split(listing, config, settings)
     task = ClassifyTask(config, settings, encoder, listing, split, store, _seen(store, split.train), accelerator)
     _keep_split(run, describe_split(listing, split, config.seed), accelerator)
     console.print(f"{len(split.train)} recordings to train on, {len(split.validation)} to validate on")
     return task
+
+
+def _finetune_will_begin(config: RunConfig, accelerator: Accelerator) -> None:
+    labelled_split(list_data(config.data, "train"), config, config.finetune)
+    divide_batch("finetune", config.finetune.batch_size, config.finetune.accumulate, accelerator)
 
 
 def _keep_split(run: RunFolder, split: dict[str, Any], accelerator: Accelerator) -> None:
@@ -177,8 +194,14 @@ def _members(listing: Listing, config: RunConfig) -> tuple[int, ...]:
     return hold_out(listing, held.folds, held.fold).train if held else tuple(range(len(listing)))
 
 
+def pretrain_members(listing: Listing, config: RunConfig) -> tuple[int, ...]:
+    """The recordings that a run with these settings pre-trains on."""
+    members = np.random.default_rng(config.seed).permutation(_members(listing, config))
+    return tuple(sorted(members[: round(config.pretrain.share * len(members))].tolist()))
+
+
 def labelled_split(listing: Listing, config: RunConfig, settings: ClassifyConfig) -> Split:
-    """The recordings that a run with these settings trains on, and those it keeps to validate on."""
+    """The recordings that a run with these settings trains on with labels, and those it keeps to validate on."""
     members = _members(listing, config)
     labels = [listing.labels[i] for i in members]
     names = listing.class_names

@@ -1,0 +1,97 @@
+"""What a run needs to go on exactly where it was, written beside and renamed.
+
+A state is a folder state/step-N: Accelerate's files (weights, momentum encoder, queue and pointer, optimizer,
+loss scale, the random states of each process) and `progress.json`: epoch, optimizer steps done in it, and the
+metrics summed over them. Order and views of the recordings follow from (seed, epoch, index), so the number of
+steps done is the sampler's position.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from dataclasses import asdict, dataclass, field
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+
+from neuromoco.errors import ConfigError
+from neuromoco.files import write_json
+from neuromoco.train.run_folder import RunFolder
+
+
+@dataclass
+class Progress:
+    """How far an epoch is.
+
+    Attributes:
+        epoch: the one under way, from 1.
+        steps: optimizer steps done in it.
+        recordings: that this process has seen in it.
+        sums: of this process's metrics, by name, over these recordings.
+        seconds: that it took so far.
+    """
+
+    epoch: int = 1
+    steps: int = 0
+    recordings: int = 0
+    sums: dict[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+class States:
+    """Writes and reads the states of one run.
+
+    Args:
+        run: its folder.
+        accelerator: holds what was prepared for training.
+        minutes: between two states within an epoch.
+    """
+
+    def __init__(self, run: RunFolder, accelerator: Accelerator, minutes: float) -> None:
+        self.run, self.accelerator, self.seconds = run, accelerator, 60.0 * minutes
+        self.written = time.monotonic()
+
+    def due(self, seconds: float | None = None) -> bool:
+        """Whether the last is older than this, by default the settings' time; all processes get one answer."""
+        late = float(time.monotonic() - self.written >= (self.seconds if seconds is None else seconds))
+        flag = torch.tensor(late, device=self.accelerator.device)
+        return bool(self.accelerator.reduce(flag, "sum") > 0)
+
+    def write(self, progress: Progress, step: int) -> None:
+        """Writes the state after `step` optimizer steps, and drops those before it."""
+        accelerator = self.accelerator
+        state = self.run.states / f"step-{step:09d}"
+        part = state.with_name(f".{state.name}.part")  # one name for all processes
+        if accelerator.is_main_process:
+            shutil.rmtree(part, ignore_errors=True)
+            part.mkdir(parents=True)
+        accelerator.wait_for_everyone()
+        accelerator.save_state(str(part))
+        everyone = gather_object([asdict(progress)])
+        accelerator.wait_for_everyone()
+        if accelerator.is_main_process:
+            write_json(part / "progress.json", everyone)
+            part.rename(state)
+            self.run.drop_states_but(state)
+        self.written = time.monotonic()
+
+    def read(self) -> Progress:
+        """Loads the newest state, or begins.
+
+        Raises:
+            ConfigError: it was written by another number of processes.
+        """
+        state = self.run.latest_state()
+        if state is None:
+            return Progress()
+        everyone = json.loads((state / "progress.json").read_text(encoding="utf-8"))
+        if len(everyone) != self.accelerator.num_processes:
+            raise ConfigError(
+                f"{self.run.path}: was begun with {len(everyone)} process(es); go on with as many, "
+                f"here are {self.accelerator.num_processes}"
+            )
+        self.accelerator.load_state(str(state))
+        return Progress(**everyone[self.accelerator.process_index])
