@@ -75,6 +75,25 @@ def encoder_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     return table
 
 
+def dry_run_lines(found: Mapping[str, Any]) -> str:
+    """What a run would take."""
+    lines = [f"{escape(found['data'])}: {found['recordings']:,} recordings to train on, {found['classes']} classes"]
+    for name, stage in found["stages"].items():
+        parameters, memory = stage["parameters"], stage["memory_bytes"]
+        epochs = f"{stage['epochs']} epochs of {stage['steps_an_epoch']:,} steps, {stage['steps']:,} in all"
+        lines += [
+            f"[bold]{name}[/] on {stage['recordings']:,} recordings, {stage['batch_size']} a step: {epochs}",
+            f"  {parameters['encoder']:,} parameters in the encoder, {parameters['learned']:,} to learn",
+            f"  {memory['total'] / 1e9:.2f} GB with {stage['recordings_a_pass']} recordings a pass: "
+            f"{memory['activations'] / 1e9:.2f} GB activations "
+            f"({stage['activation_bytes_a_recording'] / 1e6:,.0f} MB a recording), "
+            f"{memory['weights_and_optimizer'] / 1e9:.2f} GB weights, gradients and optimizer",
+        ]
+        if "queue_size" in stage:
+            lines.append(f"  a queue of {stage['queue_size']:,} keys, {stage['queue_share']:.0%} of the recordings")
+    return "\n".join([*lines, found["how"]])
+
+
 def sweep_tables(results: Mapping[str, Any]) -> list[Table]:
     """Accuracies of a sweep, and differences to training from scratch."""
     columns = results["labels"]

@@ -23,6 +23,7 @@ from neuromoco.sweep import Plan, list_sweeps, load_sweep
 @app.command()
 def sweep(
     file: Annotated[str, typer.Argument(help=f"A .yaml file, or one of {', '.join(list_sweeps())}.")],
+    data: Annotated[str | None, typer.Option(help="A folder or data set instead of the file's.")] = None,
     folder: Annotated[
         Path | None, typer.Option("--out", help="Where to write, or where to go on; by default runs/sweeps/NAME-1, ...")
     ] = None,
@@ -39,7 +40,7 @@ def sweep(
     Example: neuromoco sweep momentum --jobs 2
     """
     console.quiet = quiet
-    plan = load_sweep(file)
+    plan = load_sweep(file, data)
     if dry_run:
         _list_units(plan, as_json)
         return
@@ -51,8 +52,8 @@ def sweep(
     try:
         results = run_sweep(plan, place, jobs, device, partial(log, total=len(plan.units)))
     except KeyboardInterrupt:
-        words = f"neuromoco sweep {shlex.quote(file)} --out {shlex.quote(str(place))}"
-        print(f"neuromoco: interrupted; go on with it: {words}", file=sys.stderr)
+        words = ["neuromoco", "sweep", file, *(["--data", data] if data else []), "--out", str(place)]
+        print(f"neuromoco: interrupted; go on with it: {shlex.join(words)}", file=sys.stderr)
         raise
     draw_sweep(place / "accuracy.png", results)
     if as_json:

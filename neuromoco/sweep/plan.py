@@ -138,8 +138,12 @@ def list_sweeps() -> list[str]:
     return sorted(Path(entry.name).stem for entry in folder.iterdir() if entry.name.endswith(".yaml"))
 
 
-def load_sweep(name: str) -> Plan:
+def load_sweep(name: str, data: str | None = None) -> Plan:
     """A sweep by name, or by the path of a YAML file.
+
+    Args:
+        name: the name or path.
+        data: a folder or the name of a data set, instead of the file's.
 
     Raises:
         ConfigError: no such sweep or file, or settings that are not allowed.
@@ -150,7 +154,8 @@ def load_sweep(name: str) -> Plan:
         path = Path(str(files("neuromoco.recipes") / "sweeps" / f"{name}.yaml"))
     else:
         raise ConfigError(f"no sweep named {name!r}; known are {', '.join(list_sweeps())}, or give a .yaml file")
-    return make_plan(path.stem, load_settings(SweepConfig, path), name)
+    sweep = load_settings(SweepConfig, path)
+    return make_plan(path.stem, sweep if data is None else sweep.model_copy(update={"data": data}), name)
 
 
 def make_plan(name: str, sweep: SweepConfig, source: str) -> Plan:

@@ -59,7 +59,7 @@ def train(config: RunConfig, out: Path, device: str = "auto", read: Reader = rea
 
     def check() -> RunConfig:
         run.check_free()
-        return _settled(config)
+        return settled(config)
 
     config = in_turn(accelerator, check)
     if accelerator.is_main_process:
@@ -94,7 +94,8 @@ def best_weights(out: Path) -> Path:
     return run.best if run.best.is_file() else run.last
 
 
-def _settled(config: RunConfig) -> RunConfig:
+def settled(config: RunConfig) -> RunConfig:
+    """The settings with what a checkpoint to begin from decides; raises as `train`."""
     if config.stage != "finetune":
         if config.init:
             raise ConfigError(f"--init is for --stage finetune, not {config.stage}")
@@ -119,7 +120,7 @@ def _continue(run: RunFolder, config: RunConfig, accelerator: Accelerator, read:
     before, after = RunFolder(run.path / "pretrain"), RunFolder(run.path / "finetune")
     if not before.is_complete:
         _one_stage(before, config.model_copy(update={"stage": "pretrain"}), accelerator, read)
-    tuned = _settled(config.model_copy(update={"stage": "finetune", "init": str(before.last)}))
+    tuned = settled(config.model_copy(update={"stage": "finetune", "init": str(before.last)}))
     summary = _one_stage(after, tuned, accelerator, read)
     if accelerator.is_main_process:
         write_json(run.summary, summary)
