@@ -77,7 +77,9 @@ def encoder_table(rows: Sequence[Mapping[str, Any]]) -> Table:
 
 def dry_run_lines(found: Mapping[str, Any]) -> str:
     """What a run would take."""
-    lines = [f"{escape(found['data'])}: {found['recordings']:,} recordings to train on, {found['classes']} classes"]
+    sets = found["data"] if isinstance(found["data"], str) else ", ".join(found["data"])
+    classes = f", {found['classes']} classes" if found["classes"] else ""
+    lines = [f"{escape(sets)}: {found['recordings']:,} recordings to train on{classes}"]
     for name, stage in found["stages"].items():
         parameters, memory = stage["parameters"], stage["memory_bytes"]
         epochs = f"{stage['epochs']} epochs of {stage['steps_an_epoch']:,} steps, {stage['steps']:,} in all"

@@ -28,7 +28,10 @@ def train(
         typer.Option(help="pretrain needs no labels; all is pretrain, then finetune."),
     ] = None,
     data: Annotated[
-        str | None, typer.Option(help="A folder of class folders, or a flat one to pretrain on; or a data set.")
+        list[str] | None,
+        typer.Option(
+            help="A folder of class folders, or a data set. To pretrain: a flat folder, too; or several --data."
+        ),
     ] = None,
     recipe: Annotated[str | None, typer.Option(help=f"One of {', '.join(list_recipes())}, or a .yaml file.")] = None,
     encoder: Annotated[str | None, typer.Option(help="A name that `neuromoco encoders` lists.")] = None,
@@ -61,7 +64,8 @@ def train(
     Example: neuromoco train --stage pretrain --data recordings/ --out runs/pretrain
     """
     console.quiet = quiet
-    words = {"stage": stage, "data": data, "init": init, "seed": seed, "encoder.name": encoder}
+    sets = data[0] if data and len(data) == 1 else data
+    words = {"stage": stage, "data": sets or None, "init": init, "seed": seed, "encoder.name": encoder}
     if resume is not None:
         others = [*words.values(), recipe, labels_per_class, quantize, epochs, changes, folder]
         if freeze or print_config or dry_run or any(other is not None for other in others):

@@ -227,7 +227,8 @@ class RunConfig(Settings):
     Attributes:
         stage: "pretrain" without labels, "finetune" a pre-trained encoder with labels, "supervised" from
             scratch with labels, or "all": pretrain, then finetune on the same recordings.
-        data: a folder of recordings, or the name of a data set, see `neuromoco.datasets.named`.
+        data: a folder of recordings, or the name of a data set, see `neuromoco.datasets.named`; to pre-train on
+            several, a list of them.
         held_out: recordings that no stage sees, or None.
         init: the checkpoint that "finetune" begins from.
         seed: of weights, order, views and splits.
@@ -240,7 +241,7 @@ class RunConfig(Settings):
     """
 
     stage: Literal["pretrain", "finetune", "supervised", "all"] = "all"
-    data: str = "digits"
+    data: str | tuple[str, ...] = "digits"
     held_out: HoldOutConfig | None = None
     init: str | None = None
     seed: int = Field(0, ge=0, lt=2**32)
@@ -250,6 +251,22 @@ class RunConfig(Settings):
     finetune: ClassifyConfig = ClassifyConfig()
     supervised: ClassifyConfig = ClassifyConfig()
     compute: ComputeConfig = ComputeConfig()
+
+    @model_validator(mode="after")
+    def _several_without_labels(self) -> RunConfig:
+        """Other sets have other classes."""
+        if isinstance(self.data, str):
+            return self
+        if self.stage != "pretrain":
+            raise ValueError(
+                f"data: several sets with stage {self.stage}, whose classes may differ; "
+                "pretrain on all of them with --stage pretrain, then finetune on one"
+            )
+        if self.held_out is not None:
+            raise ValueError("held_out: folds are made by class, and several sets have no common classes")
+        if len(set(self.data)) < max(1, len(self.data)):
+            raise ValueError("data: a list of one or more sets, each once")
+        return self
 
     @model_validator(mode="after")
     def _quantize_where_it_can(self) -> RunConfig:

@@ -13,17 +13,19 @@ from neuromoco.datasets.named import DIGITS, NAMES, list_data
 DIGITS_SIZE = Counts(1438, 359)
 
 
-def training_sizes(data: str) -> tuple[list[int], bool]:
+def training_sizes(data: str | tuple[str, ...]) -> tuple[list[int], bool]:
     """The size of each class of a set's training part: of a named set as published, of a folder as it is.
 
     Where only the sum is published, it is divided evenly.
 
     Returns:
-        The sizes, and whether they are of classes: a flat folder's recordings are one size.
+        The sizes, and whether they are of classes: a flat folder is one size, and so is each of several sets.
 
     Raises:
         ConfigError: no such folder or name.
     """
+    if isinstance(data, tuple):
+        return [sum(training_sizes(one)[0]) for one in data], False
     if data == DIGITS:
         return _evenly(DIGITS_SIZE.train, 10), True
     if data == "n-mnist":

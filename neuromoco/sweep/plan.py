@@ -165,7 +165,9 @@ def make_plan(name: str, sweep: SweepConfig, source: str) -> Plan:
         ConfigError: a change that is not allowed; `source` begins the message.
     """
     base = _changed(load_recipe(sweep.recipe), sweep.set, f"{source}: set")
-    base = with_values(base, {} if sweep.data is None else {"data": sweep.data})
+    base = with_values(base, {} if sweep.data is None else {"data": sweep.data}, source)
+    if not isinstance(base.data, str):
+        raise ConfigError(f"{source}: {sweep.recipe} has several sets as data; a sweep takes one: data: FOLDER")
     if sweep.folds is None and sweep.test is None and base.data not in NAMES:
         raise ConfigError(f"{source}: {base.data} has no test part; hold out something: folds: 5, or test: FOLDER")
     found: dict[tuple[Any, ...], Unit] = {}
