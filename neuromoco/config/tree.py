@@ -252,6 +252,12 @@ class RunConfig(Settings):
     supervised: ClassifyConfig = ClassifyConfig()
     compute: ComputeConfig = ComputeConfig()
 
+    @property
+    def labelled_data(self) -> str:
+        """The one set of a stage with labels."""
+        assert isinstance(self.data, str)  # as is checked when the settings are built
+        return self.data
+
     @model_validator(mode="after")
     def _several_without_labels(self) -> RunConfig:
         """Other sets have other classes."""

@@ -88,9 +88,9 @@ def _begin(plan: Plan, out: Path) -> None:
 
 def _listings(plan: Plan) -> Iterator[tuple[str, Part]]:
     """What is trained on, and what is measured on where that is no fold of it."""
-    yield plan.base.data, "train"
+    yield plan.base.labelled_data, "train"
     if plan.sweep.folds is None:
-        yield plan.sweep.test or plan.base.data, "test"
+        yield plan.sweep.test or plan.base.labelled_data, "test"
 
 
 def _make_frames(plan: Plan) -> None:

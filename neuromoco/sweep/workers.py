@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import os
 import signal
 from collections.abc import Iterator, Sequence
 from multiprocessing import connection, get_context
@@ -118,7 +117,7 @@ def _serve(pipe: Connection, setup: Setup, jobs: int) -> None:
 
     from neuromoco.sweep.unit import Worker
 
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) // jobs))
+    torch.set_num_threads(max(1, torch.get_num_threads() // jobs))
     worker = Worker(*setup)
     gc.freeze()  # accelerate collects garbage after every run; all that is imported is none
     while True:

@@ -172,7 +172,7 @@ def _classify_task(
 
 
 def _finetune_will_begin(config: RunConfig, accelerator: Accelerator) -> None:
-    labelled_split(list_data(config.data, "train"), config, config.finetune)
+    labelled_split(list_data(config.labelled_data, "train"), config, config.finetune)
     divide_batch("finetune", config.finetune.batch_size, config.finetune.accumulate, accelerator)
 
 
