@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,6 +14,7 @@ from rich.console import Console
 from typer.core import TyperGroup
 
 from neuromoco import __version__
+from neuromoco.console import is_first_here
 from neuromoco.errors import NeuromocoError
 
 INTERRUPTED = 130
@@ -74,9 +76,12 @@ def common(
         out.print(ctx.get_help())
 
 
-def complain(error: NeuromocoError) -> None:
-    """Prints an error as one line."""
-    print(f"neuromoco: {error}", file=sys.stderr)
+def complain(error: NeuromocoError | str) -> None:
+    """Prints an error as one line, once a machine where a launcher started several processes."""
+    if is_first_here():
+        print(f"neuromoco: {error}", file=sys.stderr)
+    else:
+        time.sleep(1)  # the launcher ends all processes after the first; the one that talks must come to it
 
 
 def print_json(value: Any, indent: int | None = 2) -> None:

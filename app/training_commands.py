@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -11,11 +10,11 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.markup import escape
 
-from neuromoco.app.commands import AsJson, Backend, Device, Quiet, app, out, print_json
+from neuromoco.app.commands import AsJson, Backend, Device, Quiet, app, complain, out, print_json
 from neuromoco.app.render import demo_table, dry_run_lines, encoder_table, evaluation_table
 from neuromoco.app.settings import default_run_folder, run_settings
 from neuromoco.config import dump_config
-from neuromoco.console import console
+from neuromoco.console import console, is_first_here
 from neuromoco.errors import ConfigError
 from neuromoco.extras import need
 from neuromoco.recipes import DEFAULT, list_recipes, load_recipe
@@ -106,11 +105,10 @@ def _run(folder: Path, work: Callable[[Path], dict[str, Any]], as_json: bool) ->
     try:
         summary = work(folder)
     except KeyboardInterrupt:
-        print(
-            f"neuromoco: interrupted; go on with it: neuromoco train --resume {shlex.quote(str(folder))}",
-            file=sys.stderr,
-        )
+        complain(f"interrupted; go on with it: neuromoco train --resume {shlex.quote(str(folder))}")
         raise
+    if not is_first_here():
+        return
     from neuromoco.train import best_weights
 
     weights = best_weights(folder)

@@ -66,8 +66,6 @@ class GroupedBatchNorm(_Replacement):
         # Rows are steps times recordings, and G divides N: row i is of group i % G.
         grouped = x.reshape(-1, G * C, *x.shape[2:])  # [T * N / G, G * C, ...]
         weight, bias = self.weight.repeat(G), self.bias.repeat(G)
-        if not self.track_running_stats:
-            return F.batch_norm(grouped, None, None, weight, bias, True, 0.0, self.eps).view(x.shape)
         mean, var = self.running_mean.repeat(G), self.running_var.repeat(G)
         answer = F.batch_norm(grouped, mean, var, weight, bias, True, self._share(), self.eps)
         self.running_mean.copy_(mean.view(G, C).mean(0))
@@ -86,10 +84,9 @@ class SyncBatchNorm(_Replacement):
         mean = _SumOverProcesses.apply(wide.sum(axes)) / count  # [C]
         centred = wide - mean.view(shape)
         var = _SumOverProcesses.apply(centred.square().sum(axes)) / count  # [C]
-        if self.track_running_stats:
-            share = self._share()
-            self.running_mean.lerp_(mean.detach(), share)
-            self.running_var.lerp_(var.detach() * (count / (count - 1)), share)
+        share = self._share()
+        self.running_mean.lerp_(mean.detach(), share)
+        self.running_var.lerp_(var.detach() * (count / (count - 1)), share)
         scale = torch.rsqrt(var + self.eps) * self.weight  # [C]
         return (centred * scale.view(shape) + self.bias.view(shape)).to(x.dtype)
 

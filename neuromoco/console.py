@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager
 from typing import TypeVar
@@ -21,6 +22,11 @@ from rich.text import Text
 console = Console(stderr=True, highlight=False)
 
 Item = TypeVar("Item")
+
+
+def is_first_here() -> bool:
+    """Whether this is the first of the processes that a launcher started on this machine: one voice is enough."""
+    return os.environ.get("LOCAL_RANK", "0") == "0"
 
 
 class RateColumn(ProgressColumn):

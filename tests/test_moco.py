@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from neuromoco.batch_norm import GroupedBatchNorm
 from neuromoco.config import EncoderConfig, MocoConfig
 from neuromoco.encoders import Encoder, build_encoder
 from neuromoco.losses import mix_info_nce
@@ -52,7 +55,7 @@ def test_the_loss_is_the_mixture_of_what_both_encoders_give() -> None:
 
 
 def test_no_gradient_reaches_the_follower_and_all_of_the_master_learns() -> None:
-    moco = real()
+    moco = real(batch_norm_groups=2)
     loss, keys = moco(*views())
     loss.total.backward()
     moco.enqueue(keys)
@@ -66,7 +69,7 @@ def test_no_gradient_reaches_the_follower_and_all_of_the_master_learns() -> None
 def test_enqueueing_before_backward_does_not_change_the_gradient() -> None:
     gradients = []
     for early in (True, False):
-        moco = real()
+        moco = real(batch_norm_groups=2)
         loss, keys = moco(*views())
         if early:
             moco.enqueue(keys)
@@ -118,7 +121,7 @@ def test_state_is_reset_before_each_encoder() -> None:
 
 
 def test_training_tells_a_batch_from_the_keys_of_another() -> None:
-    moco = real()
+    moco = real(batch_norm_groups=2)
     optimizer = torch.optim.AdamW(moco.master.parameters(), 3e-3)
     query, key = views(batch=12)
     moco.enqueue(moco(*views(batch=16))[1])
@@ -131,3 +134,49 @@ def test_training_tells_a_batch_from_the_keys_of_another() -> None:
         moco.follow()
         losses.append(loss.total.item())
     assert losses[-1] < losses[0] - 0.2
+
+
+def test_shuffled_keys_come_back_in_order_and_meet_others_than_the_query_does() -> None:
+    moco, groups = real(batch_norm_groups=4), 4
+    query, key = views(batch=16)
+    plain = [copy.deepcopy(net) for net in (moco.master, moco.follower)]
+    order = copy.deepcopy(moco)._permutation(16)
+    z_k = moco.train()(query, key)[1]
+    expected = torch.empty_like(z_k)
+    for block in order.view(groups, -1):  # a group by itself has the statistics of its members alone
+        for norm in plain[1].modules():
+            if isinstance(norm, GroupedBatchNorm):
+                norm.groups = 1
+        expected[:, block] = plain[1](key[:, block])
+    assert torch.allclose(z_k, expected, atol=1e-5)
+    together = [set(block.tolist()) for block in torch.arange(16).view(groups, -1)]
+    assert not any(set(block.tolist()) in together for block in order.view(groups, -1))
+    assert not torch.equal(order, moco._permutation(16))  # another one in the next pass
+    still = moco.eval()
+    assert torch.allclose(still(query, key)[1], still.follower(key), atol=1e-6)
+
+
+@pytest.mark.parametrize(("kind", "apart"), [("plain", False), ("sync", False), ("shuffled", True)])
+def test_only_shuffling_keeps_the_statistics_of_query_and_key_apart(kind: str, apart: bool) -> None:
+    moco = real(batch_norm=kind, batch_norm_groups=8).train()
+    same = views(batch=32)[0]
+    z_q, z_k = [], moco(same, same)[1]
+    handle = moco.master.register_forward_hook(lambda *call: z_q.append(call[2]))
+    with torch.no_grad():
+        moco(same, same)
+    handle.remove()
+    # Both encoders are alike still: only other statistics can make other embeddings of the same frames.
+    assert ((z_q[0].mean((0, 1)) - z_k.mean((0, 1))).norm() > 1e-3) == apart
+
+
+def test_momentum_goes_to_one_on_a_cosine() -> None:
+    for done, momentum in ((0.0, 0.9), (0.5, 0.95), (1.0, 1.0)):
+        moco = small(momentum=0.9, momentum_schedule="cosine")
+        start = [p.detach().clone() for p in moco.follower.parameters()]
+        with torch.no_grad():
+            for p in moco.master.parameters():
+                p.add_(1.0)
+        moco.follow(done)
+        for before, after in zip(start, moco.follower.parameters(), strict=True):
+            assert torch.allclose(after, before + (1.0 - momentum), atol=1e-6)
+    assert small(momentum=0.9).config.momentum_schedule == "constant"

@@ -71,11 +71,14 @@ def _again(block: list[nn.Module]) -> Iterator[None]:
     """Neurons start from rest once more, and no batch is counted twice in the running statistics."""
     for layer in block:
         reset_state(layer)
-    norms = [m for layer in block for m in layer.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
-    for norm in norms:
-        norm.track_running_stats = False
+    norms = [module for layer in block for module in layer.modules() if isinstance(module, _BatchNorm)]
+    kept = [dict(norm.named_buffers(recurse=False)) for norm in norms]
+    for norm, buffers in zip(norms, kept, strict=True):
+        for name, buffer in buffers.items():
+            setattr(norm, name, buffer.clone())
     try:
         yield
     finally:
-        for norm in norms:
-            norm.track_running_stats = True
+        for norm, buffers in zip(norms, kept, strict=True):
+            for name, buffer in buffers.items():
+                setattr(norm, name, buffer)

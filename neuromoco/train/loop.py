@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim import SGD, AdamW, Optimizer
 from torch.utils.data import DataLoader
 
@@ -104,6 +105,9 @@ def fit(task: Task, run: RunFolder, accelerator: Accelerator, compute: ComputeCo
         The metrics of the last epoch and of the best one, as in `metrics.json`.
     """
     model, optimizer, loader = accelerator.prepare(task.model, task.optimizer, task.loader)
+    if isinstance(model, DistributedDataParallel):
+        # The queue and the running statistics are kept alike without sending all of them before every pass.
+        model.forward_sync_buffers = False
     states = States(run, accelerator, compute.save_minutes)
     progress = states.read()
     history = run.history()[: progress.epoch - 1]

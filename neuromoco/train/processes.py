@@ -8,12 +8,7 @@ from typing import TypeVar
 
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import (
-    DataLoaderConfiguration,
-    DistributedDataParallelKwargs,
-    InitProcessGroupKwargs,
-    gather_object,
-)
+from accelerate.utils import DataLoaderConfiguration, InitProcessGroupKwargs, gather_object
 
 from neuromoco.config import ComputeConfig
 from neuromoco.console import console
@@ -42,11 +37,7 @@ def build_accelerator(device: str, seed: int, compute: ComputeConfig) -> Acceler
         mixed_precision="no" if compute.precision == "off" else compute.precision,
         # A batch is that of all processes together.
         dataloader_config=DataLoaderConfiguration(split_batches=True, use_seedable_sampler=True, data_seed=seed),
-        kwargs_handlers=[
-            # The queue is the same everywhere without being sent, see PretrainTask.after_step.
-            DistributedDataParallelKwargs(broadcast_buffers=False),
-            InitProcessGroupKwargs(timeout=PATIENCE),
-        ],
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)],
     )
     console.quiet = console.quiet or not accelerator.is_main_process  # one voice is enough
     return accelerator
