@@ -104,7 +104,7 @@ def sweep_tables(results: Mapping[str, Any]) -> list[Table]:
         ("rows", f"accuracy in %, last epoch: {SPREAD}", accuracy_words),
         ("differences", "points above from scratch, paired by seed, and seeds above 0", difference_words),
     ):
-        table = Table("", *map(labels_words, columns), title=title, title_justify="left")
+        table = Table(Column("", overflow="fold"), *map(labels_words, columns), title=title, title_justify="left")
         for row in results[name]:
             table.add_row(escape(row_words(row)), *(words(row["labels"].get(labels)) for labels in columns))
         if results[name]:
