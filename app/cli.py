@@ -10,6 +10,7 @@ from neuromoco.app import (
     page_command,
     probe_commands,
     serve_command,
+    sweep_commands,
     training_commands,
 )
 from neuromoco.app.commands import app
@@ -24,6 +25,7 @@ __all__ = [
     "page_command",
     "probe_commands",
     "serve_command",
+    "sweep_commands",
     "training_commands",
 ]
 

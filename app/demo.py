@@ -51,7 +51,7 @@ def run_demo(folder: Path | None, seed: int) -> dict[str, Any]:
     train(config, runs[PRETRAINED])
     train(_from_scratch(config), runs[SCRATCH])
     last = {PRETRAINED: RunFolder(runs[PRETRAINED] / "finetune").last, SCRATCH: RunFolder(runs[SCRATCH]).last}
-    test = list_data(config.data, "test")
+    test = list_data(config.labelled_data, "test")
     console.print("measuring both on the held-out recordings")
     results = {name: evaluate(TrainedClassifier(path), test).to_json() for name, path in last.items()}
     result = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from neuromoco.extras import need
 from neuromoco.figures import new_figure, save_figure
+from neuromoco.sweep.summary import labels_words, row_words
 
 if TYPE_CHECKING:
     from neuromoco.events.survey import Survey
@@ -59,4 +61,30 @@ def draw_frames(path: Path, frames: NDArray[np.integer[Any]], title: str) -> Non
         axes.set(xticks=[], yticks=[])
         axes.set_title(f"step {step + 1}: {int(frames[step].sum()):,} events", fontsize=9)
     figure.suptitle(f"{title}   orange ON, blue OFF", fontsize=10)
+    save_figure(figure, path)
+
+
+def draw_sweep(path: Path, results: Mapping[str, Any]) -> None:
+    """Writes a PNG of a sweep's accuracies over the number of labels, with the standard deviation over seeds."""
+    figure = new_figure(7.5, 4.2)
+    axes = figure.add_subplot()
+    columns = results["labels"]
+    for number, row in enumerate(results["rows"]):
+        places = [i for i, labels in enumerate(columns) if labels in row["labels"]]
+        found = [row["labels"][columns[i]] for i in places]
+        aside = np.array(places) + 0.02 * (number - len(results["rows"]) / 2)  # so that bars do not hide each other
+        axes.errorbar(
+            aside,
+            [100 * one["mean"] for one in found],
+            [100 * (one["sd"] or 0.0) for one in found],
+            marker="os^Dv"[number // 10 % 5],
+            linestyle="--" if row["measure"] == "supervised" else "-",
+            capsize=2,
+            label=row_words(row),
+        )
+    axes.set_xticks(range(len(columns)), [labels_words(labels) for labels in columns])
+    axes.set_ylabel("accuracy, %")
+    axes.grid(alpha=0.3)
+    figure.legend(loc="outside right center", fontsize=8)
+    figure.suptitle(f"{results['name']}: mean and standard deviation over seeds, last epoch", fontsize=10)
     save_figure(figure, path)

@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from neuromoco.prediction import Prediction
+from neuromoco.sweep.summary import SPREAD, accuracy_words, difference_words, labels_words, row_words
 
 if TYPE_CHECKING:
     from neuromoco.app.jobs import Answer
@@ -84,6 +85,43 @@ def encoder_table(rows: Sequence[Mapping[str, Any]]) -> Table:
         options = ", ".join(f"{name}={value}" for name, value in row["options"].items())
         table.add_row(row["name"], f"{row['parameters']:,}", str(row["features"]), options, row["what"])
     return table
+
+
+def dry_run_lines(found: Mapping[str, Any]) -> str:
+    """What a run would take."""
+    sets = found["data"] if isinstance(found["data"], str) else ", ".join(found["data"])
+    classes = f", {found['classes']} classes" if found["classes"] else ""
+    lines = [f"{escape(sets)}: {found['recordings']:,} recordings to train on{classes}"]
+    for name, stage in found["stages"].items():
+        parameters, memory = stage["parameters"], stage["memory_bytes"]
+        epochs = f"{stage['epochs']} epochs of {stage['steps_an_epoch']:,} steps, {stage['steps']:,} in all"
+        lines += [
+            f"[bold]{name}[/] on {stage['recordings']:,} recordings, {stage['batch_size']} a step: {epochs}",
+            f"  {parameters['encoder']:,} parameters in the encoder, {parameters['learned']:,} to learn",
+            f"  {memory['total'] / 1e9:.2f} GB with {stage['recordings_a_pass']} recordings a pass: "
+            f"{memory['activations'] / 1e9:.2f} GB activations "
+            f"({stage['activation_bytes_a_recording'] / 1e6:,.0f} MB a recording), "
+            f"{memory['weights_and_optimizer'] / 1e9:.2f} GB weights, gradients and optimizer",
+        ]
+        if "queue_size" in stage:
+            lines.append(f"  a queue of {stage['queue_size']:,} keys, {stage['queue_share']:.0%} of the recordings")
+    return "\n".join([*lines, found["how"]])
+
+
+def sweep_tables(results: Mapping[str, Any]) -> list[Table]:
+    """Accuracies of a sweep, and differences to training from scratch."""
+    columns = results["labels"]
+    found = []
+    for name, title, words in (
+        ("rows", f"accuracy in %, last epoch: {SPREAD}", accuracy_words),
+        ("differences", "points above from scratch, paired by seed, and seeds above 0", difference_words),
+    ):
+        table = Table(Column("", overflow="fold"), *map(labels_words, columns), title=title, title_justify="left")
+        for row in results[name]:
+            table.add_row(escape(row_words(row)), *(words(row["labels"].get(labels)) for labels in columns))
+        if results[name]:
+            found.append(table)
+    return found
 
 
 def export_lines(file: Path, report: Mapping[str, Any]) -> str:

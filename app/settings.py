@@ -71,7 +71,9 @@ def run_settings(
 
 def default_run_folder(config: RunConfig) -> Path:
     """The first free `runs/<stage>/<data>-<encoder>-<number>`."""
-    data = re.sub(r"[^\w.-]+", "-", "-".join(Path(config.data).parts[-2:])).strip("-.") or "data"
+    sets = (config.data,) if isinstance(config.data, str) else config.data
+    parts = [part for one in sets for part in Path(one).parts[-2:]]
+    data = re.sub(r"[^\w.-]+", "-", "-".join(parts)).strip("-.")[:80] or "data"
     return free_folder(RUNS / config.stage / f"{data}-{config.encoder.name}")
 
 

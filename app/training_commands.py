@@ -11,7 +11,7 @@ import typer
 from rich.markup import escape
 
 from neuromoco.app.commands import AsJson, Backend, Device, Quiet, app, complain, out, print_json
-from neuromoco.app.render import demo_table, encoder_table, evaluation_table
+from neuromoco.app.render import demo_table, dry_run_lines, encoder_table, evaluation_table
 from neuromoco.app.settings import default_run_folder, run_settings
 from neuromoco.config import dump_config
 from neuromoco.console import console, is_first_here
@@ -27,7 +27,10 @@ def train(
         typer.Option(help="pretrain needs no labels; all is pretrain, then finetune."),
     ] = None,
     data: Annotated[
-        str | None, typer.Option(help="A folder of class folders, or a flat one to pretrain on; or a data set.")
+        list[str] | None,
+        typer.Option(
+            help="A folder of class folders, or a data set. To pretrain: a flat folder, too; or several --data."
+        ),
     ] = None,
     recipe: Annotated[str | None, typer.Option(help=f"One of {', '.join(list_recipes())}, or a .yaml file.")] = None,
     encoder: Annotated[str | None, typer.Option(help="A name that `neuromoco encoders` lists.")] = None,
@@ -47,6 +50,10 @@ def train(
         Path | None, typer.Option(help="Go on with the run in this folder; its settings are kept.")
     ] = None,
     print_config: Annotated[bool, typer.Option("--print-config", help="Print the settings and stop.")] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Print parameters, memory and steps, and stop. Needs no named set."),
+    ] = False,
     device: Device = "auto",
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -56,10 +63,11 @@ def train(
     Example: neuromoco train --stage pretrain --data recordings/ --out runs/pretrain
     """
     console.quiet = quiet
-    words = {"stage": stage, "data": data, "init": init, "seed": seed, "encoder.name": encoder}
+    sets = data[0] if data and len(data) == 1 else data
+    words = {"stage": stage, "data": sets or None, "init": init, "seed": seed, "encoder.name": encoder}
     if resume is not None:
         others = [*words.values(), recipe, labels_per_class, quantize, epochs, changes, folder]
-        if freeze or print_config or any(other is not None for other in others):
+        if freeze or print_config or dry_run or any(other is not None for other in others):
             raise ConfigError("--resume takes its settings from the run folder; give it alone, or with --device")
         need("train")
         from neuromoco.train import resume as go_on
@@ -79,6 +87,15 @@ def train(
         out.print(dump_config(config), end="", markup=False)
         return
     need("train")
+    if dry_run:
+        from neuromoco.train.dry_run import dry_run as plan
+
+        found = plan(config)
+        if as_json:
+            print_json(found)
+        else:
+            out.print(dry_run_lines(found))
+        return
     from neuromoco.train import train as begin
 
     _run(folder or default_run_folder(config), lambda run: begin(config, run, device), as_json)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sized
+from contextlib import contextmanager
 from functools import cache
 from typing import TypeVar
 
@@ -41,6 +42,16 @@ class RateColumn(ProgressColumn):
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed
         return Text(f"{speed:.0f}/s" if speed else "-/s")
+
+
+@contextmanager
+def silence() -> Iterator[None]:
+    """Nothing is shown meanwhile."""
+    before, console.quiet = console.quiet, True
+    try:
+        yield
+    finally:
+        console.quiet = before
 
 
 def progress_bar() -> Progress:

@@ -151,7 +151,7 @@ def test_settings_come_from_recipe_options_and_set_in_that_order() -> None:
             "nowhere: does not exist; --data takes a folder of recordings, or one of digits, n-mnist, ",
         ),
         (["train", "--encoder", "vgg"], 2, "no encoder named 'vgg'; known are chain_tiny, sew_resnet18"),
-        (["train", "--recipe", "large"], 2, "no recipe named 'large'; known are demo, tiny"),
+        (["train", "--recipe", "large"], 2, "no recipe named 'large'; known are cifar10-dvs-sew, "),
         (["train", "--epochs", "0"], 2, "supervised.epochs: Input should be greater than 0, given 0"),
         (["train", "--stage", "pretrain", "--labels-per-class", "5"], 2, "which uses no labels"),
         (["train", "--freeze"], 2, "only finetune has a pre-trained encoder to freeze"),

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils.data import DataLoader
 
 from neuromoco import ConfigError, read_recording
 from neuromoco.config import ViewConfig
@@ -109,25 +111,28 @@ def test_a_split_is_described_by_names_and_a_hash(class_folders: Folders) -> Non
     assert (describe_split(listing, other, 0)["sha256"] == told["sha256"]) == (other == split)
 
 
-def test_batches_put_time_first_and_views_follow_seed_epoch_and_index() -> None:
-    frames = np.random.default_rng(0).poisson(0.6, (6, 3, 2, 34, 34)).astype(np.uint16)
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_batches_put_time_first_and_views_follow_seed_epoch_and_index(dtype: type[np.unsignedinteger[Any]]) -> None:
+    frames = np.random.default_rng(0).poisson(0.6, (6, 3, 2, 34, 34)).astype(dtype)
     labels = [0, 1, 2, 0, 1, 2]
-    batch, found = collate([FrameSet(frames, [4, 2], labels)[i] for i in range(2)])
-    assert batch.shape == (3, 2, 2, 34, 34)
+    ((batch, found),) = DataLoader(FrameSet(frames, [4, 2], labels), 2, collate_fn=collate)
+    assert (batch.shape, batch.dtype) == ((3, 2, 2, 34, 34), torch.float32)
+    assert batch.is_contiguous()
     assert found.tolist() == [1, 2]
     assert torch.equal(batch[:, 1], torch.from_numpy(frames[2].astype(np.float32)))
-    view = TwoViews(build_view(ViewConfig(policy="nda")))
+    view = TwoViews(build_view(ViewConfig(policy="nda", drop=0.3)))
 
-    def pairs(seed: int, epoch: int, order: list[int]) -> dict[int, torch.Tensor]:
+    def pairs(seed: int, epoch: int, order: list[int], size: int) -> dict[int, torch.Tensor]:
         data = FrameSet(frames, order, view=view, seed=seed)
         data.set_epoch(epoch)
-        return {index: torch.stack(data[i]) for i, index in enumerate(order)}
+        both = [torch.stack(batch, dim=2) for batch in DataLoader(data, size, collate_fn=collate)]
+        return dict(zip(order, torch.cat(both, dim=1).unbind(1), strict=True))
 
-    first = pairs(0, 1, [0, 1, 2, 3])
-    again = pairs(0, 1, [3, 0, 2, 1])
+    first = pairs(0, 1, [0, 1, 2, 3], 4)
+    again = pairs(0, 1, [3, 0, 2, 1], 3)
     assert all(torch.equal(first[index], again[index]) for index in range(4))
-    assert any(not torch.equal(first[index], pairs(0, 2, [0, 1, 2, 3])[index]) for index in range(4))
-    assert any(not torch.equal(first[index], pairs(1, 1, [0, 1, 2, 3])[index]) for index in range(4))
+    assert any(not torch.equal(first[index], pairs(0, 2, [0, 1, 2, 3], 4)[index]) for index in range(4))
+    assert any(not torch.equal(first[index], pairs(1, 1, [0, 1, 2, 3], 4)[index]) for index in range(4))
 
 
 def test_the_digits_are_recorded_once_and_split_by_position(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,6 +25,12 @@ KILLS = 20
 TIMES = ("seconds", "samples_per_s")
 
 
+@pytest.fixture(autouse=True)
+def _a_state_every_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However short the epoch is."""
+    monkeypatch.setattr("neuromoco.train.loop.SHORT_EPOCH_S", 0.0)
+
+
 def settings(data: Path, stage: str, **values: Any) -> RunConfig:
     small: dict[str, Any] = {
         "stage": stage,

@@ -36,6 +36,7 @@ ORDER = (
     ("evaluate",),
     ("probe",),
     ("recipes", "train"),
+    ("sweep",),
 )
 LIGHT = ("torch", "spikingjelly", "accelerate", "sklearn", "scipy", "matplotlib", "onnxruntime")
 

@@ -46,6 +46,12 @@ def same_weights(a: Path, b: Path) -> bool:
     return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
 
 
+@pytest.fixture(autouse=True)
+def _a_state_every_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However short the epoch is."""
+    monkeypatch.setattr("neuromoco.train.loop.SHORT_EPOCH_S", 0.0)
+
+
 class StopError(Exception):
     """Stands for an interruption."""
 

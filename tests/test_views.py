@@ -1,21 +1,26 @@
-"""Views: each operation by its geometry, one draw for all steps, and the generator decides."""
+"""Views: each step by its geometry, one draw for all steps of time, and the generator alone decides."""
 
 from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torchvision.transforms.functional import affine
 
 from neuromoco import views
 from neuromoco.config import ViewConfig
 from neuromoco.errors import ConfigError
 
+POLICY_NAMES = ["nda", "nda-mn", "group", "affine"]
 POLICIES = st.builds(
-    lambda policy, flip, ops: ViewConfig(policy=policy, flip=flip, ops=ops if policy == "nda-mn" else 1),
-    st.sampled_from(["nda", "nda-mn", "group"]),
+    lambda policy, flip, ops: ViewConfig(
+        policy=policy, flip=flip, ops=ops if policy == "nda-mn" else 1, scale=0.3 if policy == "affine" else 0.0
+    ),
+    st.sampled_from(POLICY_NAMES),
     st.sampled_from([0.0, 0.5, 1.0]),
     st.integers(1, 4),
 )
@@ -32,89 +37,165 @@ def place(frames: torch.Tensor) -> tuple[int, int]:
     return row, column
 
 
-def generator(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+def generator(seed: int) -> np.random.Generator:
+    return np.random.default_rng(seed)
 
 
-def test_geometry_of_each_operation() -> None:
+def after(frames: torch.Tensor, *path: views.Step) -> torch.Tensor:
+    """One recording [T, P, H, W] after a path."""
+    return views.move(frames[None], [path])[0]
+
+
+def seen(view: views.View, frames: torch.Tensor, seed: int) -> torch.Tensor:
+    """One view of one recording [T, P, H, W]."""
+    return view(frames[None], [generator(seed)])[0]
+
+
+def noise(*shape: int, rate: float = 0.7) -> torch.Tensor:
+    return torch.from_numpy(generator(1).poisson(rate, shape).astype(np.uint8))
+
+
+def test_geometry_of_each_step() -> None:
     frames = point(4, 6)  # the centre is (10, 10)
-    assert place(views.flip(frames)) == (4, 14)
-    assert place(views.roll(frames, 3, -7)) == (7, 20)
-    assert place(views.translate(frames, 3, 2)) == (7, 8)
-    assert not views.translate(frames, -5, 0).any()
-    assert place(views.rotate(frames, 90)) == (6, 16)  # clockwise
-    assert place(views.rotate(frames, 180)) == (16, 14)
-    assert place(views.shear(frames, 0.5, 0.0)) == (4, 3)  # 6 rows above the centre: 3 px to the left
-    assert place(views.shear(frames, 0.0, 0.5)) == (2, 6)
-    assert not views.cutout(frames, 5, 5, 4).any()
-    assert views.cutout(frames, 0, 0, 4).any()
-    assert views.cutout(torch.ones(1, 2, 9, 9), 0, 0, 4).sum() == 2 * (81 - 4)
+    assert place(after(frames, views.flip())) == (4, 14)
+    assert place(after(frames, views.roll(3, -7))) == (7, 20)
+    assert place(after(frames, views.translate(3, 2))) == (7, 8)
+    assert not after(frames, views.translate(-5, 0)).any()
+    assert place(after(frames, views.rotate(90))) == (6, 16)  # clockwise
+    assert place(after(frames, views.rotate(180))) == (16, 14)
+    assert place(after(frames, views.shear(0.5, 0.0))) == (4, 3)  # 6 rows above the centre: 3 px to the left
+    assert place(after(frames, views.shear(0.0, 0.5))) == (2, 6)
+    assert place(after(frames, views.affine(scale=0.5))) == (7, 8)
+    assert after(frames, views.affine(scale=2.0)).sum() == 0  # 12 rows above the centre
+    assert not after(frames, views.cutout(5, 5, 4)).any()
+    assert after(frames, views.cutout(0, 0, 4)).any()
+    assert after(torch.ones(1, 2, 9, 9), views.cutout(0, 0, 4)).sum() == 2 * (81 - 4)
+
+
+def test_a_path_is_its_steps_one_after_the_other() -> None:
+    frames = point(4, 6)
+    path = (views.flip(), views.roll(-6, 0), views.rotate(90), views.cutout(0, 0, 6), views.translate(2, 1))
+    stepwise = frames
+    for step in path:
+        stepwise = after(stepwise, step)
+    assert torch.equal(after(frames, *path), stepwise)
+    assert stepwise.any()
+    lost = (views.translate(-5, 0), views.translate(5, 0))
+    assert not after(frames, *lost).any()  # what left does not come back
+    assert torch.equal(after(frames, views.roll(-5, 3), views.roll(5, -3)), frames)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.sampled_from(["rotate", "shear", "all"]), st.floats(-40, 40), st.floats(-0.6, 0.6), st.sampled_from([34, 35, 60])
+)
+def test_affine_maps_equal_torchvisions(what: str, degrees: float, slant: float, width: int) -> None:
+    frames = noise(2, 2, 34, width, rate=3.0)
+    # torchvision counts the angle of a shear the other way round
+    peer = {"angle": 0.0, "translate": [0, 0], "scale": 1.0, "shear": [0.0, 0.0]}
+    if what == "rotate":
+        step, peer["angle"] = views.rotate(degrees), degrees
+    elif what == "shear":
+        step, peer["shear"] = views.shear(slant, 0.0), [-math.degrees(math.atan(slant)), 0.0]
+    else:
+        step = views.affine(degrees, scale=1.0 + slant, down=-3, right=5)
+        peer |= {"angle": degrees, "scale": 1.0 + slant, "translate": [5, -3]}
+    ours, theirs = after(frames, step), affine(frames.float(), **peer)
+    assert (ours == theirs).float().mean() > 0.99  # but for pixels half way between two
 
 
 @settings(max_examples=60, deadline=None)
 @given(POLICIES, st.integers(0, 10_000))
 def test_one_draw_serves_all_steps_and_polarities(config: ViewConfig, seed: int) -> None:
-    image = torch.poisson(torch.full((19, 23), 0.7), generator=generator(3))
+    image = noise(19, 23)
     frames = image.expand(4, 2, 19, 23).clone()
-    seen = views.build_view(config)(frames, generator(seed))
-    assert seen.shape == frames.shape
-    assert torch.equal(seen, seen[:1, :1].expand_as(seen))
-    assert set(seen.unique().tolist()) <= {0.0, *frames.unique().tolist()}  # counts stay counts
+    result = seen(views.build_view(config), frames, seed)
+    assert result.shape == frames.shape
+    assert torch.equal(result, result[:1, :1].expand_as(result))
+    assert set(result.unique().tolist()) <= {0, *frames.unique().tolist()}  # counts stay counts
     assert torch.equal(frames, image.expand(4, 2, 19, 23))  # and the input stays as it was
 
 
 @settings(max_examples=30, deadline=None)
-@given(POLICIES, st.integers(0, 10_000))
-def test_the_generator_decides(config: ViewConfig, seed: int) -> None:
-    frames = torch.rand(2, 2, 20, 20, generator=generator(1))
-    view = views.build_view(config)
-    assert torch.equal(view(frames, generator(seed)), view(frames, generator(seed)))
+@given(POLICIES, st.lists(st.integers(0, 10_000), min_size=1, max_size=6), st.sampled_from([0.0, 0.5]))
+def test_a_view_depends_on_its_generator_and_not_on_the_batch(
+    config: ViewConfig, seeds: list[int], most: float
+) -> None:
+    frames = noise(len(seeds), 2, 2, 20, 20)
+    view = views.build_view(config.model_copy(update={"drop": most}))
+    batch = view(frames, [generator(seed) for seed in seeds])
+    for own, before, seed in zip(batch, frames, seeds, strict=True):
+        assert torch.equal(own, seen(view, before, seed))
 
 
-@pytest.mark.parametrize("policy", ["nda", "nda-mn", "group"])
+@pytest.mark.parametrize("policy", POLICY_NAMES)
 def test_the_two_views_differ(policy: str) -> None:
-    frames = torch.rand(2, 2, 34, 34, generator=generator(1))
+    frames = noise(1, 2, 2, 34, 34)
     two = views.TwoViews(views.build_view(ViewConfig(policy=policy, shift=5)))
-    pairs = [two(frames, generator(seed)) for seed in range(40)]
+    pairs = [two(frames, [generator(seed)]) for seed in range(40)]
     assert sum(torch.equal(query, key) for query, key in pairs) <= 4  # the identity may be drawn twice
 
 
 def test_nda_is_one_of_three_and_the_group_set_one_of_seven() -> None:
-    frames = torch.rand(1, 2, 34, 34, generator=generator(1))
-    nda, group = views.NDA(5, 30.0, math.tan(math.radians(30))), views.GroupSet(5, 30.0, 0.3, 8)
-    rolled = 0
-    for seed in range(300):
-        seen = nda(frames, generator(seed))
-        rolled += torch.allclose(seen.sum(), frames.sum()) and torch.equal(
-            seen.flatten().sort().values, frames.flatten().sort().values
-        )
+    frames = torch.rand(1, 2, 34, 34, generator=torch.Generator().manual_seed(1))
+    nda = views.View(views.NDA(5, 30.0, math.tan(math.radians(30))))
+    group = views.View(views.GroupSet(5, 30.0, 0.3, 8))
+    ordered = frames.flatten().sort().values
+    rolled = sum(torch.equal(seen(nda, frames, seed).flatten().sort().values, ordered) for seed in range(300))
     assert 70 <= rolled <= 130  # a third, within 3.7 standard deviations
-    same = sum(torch.equal(group(frames, generator(seed)), frames) for seed in range(700))
+    same = sum(torch.equal(seen(group, frames, seed), frames) for seed in range(700))
     assert 65 <= same <= 180  # a seventh, and the translations by 0 px
 
 
 def test_mn_applies_different_operations() -> None:
     # With all four, the cutout is always among them.
-    view = views.NDAmn(4, 0, 0.0, 0.0, 6)
+    view = views.View(views.NDAmn(4, 0, 0.0, 0.0, 6))
     frames = torch.ones(1, 2, 34, 34)
     for seed in range(10):
-        assert 18 <= 2 * 34 * 34 - view(frames, generator(seed)).sum() <= 72
+        assert 18 <= 2 * 34 * 34 - seen(view, frames, seed).sum() <= 72
+
+
+def test_the_affine_set_does_everything_every_time() -> None:
+    frames = torch.ones(1, 1, 40, 40)
+
+    def emptied(**limits: float) -> list[int]:
+        settled = {"shift": 0, "rotate": 0.0, "shear": 0.0, "scale": 0.0, "cutout": 0} | limits
+        view = views.View(views.Affine(**settled))
+        return [int(1600 - seen(view, frames, seed).sum()) for seed in range(30)]
+
+    assert max(emptied()) == 0
+    assert min(emptied(cutout=6)) >= 9
+    for name, limit in (("shift", 6), ("rotate", 30.0), ("shear", 0.4)):
+        assert sum(left > 0 for left in emptied(**{name: limit})) >= 27, name
+    smaller = sum(left > 0 for left in emptied(scale=0.3))
+    assert 8 <= smaller <= 22  # the other half grows
 
 
 def test_dropping_leaves_whole_events_out() -> None:
-    frames = torch.full((4, 2, 50, 50), 10.0)
-    left = views.drop(frames, 0.3, generator(0))
-    assert torch.equal(left, left.round())
+    frames = torch.full((4, 2, 50, 50), 10, dtype=torch.uint8)
+    left = views.drop(frames[None], [0.3], [generator(0)])[0]
+    assert left.dtype == torch.uint8
     assert left.max() <= 10
     # 200,000 events kept with chance 0.7: five standard deviations are 1,025
     assert abs(left.sum().item() - 140_000) < 1025
-    assert torch.equal(views.drop(frames, 0.0, generator(0)), frames)
+    # 20,000 pixels of Binomial(10, 0.7), variance 2.1
+    assert left.float().var() == pytest.approx(2.1, abs=0.12)
+    assert torch.equal(views.drop(frames[None], [0.0], [generator(0)])[0], frames)
+    nothing = torch.zeros_like(frames[None])
+    assert torch.equal(views.drop(nothing, [0.5], [generator(0)]), nothing)
     view = views.build_view(ViewConfig(policy="nda", flip=0.0, drop=0.5))
-    shares = [1 - view(frames, generator(seed)).sum().item() / frames.sum().item() for seed in range(60)]
+    shares = [1 - seen(view, frames, seed).sum().item() / frames.sum().item() for seed in range(60)]
     assert max(shares) > 0.4
     assert len({round(share, 4) for share in shares}) > 50
 
 
-def test_several_operations_need_the_mn_form() -> None:
-    with pytest.raises(ConfigError, match="only 'nda-mn' takes several"):
-        views.build_view(ViewConfig(policy="nda", ops=2))
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"policy": "nda", "ops": 2}, "only 'nda-mn' takes several"),
+        ({"policy": "group", "scale": 0.2}, "only 'affine' changes the size"),
+    ],
+)
+def test_a_setting_that_the_policy_does_not_use(values: dict[str, object], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        views.build_view(ViewConfig(**values))

@@ -5,12 +5,20 @@ line changes single leaves (`--set pretrain.moco.queue_size=512`). Unknown names
 refused when the tree is built, so nothing is misspelt in silence.
 """
 
-from neuromoco.config.text import dump_config, load_config, parse_changes, parse_config, with_values
+from neuromoco.config.text import (
+    dump_config,
+    load_config,
+    load_settings,
+    parse_changes,
+    parse_config,
+    with_values,
+)
 from neuromoco.config.tree import (
     ClassifyConfig,
     ComputeConfig,
     EncoderConfig,
     FrameConfig,
+    HoldOutConfig,
     MocoConfig,
     NeuronConfig,
     OptimizerConfig,
@@ -26,6 +34,7 @@ __all__ = [
     "ComputeConfig",
     "EncoderConfig",
     "FrameConfig",
+    "HoldOutConfig",
     "MocoConfig",
     "NeuronConfig",
     "OptimizerConfig",
@@ -36,6 +45,7 @@ __all__ = [
     "WatchConfig",
     "dump_config",
     "load_config",
+    "load_settings",
     "parse_changes",
     "parse_config",
     "with_values",

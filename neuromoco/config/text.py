@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import ValidationError
@@ -13,9 +13,16 @@ from pydantic import ValidationError
 from neuromoco.config.tree import RunConfig, Settings
 from neuromoco.errors import ConfigError
 
+AnySettings = TypeVar("AnySettings", bound=Settings)
+
 
 def parse_config(tree: Any, source: str) -> RunConfig:
-    """Builds the tree of settings from plain data.
+    """Builds the tree of settings of a run from plain data; raises as `parse_settings`."""
+    return parse_settings(RunConfig, tree, source)
+
+
+def parse_settings(kind: type[AnySettings], tree: Any, source: str) -> AnySettings:
+    """Builds settings from plain data.
 
     Raises:
         ConfigError: an unknown name, a wrong type or a value out of range; `source` begins the message.
@@ -23,21 +30,26 @@ def parse_config(tree: Any, source: str) -> RunConfig:
     if not isinstance(tree, Mapping):
         raise ConfigError(f"{source}: settings are names with values, not {type(tree).__name__}")
     try:
-        return RunConfig.model_validate(tree)
+        return kind.model_validate(tree)
     except ValidationError as error:
         first = error.errors()[0]
         if first["type"] == "value_error":  # of the tree as a whole
             raise ConfigError(f"{source}: {first['ctx']['error']}") from None
         where = ".".join(str(part) for part in first["loc"])
         given = "" if first["type"] in ("missing", "extra_forbidden") else f", given {first['input']!r}"
-        raise ConfigError(f"{source}: {where}: {first['msg']}{given}{_allowed(first)}") from None
+        raise ConfigError(f"{source}: {where}: {first['msg']}{given}{_allowed(kind, first)}") from None
 
 
 def load_config(path: Path | str) -> RunConfig:
-    """Reads a run's settings from YAML.
+    """Reads a run's settings from YAML; raises as `load_settings`."""
+    return load_settings(RunConfig, path)
+
+
+def load_settings(kind: type[AnySettings], path: Path | str) -> AnySettings:
+    """Reads settings from YAML.
 
     Raises:
-        ConfigError: the file is missing or not such a tree.
+        ConfigError: the file is missing or does not hold such settings.
     """
     try:
         tree = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
@@ -45,7 +57,7 @@ def load_config(path: Path | str) -> RunConfig:
         raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
     except (yaml.YAMLError, ValueError) as error:
         raise ConfigError(f"{path}: is not YAML ({' '.join(str(error).split())})") from None
-    return parse_config(tree, str(path))
+    return parse_settings(kind, tree, str(path))
 
 
 def dump_config(config: Settings) -> str:
@@ -53,11 +65,11 @@ def dump_config(config: Settings) -> str:
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
 
 
-def with_values(config: RunConfig, values: Mapping[str, Any]) -> RunConfig:
+def with_values(config: RunConfig, values: Mapping[str, Any], source: str = "settings") -> RunConfig:
     """The settings with leaves replaced: `{"pretrain.moco.queue_size": 512}`.
 
     Raises:
-        ConfigError: a name or a value that is not allowed.
+        ConfigError: a name or a value that is not allowed; `source` begins the message.
     """
     tree = config.model_dump()
     for name, value in values.items():
@@ -68,7 +80,7 @@ def with_values(config: RunConfig, values: Mapping[str, Any]) -> RunConfig:
                 node[group] = {}
             node = node[group]
         node[leaf] = value
-    return parse_config(tree, "settings")
+    return parse_config(tree, source)
 
 
 def parse_changes(changes: Iterable[str]) -> dict[str, Any]:
@@ -99,10 +111,10 @@ def _number(text: str) -> Any:
     return number if math.isfinite(number) else text.strip()
 
 
-def _allowed(error: Any) -> str:
+def _allowed(kind: type[Settings], error: Any) -> str:
     if error["type"] != "extra_forbidden":
         return ""
-    node: Any = RunConfig
+    node: Any = kind
     for part in error["loc"][:-1]:
         field = getattr(node, "model_fields", {}).get(part)
         node = field.annotation if field else None

@@ -54,22 +54,25 @@ class ViewConfig(Settings):
     Attributes:
         policy: "nda": one of roll, rotate, shear, as NDA was published. "nda-mn": its M/N form, `ops`
             different operations. "group": the set of NeuroMoCo's group, one of identity, shear x,
-            shear y, translate x, translate y, rotate, cutout.
+            shear y, translate x, translate y, rotate, cutout. "affine": shear, scale, rotation and shift
+            in one map, then a cutout, always all of them.
         flip: chance of a horizontal flip before that. Zero where left and right mean something.
         shift: largest roll or translation, pixels.
         rotate: largest rotation, degrees.
         shear: largest shear, as the tangent of its angle.
+        scale: largest change of size, as a share of it, "affine" only.
         cutout: side of the square that is erased, pixels.
         drop: largest share of the events that is left out at random, so that the number of events does
             not give a recording away.
         ops: operations a view, "nda-mn" only.
     """
 
-    policy: Literal["nda", "nda-mn", "group"] = "group"
+    policy: Literal["nda", "nda-mn", "group", "affine"] = "group"
     flip: float = Field(0.5, ge=0.0, le=1.0)
     shift: NonNegativeInt = 5
     rotate: float = Field(30.0, ge=0.0, le=180.0)
     shear: NonNegativeFloat = 0.3
+    scale: float = Field(0.0, ge=0.0, lt=1.0)
     cutout: NonNegativeInt = 8
     drop: float = Field(0.0, ge=0.0, lt=1.0)
     ops: int = Field(1, ge=1, le=4)
@@ -124,14 +127,16 @@ class PretrainConfig(Settings):
     """Momentum-contrast pre-training without labels.
 
     Attributes:
-        epochs: passes over the recordings.
+        share: part of the recordings to train on, drawn by the seed; a larger one holds the smaller.
+        epochs: passes over them.
         batch_size: recordings an optimizer step, in all processes and passes together.
         accumulate: passes through the network that a batch is divided into, to need less memory.
         moco: the method.
-        views: augmentation.
+        views: how the two views of a recording differ from it.
         optimizer: optimizer and schedule.
     """
 
+    share: float = Field(1.0, gt=0.0, le=1.0)
     epochs: PositiveInt = 100
     batch_size: PositiveInt = 64
     accumulate: PositiveInt = 1
@@ -192,6 +197,24 @@ class WatchConfig(Settings):
     knn_every: NonNegativeInt = 10
 
 
+class HoldOutConfig(Settings):
+    """Recordings of the training part that no stage sees, see `neuromoco.datasets.splits.hold_out`.
+
+    Attributes:
+        folds: parts that each class is cut into.
+        fold: which of them is kept apart, from 0.
+    """
+
+    folds: int = Field(ge=2)
+    fold: NonNegativeInt
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> HoldOutConfig:
+        if self.fold >= self.folds:
+            raise ValueError(f"held_out: fold {self.fold} of {self.folds}; the first is 0, the last {self.folds - 1}")
+        return self
+
+
 def _off(value: Any) -> Any:
     return "off" if value is False else value  # which is how YAML reads off
 
@@ -218,7 +241,9 @@ class RunConfig(Settings):
     Attributes:
         stage: "pretrain" without labels, "finetune" a pre-trained encoder with labels, "supervised" from
             scratch with labels, or "all": pretrain, then finetune on the same recordings.
-        data: a folder of recordings, or the name of a data set, see `neuromoco.datasets.named`.
+        data: a folder of recordings, or the name of a data set, see `neuromoco.datasets.named`; to pre-train on
+            several, a list of them.
+        held_out: recordings that no stage sees, or None.
         init: the checkpoint that "finetune" begins from.
         seed: of weights, order, views and splits.
         frames: how recordings become frames.
@@ -231,7 +256,8 @@ class RunConfig(Settings):
     """
 
     stage: Literal["pretrain", "finetune", "supervised", "all"] = "all"
-    data: str = "digits"
+    data: str | tuple[str, ...] = "digits"
+    held_out: HoldOutConfig | None = None
     init: str | None = None
     seed: int = Field(0, ge=0, lt=2**32)
     frames: FrameConfig = FrameConfig()
@@ -241,6 +267,28 @@ class RunConfig(Settings):
     supervised: ClassifyConfig = ClassifyConfig()
     watch: WatchConfig = WatchConfig()
     compute: ComputeConfig = ComputeConfig()
+
+    @property
+    def labelled_data(self) -> str:
+        """The one set of a stage with labels."""
+        assert isinstance(self.data, str)  # as is checked when the settings are built
+        return self.data
+
+    @model_validator(mode="after")
+    def _several_without_labels(self) -> RunConfig:
+        """Other sets have other classes."""
+        if isinstance(self.data, str):
+            return self
+        if self.stage != "pretrain":
+            raise ValueError(
+                f"data: several sets with stage {self.stage}, whose classes may differ; "
+                "pretrain on all of them with --stage pretrain, then finetune on one"
+            )
+        if self.held_out is not None:
+            raise ValueError("held_out: folds are made by class, and several sets have no common classes")
+        if len(set(self.data)) < max(1, len(self.data)):
+            raise ValueError("data: a list of one or more sets, each once")
+        return self
 
     @model_validator(mode="after")
     def _quantize_where_it_can(self) -> RunConfig:

@@ -57,6 +57,31 @@ def split_by_class(
     return Split(tuple(sorted(train)), tuple(sorted(held)))
 
 
+def hold_out(listing: Listing, folds: int, fold: int) -> Split:
+    """Keeps one fold of every class apart, the same one at every seed: no stage sees it.
+
+    A class's recordings, sorted by name, are permuted by `default_rng([0, label])`; the one at position i is of
+    fold i % folds.
+
+    Returns:
+        Those of the other folds as `train`, those of this one as `validation`.
+
+    Raises:
+        ConfigError: recordings without classes, or a class with fewer recordings than folds.
+    """
+    of = np.asarray(listing.labels)
+    if not len(of):
+        raise ConfigError(f"{listing.root}: holds no class folders; folds are made class by class")
+    held: list[int] = []
+    for label, name in enumerate(listing.class_names):
+        members = sorted(np.flatnonzero(of == label).tolist(), key=lambda i: listing.names[i])
+        if len(members) < folds:
+            raise ConfigError(f"class {name} has {len(members)} recordings for {folds} folds: set fewer")
+        held += np.random.default_rng([0, label]).permutation(members)[fold::folds].tolist()
+    kept = sorted(set(range(len(of))) - set(held))
+    return Split(tuple(kept), tuple(sorted(held)))
+
+
 def describe_split(listing: Listing, split: Split, seed: int) -> dict[str, object]:
     """The split as it is written to `split.json`: file names, and a hash to compare runs by."""
     train = [listing.names[i] for i in split.train]

@@ -1,7 +1,7 @@
-"""Frames as torch data sets, and the one collate that puts time first.
+"""Frames as torch data sets that give whole batches, time first.
 
-A data set yields [T, P, H, W]; a batch is [T, N, P, H, W]. What is random about an item follows from
-(seed, epoch, index) alone, so it is the same with any number of workers and after any interruption.
+What is random about a recording follows from (seed, epoch, index) alone, so it is the same in any batch, with any
+number of workers or processes, and after any interruption.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ from neuromoco.views import TwoViews, View
 
 
 class FrameSet(Dataset[tuple[Tensor, ...]]):
-    """Some recordings of a store of frames.
+    """Some recordings of a store of frames. A data loader asks it for batches, not for items: see `collate`.
 
-    Yields (frames, label), or (query view, key view) if the view is `TwoViews`.
+    A batch is (frames, labels), or (query views, key views) if the view is `TwoViews`; frames and views are
+    float32 [T, N, P, H, W], labels [N].
 
     Args:
         frames: uint8 or uint16 [S, T, P, H, W].
@@ -53,19 +54,26 @@ class FrameSet(Dataset[tuple[Tensor, ...]]):
     def __len__(self) -> int:
         return len(self.indices)
 
-    def __getitem__(self, item: int) -> tuple[Tensor, ...]:
-        index = self.indices[item]
-        frames = torch.from_numpy(self.frames[index].astype(np.float32))  # [T, P, H, W]
-        if self.view is None:
-            viewed: Tensor | tuple[Tensor, Tensor] = frames
-        else:
-            words = np.random.SeedSequence([self.seed, self.epoch, index]).generate_state(1, np.uint64)
-            viewed = self.view(frames, torch.Generator().manual_seed(int(words[0]) >> 1))
-        if isinstance(viewed, tuple):
-            return viewed
-        return viewed, torch.tensor(-1 if self.labels is None else self.labels[index])
+    def __getitems__(self, items: Sequence[int]) -> tuple[Tensor, ...]:
+        chosen = [self.indices[item] for item in items]
+        counts = self.frames[chosen]  # [N, T, P, H, W]
+        # torch moves no uint16
+        frames = torch.from_numpy(counts if counts.dtype == np.uint8 else counts.astype(np.int32))
+        seen = self.view(frames, [self._generator(index) for index in chosen]) if self.view else frames
+        if isinstance(seen, tuple):
+            return tuple(map(_time_first, seen))
+        labels = [-1 if self.labels is None else self.labels[index] for index in chosen]
+        return _time_first(seen), torch.tensor(labels)
+
+    def _generator(self, index: int) -> np.random.Generator:
+        return np.random.default_rng([self.seed, self.epoch, index])
 
 
-def collate(items: Sequence[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
-    """Stacks items: frames [T, P, H, W] -> [T, N, P, H, W], labels -> [N]."""
-    return tuple(torch.stack(column, dim=1 if column[0].ndim == 4 else 0) for column in zip(*items, strict=True))
+def collate(batch: Any) -> Any:
+    """For a data loader of a `FrameSet`, which makes whole batches already."""
+    return batch
+
+
+def _time_first(frames: Tensor) -> Tensor:
+    """Counts [N, T, P, H, W] -> float32 [T, N, P, H, W]."""
+    return frames.transpose(0, 1).to(torch.float32, memory_format=torch.contiguous_format)

@@ -29,11 +29,12 @@ class Blocks(nn.Sequential):
     def forward(self, x: Tensor) -> Tensor:
         if not (self.recompute and self.training and torch.is_grad_enabled()):
             return super().forward(x)
-        for block in self._blocks():
+        for block in self.blocks():
             x = checkpoint(_run, block, x, use_reentrant=False, context_fn=partial(_contexts, block))
         return x
 
-    def _blocks(self) -> list[list[nn.Module]]:
+    def blocks(self) -> list[list[nn.Module]]:
+        """What is computed again as one, in order."""
         blocks: list[list[nn.Module]] = []
         for layer in self:
             if not blocks or not isinstance(layer, _BatchNorm | LIFNode | nn.MaxPool2d):

@@ -37,6 +37,8 @@ from neuromoco.train.watch import watching
 # What the line of an epoch says; `metrics.jsonl` has all figures.
 SHOWN = ("loss", "mbc", "mac", "accuracy", "feature_std", "effective_rank", "knn_accuracy", "validation_accuracy")
 
+SHORT_EPOCH_S = 2.0  # of shorter epochs, not every one is worth a state, which takes as long
+
 
 class Task(ABC):
     """What a stage adds to the loop.
@@ -138,7 +140,8 @@ def fit(task: Task, run: RunFolder, accelerator: Accelerator, compute: ComputeCo
             if accelerator.is_main_process:
                 _keep(task, run, history)
             progress = Progress(progress.epoch + 1)
-            states.write(progress, (progress.epoch - 1) * task.steps)
+            if states.due(SHORT_EPOCH_S) or progress.epoch > task.epochs:
+                states.write(progress, (progress.epoch - 1) * task.steps)
             console.print(_in_words(line, task.epochs), soft_wrap=True)
     task.check_end()
     summary = {"last": history[-1], "best": _best(task, history)}

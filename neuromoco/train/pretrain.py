@@ -31,8 +31,9 @@ class PretrainTask(Task):
     Args:
         config: the run's settings.
         encoder: the encoder to pre-train.
-        store: frames of the recordings, S of them.
-        seen: facts of the recordings, for the checkpoint.
+        store: frames of recordings.
+        members: which of them to train on.
+        seen: facts of those, for the checkpoint.
         accelerator: device and processes.
         labels: S class indices to watch kNN accuracy by, never to train on; empty where there are none.
 
@@ -45,12 +46,13 @@ class PretrainTask(Task):
         config: RunConfig,
         encoder: Encoder,
         store: FrameStore,
+        members: Sequence[int],
         seen: SeenRecordings,
         accelerator: Accelerator,
         labels: Sequence[int] = (),
     ) -> None:
         settings = config.pretrain
-        count = len(store.frames)
+        count = len(members)
         if count < max(2, settings.batch_size):
             raise ConfigError(
                 f"{count} recordings are fewer than a batch of {settings.batch_size} (at least 2): "
@@ -63,7 +65,7 @@ class PretrainTask(Task):
         self.moco = MoCo(encoder, settings.moco, config.frames.steps, config.seed)
         self.model = self.moco
         view = TwoViews(build_view(settings.views))
-        self.data = FrameSet(store.frames, range(count), view=view, seed=config.seed)
+        self.data = FrameSet(store.frames, members, view=view, seed=config.seed)
         groups = settings.moco.batch_norm_groups if settings.moco.batch_norm == "shuffled" else 1
         size = divide_batch("pretrain", settings.batch_size, settings.accumulate, accelerator, groups)
         self.loader = DataLoader(self.data, size, shuffle=True, drop_last=True, collate_fn=collate)

@@ -19,6 +19,7 @@ import platform
 import shutil
 import subprocess
 import sys
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -129,6 +130,7 @@ def _is_part(path: Path) -> bool:
     return path.name.startswith(".") and path.name.endswith(".part")
 
 
+@cache
 def package_versions() -> dict[str, str]:
     """Versions of the packages that decide what comes out."""
     found = {"python": platform.python_version()}
@@ -156,6 +158,7 @@ def environment() -> dict[str, Any]:
     }
 
 
+@cache
 def _git_revision() -> str | None:
     """Of the checkout that the package runs from, if it does."""
     try:

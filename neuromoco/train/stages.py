@@ -18,10 +18,12 @@ from neuromoco.console import console
 from neuromoco.datasets import (
     FrameStore,
     Listing,
+    Reader,
     Split,
-    cached_frames,
     describe_split,
+    hold_out,
     list_data,
+    read_recordings,
     split_by_class,
 )
 from neuromoco.encoders import Encoder, build_encoder
@@ -36,13 +38,14 @@ from neuromoco.train.run_folder import RunFolder
 from neuromoco.train.trackers import check_trackers
 
 
-def train(config: RunConfig, out: Path, device: str = "auto") -> dict[str, Any]:
+def train(config: RunConfig, out: Path, device: str = "auto", read: Reader = read_recordings) -> dict[str, Any]:
     """Makes a new run. If it cannot begin, it leaves no folder behind.
 
     Args:
         config: the complete settings.
         out: the run folder, new or empty. With stage "all" it holds the folders of both stages.
         device: "auto", "cpu" or "cuda".
+        read: where recordings come from; whoever makes many runs gives one that remembers.
 
     Returns:
         The figures of `metrics.json`; of the last stage where there are two.
@@ -58,7 +61,7 @@ def train(config: RunConfig, out: Path, device: str = "auto") -> dict[str, Any]:
     def check() -> RunConfig:
         run.check_free()
         check_trackers(config.watch.trackers)
-        return _settled(config)
+        return settled(config)
 
     config = in_turn(accelerator, check)
     if accelerator.is_main_process:
@@ -67,14 +70,14 @@ def train(config: RunConfig, out: Path, device: str = "auto") -> dict[str, Any]:
     try:
         if config.stage == "all":  # better now than after the pre-training
             in_turn(accelerator, lambda: _finetune_will_begin(config, accelerator))
-        return _continue(run, config, accelerator)
+        return _continue(run, config, accelerator, read)
     except NeuromocoError:
         if accelerator.is_main_process and not any(run.path.rglob(run.metrics.name)):
             shutil.rmtree(run.path, ignore_errors=True)
         raise
 
 
-def resume(out: Path, device: str = "auto") -> dict[str, Any]:
+def resume(out: Path, device: str = "auto", read: Reader = read_recordings) -> dict[str, Any]:
     """Goes on with a run that was interrupted, with the settings in its folder. Raises as `train`."""
     run, config = RunFolder.open(out)
     if run.is_complete:
@@ -84,7 +87,7 @@ def resume(out: Path, device: str = "auto") -> dict[str, Any]:
     if accelerator.is_main_process:
         run.drop_parts()
         run.begin(config)
-    return _continue(run, config, accelerator)
+    return _continue(run, config, accelerator, read)
 
 
 def best_weights(out: Path) -> Path:
@@ -93,7 +96,8 @@ def best_weights(out: Path) -> Path:
     return run.best if run.best.is_file() else run.last
 
 
-def _settled(config: RunConfig) -> RunConfig:
+def settled(config: RunConfig) -> RunConfig:
+    """The settings with what a checkpoint to begin from decides; raises as `train`."""
     if config.stage != "finetune":
         if config.init:
             raise ConfigError(f"--init is for --stage finetune, not {config.stage}")
@@ -112,54 +116,57 @@ def _settled(config: RunConfig) -> RunConfig:
     return config.model_copy(update={"encoder": header.encoder, "frames": header.frames})
 
 
-def _continue(run: RunFolder, config: RunConfig, accelerator: Accelerator) -> dict[str, Any]:
+def _continue(run: RunFolder, config: RunConfig, accelerator: Accelerator, read: Reader) -> dict[str, Any]:
     if config.stage != "all":
-        return _one_stage(run, config, accelerator)
+        return _one_stage(run, config, accelerator, read)
     before, after = RunFolder(run.path / "pretrain"), RunFolder(run.path / "finetune")
     if not before.is_complete:
-        _one_stage(before, config.model_copy(update={"stage": "pretrain"}), accelerator)
-    tuned = _settled(config.model_copy(update={"stage": "finetune", "init": str(before.last)}))
-    summary = _one_stage(after, tuned, accelerator)
+        _one_stage(before, config.model_copy(update={"stage": "pretrain"}), accelerator, read)
+    tuned = settled(config.model_copy(update={"stage": "finetune", "init": str(before.last)}))
+    summary = _one_stage(after, tuned, accelerator, read)
     if accelerator.is_main_process:
         write_json(run.summary, summary)
     return summary
 
 
-def _one_stage(run: RunFolder, config: RunConfig, accelerator: Accelerator) -> dict[str, Any]:
+def _one_stage(run: RunFolder, config: RunConfig, accelerator: Accelerator, read: Reader) -> dict[str, Any]:
     if accelerator.is_main_process:
         run.begin(config)
     set_seed(config.seed)
-    task = in_turn(accelerator, lambda: _task(run, config, accelerator))
+    task = in_turn(accelerator, lambda: _task(run, config, accelerator, read))
     size = sum(parameter.numel() for parameter in task.model.parameters() if parameter.requires_grad)
     what = f"[bold]{config.stage}[/] {config.encoder.name}, {size / 1e3:.0f} k parameters to learn"
     console.print(f"{what}, in {escape(str(run.path))}", soft_wrap=True)
     return fit(task, run, accelerator, config.compute)
 
 
-def _task(run: RunFolder, config: RunConfig, accelerator: Accelerator) -> Task:
+def _task(run: RunFolder, config: RunConfig, accelerator: Accelerator, read: Reader) -> Task:
     if not run.is_begun:
         raise ConfigError(f"{run.path}: this machine does not see it; --out must be on a disk that all machines share")
     encoder = build_encoder(config.encoder)
     if config.compute.recompute_blocks:
         recompute_blocks(encoder)
     if config.stage == "pretrain":
-        return _pretrain_task(run, config, encoder, accelerator)
-    return _classify_task(run, config, encoder, accelerator)
+        return _pretrain_task(run, config, encoder, accelerator, read)
+    return _classify_task(run, config, encoder, accelerator, read)
 
 
-def _pretrain_task(run: RunFolder, config: RunConfig, encoder: Encoder, accelerator: Accelerator) -> PretrainTask:
-    listing = list_data(config.data, "train", labelled=False)
-    store = cached_frames(listing, config.frames)
-    everything = Split(tuple(range(len(listing))), ())
-    task = PretrainTask(config, encoder, store, _seen(store, everything.train), accelerator, listing.labels)
-    _keep_split(run, describe_split(listing, everything, config.seed), accelerator)
+def _pretrain_task(
+    run: RunFolder, config: RunConfig, encoder: Encoder, accelerator: Accelerator, read: Reader
+) -> PretrainTask:
+    listing, store = read(config.data, config.frames, "train", labelled=False)
+    split = Split(pretrain_members(listing, config), ())
+    task = PretrainTask(config, encoder, store, split.train, _seen(store, split.train), accelerator, listing.labels)
+    _keep_split(run, describe_split(listing, split, config.seed), accelerator)
     return task
 
 
-def _classify_task(run: RunFolder, config: RunConfig, encoder: Encoder, accelerator: Accelerator) -> ClassifyTask:
+def _classify_task(
+    run: RunFolder, config: RunConfig, encoder: Encoder, accelerator: Accelerator, read: Reader
+) -> ClassifyTask:
     settings = config.finetune if config.stage == "finetune" else config.supervised
-    listing, split = _labelled(config, settings)
-    store = cached_frames(listing, config.frames)
+    listing, store = read(config.data, config.frames, "train", labelled=True)
+    split = labelled_split(listing, config, settings)
     task = ClassifyTask(config, settings, encoder, listing, split, store, _seen(store, split.train), accelerator)
     _keep_split(run, describe_split(listing, split, config.seed), accelerator)
     console.print(f"{len(split.train)} recordings to train on, {len(split.validation)} to validate on")
@@ -167,7 +174,7 @@ def _classify_task(run: RunFolder, config: RunConfig, encoder: Encoder, accelera
 
 
 def _finetune_will_begin(config: RunConfig, accelerator: Accelerator) -> None:
-    _labelled(config, config.finetune)
+    labelled_split(list_data(config.labelled_data, "train"), config, config.finetune)
     divide_batch("finetune", config.finetune.batch_size, config.finetune.accumulate, accelerator)
 
 
@@ -184,10 +191,25 @@ def _keep_split(run: RunFolder, split: dict[str, Any], accelerator: Accelerator)
         )
 
 
-def _labelled(config: RunConfig, settings: ClassifyConfig) -> tuple[Listing, Split]:
-    listing = list_data(config.data, "train")
+def _members(listing: Listing, config: RunConfig) -> tuple[int, ...]:
+    """The recordings that a run may see."""
+    held = config.held_out
+    return hold_out(listing, held.folds, held.fold).train if held else tuple(range(len(listing)))
+
+
+def pretrain_members(listing: Listing, config: RunConfig) -> tuple[int, ...]:
+    """The recordings that a run with these settings pre-trains on."""
+    members = np.random.default_rng(config.seed).permutation(_members(listing, config))
+    return tuple(sorted(members[: round(config.pretrain.share * len(members))].tolist()))
+
+
+def labelled_split(listing: Listing, config: RunConfig, settings: ClassifyConfig) -> Split:
+    """The recordings that a run with these settings trains on with labels, and those it keeps to validate on."""
+    members = _members(listing, config)
+    labels = [listing.labels[i] for i in members]
     names = listing.class_names
-    return listing, split_by_class(listing.labels, settings.validation, settings.labels_per_class, config.seed, names)
+    split = split_by_class(labels, settings.validation, settings.labels_per_class, config.seed, names)
+    return Split(tuple(members[i] for i in split.train), tuple(members[i] for i in split.validation))
 
 
 def _seen(store: FrameStore, indices: Sequence[int]) -> SeenRecordings:

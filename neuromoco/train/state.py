@@ -60,9 +60,9 @@ class States:
         self.run, self.accelerator, self.seconds = run, accelerator, 60.0 * minutes
         self.written = time.monotonic()
 
-    def due(self) -> bool:
-        """Whether it is time for the next; all processes get one answer."""
-        late = float(time.monotonic() - self.written >= self.seconds)
+    def due(self, seconds: float | None = None) -> bool:
+        """Whether the last is older than this, by default the settings' time; all processes get one answer."""
+        late = float(time.monotonic() - self.written >= (self.seconds if seconds is None else seconds))
         flag = torch.tensor(late, device=self.accelerator.device)
         return bool(self.accelerator.reduce(flag, "sum") > 0)
 

@@ -1,0 +1,80 @@
+"""The recordings that a run's settings mean, with their frames."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, cast
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from neuromoco.config import FrameConfig
+from neuromoco.datasets.cache import FrameStore, cached_frames
+from neuromoco.datasets.folders import Listing, Part
+from neuromoco.datasets.named import list_data
+
+Data = str | tuple[str, ...]
+
+
+class Recordings(NamedTuple):
+    """S recordings: what they are, and their frames [S, T, P, H, W]."""
+
+    listing: Listing
+    store: FrameStore
+
+
+class Reader(Protocol):
+    """How a run gets its recordings: `read_recordings`, or the same with a memory."""
+
+    def __call__(self, data: Data, frames: FrameConfig, part: Part, labelled: bool) -> Recordings: ...
+
+
+def read_recordings(data: Data, frames: FrameConfig, part: Part, labelled: bool) -> Recordings:
+    """Lists recordings and makes their frames, or takes them from the cache. Raises as those two do.
+
+    Of several sets, which may have other classes and sensors, the recordings follow each other, without labels.
+    """
+    if isinstance(data, tuple):
+        return _joined([read_recordings(one, frames, part, labelled=False) for one in data])
+    listing = list_data(data, part, labelled=labelled)
+    return Recordings(listing, cached_frames(listing, frames))
+
+
+class JoinedFrames:
+    """Frames of several sets as if they were one; each stays where it is.
+
+    Args:
+        parts: frames [S, T, P, H, W] of each set.
+    """
+
+    def __init__(self, parts: Sequence[NDArray[np.unsignedinteger[Any]]]) -> None:
+        self.parts = parts
+        self.ends = np.cumsum([len(part) for part in parts])
+        self.dtype = np.result_type(*parts)
+
+    def __len__(self) -> int:
+        return int(self.ends[-1])
+
+    def __getitem__(self, rows: ArrayLike) -> NDArray[np.unsignedinteger[Any]]:
+        """Frames [N, T, P, H, W] of N rows."""
+        wanted = np.asarray(rows, np.int64)
+        if wanted.size and not 0 <= wanted.min() <= wanted.max() < len(self):
+            raise IndexError(f"rows {wanted.min()} to {wanted.max()} of {len(self)}")
+        found = np.empty((len(wanted), *self.parts[0].shape[1:]), self.dtype)
+        of = np.searchsorted(self.ends, wanted, side="right")
+        for number, part in enumerate(self.parts):
+            found[of == number] = part[wanted[of == number] - (self.ends[number] - len(part))]
+        return found
+
+
+def _joined(sets: Sequence[Recordings]) -> Recordings:
+    root = Path(os.path.commonpath([listing.root.resolve() for listing, _ in sets]))
+    names = tuple(
+        (listing.root.resolve() / name).relative_to(root).as_posix() for listing, _ in sets for name in listing.names
+    )
+    stores = [store for _, store in sets]
+    frames = cast("NDArray[np.unsignedinteger[Any]]", JoinedFrames([store.frames for store in stores]))
+    facts = (np.concatenate([getattr(store, name) for store in stores]) for name in ("events", "durations", "sensors"))
+    return Recordings(Listing(root, names), FrameStore(frames, *facts))

@@ -1,0 +1,5 @@
+"""Sweeps: many runs from one file, settings by seeds by numbers of labels. `plan` needs no torch."""
+
+from neuromoco.sweep.plan import Plan, SweepConfig, Unit, list_sweeps, load_sweep
+
+__all__ = ["Plan", "SweepConfig", "Unit", "list_sweeps", "load_sweep"]
