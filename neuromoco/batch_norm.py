@@ -26,11 +26,15 @@ class _Replacement(_BatchNorm):
     those of all steps and recordings of a channel.
     """
 
+    running_mean: Tensor
+    running_var: Tensor
+    num_batches_tracked: Tensor
+
     def __init__(self, norm: _BatchNorm) -> None:
         super().__init__(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
         self.weight, self.bias = norm.weight, norm.bias
-        self.running_mean, self.running_var = norm.running_mean, norm.running_var
-        self.num_batches_tracked = norm.num_batches_tracked
+        for name, buffer in norm.named_buffers(recurse=False):
+            setattr(self, name, buffer)
         self.train(norm.training)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -116,8 +120,8 @@ def sync_batch_norm(module: nn.Module) -> None:
 @torch.no_grad()
 def share_running_statistics(module: nn.Module) -> None:
     """Gives every process the mean over processes of the running statistics that are being gathered."""
-    norms = [m for m in module.modules() if isinstance(m, _BatchNorm) and m.training and m.track_running_stats]
-    own = [buffer for norm in norms for buffer in (norm.running_mean, norm.running_var)]
+    norms = [m for m in module.modules() if isinstance(m, _BatchNorm) and m.training]
+    own = [b for norm in norms for b in (norm.running_mean, norm.running_var) if b is not None]
     if not own:
         return
     means = reduce(torch.cat(own), "mean").split([len(buffer) for buffer in own])

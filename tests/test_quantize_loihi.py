@@ -252,8 +252,8 @@ def test_a_run_saves_rounded_weights_and_resumes_to_the_same(
     assert load_config(tmp_path / "whole/config.yaml").finetune.quantize == "loihi"
     whole_step, taken = ClassifyTask.after_step, []
 
-    def stop(self: ClassifyTask) -> None:
-        whole_step(self)
+    def stop(self: ClassifyTask, done: float) -> None:
+        whole_step(self, done)
         taken.append(1)
         if len(taken) == 5:  # in the second of three epochs
             raise KeyboardInterrupt

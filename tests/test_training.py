@@ -1,4 +1,4 @@
-"""Runs: what they write, that a seed decides them, and that an interruption loses at most an epoch."""
+"""Runs: what they write, that a seed decides them, and that an interruption changes nothing."""
 
 from __future__ import annotations
 

@@ -165,6 +165,12 @@ def test_what_does_not_divide_is_refused_in_one_line(class_folders: Folders, tmp
         assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("name", ["finetune.sync_batch_norm", "compute.recompute_blocks"])
+def test_rounded_weights_refuse_what_would_go_around_them(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"quantize with .*{name.rpartition('.')[2]}"):
+        with_values(RunConfig(), {"stage": "finetune", "finetune.quantize": "loihi", name: True})
+
+
 def test_a_loss_that_is_no_number_stops_the_run_and_leaves_the_last_good_state(
     class_folders: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

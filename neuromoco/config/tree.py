@@ -298,4 +298,8 @@ class RunConfig(Settings):
             raise ValueError(f"quantize with stage {self.stage}; train first, then finetune with it")
         if used.quantize and self.stage == "finetune" and used.freeze_encoder:
             raise ValueError("quantize with a frozen encoder, which must not change; choose one of them")
+        if used.quantize and used.sync_batch_norm:
+            raise ValueError("quantize with sync_batch_norm; rounded weights keep the statistics that they have")
+        if used.quantize and self.compute.recompute_blocks:  # it would compute with weights that are not rounded
+            raise ValueError("quantize with compute.recompute_blocks; set it to false")
         return self
