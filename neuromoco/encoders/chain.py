@@ -13,6 +13,7 @@ from neuromoco.config import NeuronConfig
 from neuromoco.encoders.initialise import start_alive
 from neuromoco.encoders.registry import Encoder, register_encoder
 from neuromoco.errors import ConfigError
+from neuromoco.fused import SpikeSequential
 from neuromoco.neurons import lif
 
 POLARITIES = 2
@@ -38,7 +39,7 @@ class Chain(nn.Module):
         super().__init__()
         if max(widths) >= CHANNEL_LIMIT:
             raise ConfigError(f"a layer of {max(widths)} channels; a chain has fewer than {CHANNEL_LIMIT} in each")
-        self.layers = nn.Sequential()
+        self.layers = SpikeSequential()
         channels = POLARITIES
         for width, stride in zip(widths, strides, strict=True):
             self.layers.extend(

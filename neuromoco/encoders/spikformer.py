@@ -11,12 +11,14 @@ Every parameter declared here is used (public code carries norms and heads that 
 from __future__ import annotations
 
 from spikingjelly.activation_based import layer
-from spikingjelly.activation_based.model.spikformer import SpikformerBlock
+from spikingjelly.activation_based.layer import SpikingSelfAttention
+from spikingjelly.activation_based.model.spikformer import SpikformerMLP
 from torch import Tensor, nn
 
 from neuromoco.config import NeuronConfig
 from neuromoco.encoders.registry import Encoder, register_encoder
 from neuromoco.errors import ConfigError
+from neuromoco.fused import SpikeSequential, channels_last, tokens_norm_then_fire
 from neuromoco.neurons import SURROGATES, LIFNode, lif
 
 POLARITIES = 2
@@ -51,20 +53,23 @@ class Spikformer(nn.Module):
         super().__init__()
         if dim % 8 or dim % heads:
             raise ConfigError(f"a width of {dim} with {heads} heads; both 8 and the heads must divide the width")
-        self.stem = nn.Sequential()
+        self.dim = dim
+        self.stem = SpikeSequential()
         channels = POLARITIES
         for width, pool in zip((dim // 8, dim // 4, dim // 2, dim), pools, strict=True):
             self.stem.extend(_conv_bn_lif(channels, width, neuron))
             if pool:
                 self.stem.append(layer.MaxPool2d(3, 2, 1, step_mode="m"))
             channels = width
-        self.position = nn.Sequential(*_conv_bn_lif(dim, dim, neuron))
-        self.blocks = nn.Sequential(*(_block(dim, heads, mlp_ratio, neuron) for _ in range(depth)))
+        self.position = SpikeSequential(*_conv_bn_lif(dim, dim, neuron))
+        self.blocks = nn.Sequential(*(Block(dim, heads, mlp_ratio, neuron) for _ in range(depth)))
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.training and not self.dim % 128:
+            x = channels_last(x)
         x = self.stem(x)  # [T, N, D, h, w]
         x = x + self.position(x)
-        x = self.blocks(x)
+        x = self.blocks(x.contiguous())
         return x.flatten(3).mean(-1)  # [T, N, D]
 
 
@@ -76,21 +81,46 @@ def _conv_bn_lif(inputs: int, outputs: int, neuron: NeuronConfig) -> list[nn.Mod
     ]
 
 
-def _block(dim: int, heads: int, mlp_ratio: float, neuron: NeuronConfig) -> SpikformerBlock:
-    block = SpikformerBlock(
-        dim,
-        heads,
-        mlp_ratio,
-        spiking_neuron=LIFNode,
-        tau=neuron.tau,
-        v_threshold=neuron.v_threshold,
-        v_reset=0.0,
-        surrogate_function=SURROGATES[neuron.surrogate](),
-        detach_reset=True,
-    )
-    block.attn.scale = ATTENTION_SCALE
-    block.attn.attn_lif.v_threshold = ATTENTION_THRESHOLD
-    return block
+class Attention(SpikingSelfAttention):
+    """spikingjelly's attention, its batch norms and neurons fused: [T, N, D, L] -> the same."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        qkv = tokens_norm_then_fire(self.qkv_conv_bn, self.qkv_lif, x)  # [T, N, 3 * D, L]
+        split = qkv.reshape(*x.shape[:2], 3, self.num_heads, self.head_dim, x.shape[3])
+        mixed = self.attn_lif(self._ssa_kernel_torch(split, self.scale)).reshape(x.shape)
+        return tokens_norm_then_fire(self.proj_conv_bn, self.proj_lif, mixed)
+
+
+class MLP(SpikformerMLP):
+    """spikingjelly's MLP, its batch norms and neurons fused: [T, N, D, L] -> the same."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = tokens_norm_then_fire(self.fc1, self.neuron1, x)
+        return tokens_norm_then_fire(self.fc2, self.neuron2, x)
+
+
+class Block(nn.Module):
+    """`x + SSA(x)`, then `x + MLP(x)`: [T, N, D, h, w] -> the same."""
+
+    def __init__(self, dim: int, heads: int, mlp_ratio: float, neuron: NeuronConfig) -> None:
+        super().__init__()
+        constants = {
+            "tau": neuron.tau,
+            "v_threshold": neuron.v_threshold,
+            "v_reset": 0.0,
+            "surrogate_function": SURROGATES[neuron.surrogate](),
+            "detach_reset": True,
+        }
+        self.attn = Attention(dim, heads, spiking_neuron=LIFNode, **constants)
+        self.attn.scale = ATTENTION_SCALE
+        self.attn.attn_lif.v_threshold = ATTENTION_THRESHOLD
+        self.mlp = MLP(dim, int(dim * mlp_ratio), dim, spiking_neuron=LIFNode, **constants)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = x.flatten(3)
+        tokens = tokens + self.attn(tokens)
+        tokens = tokens + self.mlp(tokens)
+        return tokens.reshape(x.shape)
 
 
 @register_encoder
