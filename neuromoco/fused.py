@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from spikingjelly.activation_based import functional
+from spikingjelly.activation_based import functional, layer
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -29,6 +29,8 @@ class SpikeSequential(nn.Sequential):
                 norm = None
             elif isinstance(module, _BatchNorm):
                 norm = module
+            elif _poolable(module, x):
+                x = _MaxPool.apply(x)
             else:
                 x = module(x)
         return x if norm is None else norm(x)
@@ -69,6 +71,43 @@ def fusable(norm: nn.Module, node: nn.Module, x: Tensor) -> bool:
         and not any((norm._forward_hooks, norm._forward_pre_hooks, node._forward_hooks, node._forward_pre_hooks))
         and native.serves(x)
     )
+
+
+def _poolable(module: nn.Module, x: Tensor) -> bool:
+    """Whether a module is the one max pool that there is a pass for."""
+    return (
+        isinstance(module, layer.MaxPool2d)
+        and (module.kernel_size, module.stride, module.padding, module.dilation) == (3, 2, 1, 1)
+        and module.training
+        and not (module.ceil_mode or module.return_indices or module._forward_hooks or module._forward_pre_hooks)
+        and x.flatten(0, 1).is_contiguous(memory_format=torch.channels_last)
+        and native.serves(x)
+    )
+
+
+class _MaxPool(torch.autograd.Function):
+    """3 x 3, stride 2, padding 1, over [T, N, C, H, W] with channels last. A byte a result is kept for the way back."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        height, width = x.shape[3:]
+        sides = ((height + 1) // 2, (width + 1) // 2)
+        # made as [T, N, H, W, C], seen as [T, N, C, H, W]
+        largest = x.new_empty(*x.shape[:2], *sides, x.shape[2])
+        places = torch.empty_like(largest, dtype=torch.uint8)
+        ctx.shape = native.Shape(1, len(x) * x.shape[1], x.shape[2], 1, threads=torch.get_num_threads())
+        ctx.size, ctx.laid = torch.tensor([height, width]), (x.shape, x.stride())
+        native.call("pool_forward", ctx.shape, x, largest, places, ctx.size)
+        ctx.save_for_backward(places)
+        return largest.permute(0, 1, 4, 2, 3)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        (places,) = ctx.saved_tensors
+        grad = grads[0].permute(0, 1, 3, 4, 2).contiguous()
+        result = grad.new_empty_strided(*ctx.laid)
+        native.call("pool_backward", ctx.shape, grad, result, places, ctx.size)
+        return result
 
 
 class _NormThenFire(torch.autograd.Function):

@@ -202,3 +202,53 @@ void norm_backward(const float *y, float *grad, const float *factor, const float
         }
     }
 }
+
+/* Maximum over 3 x 3 windows, stride 2, padding 1, of [outer][rows][columns][channels]. `places` keeps which of a
+   window's nine was the first of its largest. Here outer = steps * recordings. */
+void pool_forward(const float *x, float *largest, unsigned char *places, const long *rows_columns, const Shape *s) {
+    const long rows = rows_columns[0], columns = rows_columns[1], channels = s->channels;
+    const long down = (rows + 1) / 2, right = (columns + 1) / 2;
+#pragma omp parallel for schedule(static) num_threads(s->threads)
+    for (long line = 0; line < s->outer * down; line++) {
+        const float *image = x + line / down * rows * columns * channels;
+        for (long j = 0; j < right; j++) {
+            float *out = largest + (line * right + j) * channels;
+            unsigned char *place = places + (line * right + j) * channels;
+            for (long c = 0; c < channels; c++) out[c] = -INFINITY;
+            for (int k = 0; k < 9; k++) {
+                long row = 2 * (line % down) - 1 + k / 3, column = 2 * j - 1 + k % 3;
+                if (row < 0 || row >= rows || column < 0 || column >= columns) continue;
+                const float *in = image + (row * columns + column) * channels;
+#pragma omp simd
+                for (long c = 0; c < channels; c++) {
+                    int better = in[c] > out[c];
+                    place[c] = better ? k : place[c];
+                    out[c] = better ? in[c] : out[c];
+                }
+            }
+        }
+    }
+}
+
+/* The way back of the maximum; every image is one thread's, which sets its part of `result` to 0 first. */
+void pool_backward(const float *grad, float *result, const unsigned char *places, const long *rows_columns,
+                   const Shape *s) {
+    const long rows = rows_columns[0], columns = rows_columns[1], channels = s->channels;
+    const long down = (rows + 1) / 2, right = (columns + 1) / 2;
+#pragma omp parallel for schedule(static) num_threads(s->threads)
+    for (long image = 0; image < s->outer; image++) {
+        float *out = result + image * rows * columns * channels;
+        memset(out, 0, rows * columns * channels * sizeof(float));
+        for (long window = 0; window < down * right; window++) {
+            const float *g = grad + (image * down * right + window) * channels;
+            const unsigned char *place = places + (image * down * right + window) * channels;
+            for (int k = 0; k < 9; k++) {
+                long row = 2 * (window / right) - 1 + k / 3, column = 2 * (window % right) - 1 + k % 3;
+                if (row < 0 || row >= rows || column < 0 || column >= columns) continue;
+                float *to = out + (row * columns + column) * channels;
+#pragma omp simd
+                for (long c = 0; c < channels; c++) to[c] += place[c] == k ? g[c] : 0.0f;
+            }
+        }
+    }
+}
