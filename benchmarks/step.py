@@ -12,11 +12,11 @@ changed by one unit in the last place do to spikingjelly's.
 from __future__ import annotations
 
 import math
-import resource
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
+from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -133,10 +133,16 @@ def peak_memory(name: str, ours: bool) -> float:
     """MB that a process has at most in three steps, without what it has before the first. To be called in a new one."""
     moco, views = own_moco(name), batch()
     step = own_step(moco) if ours else PlainStep(name, moco.state_dict(), MocoConfig(), LR)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = _memory("VmRSS")
     for _ in range(3):
         step(*views)
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    return _memory("VmHWM") - before
+
+
+def _memory(what: str) -> float:
+    """MB of this process, by a line of Linux's /proc/self/status: VmRSS now, VmHWM at most until now."""
+    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(what))
+    return int(line.split()[1]) / 1024
 
 
 def distributed_rate(name: str, rank: int, processes: int, store: str) -> float:

@@ -59,6 +59,11 @@ def norm_then_fire(norm: nn.Module, node: nn.Module, x: Tensor) -> Tensor:
     return spikes
 
 
+def watched(module: nn.Module) -> bool:
+    """Whether somebody wants to see what goes in or comes out."""
+    return bool(module._forward_hooks or module._forward_pre_hooks)
+
+
 def fusable(norm: nn.Module, node: nn.Module, x: Tensor) -> bool:
     """Whether two modules may be one. Whoever watches a module has to see what passes between them."""
     return (
@@ -68,7 +73,8 @@ def fusable(norm: nn.Module, node: nn.Module, x: Tensor) -> bool:
         and norm.affine
         and norm.momentum is not None
         and not isinstance(node.v, Tensor)
-        and not any((norm._forward_hooks, norm._forward_pre_hooks, node._forward_hooks, node._forward_pre_hooks))
+        and not watched(norm)
+        and not watched(node)
         and native.serves(x)
     )
 
@@ -79,7 +85,7 @@ def _poolable(module: nn.Module, x: Tensor) -> bool:
         isinstance(module, layer.MaxPool2d)
         and (module.kernel_size, module.stride, module.padding, module.dilation) == (3, 2, 1, 1)
         and module.training
-        and not (module.ceil_mode or module.return_indices or module._forward_hooks or module._forward_pre_hooks)
+        and not (module.ceil_mode or module.return_indices or watched(module))
         and x.flatten(0, 1).is_contiguous(memory_format=torch.channels_last)
         and native.serves(x)
     )
@@ -153,6 +159,7 @@ def _statistics(norm: _BatchNorm, x: Tensor, shape: native.Shape) -> tuple[Tenso
         assert norm.running_mean is not None
         assert norm.running_var is not None
         assert norm.num_batches_tracked is not None
+        assert norm.momentum is not None
         norm.num_batches_tracked.add_(1)
         norm.running_mean.lerp_(mean.float(), norm.momentum)
         norm.running_var.lerp_((variance * (count / max(1, count - 1))).float(), norm.momentum)

@@ -9,7 +9,7 @@ A leaky integrate-and-fire neuron with decaying input, hard reset to 0 and input
 Backwards, ds/dh is a surrogate (`atan` or `sigmoid`) and the reset is a constant (detached).
 The layers are spikingjelly's `LIFNode` in multi-step mode, [T, N, ...] in, spikes [T, N, ...] out. On a CPU all T
 steps, and all of their gradient, are one pass (`kernels.c`); without a compiler, a few operations a step. On a GPU they
-are spikingjelly's own backend where it is installed.
+are spikingjelly's own, which take the fastest of its backends that is installed.
 """
 
 from __future__ import annotations
@@ -33,13 +33,12 @@ class LIFNode(neuron.LIFNode):
     v: Any  # a number at rest, then the membranes as a tensor [N, ...]
 
     def multi_step_forward(self, x_seq: Tensor, *args: Any, **kwargs: Any) -> Any:
-        if isinstance(self.v, Tensor):  # a membrane that was not reset: the general way
+        # A membrane that was not reset: the general way. A GPU: spikingjelly chooses among its backends there.
+        if isinstance(self.v, Tensor) or x_seq.is_cuda:
             return super().multi_step_forward(x_seq, *args, **kwargs)
         if native.serves(x_seq):
             spikes, self.v = _NativeLIF.apply(x_seq, self)
             return spikes
-        if x_seq.is_cuda and self.backend in ("cupy", "triton"):
-            return super().multi_step_forward(x_seq, *args, **kwargs)
         spikes, self.v = _LIFSequence.apply(x_seq, self.tau, self.v_threshold, self.surrogate_function)
         return spikes
 

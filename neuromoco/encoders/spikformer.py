@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from neuromoco.config import NeuronConfig
 from neuromoco.encoders.registry import Encoder, register_encoder
 from neuromoco.errors import ConfigError
-from neuromoco.fused import SpikeSequential, channels_last, tokens_norm_then_fire
+from neuromoco.fused import SpikeSequential, channels_last, tokens_norm_then_fire, watched
 from neuromoco.neurons import SURROGATES, LIFNode, lif
 
 POLARITIES = 2
@@ -81,14 +81,15 @@ def _conv_bn_lif(inputs: int, outputs: int, neuron: NeuronConfig) -> list[nn.Mod
     ]
 
 
-class Attention(SpikingSelfAttention):
-    """spikingjelly's attention, its batch norms and neurons fused: [T, N, D, L] -> the same."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        qkv = tokens_norm_then_fire(self.qkv_conv_bn, self.qkv_lif, x)  # [T, N, 3 * D, L]
-        split = qkv.reshape(*x.shape[:2], 3, self.num_heads, self.head_dim, x.shape[3])
-        mixed = self.attn_lif(self._ssa_kernel_torch(split, self.scale)).reshape(x.shape)
-        return tokens_norm_then_fire(self.proj_conv_bn, self.proj_lif, mixed)
+def attend(attention: SpikingSelfAttention, x: Tensor) -> Tensor:
+    """spikingjelly's attention, its batch norms and neurons fused in training: [T, N, D, L] -> the same."""
+    if not attention.training or watched(attention):
+        spikes: Tensor = attention(x)
+        return spikes
+    qkv = tokens_norm_then_fire(attention.qkv_conv_bn, attention.qkv_lif, x)  # [T, N, 3 * D, L]
+    split = qkv.reshape(*x.shape[:2], 3, attention.num_heads, attention.head_dim, x.shape[3])
+    mixed = attention.attn_lif(attention._ssa_kernel_torch(split, attention.scale)).reshape(x.shape)
+    return tokens_norm_then_fire(attention.proj_conv_bn, attention.proj_lif, mixed)
 
 
 class MLP(SpikformerMLP):
@@ -111,14 +112,14 @@ class Block(nn.Module):
             "surrogate_function": SURROGATES[neuron.surrogate](),
             "detach_reset": True,
         }
-        self.attn = Attention(dim, heads, spiking_neuron=LIFNode, **constants)
+        self.attn = SpikingSelfAttention(dim, heads, spiking_neuron=LIFNode, **constants)
         self.attn.scale = ATTENTION_SCALE
         self.attn.attn_lif.v_threshold = ATTENTION_THRESHOLD
         self.mlp = MLP(dim, int(dim * mlp_ratio), dim, spiking_neuron=LIFNode, **constants)
 
     def forward(self, x: Tensor) -> Tensor:
         tokens = x.flatten(3)
-        tokens = tokens + self.attn(tokens)
+        tokens = tokens + attend(self.attn, tokens)
         tokens = tokens + self.mlp(tokens)
         return tokens.reshape(x.shape)
 
