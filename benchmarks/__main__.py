@@ -7,6 +7,7 @@ import os
 import torch
 from spikingjelly.activation_based import neuron
 
+from benchmarks import loading, step
 from benchmarks.timing import paired, report
 from neuromoco.config import NeuronConfig
 from neuromoco.datasets.digits import DIGIT_MOTION, DIGIT_SENSOR, digit_images
@@ -57,3 +58,5 @@ if __name__ == "__main__":
     print(f"{torch.get_num_threads()} torch threads, {os.cpu_count()} cores; medians, ratio peer / ours")
     neurons()
     camera()
+    loading.main()
+    step.main()

@@ -7,8 +7,9 @@ A leaky integrate-and-fire neuron with decaying input, hard reset to 0 and input
     v[t] = h[t] * (1 - s[t])
 
 Backwards, ds/dh is a surrogate (`atan` or `sigmoid`) and the reset is a constant (detached).
-The layers are spikingjelly's `LIFNode` in multi-step mode, [T, N, ...] in, spikes [T, N, ...] out,
-with all T steps and their gradient in one pass of few operations.
+The layers are spikingjelly's `LIFNode` in multi-step mode, [T, N, ...] in, spikes [T, N, ...] out. On a CPU all T
+steps, and all of their gradient, are one pass (`kernels.c`); without a compiler, a few operations a step. On a GPU they
+are spikingjelly's own, which take the fastest of its backends that is installed.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import torch
 from spikingjelly.activation_based import functional, neuron, surrogate
 from torch import Tensor, nn
 
+from neuromoco import native
 from neuromoco.config import NeuronConfig
 
 SURROGATES = {"atan": surrogate.ATan, "sigmoid": surrogate.Sigmoid}
@@ -31,11 +33,15 @@ class LIFNode(neuron.LIFNode):
     v: Any  # a number at rest, then the membranes as a tensor [N, ...]
 
     def multi_step_forward(self, x_seq: Tensor, *args: Any, **kwargs: Any) -> Any:
-        if isinstance(self.v, Tensor):  # a membrane that was not reset: the general way
-            return super().multi_step_forward(x_seq, *args, **kwargs)
         # The membrane of a mixed-precision run is float32: a leak of small numbers would be lost in 16 bits.
         wide = x_seq.float() if x_seq.dtype.itemsize < 4 else x_seq
-        spikes, self.v = _LIFSequence.apply(wide, self.tau, self.v_threshold, self.surrogate_function)
+        # A membrane that was not reset: the general way. A GPU: spikingjelly chooses among its backends there.
+        if isinstance(self.v, Tensor) or wide.is_cuda:
+            spikes = super().multi_step_forward(wide, *args, **kwargs)
+        elif native.serves(wide):
+            spikes, self.v = _NativeLIF.apply(wide, self)
+        else:
+            spikes, self.v = _LIFSequence.apply(wide, self.tau, self.v_threshold, self.surrogate_function)
         return spikes.to(x_seq.dtype)
 
 
@@ -65,6 +71,52 @@ class _LIFSequence(torch.autograd.Function):
         for t in range(len(h) - 2, -1, -1):
             grad[t].addcmul_(grad[t + 1], (h[t] < ctx.v_threshold).to(h.dtype), value=keep)
         return grad.div_(ctx.tau), None, None, None
+
+
+class _NativeLIF(torch.autograd.Function):
+    """The same in one pass each way. Only x is kept for the way back: h is computed again."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, node: LIFNode) -> tuple[Tensor, Tensor]:
+        shape, x = native_shape(x, node, by_channel=False)
+        spikes, v = torch.empty_like(x), torch.empty_like(x[0])
+        native.call("forward", shape, x, spikes, v, None, None)
+        ctx.save_for_backward(x)
+        ctx.shape = shape
+        ctx.mark_non_differentiable(v)
+        return spikes, v
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        (x,) = ctx.saved_tensors
+        grad = torch.empty_like(x)
+        given = native.as_laid(grads[0], x)
+        native.call("backward", ctx.shape, x, given, grad, None, None, None, None, None)
+        return grad, None
+
+
+def native_shape(x: Tensor, node: LIFNode, by_channel: bool = True) -> tuple[native.Shape, Tensor]:
+    """How x [T, N, C, ...] lies in memory, and x itself, copied only if it lies in another way than these two.
+
+    Args:
+        x: input of a layer.
+        node: the layer.
+        by_channel: whether channels are told apart.
+    """
+    steps, inner = len(x), x[0, 0, 0].numel() if x.ndim > 3 else 1
+    channels, threads = x.shape[2] if x.ndim > 2 else 1, torch.get_num_threads()
+    last = x.ndim == 5 and x.flatten(0, 1).is_contiguous(memory_format=torch.channels_last)
+    if not last:
+        x = x.contiguous()
+    if not by_channel:
+        lies = (steps, 1, 1, x[0].numel())
+    elif last:
+        lies = (steps, x[0].numel() // channels, channels, 1)
+    else:
+        lies = (steps, x.shape[1], channels, inner)
+    gradient = node.surrogate_function
+    atan = isinstance(gradient, surrogate.ATan)
+    return native.Shape(*lies, node.tau, node.v_threshold, gradient.alpha, atan, threads), x
 
 
 def surrogate_gradient(distance: Tensor, function: surrogate.SurrogateFunctionBase) -> Tensor:

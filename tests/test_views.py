@@ -86,10 +86,10 @@ def test_a_path_is_its_steps_one_after_the_other() -> None:
 
 
 @settings(max_examples=40, deadline=None)
-@given(
-    st.sampled_from(["rotate", "shear", "all"]), st.floats(-40, 40), st.floats(-0.6, 0.6), st.sampled_from([34, 35, 60])
-)
-def test_affine_maps_equal_torchvisions(what: str, degrees: float, slant: float, width: int) -> None:
+@given(st.sampled_from(["rotate", "shear", "all"]), st.integers(-40, 40), st.sampled_from([34, 35, 60]))
+def test_affine_maps_equal_torchvisions(what: str, amount: int, width: int) -> None:
+    # Of an irrational amount no pixel comes from half way between two, where rounding decides.
+    degrees, slant = amount / math.sqrt(2), amount / math.sqrt(5000)
     frames = noise(2, 2, 34, width, rate=3.0)
     # torchvision counts the angle of a shear the other way round
     peer = {"angle": 0.0, "translate": [0, 0], "scale": 1.0, "shear": [0.0, 0.0]}
@@ -101,7 +101,7 @@ def test_affine_maps_equal_torchvisions(what: str, degrees: float, slant: float,
         step = views.affine(degrees, scale=1.0 + slant, down=-3, right=5)
         peer |= {"angle": degrees, "scale": 1.0 + slant, "translate": [5, -3]}
     ours, theirs = after(frames, step), affine(frames.float(), **peer)
-    assert (ours == theirs).float().mean() > 0.99  # but for pixels half way between two
+    assert (ours == theirs).float().mean() > 0.995
 
 
 @settings(max_examples=60, deadline=None)

@@ -12,10 +12,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 from neuromoco.errors import ConfigError
+from neuromoco.fused import SpikeSequential, run_layers
 from neuromoco.neurons import LIFNode, reset_state
 
 
-class Blocks(nn.Sequential):
+class Blocks(SpikeSequential):
     """Layers one after another, [T, N, ...] in and out.
 
     Attributes:
@@ -30,7 +31,7 @@ class Blocks(nn.Sequential):
         if not (self.recompute and self.training and torch.is_grad_enabled()):
             return super().forward(x)
         for block in self.blocks():
-            x = checkpoint(_run, block, x, use_reentrant=False, context_fn=partial(_contexts, block))
+            x = checkpoint(run_layers, block, x, use_reentrant=False, context_fn=partial(_contexts, block))
         return x
 
     def blocks(self) -> list[list[nn.Module]]:
@@ -54,12 +55,6 @@ def recompute_blocks(module: nn.Module) -> None:
         raise ConfigError("compute.recompute_blocks: this encoder is not made of blocks; set it to false")
     for chain in chains:
         chain.recompute = True
-
-
-def _run(block: list[nn.Module], x: Tensor) -> Tensor:
-    for layer in block:
-        x = layer(x)
-    return x
 
 
 def _contexts(block: list[nn.Module]) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, Literal
 
 from spikingjelly.activation_based import layer
-from spikingjelly.activation_based.model.sew_resnet import BasicBlock
+from spikingjelly.activation_based.model.sew_resnet import BasicBlock, sew_function
 from torch import Tensor, nn
 
 from neuromoco.config import NeuronConfig
@@ -19,6 +19,7 @@ from neuromoco.encoders.blocks import Blocks
 from neuromoco.encoders.initialise import start_alive
 from neuromoco.encoders.registry import Encoder, register_encoder
 from neuromoco.errors import ConfigError
+from neuromoco.fused import channels_last, norm_then_fire
 from neuromoco.neurons import lif
 
 Stem = Literal["imagenet", "conv", "conv-pool"]
@@ -63,6 +64,7 @@ class SEWResNet(nn.Module):
             raise ConfigError(f"stem {stem!r}; allowed are {', '.join(STEMS)}")
         if connect not in CONNECTS:
             raise ConfigError(f"connect {connect!r}; allowed are {', '.join(CONNECTS)}")
+        self.widths = widths
         self.stem = _stem(stem, widths[0], neuron)
         self.stages = Blocks()
         channels = widths[0]
@@ -75,8 +77,23 @@ class SEWResNet(nn.Module):
         _initialise(self, connect, neuron)
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.training and not any(width % 16 for width in self.widths):
+            x = channels_last(x)
         x = self.stages(self.stem(x))  # [T, N, C, h, w]
         return self.pool(x).flatten(2)  # [T, N, C * pool^2]
+
+
+class Block(BasicBlock):
+    """spikingjelly's block, its batch norms and neurons fused."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = norm_then_fire(self.bn1, self.sn1, self.conv1(x))
+        out = norm_then_fire(self.bn2, self.sn2, self.conv2(out))
+        if self.downsample is not None:
+            convolution, norm = self.downsample
+            x = norm_then_fire(norm, self.downsample_sn, convolution(x))
+        joined: Tensor = sew_function(x, out, self.cnf)
+        return joined
 
 
 def _stem(stem: Stem, width: int, neuron: NeuronConfig) -> Blocks:
@@ -91,14 +108,14 @@ def _stem(stem: Stem, width: int, neuron: NeuronConfig) -> Blocks:
     return Blocks(*layers)
 
 
-def _block(inputs: int, outputs: int, stride: int, connect: Connect, neuron: NeuronConfig) -> BasicBlock:
+def _block(inputs: int, outputs: int, stride: int, connect: Connect, neuron: NeuronConfig) -> Block:
     downsample = None
     if stride != 1 or inputs != outputs:
         downsample = nn.Sequential(
             layer.Conv2d(inputs, outputs, 1, stride, bias=False, step_mode="m"),
             layer.BatchNorm2d(outputs, step_mode="m"),
         )
-    block = BasicBlock(inputs, outputs, stride, downsample, cnf=connect, spiking_neuron=partial(_neuron, neuron))
+    block = Block(inputs, outputs, stride, downsample, cnf=connect, spiking_neuron=partial(_neuron, neuron))
     for module in block.modules():
         if hasattr(module, "step_mode"):
             module.step_mode = "m"
@@ -112,7 +129,7 @@ def _neuron(config: NeuronConfig, **_: Any) -> nn.Module:
 def _initialise(net: nn.Module, connect: Connect, neuron: NeuronConfig) -> None:
     gain = start_alive(net, neuron)
     for module in net.modules():
-        if isinstance(module, BasicBlock):
+        if isinstance(module, Block):
             nn.init.zeros_(module.bn2.weight)
             # With AND a silent branch would erase the shortcut: let it fire at every step instead.
             nn.init.constant_(module.bn2.bias, 1.25 * gain if connect == "AND" else 0.0)

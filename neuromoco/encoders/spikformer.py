@@ -11,13 +11,15 @@ Every parameter declared here is used (public code carries norms and heads that 
 from __future__ import annotations
 
 from spikingjelly.activation_based import layer
-from spikingjelly.activation_based.model.spikformer import SpikformerBlock
+from spikingjelly.activation_based.layer import SpikingSelfAttention
+from spikingjelly.activation_based.model.spikformer import SpikformerMLP
 from torch import Tensor, nn
 
 from neuromoco.config import NeuronConfig
 from neuromoco.encoders.blocks import Blocks
 from neuromoco.encoders.registry import Encoder, register_encoder
 from neuromoco.errors import ConfigError
+from neuromoco.fused import channels_last, tokens_norm_then_fire, watched
 from neuromoco.neurons import SURROGATES, LIFNode, lif
 
 POLARITIES = 2
@@ -52,6 +54,7 @@ class Spikformer(nn.Module):
         super().__init__()
         if dim % 8 or dim % heads:
             raise ConfigError(f"a width of {dim} with {heads} heads; both 8 and the heads must divide the width")
+        self.dim = dim
         self.stem = Blocks()
         channels = POLARITIES
         for width, pool in zip((dim // 8, dim // 4, dim // 2, dim), pools, strict=True):
@@ -60,12 +63,14 @@ class Spikformer(nn.Module):
                 self.stem.append(layer.MaxPool2d(3, 2, 1, step_mode="m"))
             channels = width
         self.position = Blocks(*_conv_bn_lif(dim, dim, neuron))
-        self.blocks = Blocks(*(_block(dim, heads, mlp_ratio, neuron) for _ in range(depth)))
+        self.blocks = Blocks(*(Block(dim, heads, mlp_ratio, neuron) for _ in range(depth)))
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.training and not self.dim % 128:
+            x = channels_last(x)
         x = self.stem(x)  # [T, N, D, h, w]
         x = x + self.position(x)
-        x = self.blocks(x)
+        x = self.blocks(x.contiguous())
         return x.flatten(3).mean(-1)  # [T, N, D]
 
 
@@ -77,21 +82,47 @@ def _conv_bn_lif(inputs: int, outputs: int, neuron: NeuronConfig) -> list[nn.Mod
     ]
 
 
-def _block(dim: int, heads: int, mlp_ratio: float, neuron: NeuronConfig) -> SpikformerBlock:
-    block = SpikformerBlock(
-        dim,
-        heads,
-        mlp_ratio,
-        spiking_neuron=LIFNode,
-        tau=neuron.tau,
-        v_threshold=neuron.v_threshold,
-        v_reset=0.0,
-        surrogate_function=SURROGATES[neuron.surrogate](),
-        detach_reset=True,
-    )
-    block.attn.scale = ATTENTION_SCALE
-    block.attn.attn_lif.v_threshold = ATTENTION_THRESHOLD
-    return block
+def attend(attention: SpikingSelfAttention, x: Tensor) -> Tensor:
+    """spikingjelly's attention, its batch norms and neurons fused in training: [T, N, D, L] -> the same."""
+    if not attention.training or watched(attention):
+        spikes: Tensor = attention(x)
+        return spikes
+    qkv = tokens_norm_then_fire(attention.qkv_conv_bn, attention.qkv_lif, x)  # [T, N, 3 * D, L]
+    split = qkv.reshape(*x.shape[:2], 3, attention.num_heads, attention.head_dim, x.shape[3])
+    mixed = attention.attn_lif(attention._ssa_kernel_torch(split, attention.scale)).reshape(x.shape)
+    return tokens_norm_then_fire(attention.proj_conv_bn, attention.proj_lif, mixed)
+
+
+class MLP(SpikformerMLP):
+    """spikingjelly's MLP, its batch norms and neurons fused: [T, N, D, L] -> the same."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = tokens_norm_then_fire(self.fc1, self.neuron1, x)
+        return tokens_norm_then_fire(self.fc2, self.neuron2, x)
+
+
+class Block(nn.Module):
+    """`x + SSA(x)`, then `x + MLP(x)`: [T, N, D, h, w] -> the same."""
+
+    def __init__(self, dim: int, heads: int, mlp_ratio: float, neuron: NeuronConfig) -> None:
+        super().__init__()
+        constants = {
+            "tau": neuron.tau,
+            "v_threshold": neuron.v_threshold,
+            "v_reset": 0.0,
+            "surrogate_function": SURROGATES[neuron.surrogate](),
+            "detach_reset": True,
+        }
+        self.attn = SpikingSelfAttention(dim, heads, spiking_neuron=LIFNode, **constants)
+        self.attn.scale = ATTENTION_SCALE
+        self.attn.attn_lif.v_threshold = ATTENTION_THRESHOLD
+        self.mlp = MLP(dim, int(dim * mlp_ratio), dim, spiking_neuron=LIFNode, **constants)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = x.flatten(3)
+        tokens = tokens + attend(self.attn, tokens)
+        tokens = tokens + self.mlp(tokens)
+        return tokens.reshape(x.shape)
 
 
 @register_encoder
