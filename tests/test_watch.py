@@ -205,10 +205,11 @@ def test_a_run_is_watched(class_folders: Folders, tmp_path: Path, capsys: pytest
     logged = events_of(tmp_path / "a/logs")
     assert logged["loss"] == pytest.approx([line["loss"] for line in history], rel=1e-5)
     assert logged["spike_rate/stem.2"] == pytest.approx([line["spike_rate/stem.2"] for line in history], rel=1e-5)
-    blind = settings(data, "pretrain", watch__knn_every=0, watch__samples=1)
+    blind = settings(data, "pretrain", watch__knn_every=0, watch__samples=0)
     train(blind, tmp_path / "b", "cpu")
     assert same_weights(tmp_path / "a/weights/last.safetensors", tmp_path / "b/weights/last.safetensors")
-    assert not any("knn_accuracy" in line for line in RunFolder(tmp_path / "b").history())
+    assert not any({"knn_accuracy", "effective_rank"} & line.keys() for line in RunFolder(tmp_path / "b").history())
+    assert not (tmp_path / "b/curves.png").exists()
 
 
 def events_of(folder: Path) -> dict[str, list[float]]:

@@ -188,12 +188,13 @@ class WatchConfig(Settings):
 
     Attributes:
         trackers: where figures go beside `metrics.jsonl`, for example [tensorboard]; Accelerate's names.
-        samples: recordings that spike rates and effective rank are measured on after each epoch.
+        samples: recordings that spike rates and effective rank are measured on after each epoch; 0 measures neither
+            and draws no curves.
         knn_every: epochs between kNN accuracies in pre-training on class folders; 0 leaves them out.
     """
 
     trackers: tuple[str, ...] = ()
-    samples: PositiveInt = 256
+    samples: NonNegativeInt = 256
     knn_every: NonNegativeInt = 10
 
 

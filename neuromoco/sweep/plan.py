@@ -196,7 +196,9 @@ def _units(sweep: SweepConfig, setting: str, config: RunConfig, labels: Labels, 
     fold = None
     if sweep.folds is not None:
         fold = HoldOutConfig(folds=sweep.folds, fold=seed % sweep.folds if sweep.fold is None else sweep.fold)
-    config = config.model_copy(update={"seed": seed, "held_out": fold})
+    # Watched closely, hundreds of small runs would take twice as long.
+    watch = config.watch.model_copy(update={"samples": 0, "knn_every": 0})
+    config = config.model_copy(update={"seed": seed, "held_out": fold, "watch": watch})
     before = f"pretrain/{setting}/seed-{seed}"
     if any(measure != "supervised" for measure in sweep.measures):
         yield Unit(before, "pretrain", (setting,), None, config.model_copy(update={"stage": "pretrain"}))

@@ -78,15 +78,14 @@ def _collapse(config: RunConfig, history: Sequence[Line]) -> str | None:
     if len(last) < COLLAPSED_FOR or not all(_is_collapsed(line) for line in last):
         return None
     plain = config.pretrain.moco.negatives == "plain"
+    names = [name for name in ("feature_std", "effective_rank") if name in last[-1]]
+    figures = ", ".join(f"{name} {last[-1][name]:.3f}" for name in names)
     other = "a milder pretrain.views" if plain else "pretrain.moco.negatives=plain"
-    return (
-        f"all recordings look nearly the same (feature_std {last[-1]['feature_std']:.3f}, effective_rank "
-        f"{last[-1]['effective_rank']:.2f}): {_lower_rate(config)}, or {other}"
-    )
+    return f"all recordings look nearly the same ({figures}): {_lower_rate(config)}, or {other}"
 
 
 def _is_collapsed(line: Line) -> bool:
-    return bool(line["feature_std"] < COLLAPSED_STD or line["effective_rank"] < COLLAPSED_RANK)
+    return bool(line["feature_std"] < COLLAPSED_STD or line.get("effective_rank", math.inf) < COLLAPSED_RANK)
 
 
 def _at_chance(config: RunConfig, history: Sequence[Line]) -> str | None:

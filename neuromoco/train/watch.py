@@ -73,7 +73,7 @@ class Watch:
         if signs:
             line["warnings"], self.signs = signs, {}
         self.accelerator.log({name: value for name, value in line.items() if name != "warnings"}, step=line["epoch"])
-        if time.monotonic() - self._drawn > REDRAW_S:
+        if self.rows and time.monotonic() - self._drawn > REDRAW_S:
             self.draw(history)
 
     def draw(self, history: Sequence[Mapping[str, Any]]) -> None:
@@ -93,6 +93,8 @@ class Watch:
 
     def _encoder_figures(self) -> dict[str, float]:
         """Of one pass over a sample of the training recordings, without augmentation."""
+        if not self.rows:
+            return {}
         encoder = self.task.encoder_now()
         with spike_rates(encoder) as rates:
             found = features(encoder, self.task.store, self.rows, self.accelerator.device)
@@ -116,7 +118,7 @@ def watching(
     try:
         yield watch
     finally:
-        if accelerator.is_main_process and history:
+        if accelerator.is_main_process and history and watch.rows:
             watch.draw(history)
         close_trackers(accelerator)
 
