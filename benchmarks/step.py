@@ -2,16 +2,17 @@
 
     python -m benchmarks.step
 
-Both have the same weights, batch and settings. Before anything is timed, losses and gradients are compared with
-convolutions in torch's default layout, where they are rounded alike, so that no spike can differ. As it is timed, this
-project lays channels last; a convolution then adds up in another order, a sum that was at a threshold falls to the
-other side of it here and there, and what follows differs. By how much the loss does is printed, beside what weights
-changed by one unit in the last place do to spikingjelly's.
+Both have the same weights, batch and settings, each in a process of its own. Before anything is timed, losses and
+gradients are compared with convolutions in torch's default layout, where they are rounded alike, so that no spike can
+differ. As it is timed, this project lays channels last; a convolution then adds up in another order, a sum that was at
+a threshold falls to the other side of it here and there, and what follows differs. By how much the loss does is
+printed, beside what weights changed by one unit in the last place do to spikingjelly's.
 """
 
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -38,7 +39,7 @@ from neuromoco.train.loop import build_optimizer
 
 STEPS, BATCH, SIDE = 10, 4, 128
 LR = 1e-3
-ROUNDS = 3
+ROUNDS = 5
 # Relative; gradients by the norm of a parameter's.
 LOSS_TOLERANCE, GRADIENT_TOLERANCE = 1e-5, 1e-3
 
@@ -129,14 +130,40 @@ def _seconds(run: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def peak_memory(name: str, ours: bool) -> float:
-    """MB that a process has at most in three steps, without what it has before the first. To be called in a new one."""
-    moco, views = own_moco(name), batch()
-    step = own_step(moco) if ours else PlainStep(name, moco.state_dict(), MocoConfig(), LR)
-    before = _memory("VmRSS")
-    for _ in range(3):
-        step(*views)
-    return _memory("VmHWM") - before
+class Worker:
+    """A process that takes steps, this project's or the peer's, when it is told to."""
+
+    _step: Callable[[], Tensor]  # in the process
+    _before: float
+
+    def __init__(self, name: str, ours: bool) -> None:
+        # The setting that importing this project makes is none of the peer's.
+        with patch.dict(os.environ, {} if ours else {"THP_MEM_ALLOC_ENABLE": "0"}):
+            self.process = ProcessPoolExecutor(1, get_context("spawn"))
+            self.process.submit(Worker._begin, name, ours).result()
+
+    def step(self) -> None:
+        """One step."""
+        self.process.submit(Worker._take).result()
+
+    def end(self) -> float:
+        """MB that its steps took at most."""
+        with self.process as process:
+            return process.submit(Worker._peak).result()
+
+    @staticmethod
+    def _begin(name: str, ours: bool) -> None:
+        moco, views = own_moco(name), batch()
+        step = own_step(moco) if ours else PlainStep(name, moco.state_dict(), MocoConfig(), LR)
+        Worker._step, Worker._before = staticmethod(lambda: step(*views)), _memory("VmRSS")
+
+    @staticmethod
+    def _take() -> None:
+        Worker._step()
+
+    @staticmethod
+    def _peak() -> float:
+        return _memory("VmHWM") - Worker._before
 
 
 def _memory(what: str) -> float:
@@ -164,25 +191,22 @@ def rate(name: str, processes: int) -> float:
         return min(job.result() for job in jobs)
 
 
-def in_new_process(work: Callable[..., float], *arguments: Any) -> float:
-    """The result of a function that a fresh process runs."""
-    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
-        return pool.submit(work, *arguments).result()
+def work(name: str) -> float:
+    """GFLOP of a step, as torch counts the peer's."""
+    with FlopCounterMode(display=False) as counter:
+        PlainStep(name, own_moco(name).state_dict(), MocoConfig(), LR)(*batch())
+    return counter.get_total_flops() / 1e9
 
 
 def measure(name: str, peak: float) -> None:
     """Prints everything about one backbone."""
-    moco, views = own_moco(name), batch()
-    ours, plain = own_step(moco), PlainStep(name, moco.state_dict(), MocoConfig(), LR)
-    with FlopCounterMode(display=False) as counter:
-        plain(*views)
-    figures = paired(lambda: ours(*views), lambda: plain(*views), runs=ROUNDS)
+    ours, plain = Worker(name, True), Worker(name, False)
+    figures = paired(ours.step, plain.step, runs=ROUNDS)
     report("  step", "spikingjelly", figures)
-    gflop = counter.get_total_flops() / 1e9
+    gflop = work(name)
     own, other = (gflop / seconds / peak for seconds in figures[:2])
-    print(f"  {gflop:.0f} GFLOP: {own:.0%} of the matrix peak; spikingjelly {other:.0%}", flush=True)
-    own, other = (in_new_process(peak_memory, name, mine) for mine in (True, False))
-    print(f"  peak memory {own:.0f} MB; spikingjelly {other:.0f} MB", flush=True)
+    print(f"  {gflop:.0f} GFLOP: {own:.0%} of the matrix peak; spikingjelly {other:.0%}")
+    print(f"  peak memory {ours.end():.0f} MB; spikingjelly {plain.end():.0f} MB", flush=True)
     one, two = (rate(name, processes) for processes in (1, 2))
     print(f"  {one:.2f} samples/s with 1 process, {two:.2f} with 2", flush=True)
 

@@ -115,11 +115,17 @@ def _block(inputs: int, outputs: int, stride: int, connect: Connect, neuron: Neu
             layer.Conv2d(inputs, outputs, 1, stride, bias=False, step_mode="m"),
             layer.BatchNorm2d(outputs, step_mode="m"),
         )
+        downsample[0].weight.register_hook(_as_laid_out)
     block = Block(inputs, outputs, stride, downsample, cnf=connect, spiking_neuron=partial(_neuron, neuron))
     for module in block.modules():
         if hasattr(module, "step_mode"):
             module.step_mode = "m"
     return block
+
+
+def _as_laid_out(grad: Tensor) -> Tensor:
+    """The gradient of a 1x1 kernel with the strides of its weights, which are not those of channels last."""
+    return grad.contiguous().flatten().view(grad.shape)
 
 
 def _neuron(config: NeuronConfig, **_: Any) -> nn.Module:
