@@ -123,3 +123,20 @@ def test_where_nothing_can_be_compiled_the_slower_way_is_gone(
             assert isinstance(node, LIFNode)
             assert node(torch.tensor([1.0, 1.5]).view(2, 1)).flatten().tolist() == [0.0, 1.0]
         native.library.cache_clear()
+
+
+@compiled
+def test_two_threads_give_identical_gradients_every_time() -> None:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        encoder = build_encoder(EncoderConfig(name="sew_resnet_tiny"))
+        x = torch.poisson(torch.full((4, 8, 2, 34, 34), 0.3))
+        seen = []
+        for _ in range(8):
+            encoder.zero_grad()
+            encoder(x).square().sum().backward()
+            seen.append([parameter.grad.clone() for parameter in encoder.parameters()])
+        assert all(torch.equal(a, b) for other in seen[1:] for a, b in zip(seen[0], other, strict=True))
+    finally:
+        torch.set_num_threads(threads)
