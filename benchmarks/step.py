@@ -39,6 +39,7 @@ from neuromoco.train.loop import build_optimizer
 
 STEPS, BATCH, SIDE = 10, 4, 128
 LR = 1e-3
+MOCO = MocoConfig(batch_norm="plain")  # spikingjelly has no other
 ROUNDS = 5
 # Relative; gradients by the norm of a parameter's.
 LOSS_TOLERANCE, GRADIENT_TOLERANCE = 1e-5, 1e-3
@@ -55,7 +56,7 @@ def batch(seed: int = 0) -> tuple[Tensor, Tensor]:
 def own_moco(name: str) -> MoCo:
     """This project's model, always with the same weights; no branch of a block is silent, as some are at first."""
     torch.manual_seed(0)
-    moco = MoCo(build_encoder(EncoderConfig(name=name)), MocoConfig(), STEPS)
+    moco = MoCo(build_encoder(EncoderConfig(name=name)), MOCO, STEPS)
     for module in moco.modules():
         if isinstance(module, _BatchNorm):
             nn.init.uniform_(module.weight, 1.5, 2.5)
@@ -98,7 +99,7 @@ def check(name: str) -> None:
         patch("neuromoco.encoders.spikformer.channels_last", lambda x: x),
     ):
         moco = own_moco(name)
-        peer = PlainStep(name, moco.state_dict(), MocoConfig(), LR)
+        peer = PlainStep(name, moco.state_dict(), MOCO, LR)
         for step, net in ((own_step(moco), moco.master), (peer, peer.master)):
             losses.append(step(*views).item())
             gradients.append([parameter.grad for parameter in net.parameters()])
@@ -107,7 +108,7 @@ def check(name: str) -> None:
     worst = max(float((a - b).norm() / b.norm().clamp(min=1e-12)) for a, b in zip(*gradients, strict=True))
     assert worst <= GRADIENT_TOLERANCE, f"gradients {worst:.1e} apart"
     timed = own_step(own_moco(name))(*views).item()
-    nudged = PlainStep(name, one_ulp_off(own_moco(name).state_dict()), MocoConfig(), LR)(*views).item()
+    nudged = PlainStep(name, one_ulp_off(own_moco(name).state_dict()), MOCO, LR)(*views).item()
     print(f"  same layout: loss {losses[0]:.6f} and {losses[1]:.6f}, gradients at most {worst:.0e} apart")
     print(f"  as timed:    loss {timed:.6f}, {abs(timed / losses[1] - 1.0):.0e} apart")
     print(f"  spikingjelly with weights one unit in the last place off: {abs(nudged / losses[1] - 1.0):.0e} apart")
@@ -154,7 +155,7 @@ class Worker:
     @staticmethod
     def _begin(name: str, ours: bool) -> None:
         moco, views = own_moco(name), batch()
-        step = own_step(moco) if ours else PlainStep(name, moco.state_dict(), MocoConfig(), LR)
+        step = own_step(moco) if ours else PlainStep(name, moco.state_dict(), MOCO, LR)
         Worker._step, Worker._before = staticmethod(lambda: step(*views)), _memory("VmRSS")
 
     @staticmethod
@@ -194,7 +195,7 @@ def rate(name: str, processes: int) -> float:
 def work(name: str) -> float:
     """GFLOP of a step, as torch counts the peer's."""
     with FlopCounterMode(display=False) as counter:
-        PlainStep(name, own_moco(name).state_dict(), MocoConfig(), LR)(*batch())
+        PlainStep(name, own_moco(name).state_dict(), MOCO, LR)(*batch())
     return counter.get_total_flops() / 1e9
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from spikingjelly.activation_based import functional, layer
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from neuromoco import native
@@ -70,7 +71,8 @@ def norm_then_fire(norm: nn.Module, node: nn.Module, x: Tensor) -> Tensor:
 
 def watched(module: nn.Module) -> bool:
     """Whether somebody wants to see what goes in or comes out."""
-    return bool(module._forward_hooks or module._forward_pre_hooks)
+    hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
+    return any(hooks)
 
 
 def fusable(norm: nn.Module, node: nn.Module, x: Tensor) -> bool:
@@ -95,7 +97,7 @@ def _poolable(module: nn.Module, x: Tensor) -> bool:
         and (module.kernel_size, module.stride, module.padding, module.dilation) == (3, 2, 1, 1)
         and module.training
         and not (module.ceil_mode or module.return_indices or watched(module))
-        and x.flatten(0, 1).is_contiguous(memory_format=torch.channels_last)
+        and native.is_channels_last(x)
         and native.serves(x)
     )
 
@@ -117,6 +119,7 @@ class _MaxPool(torch.autograd.Function):
         return largest.permute(0, 1, 4, 2, 3)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
         (places,) = ctx.saved_tensors
         grad = grads[0].permute(0, 1, 3, 4, 2).contiguous()
@@ -143,6 +146,7 @@ class _NormThenFire(torch.autograd.Function):
         return spikes, v
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, factor, term, mean, inverse = ctx.saved_tensors
         shape: native.Shape = ctx.shape

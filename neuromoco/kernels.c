@@ -214,17 +214,18 @@ void pool_forward(const float *x, float *largest, unsigned char *places, const l
         for (long j = 0; j < right; j++) {
             float *out = largest + (line * right + j) * channels;
             unsigned char *place = places + (line * right + j) * channels;
-            for (long c = 0; c < channels; c++) out[c] = -INFINITY;
+            int first = 1;
             for (int k = 0; k < 9; k++) {
                 long row = 2 * (line % down) - 1 + k / 3, column = 2 * j - 1 + k % 3;
                 if (row < 0 || row >= rows || column < 0 || column >= columns) continue;
                 const float *in = image + (row * columns + column) * channels;
 #pragma omp simd
                 for (long c = 0; c < channels; c++) {
-                    int better = in[c] > out[c];
+                    int better = in[c] > out[c] || in[c] != in[c] || first; /* NaN wins, as in torch */
                     place[c] = better ? k : place[c];
                     out[c] = better ? in[c] : out[c];
                 }
+                first = 0;
             }
         }
     }

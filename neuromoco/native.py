@@ -11,7 +11,7 @@ import functools
 import hashlib
 import os
 import platform
-import shutil
+import shlex
 import subprocess
 from pathlib import Path
 
@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
-from neuromoco.files import cache_folder, writing
+from neuromoco.files import cache_folder, locked, writing
 
 SOURCE = Path(__file__).with_name("kernels.c")
 # No contraction: the neuron's equation is rounded as torch rounds it. The norm asks for its fused operation by name.
@@ -40,19 +40,26 @@ class Shape(ctypes.Structure):
 @functools.cache
 def library() -> ctypes.CDLL | None:
     """The compiled functions, or None."""
-    compiler = shutil.which(os.environ.get("CC", "cc"))
-    if compiler is None:
-        return None
+    compiler = shlex.split(os.environ.get("CC", "cc"))
     content = SOURCE.read_bytes() + repr((compiler, FLAGS, _processor())).encode()
-    path = cache_folder() / "kernels" / f"{hashlib.sha256(content).hexdigest()[:32]}.so"
     try:
-        if not path.is_file():
-            with writing(path) as part:
-                command = [compiler, *FLAGS, "-o", str(part), str(SOURCE), "-lm"]
-                subprocess.run(command, check=True, capture_output=True, timeout=TIMEOUT_S)
-        return ctypes.CDLL(str(path))
-    except (OSError, subprocess.SubprocessError):
+        path = cache_folder() / "kernels" / f"{hashlib.sha256(content).hexdigest()[:32]}.so"
+        with locked(path.with_name(".lock")):
+            if not path.is_file():
+                _compile(compiler, path)
+            try:
+                return ctypes.CDLL(str(path))
+            except OSError:  # damaged, or of another machine
+                _compile(compiler, path)
+                return ctypes.CDLL(str(path))
+    except (OSError, ImportError, RuntimeError, subprocess.SubprocessError):
         return None
+
+
+def _compile(compiler: list[str], path: Path) -> None:
+    with writing(path) as part:
+        command = [*compiler, *FLAGS, "-o", str(part), str(SOURCE), "-lm"]
+        subprocess.run(command, check=True, capture_output=True, timeout=TIMEOUT_S)
 
 
 def call(name: str, shape: Shape, *arrays: Tensor | None) -> None:
@@ -65,6 +72,11 @@ def serves(x: Tensor) -> bool:
     """Whether the library is there, and the tensor in memory (`--dry-run` makes some that are not)."""
     in_memory = x.device.type == "cpu" and not isinstance(x, FakeTensor)
     return in_memory and x.dtype == torch.float32 and library() is not None
+
+
+def is_channels_last(x: Tensor) -> bool:
+    """Whether [T, N, C, H, W] lies in memory as [T, N, H, W, C]; a flattened copy of it would not tell."""
+    return x.ndim == 5 and x.permute(0, 1, 3, 4, 2).is_contiguous()
 
 
 def as_laid(x: Tensor, like: Tensor) -> Tensor:

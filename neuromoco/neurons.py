@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from spikingjelly.activation_based import functional, neuron, surrogate
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from neuromoco import native
 from neuromoco.config import NeuronConfig
@@ -64,6 +65,7 @@ class _LIFSequence(torch.autograd.Function):
         return s, v
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
         (h,) = ctx.saved_tensors
         grad = surrogate_gradient(h - ctx.v_threshold, ctx.gradient).mul_(grads[0])  # ds/dh * dL/ds
@@ -87,6 +89,7 @@ class _NativeLIF(torch.autograd.Function):
         return spikes, v
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
         (x,) = ctx.saved_tensors
         grad = torch.empty_like(x)
@@ -103,9 +106,9 @@ def native_shape(x: Tensor, node: LIFNode, by_channel: bool = True) -> tuple[nat
         node: the layer.
         by_channel: whether channels are told apart.
     """
-    steps, inner = len(x), x[0, 0, 0].numel() if x.ndim > 3 else 1
+    steps, inner = len(x), math.prod(x.shape[3:])
     channels, threads = x.shape[2] if x.ndim > 2 else 1, torch.get_num_threads()
-    last = x.ndim == 5 and x.flatten(0, 1).is_contiguous(memory_format=torch.channels_last)
+    last = native.is_channels_last(x)
     if not last:
         x = x.contiguous()
     if not by_channel:

@@ -33,12 +33,12 @@ def write_aedat4(path: Path, recording: Recording | None) -> None:
     path.write_bytes(content)
 
 
-def _header(info: str, compression: int = 0) -> bytes:
+def _header(info: str, compression: int = 0, table_at: int = -1) -> bytes:
     builder = flatbuffers.Builder(4096)
     text = builder.CreateString(info)
     builder.StartObject(3)
     builder.PrependInt32Slot(0, compression, -1)
-    builder.PrependInt64Slot(1, -1, 0)  # no table of packets
+    builder.PrependInt64Slot(1, table_at, 0)  # no table of packets
     builder.PrependUOffsetTRelativeSlot(2, text, 0)
     builder.FinishSizePrefixed(builder.EndObject(), b"IOHE")
     return bytes(builder.Output())
@@ -61,9 +61,11 @@ def _packet(recording: Recording) -> bytes:
     return bytes(builder.Output())
 
 
-def write_packed_aedat4(path: Path, recording: Recording, packing: str, zeros: int = 0) -> None:
+def write_packed_aedat4(path: Path, recording: Recording, packing: str, zeros: int = 0, table_at: int = -1) -> None:
     """Writes a recording as one packet that is packed with "lz4" or "zstd", with so many zeros behind it."""
-    head = _header(INFO.format(width=recording.width, height=recording.height), {"lz4": 1, "zstd": 3}[packing])
+    head = _header(
+        INFO.format(width=recording.width, height=recording.height), {"lz4": 1, "zstd": 3}[packing], table_at
+    )
     if packing == "lz4":
         packer: Any = importlib.import_module("lz4.frame").LZ4FrameCompressor()
     else:

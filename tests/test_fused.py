@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -140,3 +141,37 @@ def test_two_threads_give_identical_gradients_every_time() -> None:
         assert all(torch.equal(a, b) for other in seen[1:] for a, b in zip(seen[0], other, strict=True))
     finally:
         torch.set_num_threads(threads)
+
+
+@compiled
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: torch.randn(6, 4, 1, 5, 5).transpose(0, 1),
+        lambda: torch.randn(8, 4, 16, 1, 1)[::2],
+        lambda: torch.randn(4, 6, 16, 1, 1).transpose(0, 1),
+        lambda: torch.randn(1, 2, 1, 8, 8).expand(5, 2, 1, 8, 8),
+        lambda: torch.randn(1, 3, 4, 5, 5),
+        lambda: torch.randn(4, 0, 3, 5, 5),
+    ],
+)
+def test_however_the_input_lies_in_memory(make: Callable[[], Tensor]) -> None:
+    torch.manual_seed(0)
+    x = make() * 3
+    for net in (nn.Sequential(lif(NeuronConfig())), nn.Sequential(layer.BatchNorm2d(x.shape[2], step_mode="m"))):
+        if not x.numel() and isinstance(net[0], layer.BatchNorm2d):
+            continue  # torch refuses an empty batch too
+        ours = SpikeSequential(*net, lif(NeuronConfig())) if isinstance(net[0], layer.BatchNorm2d) else net
+        plain = copy.deepcopy(ours)
+        assert torch.equal(ours(x), plain(x.contiguous().clone()))
+
+
+@compiled
+def test_a_pool_takes_not_a_number_as_torch_does() -> None:
+    pool = layer.MaxPool2d(3, 2, 1, step_mode="m").train()
+    x = torch.rand(2, 1, 16, 6, 6)
+    x[0, 0, 3, 2, 2] = float("nan")
+    x[1, 0, 5] = -float("inf")
+    found = SpikeSequential(pool)(channels_last(x))
+    assert torch.equal(found.isnan(), pool(x).isnan())
+    assert torch.equal(found.nan_to_num(7.0), pool(x).nan_to_num(7.0))

@@ -122,6 +122,11 @@ class MocoConfig(Settings):
     batch_norm: Literal["plain", "shuffled", "sync"] = "shuffled"
     batch_norm_groups: int = Field(4, ge=2)
 
+    @property
+    def groups(self) -> int:
+        """Groups that batch norm divides a batch into."""
+        return self.batch_norm_groups if self.batch_norm == "shuffled" else 1
+
 
 class PretrainConfig(Settings):
     """Momentum-contrast pre-training without labels.
@@ -228,7 +233,8 @@ class ComputeConfig(Settings):
             membranes and losses stay float32, spikes are 0 and 1. "fp16" scales the loss and needs CUDA.
         recompute_blocks: gradient checkpointing: forget what is inside an encoder's blocks and compute it
             again on the way back. Less memory, a third more time.
-        save_minutes: within an epoch, the state is written every so many minutes; it always is after an epoch.
+        save_minutes: within an epoch, the state is written every so many minutes; and after each
+            epoch, of short ones every two seconds.
     """
 
     precision: Annotated[Literal["off", "bf16", "fp16"], BeforeValidator(_off)] = "off"

@@ -119,8 +119,11 @@ def _check(path: Path) -> None:
             if compression not in UNPACKED_BOUNDS:
                 raise ValueError(f"a compression numbered {compression}")
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content, memoryview(content) as whole:
+                begin = HEADER_AT + 4 + size
+                if 0 < table_at < begin:
+                    raise ValueError(f"its table of packets would begin at byte {table_at}, inside the header")
                 end = table_at if 0 < table_at <= len(whole) else len(whole)
-                _walk(whole, HEADER_AT + 4 + size, end, UNPACKED_BOUNDS[compression])
+                _walk(whole, begin, end, UNPACKED_BOUNDS[compression])
     except (ValueError, struct.error, ElementTree.ParseError) as error:
         raise EventFileError(f"the AEDAT4 file is cut or damaged ({error})") from error
 

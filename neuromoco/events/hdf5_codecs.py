@@ -32,22 +32,26 @@ PLUGIN_CODECS = {
 # What they pack does not come back as it was, or is a picture.
 NOT_FOR_EVENTS = (32013, 32017, 32018, 32024, 32028)
 PIECE = 1 << 20
+LZF_GROWTH = 88  # three bytes stand for at most 264
 
 
-def claimed_size(codec: int, settings: Sequence[int], packed: bytes) -> int:
+def claimed_size(codec: int, settings: Sequence[int], packed: bytes, most: int) -> int:
     """The bytes that a packed chunk unpacks to, as it says; 0 for a codec that cannot take more than a chunk.
 
     Args:
         codec: number of the filter.
         settings: the filter's numbers in the data set's description.
         packed: the chunk as it is stored.
+        most: what must be known no further than that it is more.
 
     Raises:
         ValueError: it is cut or damaged.
     """
     try:
+        if codec in _COUNTS:
+            return _COUNTS[codec](packed, most)
         return _CLAIMS[codec](settings, packed) if codec in _CLAIMS else 0
-    except struct.error:
+    except (struct.error, IndexError):
         raise ValueError("its packed bytes are cut") from None
 
 
@@ -61,12 +65,28 @@ def _bitshuffle(settings: Sequence[int], packed: bytes) -> int:
     return int(struct.unpack_from(">Q", packed)[0]) if compresses else 0
 
 
-def _bzip2(settings: Sequence[int], packed: bytes) -> int:
+def _lzf(packed: bytes, most: int) -> int:
+    """LZF does not say: its instructions are added up, literal runs and matches (liblzf, lzf_d.c)."""
+    size = at = 0
+    while at < len(packed) and size <= most and LZF_GROWTH * len(packed) > most:
+        code = packed[at]
+        if code < 32:
+            size, at = size + code + 1, at + code + 2
+            continue
+        length = code >> 5
+        if length == 7:
+            at += 1
+            length += packed[at]
+        size, at = size + length + 2, at + 2
+    return size
+
+
+def _bzip2(packed: bytes, most: int) -> int:
     """BZip2 does not say: it is unpacked in pieces that are not kept."""
     size, unpacking = 0, bz2.BZ2Decompressor()
     try:
         piece = unpacking.decompress(packed, PIECE)
-        while piece:
+        while piece and size <= most:
             size += len(piece)
             piece = b"" if unpacking.eof else unpacking.decompress(b"", PIECE)
     except OSError as error:
@@ -76,11 +96,10 @@ def _bzip2(settings: Sequence[int], packed: bytes) -> int:
 
 _CLAIMS: dict[int, Callable[[Sequence[int], bytes], int]] = {
     SZIP: lambda settings, packed: struct.unpack_from("<I", packed)[0],
-    LZF: lambda settings, packed: settings[2] if len(settings) > 2 else 0,
-    BZIP2: _bzip2,
     BLOSC: lambda settings, packed: struct.unpack_from("<I", packed, 4)[0],
     LZ4: lambda settings, packed: struct.unpack_from(">Q", packed)[0],
     BITSHUFFLE: _bitshuffle,
     ZSTD: lambda settings, packed: zstd_bound(packed),
     BLOSC2: _blosc2,
 }
+_COUNTS: dict[int, Callable[[bytes, int], int]] = {LZF: _lzf, BZIP2: _bzip2}

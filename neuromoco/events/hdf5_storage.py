@@ -10,7 +10,8 @@ from typing import Any
 from neuromoco.errors import EventFileError, MissingExtraError
 from neuromoco.events.hdf5_codecs import ECF, GZIP, NOT_FOR_EVENTS, PLUGIN_CODECS, claimed_size
 
-SHUFFLES = (2, 3, 5, 6)  # filters of the HDF5 library that leave bytes about as many as they were
+SHUFFLE, FLETCHER = 2, 3  # leave bytes about as many as they were
+TRUSTING = {5: "n-bit", 6: "scale-offset"}  # filters of the HDF5 library that believe any number in a damaged file
 LARGEST_CHUNK = 1 << 27
 # Deflate makes at most 1032 bytes of one; what claims more than that of the whole file is no recording.
 LARGEST_RATIO = 1100
@@ -55,11 +56,11 @@ def _check(dataset: Any, file_size: int) -> None:
     count = math.prod(-(-side // part) for side, part in zip(dataset.shape, dataset.chunks, strict=True))
     if count > MOST_CHUNKS or dataset.id.get_num_chunks() != count:
         raise EventFileError(f"cut or damaged: {name} has {dataset.id.get_num_chunks()} chunks of {count}")
-    packing = [(place, code) for place, code in enumerate(codecs) if code not in SHUFFLES]
+    packing = [(place, code) for place, code in enumerate(codecs) if code not in (SHUFFLE, FLETCHER)]
     if len(packing) > 1:
         raise EventFileError(f"{name} is compressed twice: h5repack -f GZIP=1 IN OUT does it once")
     if GZIP in codecs:
-        _check_gzip(dataset, chunk, count, file_size)
+        _check_gzip(dataset, packing[0][0], chunk, count, file_size)
     elif packing:
         _check_claims(dataset, *packing[0], count)
 
@@ -73,6 +74,10 @@ def _check_codecs(name: str, codecs: list[int]) -> None:
     from h5py import h5z
 
     for code in codecs:
+        if code in TRUSTING:
+            raise EventFileError(
+                f"{name} is stored with the {TRUSTING[code]} filter, which is not read: h5repack -f GZIP=1 IN OUT"
+            )
         if code in NOT_FOR_EVENTS:
             raise EventFileError(
                 f"{name} is compressed with {PLUGIN_CODECS[code]}, from which events do not come back as they were: "
@@ -109,25 +114,25 @@ def _check_claims(dataset: Any, place: int, codec: int, count: int) -> None:
         if mask >> place & 1:  # stored as it was
             continue
         try:
-            size = claimed_size(codec, settings, packed)
+            size = claimed_size(codec, settings, packed, LARGEST_CHUNK)
         except ValueError as error:
             raise EventFileError(f"cut or damaged: a chunk of {dataset.name}: {error}") from error
         if size > LARGEST_CHUNK:
             raise EventFileError(
-                f"damaged: a chunk of {dataset.name} unpacks to {size} bytes; up to {LARGEST_CHUNK} are read"
+                f"damaged: a chunk of {dataset.name} unpacks to {size} bytes or more; up to {LARGEST_CHUNK} are read"
             )
 
 
-def _check_gzip(dataset: Any, chunk: int, count: int, file_size: int) -> None:
+def _check_gzip(dataset: Any, place: int, chunk: int, count: int, file_size: int) -> None:
     """Refuses chunks that unpack to far more than a chunk: the HDF5 library would unpack them whole."""
     if file_size * LARGEST_RATIO < LARGEST_CHUNK:
         return
-    for place in range(count):
-        info = dataset.id.get_chunk_info(place)
+    for index in range(count):
+        info = dataset.id.get_chunk_info(index)
         if info.size * LARGEST_RATIO < LARGEST_CHUNK:
             continue
         mask, packed = dataset.id.read_direct_chunk(info.chunk_offset)
-        if mask == 0:
+        if not mask >> place & 1:
             try:
                 unpacked = len(zlib.decompressobj().decompress(packed, chunk + 1024))
             except zlib.error as error:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_validator
 
@@ -20,6 +20,7 @@ from neuromoco.recipes import DEFAULT, load_recipe
 Measure = Literal["finetune", "supervised", "knn", "linear"]
 Kind = Literal["pretrain", "finetune", "supervised", "knn", "linear"]
 ALL: Literal["all"] = "all"
+MOST_SEEDS = 1000
 Labels = PositiveInt | Literal["all"]
 # What the sweep itself decides; settings may not.
 OWN = ("stage", "data", "held_out", "init", "seed")
@@ -51,7 +52,7 @@ class SweepConfig(Settings):
     test: str | None = None
     folds: int | None = Field(None, ge=2)
     fold: NonNegativeInt | None = None
-    seeds: PositiveInt | tuple[NonNegativeInt, ...] = 5
+    seeds: Annotated[int, Field(ge=1, le=MOST_SEEDS)] | tuple[NonNegativeInt, ...] = 5
     set: dict[str, Any] = {}
     settings: dict[str, dict[str, Any]] = Field({"recipe": {}}, min_length=1)
     measures: tuple[Measure, ...] = Field(("finetune", "supervised"), min_length=1)

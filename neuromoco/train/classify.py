@@ -72,7 +72,7 @@ class ClassifyTask(Task):
         view = build_view(settings.views) if settings.views else None
         self.data = FrameSet(store.frames, split.train, listing.labels, view, config.seed)
         self.accumulate = settings.accumulate
-        size = divide_batch(config.stage, settings.batch_size, settings.accumulate, accelerator)
+        size = divide_batch(config.stage, settings.batch_size, settings.accumulate, accelerator.num_processes)
         self.loader = DataLoader(self.data, size, shuffle=True, collate_fn=collate)
         self.optimizer = build_optimizer(self._groups(), settings.optimizer)
 

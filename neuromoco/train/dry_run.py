@@ -14,10 +14,11 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from neuromoco.config import ClassifyConfig, OptimizerConfig, PretrainConfig, RunConfig
 from neuromoco.datasets.sizes import training_sizes
 from neuromoco.encoders import Encoder, build_encoder
-from neuromoco.encoders.blocks import Blocks
+from neuromoco.encoders.blocks import Blocks, recompute_blocks
 from neuromoco.errors import ConfigError
 from neuromoco.frames import POLARITIES
 from neuromoco.moco import Projector
+from neuromoco.train.processes import divide_batch
 from neuromoco.train.stages import settled
 
 FLOAT = 4  # bytes; weights, gradients and optimizers are float32 at any precision
@@ -40,6 +41,8 @@ def dry_run(config: RunConfig) -> dict[str, Any]:
     stages = ("pretrain", "finetune") if config.stage == "all" else (config.stage,)
     with FakeTensorMode():
         encoder = build_encoder(config.encoder)
+        if config.compute.recompute_blocks:
+            recompute_blocks(build_encoder(config.encoder))  # for its refusal alone: what is counted is not recomputed
         activations = _activations(encoder, config)
     seen = [size - _held_out(size, config) for size in sizes]
     found = {}
@@ -67,12 +70,13 @@ def _pretrain(
     count = round(settings.share * count)
     if count < max(2, settings.batch_size):
         raise ConfigError(f"{count} recordings are fewer than a batch of {settings.batch_size} (at least 2)")
+    a_pass = divide_batch("pretrain", settings.batch_size, settings.accumulate, 1, moco.groups)
     projector = Projector(encoder.feature_dim, moco.hidden_dim, moco.embed_dim)
     learned = _size(encoder) + _size(projector)
     memory = {
         "weights_and_optimizer": _weights(learned, settings.optimizer) + FLOAT * learned,  # the follower's
         "queue": FLOAT * moco.embed_dim * config.frames.steps * moco.queue_size,
-        "activations": activations * (settings.batch_size // settings.accumulate),
+        "activations": activations * a_pass,
     }
     return {
         **_facts(config, settings, encoder, learned, memory, count, count // settings.batch_size, views=2),
@@ -94,7 +98,7 @@ def _classify(
     activations = 0 if settings.freeze_encoder else activations
     memory = {
         "weights_and_optimizer": _weights(learned, settings.optimizer) + FLOAT * (_size(encoder) + head - learned),
-        "activations": activations * (settings.batch_size // settings.accumulate),
+        "activations": activations * divide_batch(config.stage, settings.batch_size, settings.accumulate, 1),
     }
     steps = math.ceil(count / settings.batch_size)
     facts = _facts(config, settings, encoder, learned, memory, count, steps, views=1)

@@ -140,7 +140,7 @@ def fit(task: Task, run: RunFolder, accelerator: Accelerator, compute: ComputeCo
             if accelerator.is_main_process:
                 _keep(task, run, history)
             progress = Progress(progress.epoch + 1)
-            if states.due(SHORT_EPOCH_S) or progress.epoch > task.epochs:
+            if states.due(min(SHORT_EPOCH_S, states.seconds)) or progress.epoch > task.epochs:
                 states.write(progress, (progress.epoch - 1) * task.steps)
             console.print(_in_words(line, task.epochs), soft_wrap=True)
     task.check_end()
@@ -229,6 +229,11 @@ class _Loop:
         found = dict(zip(progress.sums, means, strict=True))
         if not math.isfinite(found["loss"]):
             raise ConfigError(f"the loss became {found['loss']} in epoch {progress.epoch}: lower the optimizer's lr")
+        # With a scaled loss, a step whose gradient overflowed is left out; else it has ruined the weights.
+        if self.accelerator.scaler is None and not math.isfinite(found["grad_norm"]):
+            raise ConfigError(
+                f"the gradient became {found['grad_norm']} in epoch {progress.epoch}: lower the optimizer's lr"
+            )
         return found
 
 

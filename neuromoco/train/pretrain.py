@@ -66,8 +66,8 @@ class PretrainTask(Task):
         self.model = self.moco
         view = TwoViews(build_view(settings.views))
         self.data = FrameSet(store.frames, members, view=view, seed=config.seed)
-        groups = settings.moco.batch_norm_groups if settings.moco.batch_norm == "shuffled" else 1
-        size = divide_batch("pretrain", settings.batch_size, settings.accumulate, accelerator, groups)
+        groups = settings.moco.groups
+        size = divide_batch("pretrain", settings.batch_size, settings.accumulate, accelerator.num_processes, groups)
         self.loader = DataLoader(self.data, size, shuffle=True, drop_last=True, collate_fn=collate)
         group = {"params": list(self.moco.master.parameters()), "peak": settings.optimizer.lr}
         self.optimizer = build_optimizer([group], settings.optimizer)

@@ -65,20 +65,19 @@ def in_turn(accelerator: Accelerator, work: Callable[[], Found]) -> Found:
     return found[0]
 
 
-def divide_batch(setting: str, batch_size: int, accumulate: int, accelerator: Accelerator, groups: int = 1) -> int:
+def divide_batch(setting: str, batch_size: int, accumulate: int, processes: int, groups: int = 1) -> int:
     """Recordings of a pass through the network, in all processes together.
 
     Args:
         setting: the stage's part of the settings, for the message.
         batch_size: recordings an optimizer step.
         accumulate: passes a step.
-        accelerator: the processes.
+        processes: how many.
         groups: of batch norm, in all processes together.
 
     Raises:
         ConfigError: they do not divide the batch.
     """
-    processes = accelerator.num_processes
     parts = accumulate * max(groups, processes)
     if batch_size % parts:
         by = [f"{processes} processes"] * (processes > 1) + [f"{accumulate} passes"] * (accumulate > 1)

@@ -72,9 +72,14 @@ def train(config: RunConfig, out: Path, device: str = "auto", read: Reader = rea
             in_turn(accelerator, lambda: _finetune_will_begin(config, accelerator))
         return _continue(run, config, accelerator, read)
     except NeuromocoError:
-        if accelerator.is_main_process and not any(run.path.rglob(run.metrics.name)):
+        if accelerator.is_main_process and not _holds_work(run.path):
             shutil.rmtree(run.path, ignore_errors=True)
         raise
+
+
+def _holds_work(folder: Path) -> bool:
+    """Whether there is an epoch, or a state within one, to go on from."""
+    return any(any(folder.rglob(name)) for name in ("metrics.jsonl", "step-*"))
 
 
 def resume(out: Path, device: str = "auto", read: Reader = read_recordings) -> dict[str, Any]:
@@ -175,7 +180,7 @@ def _classify_task(
 
 def _finetune_will_begin(config: RunConfig, accelerator: Accelerator) -> None:
     labelled_split(list_data(config.labelled_data, "train"), config, config.finetune)
-    divide_batch("finetune", config.finetune.batch_size, config.finetune.accumulate, accelerator)
+    divide_batch("finetune", config.finetune.batch_size, config.finetune.accumulate, accelerator.num_processes)
 
 
 def _keep_split(run: RunFolder, split: dict[str, Any], accelerator: Accelerator) -> None:
