@@ -167,7 +167,7 @@ def write_embedding(out: Path, embedding: Embedding, per_step: bool, method: Met
         The files.
 
     Raises:
-        ConfigError: `out` does not end in .npz.
+        ConfigError: `out` does not end in .npz, or a folder is where a file is to go.
     """
     mean = embedding.features.mean(1)  # [S, D]
     places, by = plane(mean, method, seed)
@@ -196,8 +196,12 @@ def output_paths(out: Path) -> list[Path]:
     """Where features, map and page go.
 
     Raises:
-        ConfigError: `out` does not end in .npz.
+        ConfigError: `out` does not end in .npz, or a folder is where a file is to go.
     """
     if out.suffix != ".npz":
         raise ConfigError(f"--out {out}: features are written as .npz, for example {out.with_suffix('.npz')}")
-    return [out, out.with_suffix(".png"), out.with_suffix(".html")]
+    paths = [out, out.with_suffix(".png"), out.with_suffix(".html")]
+    for path in paths:
+        if path.is_dir():
+            raise ConfigError(f"--out {out}: {path} is a folder; give another name")
+    return paths

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from neuromoco.errors import ConfigError
+
 
 @contextmanager
 def writing(path: Path | str) -> Iterator[Path]:
@@ -92,3 +94,18 @@ def write_text(path: Path | str, text: str) -> None:
 def write_json(path: Path | str, value: Any) -> None:
     """Writes JSON that a person can read."""
     write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def read_json(path: Path | str) -> dict[str, Any]:
+    """What `write_json` wrote of names and values.
+
+    Raises:
+        ConfigError: something else is there.
+    """
+    try:
+        found = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        found = None
+    if not isinstance(found, dict):
+        raise ConfigError(f"{path}: is damaged; delete it, and it is made again, or give another --out")
+    return found

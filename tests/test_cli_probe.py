@@ -159,6 +159,9 @@ def test_an_interrupted_embed_leaves_what_was_there(
 
 
 def test_mistakes_of_embed(trained: Path, encoder: Path, tmp_path: Path) -> None:
+    (tmp_path / "folder.npz").mkdir()
+    assert "folder.npz is a folder" in error_line(run("embed", encoder, trained, "--out", tmp_path / "folder.npz"))
+    (tmp_path / "folder.npz").rmdir()
     (tmp_path / "bad.bin").write_bytes(b"no events")
     for words, code, message in (
         ([encoder, trained / "data", "--out", tmp_path / "walk.csv"], 2, "for example"),

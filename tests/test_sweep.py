@@ -282,3 +282,13 @@ def test_sweeps_that_come_along_are_whole(name: str) -> None:
     assert len(found.sweep.all_seeds) >= 5
     result = run("sweep", name, "--dry-run", "--json")
     assert json.loads(result.stdout)["counts"]["pretrain"] >= 10
+
+
+def test_a_damaged_record_is_named(tmp_path: Path) -> None:
+    from neuromoco import ConfigError
+    from neuromoco.files import read_json
+
+    for content in ("{", "[]", "\xff"):
+        (tmp_path / "sweep.json").write_text(content, encoding="latin-1")
+        with pytest.raises(ConfigError, match=r"sweep\.json: is damaged"):
+            read_json(tmp_path / "sweep.json")

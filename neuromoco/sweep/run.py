@@ -18,7 +18,7 @@ from neuromoco.console import console
 from neuromoco.datasets import list_data, read_recordings
 from neuromoco.datasets.folders import Part
 from neuromoco.errors import ConfigError
-from neuromoco.files import write_json, write_text
+from neuromoco.files import read_json, write_json, write_text
 from neuromoco.sweep.plan import Plan
 from neuromoco.sweep.summary import markdown, summarize, unit_words
 from neuromoco.sweep.workers import Outcome, Setup, do_units
@@ -75,7 +75,7 @@ def _begin(plan: Plan, out: Path) -> None:
     asked = {**plan.to_json(), "recordings_sha256": _recordings(plan)}
     file = out / "sweep.json"
     if file.is_file():
-        changed = _difference(json.loads(file.read_text(encoding="utf-8")), json.loads(json.dumps(asked)))
+        changed = _difference(read_json(file), json.loads(json.dumps(asked)))
         if changed:
             raise ConfigError(
                 f"{out}: holds a sweep with another {changed}; go on with the file as it was, or give another --out"

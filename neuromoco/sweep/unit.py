@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from functools import cache
 from pathlib import Path
@@ -19,7 +18,7 @@ from neuromoco.device import pick_device
 from neuromoco.errors import ConfigError
 from neuromoco.evaluate import predict_labels
 from neuromoco.features import features, load_encoder
-from neuromoco.files import write_json
+from neuromoco.files import read_json, write_json
 from neuromoco.probe import knn_accuracy, linear_accuracy
 from neuromoco.sweep.plan import Unit
 from neuromoco.train import resume, train
@@ -61,8 +60,7 @@ class Worker:
         """
         folder = self.out / "units" / unit.name
         if (folder / RESULT).is_file():
-            found: dict[str, Any] = json.loads((folder / RESULT).read_text(encoding="utf-8"))
-            return found
+            return read_json(folder / RESULT)
         with silence():
             result = self._probe(unit) if unit.kind in ("knn", "linear") else self._run(unit, folder)
         write_json(folder / RESULT, result)
@@ -85,7 +83,7 @@ class Worker:
     def _run(self, unit: Unit, folder: Path) -> dict[str, Any]:
         run = RunFolder(folder)
         if run.is_complete:
-            summary = json.loads(run.summary.read_text(encoding="utf-8"))
+            summary = read_json(run.summary)
         elif run.is_begun:
             summary = resume(folder, self.device, self.read)
         else:
