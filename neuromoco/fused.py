@@ -78,7 +78,8 @@ def watched(module: nn.Module) -> bool:
 def fusable(norm: nn.Module, node: nn.Module, x: Tensor) -> bool:
     """Whether two modules may be one. Whoever watches a module has to see what passes between them."""
     return (
-        type(norm) in PLAIN_NORMS
+        isinstance(norm, _BatchNorm)
+        and type(norm) in PLAIN_NORMS
         and isinstance(node, LIFNode)
         and norm.training
         and norm.affine

@@ -111,11 +111,9 @@ def _stem(stem: Stem, width: int, neuron: NeuronConfig) -> Blocks:
 def _block(inputs: int, outputs: int, stride: int, connect: Connect, neuron: NeuronConfig) -> Block:
     downsample = None
     if stride != 1 or inputs != outputs:
-        downsample = nn.Sequential(
-            layer.Conv2d(inputs, outputs, 1, stride, bias=False, step_mode="m"),
-            layer.BatchNorm2d(outputs, step_mode="m"),
-        )
-        downsample[0].weight.register_hook(_as_laid_out)
+        convolution = layer.Conv2d(inputs, outputs, 1, stride, bias=False, step_mode="m")
+        convolution.weight.register_hook(_as_laid_out)
+        downsample = nn.Sequential(convolution, layer.BatchNorm2d(outputs, step_mode="m"))
     block = Block(inputs, outputs, stride, downsample, cnf=connect, spiking_neuron=partial(_neuron, neuron))
     for module in block.modules():
         if hasattr(module, "step_mode"):
