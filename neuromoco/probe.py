@@ -22,7 +22,7 @@ from neuromoco.errors import ConfigError, NeuromocoError
 from neuromoco.evaluate import Evaluation, summarize
 from neuromoco.features import features, load_encoder, state_sha256
 
-__all__ = ["Kind", "Probe", "features", "knn_accuracy", "knn_labels", "linear_accuracy", "linear_labels", "probe"]
+__all__ = ["Kind", "Probe", "knn_accuracy", "knn_labels", "labels_of", "linear_accuracy", "linear_labels", "probe"]
 
 Kind = Literal["knn", "linear"]
 Values = NDArray[np.floating[Any]]
@@ -173,7 +173,7 @@ def probe(
     if test is None:
         test_x, test_y = side(split.validation, store, labels)
     else:
-        test_x, test_y = side(range(len(test)), cached_frames(test, header.frames), _labels_of(test, names))
+        test_x, test_y = side(range(len(test)), cached_frames(test, header.frames), labels_of(test, names))
     if state_sha256(encoder) != before:
         raise NeuromocoError(f"{model}: the encoder changed while it was probed; the result says nothing")
 
@@ -197,11 +197,15 @@ def _check_probe(train: Listing, test: Listing | None, validation: float) -> Non
         found = ", ".join(train.class_names)
         raise ConfigError(f"{train.root}: a probe needs two classes or more; there is only {found}")
     if test is not None:
-        _labels_of(test, train.class_names)
+        labels_of(test, train.class_names)
 
 
-def _labels_of(test: Listing, names: Sequence[str]) -> Labels:
-    """The labels of the test recordings as the training recordings number them."""
+def labels_of(test: Listing, names: Sequence[str]) -> Labels:
+    """The labels of test recordings [S] as the training recordings, whose classes have these names, number them.
+
+    Raises:
+        ConfigError: a class that is not trained on.
+    """
     unknown = [name for name in test.class_names if name not in names]
     if unknown:
         raise ConfigError(f"{test.root}: class {unknown[0]} is not trained on; those are {', '.join(names)}")

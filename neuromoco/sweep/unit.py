@@ -13,13 +13,12 @@ from numpy.typing import NDArray
 from neuromoco.classifier import TrainedClassifier
 from neuromoco.config import RunConfig
 from neuromoco.console import silence
-from neuromoco.datasets import FrameStore, Listing, hold_out, read_recordings
+from neuromoco.datasets import FrameStore, hold_out, read_recordings
 from neuromoco.device import pick_device
-from neuromoco.errors import ConfigError
 from neuromoco.evaluate import predict_labels
 from neuromoco.features import features, load_encoder
 from neuromoco.files import read_json, write_json
-from neuromoco.probe import knn_accuracy, linear_accuracy
+from neuromoco.probe import knn_accuracy, labels_of, linear_accuracy
 from neuromoco.sweep.plan import Unit
 from neuromoco.train import resume, train
 from neuromoco.train.run_folder import RunFolder
@@ -78,7 +77,7 @@ class Worker:
             rows = list(hold_out(listing, config.held_out.folds, config.held_out.fold).validation)
             return HeldOut(store, rows, np.array(listing.labels)[rows])
         test, store = self.read(self.test or config.data, config.frames, "test", labelled=True)
-        return HeldOut(store, list(range(len(test))), _labels_of(test, listing))
+        return HeldOut(store, list(range(len(test))), labels_of(test, listing.class_names))
 
     def _run(self, unit: Unit, folder: Path) -> dict[str, Any]:
         run = RunFolder(folder)
@@ -118,11 +117,3 @@ class Worker:
         )
         accuracy = knn_accuracy(*inputs) if unit.kind == "knn" else linear_accuracy(*inputs, config.seed)
         return {"accuracy": accuracy, "recordings": len(held.rows)}
-
-
-def _labels_of(test: Listing, trained: Listing) -> NDArray[np.int64]:
-    unknown = [name for name in test.class_names if name not in trained.class_names]
-    if unknown:
-        known = ", ".join(trained.class_names)
-        raise ConfigError(f"{test.root}: class {unknown[0]} is not trained on; those are {known}")
-    return np.array([trained.class_names.index(test.class_names[label]) for label in test.labels])
