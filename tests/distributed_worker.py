@@ -84,7 +84,8 @@ def training(kind: type[Task], config: RunConfig, folder: Path, accelerator: Acc
         config = config.model_copy(update={"stage": "supervised"})
         task: Any = ClassifyTask(config, config.supervised, encoder, listing, split, store, SEEN, accelerator)
     else:
-        task = kind(config, encoder, store, SEEN, accelerator)  # type: ignore[call-arg, arg-type]
+        config = config.model_copy(update={"stage": "pretrain"})
+        task = kind(config, encoder, store, range(RECORDINGS), SEEN, accelerator)  # type: ignore[call-arg, arg-type]
     fit(task, run, accelerator, config.compute)
     accelerator.wait_for_everyone()
     return {"history": [line["loss"] for line in run.history()], "state": task.model.state_dict()}

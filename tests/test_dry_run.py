@@ -115,7 +115,8 @@ def test_a_folder_is_counted_as_a_run_then_uses_it(class_folders: Folders, tmp_p
         assert found[stage]["steps"] == int(state.name.removeprefix("step-"))
 
 
-def test_the_size_of_the_digits() -> None:
+def test_the_size_of_the_digits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NEUROMOCO_CACHE", str(tmp_path))  # other tests record fewer of them
     listing = list_data("digits", "train")
     sizes, classes = training_sizes("digits")
     assert (sum(sizes), len(sizes), classes) == (len(listing), len(listing.class_names), True)
