@@ -294,7 +294,7 @@ def test_every_codec_is_read(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "at", "claim"),
     [
-        ("Blosc", 4, struct.pack("<I", 1 << 31)),
+        ("LZ4", 0, struct.pack(">Q", 1 << 33)),
         ("Blosc2", 30, struct.pack(">Q", 1 << 40)),
         ("LZ4", 0, struct.pack(">Q", 1 << 40)),
         ("Bitshuffle", 0, struct.pack(">Q", 1 << 40)),
@@ -312,6 +312,21 @@ def test_chunks_that_boast_of_their_size_are_refused(tmp_path: Path, name: str, 
     assert re.search(
         r"damaged: a chunk of /events/p unpacks to \d+ bytes or more; up to 134217728 are read", refusal(file)
     )
+
+
+@pytest.mark.parametrize(
+    ("at", "value"), [(4, 1 << 31), (4, 1 << 26), (8, 0), (8, 1 << 20), (12, 1 << 20), (16, 1 << 20), (16, 0)]
+)
+def test_blosc_headers_that_lead_outside_are_refused(tmp_path: Path, at: int, value: int) -> None:
+    file = tmp_path / "a.h5"
+    with h5py.File(file, "w") as out:
+        for role in "txyp":
+            dataset = out.create_dataset(f"events/{role}", (1000,), "u4", chunks=(1000,), **plugin_codecs()["Blosc"])
+            dataset[:] = np.arange(1000) // 2
+        packed = bytearray(dataset.id.read_direct_chunk((0,))[1])
+        struct.pack_into("<I", packed, at, value)
+        dataset.id.write_direct_chunk((0,), bytes(packed))
+    assert "damaged: a chunk of /events/p" in refusal(file)
 
 
 @pytest.mark.parametrize("name", ["BZip2", "Zstandard", "LZF"])

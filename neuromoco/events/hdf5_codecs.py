@@ -32,6 +32,7 @@ PLUGIN_CODECS = {
 # What they pack does not come back as it was, or is a picture.
 NOT_FOR_EVENTS = (32013, 32017, 32018, 32024, 32028)
 PIECE = 1 << 20
+BLOSC_HEADER, BLOSC_COPIED = 16, 2
 LZF_GROWTH = 88  # three bytes stand for at most 264
 
 
@@ -53,6 +54,26 @@ def claimed_size(codec: int, settings: Sequence[int], packed: bytes, most: int) 
         return _CLAIMS[codec](settings, packed) if codec in _CLAIMS else 0
     except (struct.error, IndexError):
         raise ValueError("its packed bytes are cut") from None
+
+
+def _blosc(settings: Sequence[int], packed: bytes) -> int:
+    """Blosc follows the places of its blocks without asking whether they lie in the chunk."""
+    flags = packed[2]
+    size, block, stored = struct.unpack_from("<III", packed, 4)
+    if stored > len(packed) or not 0 < block <= max(size, 1):
+        raise ValueError("its Blosc header does not fit it")
+    if flags & BLOSC_COPIED:
+        if stored != BLOSC_HEADER + size:
+            raise ValueError("its Blosc header does not fit it")
+        return int(size)
+    blocks = -(-size // block)
+    begin = BLOSC_HEADER + 4 * blocks
+    if begin > stored:
+        raise ValueError("its Blosc header does not fit it")
+    places = struct.unpack_from(f"<{blocks}I", packed, BLOSC_HEADER)
+    if any(not begin <= place < stored for place in places):
+        raise ValueError("its Blosc blocks lie outside")
+    return int(size)
 
 
 def _blosc2(settings: Sequence[int], packed: bytes) -> int:
@@ -96,7 +117,7 @@ def _bzip2(packed: bytes, most: int) -> int:
 
 _CLAIMS: dict[int, Callable[[Sequence[int], bytes], int]] = {
     SZIP: lambda settings, packed: struct.unpack_from("<I", packed)[0],
-    BLOSC: lambda settings, packed: struct.unpack_from("<I", packed, 4)[0],
+    BLOSC: _blosc,
     LZ4: lambda settings, packed: struct.unpack_from(">Q", packed)[0],
     BITSHUFFLE: _bitshuffle,
     ZSTD: lambda settings, packed: zstd_bound(packed),
