@@ -1,4 +1,4 @@
-"""Mutated event files: each is read, or refused with EventFileError, and never crashes, hangs or fills the memory.
+"""Mutated event files: each is read, or refused with EventFileError; none crashes, hangs, prints or fills the memory.
 
     python -m tests.fuzz [--inputs N] [--only FORMAT]
 
@@ -9,7 +9,9 @@ processes of their own, which may take 1 GiB more than they begin with. What goe
 from __future__ import annotations
 
 import argparse
+import ctypes
 import multiprocessing
+import os
 import resource
 import sys
 import tempfile
@@ -85,11 +87,20 @@ def work(content: bytes, first: int, last: int, connection: Connection) -> None:
     path = Path(tempfile.mkdtemp()) / "input"
     path.write_bytes(content)
     outcome(path, 1)  # imports what comes late
+    printed = path.with_name("printed")
+    printed.touch()
+    for stream in (1, 2):  # libraries print past Python's streams
+        os.dup2(os.open(printed, os.O_WRONLY | os.O_APPEND), stream)
     resource.setrlimit(resource.RLIMIT_AS, (size + MEMORY + (1 << 29), size + MEMORY + (1 << 29)))
     for number in range(first, last):
         path.write_bytes(mutated(content, np.random.default_rng([number, len(content)])))
         connection.send(("begin", number))  # so that the parent knows which one, whatever becomes of us
-        connection.send(("end", outcome(path, number)))
+        result = outcome(path, number)
+        ctypes.CDLL(None).fflush(None)
+        if words := printed.read_bytes():
+            result = f"prints {words!r}"
+            os.truncate(printed, 0)
+        connection.send(("end", result))
     connection.send(("done", last))
 
 

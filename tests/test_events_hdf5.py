@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import ctypes
 import re
 import struct
 import zlib
@@ -327,6 +328,45 @@ def test_blosc_headers_that_lead_outside_are_refused(tmp_path: Path, at: int, va
         struct.pack_into("<I", packed, at, value)
         dataset.id.write_direct_chunk((0,), bytes(packed))
     assert "damaged: a chunk of /events/p" in refusal(file)
+
+
+@pytest.mark.parametrize(
+    ("at", "value", "words"),
+    [
+        (8, 0, "its LZ4 blocks hold nothing"),
+        (8, 64, "an LZ4 block does not unpack"),
+        (12, 1 << 31, "its packed bytes are cut"),
+        (12, 3, "an LZ4 block does not unpack"),
+        (20, 0xFFFFFFFF, "an LZ4 block does not unpack"),
+        (4, 4004, "its packed bytes are cut"),
+    ],
+)
+def test_damaged_lz4_blocks_are_refused_and_the_plugin_prints_nothing(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], at: int, value: int, words: str
+) -> None:
+    file = tmp_path / "a.h5"
+    with h5py.File(file, "w") as out:
+        for role in "txyp":
+            dataset = out.create_dataset(f"events/{role}", (1000,), "u4", chunks=(1000,), **plugin_codecs()["LZ4"])
+            dataset[:] = np.arange(1000) // 2
+        packed = bytearray(dataset.id.read_direct_chunk((0,))[1])
+        struct.pack_into(">I", packed, at, value)
+        dataset.id.write_direct_chunk((0,), bytes(packed))
+    assert words in refusal(file)
+    ctypes.CDLL(None).fflush(None)  # what C libraries print waits in their own buffer
+    assert capfd.readouterr().out == ""
+
+
+@pytest.mark.parametrize("name", ["Blosc", "Blosc2", "LZ4", "Bitshuffle", "Zstandard", "BZip2", "Shuffle"])
+def test_chunks_that_unpack_to_too_little_are_refused(tmp_path: Path, name: str) -> None:
+    file = tmp_path / "a.h5"
+    codec = {"Shuffle": {"shuffle": True}, **plugin_codecs()}[name]
+    with h5py.File(file, "w") as out:
+        for role in "txyp":
+            out.create_dataset(f"events/{role}", data=np.zeros(100_000, "u4"), chunks=(50_000,), **codec)
+        short = out.create_dataset("short", data=np.zeros(100, "u4"), chunks=(100,), **codec)
+        out["events/t"].id.write_direct_chunk((0,), short.id.read_direct_chunk((0,))[1])
+    assert re.search(r"a chunk of /events/t unpacks to \d+ bytes of its 200000", refusal(file))
 
 
 @pytest.mark.parametrize("name", ["BZip2", "Zstandard", "LZF"])

@@ -1,8 +1,9 @@
 """The codecs of HDF5 files, and what their packed chunks say that they unpack to.
 
 The HDF5 library and its codecs take that much memory before they look at anything else, so it is read off first.
+The LZ4 plugin also prints complaints to the standard output, so its blocks are unpacked once to see that it has none.
 Layouts as `hdf5plugin` writes them: Blosc's and Blosc2's headers (github.com/Blosc, README_HEADER and
-README_CFRAME_FORMAT), LZ4's and Bitshuffle's length in front, Zstandard's frames.
+README_CFRAME_FORMAT), LZ4's lengths in front of chunk and blocks, Bitshuffle's length, Zstandard's frames.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import bz2
 import struct
 from collections.abc import Callable, Sequence
 
+from neuromoco.errors import MissingExtraError
 from neuromoco.events.packed import zstd_bound
 
 GZIP, SZIP, LZF, BZIP2, BLOSC, LZ4, BITSHUFFLE, ZSTD, BLOSC2 = 1, 4, 32000, 307, 32001, 32004, 32008, 32015, 32026
@@ -47,6 +49,7 @@ def claimed_size(codec: int, settings: Sequence[int], packed: bytes, most: int) 
 
     Raises:
         ValueError: it is cut or damaged.
+        MissingExtraError: packed with LZ4, and the package `lz4` is not installed.
     """
     try:
         if codec in _COUNTS:
@@ -102,6 +105,32 @@ def _lzf(packed: bytes, most: int) -> int:
     return size
 
 
+def _lz4(packed: bytes, most: int) -> int:
+    """Size of the chunk and of a block, then each block behind its packed size; as it was where packing did not pay."""
+    try:
+        from lz4.block import LZ4BlockError, decompress
+    except ImportError:
+        raise MissingExtraError("reading HDF5 files compressed with LZ4", "hdf5") from None
+    size, block = struct.unpack_from(">QI", packed)
+    if size > most:
+        return int(size)
+    if size and not block:
+        raise ValueError("its LZ4 blocks hold nothing")
+    at, left = 12, size
+    while left:
+        length = min(block, left)
+        (stored,) = struct.unpack_from(">I", packed, at)
+        at, left = at + 4 + stored, left - length
+        if at > len(packed):
+            raise ValueError("its packed bytes are cut")
+        try:
+            if stored != length and len(decompress(packed[at - stored : at], uncompressed_size=length)) != length:
+                raise ValueError("an LZ4 block is shorter than it says")
+        except LZ4BlockError as error:
+            raise ValueError(f"an LZ4 block does not unpack ({error})") from None
+    return int(size)
+
+
 def _bzip2(packed: bytes, most: int) -> int:
     """BZip2 does not say: it is unpacked in pieces that are not kept."""
     size, unpacking = 0, bz2.BZ2Decompressor()
@@ -118,9 +147,8 @@ def _bzip2(packed: bytes, most: int) -> int:
 _CLAIMS: dict[int, Callable[[Sequence[int], bytes], int]] = {
     SZIP: lambda settings, packed: struct.unpack_from("<I", packed)[0],
     BLOSC: _blosc,
-    LZ4: lambda settings, packed: struct.unpack_from(">Q", packed)[0],
     BITSHUFFLE: _bitshuffle,
     ZSTD: lambda settings, packed: zstd_bound(packed),
     BLOSC2: _blosc2,
 }
-_COUNTS: dict[int, Callable[[bytes, int], int]] = {LZF: _lzf, BZIP2: _bzip2}
+_COUNTS: dict[int, Callable[[bytes, int], int]] = {LZF: _lzf, BZIP2: _bzip2, LZ4: _lz4}

@@ -12,6 +12,7 @@ from neuromoco.events.hdf5_codecs import ECF, GZIP, NOT_FOR_EVENTS, PLUGIN_CODEC
 
 SHUFFLE, FLETCHER = 2, 3  # leave bytes about as many as they were
 TRUSTING = {5: "n-bit", 6: "scale-offset"}  # filters of the HDF5 library that believe any number in a damaged file
+FLETCHER_SUM = 4  # bytes behind a chunk
 LARGEST_CHUNK = 1 << 27
 # Deflate makes at most 1032 bytes of one; what claims more than that of the whole file is no recording.
 LARGEST_RATIO = 1100
@@ -59,10 +60,22 @@ def _check(dataset: Any, file_size: int) -> None:
     packing = [(place, code) for place, code in enumerate(codecs) if code not in (SHUFFLE, FLETCHER)]
     if len(packing) > 1:
         raise EventFileError(f"{name} is compressed twice: h5repack -f GZIP=1 IN OUT does it once")
-    if GZIP in codecs:
-        _check_gzip(dataset, packing[0][0], chunk, count, file_size)
-    elif packing:
-        _check_claims(dataset, *packing[0], count)
+    for info in _chunks(dataset):
+        if not packing or info.filter_mask >> packing[0][0] & 1:
+            unpacked = info.size  # stored as it was
+        elif packing[0][1] == GZIP:
+            unpacked = _gzip_size(dataset, info, chunk, file_size)
+        else:
+            unpacked = _claimed_size(dataset, info, *packing[0])
+        if 0 < unpacked < chunk:  # the HDF5 library would read on behind it
+            raise EventFileError(f"damaged: a chunk of {dataset.name} unpacks to {unpacked} bytes of its {chunk}")
+
+
+def _chunks(dataset: Any) -> list[Any]:
+    """Place, filter mask and stored size of every chunk, in one walk: asking for one by its number walks up to it."""
+    found: list[Any] = []
+    dataset.id.chunk_iter(found.append)
+    return found
 
 
 def _codecs(dataset: Any) -> list[int]:
@@ -96,46 +109,39 @@ def _check_codecs(name: str, codecs: list[int]) -> None:
         raise EventFileError(f"{name} is compressed with HDF5 filter {code}, which is not installed")
 
 
-def _check_claims(dataset: Any, place: int, codec: int, count: int) -> None:
-    """Refuses chunks that say they unpack to more than any chunk may: the codecs would believe them.
+def _claimed_size(dataset: Any, info: Any, place: int, codec: int) -> int:
+    """What a chunk says that it unpacks to, or 0; refused where it is more than any chunk may: codecs would believe it.
 
     Args:
         dataset: of h5py.
+        info: the chunk's.
         place: of the codec among the data set's filters.
         codec: its number.
-        count: chunks.
     """
+    if info.size > LARGEST_CHUNK:
+        raise EventFileError(f"damaged: a chunk of {dataset.name} is stored in {info.size} bytes")
     settings = dataset.id.get_create_plist().get_filter(place)[2]
-    for index in range(count):
-        info = dataset.id.get_chunk_info(index)
-        if info.size > LARGEST_CHUNK:
-            raise EventFileError(f"damaged: a chunk of {dataset.name} is stored in {info.size} bytes")
-        mask, packed = dataset.id.read_direct_chunk(info.chunk_offset)
-        if mask >> place & 1:  # stored as it was
-            continue
-        try:
-            size = claimed_size(codec, settings, packed, LARGEST_CHUNK)
-        except ValueError as error:
-            raise EventFileError(f"cut or damaged: a chunk of {dataset.name}: {error}") from error
-        if size > LARGEST_CHUNK:
-            raise EventFileError(
-                f"damaged: a chunk of {dataset.name} unpacks to {size} bytes or more; up to {LARGEST_CHUNK} are read"
-            )
+    try:
+        size = claimed_size(codec, settings, dataset.id.read_direct_chunk(info.chunk_offset)[1], LARGEST_CHUNK)
+    except ValueError as error:
+        raise EventFileError(f"cut or damaged: a chunk of {dataset.name}: {error}") from error
+    if size > LARGEST_CHUNK:
+        raise EventFileError(
+            f"damaged: a chunk of {dataset.name} unpacks to {size} bytes or more; up to {LARGEST_CHUNK} are read"
+        )
+    return size
 
 
-def _check_gzip(dataset: Any, place: int, chunk: int, count: int, file_size: int) -> None:
-    """Refuses chunks that unpack to far more than a chunk: the HDF5 library would unpack them whole."""
-    if file_size * LARGEST_RATIO < LARGEST_CHUNK:
-        return
-    for index in range(count):
-        info = dataset.id.get_chunk_info(index)
-        if info.size * LARGEST_RATIO < LARGEST_CHUNK:
-            continue
-        mask, packed = dataset.id.read_direct_chunk(info.chunk_offset)
-        if not mask >> place & 1:
-            try:
-                unpacked = len(zlib.decompressobj().decompress(packed, chunk + 1024))
-            except zlib.error as error:
-                raise EventFileError(f"cut or damaged: a chunk of {dataset.name} ({error})") from error
-            if unpacked > chunk:
-                raise EventFileError(f"damaged: a chunk of {dataset.name} unpacks to more than its {chunk} bytes")
+def _gzip_size(dataset: Any, info: Any, chunk: int, file_size: int) -> int:
+    """The most that a chunk unpacks to; refused where it is more than a chunk: HDF5 would unpack it whole."""
+    most = int(info.size) * LARGEST_RATIO
+    if file_size * LARGEST_RATIO < LARGEST_CHUNK or most < LARGEST_CHUNK:
+        return most
+    try:
+        packed = dataset.id.read_direct_chunk(info.chunk_offset)[1]
+        unpacked = len(zlib.decompressobj().decompress(packed, chunk + 1024))
+    except zlib.error as error:
+        raise EventFileError(f"cut or damaged: a chunk of {dataset.name} ({error})") from error
+    if unpacked > chunk + FLETCHER_SUM:
+        raise EventFileError(f"damaged: a chunk of {dataset.name} unpacks to more than its {chunk} bytes")
+    return unpacked
