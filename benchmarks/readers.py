@@ -3,7 +3,8 @@
     python -m benchmarks.readers [--millions N]
 
 Files of made-up events are written to a temporary folder. Peers are used where they are installed: faery, evt3,
-event_stream, expelliarmus, pandas. Every pair is first checked to give as many events. Medians of rounds in turn.
+event_stream, expelliarmus, dv-processing, tonic, pandas. Every pair is first checked to give as many events. Medians
+of rounds in turn.
 """
 
 from __future__ import annotations
@@ -65,13 +66,64 @@ def write_aedat3(path: Path, events: Recording) -> None:
     path.write_bytes(b"".join(parts))
 
 
+def write_aedat2(path: Path, events: Recording) -> None:
+    """AEDAT 2.0 of a DVS128: big-endian addresses and times."""
+    words = np.empty((len(events), 2), ">u4")
+    words[:, 0] = events.y.astype(np.uint32) % 128 << 8 | events.x.astype(np.uint32) % 128 << 1 | events.p
+    words[:, 1] = events.t
+    path.write_bytes(b"#!AER-DAT2.0\r\n" + words.tobytes())
+
+
+def write_atis(path: Path, events: Recording) -> None:
+    """40 bits an event, as N-MNIST has them."""
+    raw = np.zeros((len(events), 5), np.uint8)
+    raw[:, 0], raw[:, 1] = events.x % 34, events.y % 34
+    t = events.t % (1 << 23)
+    raw[:, 2], raw[:, 3], raw[:, 4] = events.p << 7 | t >> 16, t >> 8 & 255, t & 255
+    path.write_bytes(raw.tobytes())
+
+
+def records(events: Recording) -> np.ndarray:
+    """One record an event, in Metavision's order."""
+    found = np.empty(len(events), [("x", "<u2"), ("y", "<u2"), ("p", "<i2"), ("t", "<i8")])
+    for name in "xypt":
+        found[name] = getattr(events, name)
+    return found
+
+
+def write_hdf5(path: Path, events: Recording) -> None:
+    """Metavision's layout, packed as h5py does by default."""
+    import h5py
+
+    with h5py.File(path, "w") as file:
+        file.create_dataset("CD/events", data=records(events), chunks=(16_384,), compression="gzip", shuffle=True)
+
+
+def write_npy(path: Path, events: Recording) -> None:
+    """Records with names."""
+    np.save(path, records(events))
+
+
+def write_mat(path: Path, events: Recording) -> None:
+    """Columns of doubles, as ASL-DVS has them."""
+    from scipy.io import savemat
+
+    names = {"ts": events.t, "x": events.x % 240, "y": events.y % 180, "pol": events.p}
+    savemat(path, {name: column.astype(float)[:, None] for name, column in names.items()}, do_compression=True)
+
+
 FORMATS: dict[str, Callable[[Path, Recording], None]] = {
     **{name: WRITERS[name] for name in ("evt2", "evt3", "aedat4", "npz", "csv")},
     "dat": write_dat,
     "es": write_es,
     "aedat3": write_aedat3,
+    "aedat2": write_aedat2,
+    "atis": write_atis,
+    "hdf5": write_hdf5,
+    "npy": write_npy,
+    "mat": write_mat,
 }
-ENDINGS = {"evt2": ".raw", "evt3": ".raw"}
+ENDINGS = {"evt2": ".raw", "evt3": ".raw", "atis": ".bin", "hdf5": ".h5", "aedat2": ".aedat"}
 
 
 def _faery(path: Path) -> int:
@@ -107,6 +159,40 @@ def _aedat(path: Path) -> int:
     return len(np.concatenate([packet["events"] for packet in aedat.Decoder(str(path)) if "events" in packet]))
 
 
+def _dv_processing(path: Path) -> int:
+    import dv_processing
+
+    capture, found = dv_processing.io.MonoCameraRecording(str(path)), []
+    while capture.isRunning() and (batch := capture.getNextEventBatch()) is not None:
+        found.append(batch.numpy())
+    return len(np.concatenate(found))
+
+
+def _tonic(path: Path) -> int:
+    from tonic.io import read_mnist_file
+
+    return len(read_mnist_file(str(path), np.dtype([("x", int), ("y", int), ("t", int), ("p", int)])))
+
+
+def _h5py(path: Path) -> int:
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        return _columns(file["CD/events"][:])
+
+
+def _scipy(path: Path) -> int:
+    from scipy.io import loadmat
+
+    arrays = loadmat(path)
+    return min(arrays[name].size for name in ("ts", "x", "y", "pol"))
+
+
+def _columns(events: np.ndarray) -> int:
+    """Records as columns that lie in one piece, as they are for whoever counts them into frames."""
+    return min(len(np.ascontiguousarray(events[name])) for name in "txyp")
+
+
 def _pandas(path: Path) -> int:
     import pandas
 
@@ -116,6 +202,8 @@ def _pandas(path: Path) -> int:
 def _numpy(path: Path) -> int:
     if path.suffix == ".csv":
         return len(np.loadtxt(path, np.int64, delimiter=",", skiprows=1))
+    if path.suffix == ".npy":
+        return _columns(np.load(path))
     with np.load(path) as arrays:
         return min(arrays[name].size for name in "txyp")
 
@@ -125,7 +213,11 @@ PEERS: dict[str, dict[str, Count]] = {
     "evt3": {"faery": _faery, "evt3": _evt3},
     "dat": {"faery": _faery, "expelliarmus": _expelliarmus("dat")},
     "es": {"faery": _faery, "event_stream": _event_stream},
-    "aedat4": {"aedat": _aedat},
+    "aedat4": {"aedat": _aedat, "dv_processing": _dv_processing},
+    "atis": {"tonic": _tonic},
+    "hdf5": {"h5py": _h5py},
+    "npy": {"numpy": _numpy},
+    "mat": {"scipy": _scipy},
     "csv": {"numpy": _numpy, "pandas": _pandas},
     "npz": {"numpy": _numpy},
 }
