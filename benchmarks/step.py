@@ -12,10 +12,10 @@ printed, beside what weights changed by one unit in the last place do to spiking
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
@@ -34,6 +34,7 @@ from benchmarks.peer import ENCODERS, PlainStep
 from benchmarks.timing import paired, report
 from neuromoco.config import EncoderConfig, MocoConfig, OptimizerConfig
 from neuromoco.encoders import build_encoder
+from neuromoco.memory import freed_memory_kept
 from neuromoco.moco import MoCo
 from neuromoco.train.loop import build_optimizer
 
@@ -136,12 +137,11 @@ class Worker:
 
     _step: Callable[[], Tensor]  # in the process
     _before: float
+    _kept = ExitStack()
 
     def __init__(self, name: str, ours: bool) -> None:
-        # The setting that importing this project makes is none of the peer's.
-        with patch.dict(os.environ, {} if ours else {"THP_MEM_ALLOC_ENABLE": "0"}):
-            self.process = ProcessPoolExecutor(1, get_context("spawn"))
-            self.process.submit(Worker._begin, name, ours).result()
+        self.process = ProcessPoolExecutor(1, get_context("spawn"))
+        self.process.submit(Worker._begin, name, ours).result()
 
     def step(self) -> None:
         """One step."""
@@ -154,6 +154,8 @@ class Worker:
 
     @staticmethod
     def _begin(name: str, ours: bool) -> None:
+        if ours:
+            Worker._kept.enter_context(freed_memory_kept())  # as training does
         moco, views = own_moco(name), batch()
         step = own_step(moco) if ours else PlainStep(name, moco.state_dict(), MOCO, LR)
         Worker._step, Worker._before = staticmethod(lambda: step(*views)), _memory("VmRSS")
@@ -179,8 +181,9 @@ def distributed_rate(name: str, rank: int, processes: int, store: str) -> float:
     torch.distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=processes)
     moco, views = own_moco(name), batch(rank)
     step = own_step(moco, DistributedDataParallel(moco) if processes > 1 else None)
-    step(*views)
-    seconds = median(_seconds(lambda: step(*views)) for _ in range(ROUNDS))
+    with freed_memory_kept():
+        step(*views)
+        seconds = median(_seconds(lambda: step(*views)) for _ in range(ROUNDS))
     torch.distributed.destroy_process_group()
     return BATCH * processes / seconds
 

@@ -4,7 +4,6 @@ Importing the package loads no torch: recordings, frames and settings need numpy
 in `neuromoco.train`, encoders in `neuromoco.encoders`, the method in `neuromoco.moco`.
 """
 
-import os
 from importlib.metadata import version
 
 from neuromoco.errors import (
@@ -18,10 +17,6 @@ from neuromoco.errors import (
 )
 from neuromoco.events import Recording, read_recording
 from neuromoco.frames import to_frames
-
-# torch looks at it once, when it first takes memory: large arrays in large pages, which Linux hands out many times
-# faster than small ones.
-os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 __version__ = version("neuromoco")
 

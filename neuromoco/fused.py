@@ -18,6 +18,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from neuromoco import native
 from neuromoco.neurons import LIFNode, native_shape
+from neuromoco.spike_conv import convolve
 
 # Others take their statistics elsewhere, see `neuromoco.batch_norm`.
 PLAIN_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, layer.BatchNorm1d, layer.BatchNorm2d)
@@ -42,7 +43,7 @@ def run_layers(layers: Iterable[nn.Module], x: Tensor) -> Tensor:
         elif _poolable(module, x):
             x = _MaxPool.apply(x)
         else:
-            x = module(x)
+            x = convolve(module, x)
     return x if norm is None else norm(x)
 
 
@@ -69,12 +70,6 @@ def norm_then_fire(norm: nn.Module, node: nn.Module, x: Tensor) -> Tensor:
     return spikes
 
 
-def watched(module: nn.Module) -> bool:
-    """Whether somebody wants to see what goes in or comes out."""
-    hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
-    return any(hooks)
-
-
 def fusable(norm: nn.Module, node: nn.Module, x: Tensor) -> bool:
     """Whether two modules may be one. Whoever watches a module has to see what passes between them."""
     return (
@@ -85,8 +80,8 @@ def fusable(norm: nn.Module, node: nn.Module, x: Tensor) -> bool:
         and norm.affine
         and norm.momentum is not None
         and not isinstance(node.v, Tensor)
-        and not watched(norm)
-        and not watched(node)
+        and not native.watched(norm)
+        and not native.watched(node)
         and native.serves(x)
     )
 
@@ -97,7 +92,7 @@ def _poolable(module: nn.Module, x: Tensor) -> bool:
         isinstance(module, layer.MaxPool2d)
         and (module.kernel_size, module.stride, module.padding, module.dilation) == (3, 2, 1, 1)
         and module.training
-        and not (module.ceil_mode or module.return_indices or watched(module))
+        and not (module.ceil_mode or module.return_indices or native.watched(module))
         and native.is_channels_last(x)
         and native.serves(x)
     )

@@ -1,4 +1,4 @@
-"""The C of `kernels.c`, compiled once for this machine and kept in the cache folder.
+"""The C of `kernels.c` and `spike_conv.c`, compiled once for this machine and kept in the cache folder.
 
 It needs a C compiler with OpenMP (gcc). Where there is none, or it fails, `library` gives None and whoever asks goes
 the slower way with the same results.
@@ -16,12 +16,12 @@ import subprocess
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
 
 from neuromoco.files import cache_folder, locked, writing
 
-SOURCE = Path(__file__).with_name("kernels.c")
+SOURCES = tuple(Path(__file__).with_name(name) for name in ("kernels.c", "spike_conv.c"))
 # No contraction: the neuron's equation is rounded as torch rounds it. The norm asks for its fused operation by name.
 FLAGS = ("-O3", "-march=native", "-ffp-contract=off", "-fno-math-errno", "-fopenmp", "-fPIC", "-shared")
 TIMEOUT_S = 60
@@ -41,7 +41,7 @@ class Shape(ctypes.Structure):
 def library() -> ctypes.CDLL | None:
     """The compiled functions, or None."""
     compiler = shlex.split(os.environ.get("CC", "cc"))
-    content = SOURCE.read_bytes() + repr((compiler, FLAGS, _processor())).encode()
+    content = b"".join(map(Path.read_bytes, SOURCES)) + repr((compiler, FLAGS, _processor())).encode()
     try:
         path = cache_folder() / "kernels" / f"{hashlib.sha256(content).hexdigest()[:32]}.so"
         with locked(path.with_name(".lock")):
@@ -58,11 +58,11 @@ def library() -> ctypes.CDLL | None:
 
 def _compile(compiler: list[str], path: Path) -> None:
     with writing(path) as part:
-        command = [*compiler, *FLAGS, "-o", str(part), str(SOURCE), "-lm"]
+        command = [*compiler, *FLAGS, "-o", str(part), *map(str, SOURCES), "-lm"]
         subprocess.run(command, check=True, capture_output=True, timeout=TIMEOUT_S)
 
 
-def call(name: str, shape: Shape, *arrays: Tensor | None) -> None:
+def call(name: str, shape: ctypes.Structure, *arrays: Tensor | None) -> None:
     """Calls a function of the library with arrays that lie as the shape says."""
     function = getattr(library(), name)
     function(*(ctypes.c_void_p(None if a is None else a.data_ptr()) for a in arrays), ctypes.byref(shape))
@@ -77,6 +77,12 @@ def serves(x: Tensor) -> bool:
 def is_channels_last(x: Tensor) -> bool:
     """Whether [T, N, C, H, W] lies in memory as [T, N, H, W, C]; a flattened copy of it would not tell."""
     return x.ndim == 5 and x.permute(0, 1, 3, 4, 2).is_contiguous()
+
+
+def watched(module: nn.Module) -> bool:
+    """Whether somebody wants to see what goes in or comes out."""
+    hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
+    return any(hooks)
 
 
 def as_laid(x: Tensor, like: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ from neuromoco.encoders.registry import Encoder, register_encoder
 from neuromoco.errors import ConfigError
 from neuromoco.fused import channels_last, norm_then_fire
 from neuromoco.neurons import lif
+from neuromoco.spike_conv import convolve
 
 Stem = Literal["imagenet", "conv", "conv-pool"]
 Connect = Literal["ADD", "AND", "IAND"]
@@ -87,8 +88,8 @@ class Block(BasicBlock):
     """spikingjelly's block, its batch norms and neurons fused."""
 
     def forward(self, x: Tensor) -> Tensor:
-        out = norm_then_fire(self.bn1, self.sn1, self.conv1(x))
-        out = norm_then_fire(self.bn2, self.sn2, self.conv2(out))
+        out = norm_then_fire(self.bn1, self.sn1, convolve(self.conv1, x))
+        out = norm_then_fire(self.bn2, self.sn2, convolve(self.conv2, out))
         if self.downsample is not None:
             convolution, norm = self.downsample
             x = norm_then_fire(norm, self.downsample_sn, convolution(x))

@@ -15,11 +15,12 @@ from spikingjelly.activation_based.layer import SpikingSelfAttention
 from spikingjelly.activation_based.model.spikformer import SpikformerMLP
 from torch import Tensor, nn
 
+from neuromoco import native
 from neuromoco.config import NeuronConfig
 from neuromoco.encoders.blocks import Blocks
 from neuromoco.encoders.registry import Encoder, register_encoder
 from neuromoco.errors import ConfigError
-from neuromoco.fused import channels_last, tokens_norm_then_fire, watched
+from neuromoco.fused import channels_last, tokens_norm_then_fire
 from neuromoco.neurons import SURROGATES, LIFNode, lif
 
 POLARITIES = 2
@@ -84,7 +85,7 @@ def _conv_bn_lif(inputs: int, outputs: int, neuron: NeuronConfig) -> list[nn.Mod
 
 def attend(attention: SpikingSelfAttention, x: Tensor) -> Tensor:
     """spikingjelly's attention, its batch norms and neurons fused in training: [T, N, D, L] -> the same."""
-    if not attention.training or watched(attention):
+    if not attention.training or native.watched(attention):
         spikes: Tensor = attention(x)
         return spikes
     qkv = tokens_norm_then_fire(attention.qkv_conv_bn, attention.qkv_lif, x)  # [T, N, 3 * D, L]

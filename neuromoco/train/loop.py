@@ -30,6 +30,7 @@ from neuromoco.datasets.torch_sets import FrameSet
 from neuromoco.encoders import Encoder
 from neuromoco.errors import ConfigError
 from neuromoco.files import write_json
+from neuromoco.memory import freed_memory_kept
 from neuromoco.train.run_folder import RunFolder
 from neuromoco.train.state import Progress, States
 from neuromoco.train.watch import watching
@@ -132,7 +133,7 @@ def fit(task: Task, run: RunFolder, accelerator: Accelerator, compute: ComputeCo
     history = run.history()[: progress.epoch - 1]
     if progress.epoch > 1 or progress.steps:
         console.print(f"going on in epoch {progress.epoch} of {task.epochs}, after {progress.steps} steps")
-    with progress_bar() as bar, watching(task, run, accelerator, history) as watch:
+    with freed_memory_kept(), progress_bar() as bar, watching(task, run, accelerator, history) as watch:
         while progress.epoch <= task.epochs:
             line = loop.epoch(progress, bar)
             history.append(line)
