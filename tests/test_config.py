@@ -87,8 +87,8 @@ def test_changes_are_typed() -> None:
     ("change", "words"),
     [
         ("seed", "give a name and a value"),
-        ("seed=x", "seed: Input should be a valid integer.*given 'x'"),
-        ("pretrain.moco.queue=5", "pretrain.moco.queue: Extra inputs.*known names: embed_dim, hidden_dim, queue_size"),
+        ("seed=x", "seed: should be a whole number, given 'x'"),
+        ("pretrain.moco.queue=5", "pretrain.moco.queue: no such name; known names: embed_dim, hidden_dim, queue_size"),
         ("supervised.views.policy=spin", "'nda', 'nda-mn', 'group' or 'affine', given 'spin'"),
         ("frames.steps=0", "greater than 0, given 0"),
         ("encoder.neuron.tau=1", "greater than 1, given 1"),

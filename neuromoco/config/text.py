@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,6 +15,15 @@ from neuromoco.config.tree import RunConfig, Settings
 from neuromoco.errors import ConfigError
 
 AnySettings = TypeVar("AnySettings", bound=Settings)
+# Kinds of values, as pydantic names them and as YAML's readers do.
+PLAIN = {
+    "tuple": "a list",
+    "dictionary": "names with values",
+    "integer": "a whole number",
+    "number": "a number",
+    "string": "text",
+    "boolean": "true or false",
+}
 
 
 def parse_config(tree: Any, source: str) -> RunConfig:
@@ -32,12 +42,37 @@ def parse_settings(kind: type[AnySettings], tree: Any, source: str) -> AnySettin
     try:
         return kind.model_validate(tree)
     except ValidationError as error:
-        first = error.errors()[0]
-        if first["type"] == "value_error":  # of the tree as a whole
-            raise ConfigError(f"{source}: {first['ctx']['error']}") from None
-        where = ".".join(str(part) for part in first["loc"])
-        given = "" if first["type"] in ("missing", "extra_forbidden") else f", given {first['input']!r}"
-        raise ConfigError(f"{source}: {where}: {first['msg']}{given}{_allowed(kind, first)}") from None
+        raise ConfigError(f"{source}: {_in_words(kind, error)}") from None
+
+
+def _in_words(kind: type[Settings], error: ValidationError) -> str:
+    """The first mistake in one line; what may stand there is told for every kind of value that may."""
+    errors = error.errors()
+    first = errors[0]
+    if first["type"] == "value_error":  # of the tree as a whole
+        return str(first["ctx"]["error"])
+    where = _place(first["loc"])
+    if first["type"] == "extra_forbidden":
+        return f"{where}: no such name{_allowed(kind, first)}"
+    if first["type"] == "missing":
+        return f"{where}: is missing"
+    wanted = dict.fromkeys(_wanted(e["msg"]) for e in errors if _place(e["loc"]) == where)
+    return f"{where}: should be {' or '.join(wanted)}, given {first['input']!r}"
+
+
+def _place(parts: tuple[int | str, ...]) -> str:
+    """`pretrain.epochs`; without the parts by which pydantic tells apart the kinds of value of one setting."""
+    return ".".join(str(part) for part in parts if not re.search(r"^constrained-|^int$|\[", str(part)))
+
+
+def _wanted(message: str) -> str:
+    """What a setting should be, in the words of YAML instead of Python's."""
+    words = re.sub(
+        r", (unable to|got a number with) .*| or instance of .*", "", message.removeprefix("Input should be ")
+    )
+    for theirs, ours in PLAIN.items():
+        words = words.replace(f"a valid {theirs}", ours)
+    return words
 
 
 def load_config(path: Path | str) -> RunConfig:
