@@ -31,7 +31,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.peer import ENCODERS, PlainStep
-from benchmarks.timing import paired, report
+from benchmarks.timing import report, rounds
 from neuromoco.config import EncoderConfig, MocoConfig, OptimizerConfig
 from neuromoco.encoders import build_encoder
 from neuromoco.memory import freed_memory_kept
@@ -41,7 +41,7 @@ from neuromoco.train.loop import build_optimizer
 STEPS, BATCH, SIDE = 10, 4, 128
 LR = 1e-3
 MOCO = MocoConfig(batch_norm="plain")  # spikingjelly has no other
-ROUNDS = 5
+ROUNDS = 9  # the first ones are slow: Linux hands out memory
 # Relative; gradients by the norm of a parameter's.
 LOSS_TOLERANCE, GRADIENT_TOLERANCE = 1e-5, 1e-3
 
@@ -133,15 +133,21 @@ def _seconds(run: Callable[[], object]) -> float:
 
 
 class Worker:
-    """A process that takes steps, this project's or the peer's, when it is told to."""
+    """A process that takes steps, this project's or the peer's, when it is told to.
+
+    Args:
+        name: of the encoder.
+        ours: whether the step is this project's.
+        kept: whether the process keeps memory that is freed, as it does while this project trains.
+    """
 
     _step: Callable[[], Tensor]  # in the process
     _before: float
     _kept = ExitStack()
 
-    def __init__(self, name: str, ours: bool) -> None:
+    def __init__(self, name: str, ours: bool, kept: bool) -> None:
         self.process = ProcessPoolExecutor(1, get_context("spawn"))
-        self.process.submit(Worker._begin, name, ours).result()
+        self.process.submit(Worker._begin, name, ours, kept).result()
 
     def step(self) -> None:
         """One step."""
@@ -153,9 +159,9 @@ class Worker:
             return process.submit(Worker._peak).result()
 
     @staticmethod
-    def _begin(name: str, ours: bool) -> None:
-        if ours:
-            Worker._kept.enter_context(freed_memory_kept())  # as training does
+    def _begin(name: str, ours: bool, kept: bool) -> None:
+        if kept:
+            Worker._kept.enter_context(freed_memory_kept())
         moco, views = own_moco(name), batch()
         step = own_step(moco) if ours else PlainStep(name, moco.state_dict(), MOCO, LR)
         Worker._step, Worker._before = staticmethod(lambda: step(*views)), _memory("VmRSS")
@@ -204,13 +210,16 @@ def work(name: str) -> float:
 
 def measure(name: str, peak: float) -> None:
     """Prints everything about one backbone."""
-    ours, plain = Worker(name, True), Worker(name, False)
-    figures = paired(ours.step, plain.step, runs=ROUNDS)
-    report("  step", "spikingjelly", figures)
+    workers = [Worker(name, True, True), Worker(name, False, False), Worker(name, False, True)]
+    own, plain, kept = rounds(*(worker.step for worker in workers), runs=ROUNDS)
+    for peer, seconds in (("spikingjelly", plain), ("the same, freed memory kept", kept)):
+        ratio = median(b / a for a, b in zip(own, seconds, strict=True))
+        report("  step", peer, (median(own), median(seconds), ratio))
     gflop = work(name)
-    own, other = (gflop / seconds / peak for seconds in figures[:2])
-    print(f"  {gflop:.0f} GFLOP: {own:.0%} of the matrix peak; spikingjelly {other:.0%}")
-    print(f"  peak memory {ours.end():.0f} MB; spikingjelly {plain.end():.0f} MB", flush=True)
+    shares = [gflop / median(seconds) / peak for seconds in (own, plain)]
+    print(f"  {gflop:.0f} GFLOP: {shares[0]:.0%} of the matrix peak; spikingjelly {shares[1]:.0%}")
+    ours, theirs, _ = (worker.end() for worker in workers)
+    print(f"  peak memory {ours:.0f} MB; spikingjelly {theirs:.0f} MB", flush=True)
     one, two = (rate(name, processes) for processes in (1, 2))
     print(f"  {one:.2f} samples/s with 1 process, {two:.2f} with 2", flush=True)
 

@@ -24,10 +24,10 @@ FORBIDDEN = {
 # Within the core, each room knows only those before it.
 ORDER = (
     ("errors",),
-    ("files", "console", "config", "device", "extras", "figures", "loihi"),
+    ("files", "console", "config", "device", "extras", "figures", "loihi", "memory"),
     ("events",),
     ("frames", "simulate", "native"),
-    ("views", "neurons", "datasets"),
+    ("views", "neurons", "spike_conv", "datasets"),
     ("fused",),
     ("encoders", "losses", "quantize", "batch_norm"),
     ("moco", "checkpoint"),
