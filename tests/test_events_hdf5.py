@@ -333,7 +333,8 @@ def test_blosc_headers_that_lead_outside_are_refused(tmp_path: Path, at: int, va
 @pytest.mark.parametrize(
     ("at", "value", "words"),
     [
-        (8, 0, "its LZ4 blocks hold nothing"),
+        (8, 0, "its LZ4 blocks hold 0 bytes"),
+        (8, 63, "its LZ4 blocks hold 63 bytes"),
         (8, 64, "an LZ4 block does not unpack"),
         (12, 1 << 31, "its packed bytes are cut"),
         (12, 3, "an LZ4 block does not unpack"),
@@ -357,16 +358,31 @@ def test_damaged_lz4_blocks_are_refused_and_the_plugin_prints_nothing(
     assert capfd.readouterr().out == ""
 
 
-@pytest.mark.parametrize("name", ["Blosc", "Blosc2", "LZ4", "Bitshuffle", "Zstandard", "BZip2", "Shuffle"])
-def test_chunks_that_unpack_to_too_little_are_refused(tmp_path: Path, name: str) -> None:
+OTHER_CODECS: dict[str, Any] = {"Shuffle": {"shuffle": True}, "GZIP": {"compression": "gzip"}}
+TELLING = ["Blosc", "Blosc2", "LZ4", "Bitshuffle", "Bitshuffle alone", "Zstandard", "BZip2", *OTHER_CODECS]
+
+
+@pytest.mark.parametrize("kept", [100, 40_000])
+@pytest.mark.parametrize("name", TELLING)
+def test_chunks_that_unpack_to_too_little_are_refused(tmp_path: Path, name: str, kept: int) -> None:
     file = tmp_path / "a.h5"
-    codec = {"Shuffle": {"shuffle": True}, **plugin_codecs()}[name]
+    codec = {**OTHER_CODECS, **plugin_codecs()}[name]
+    rng = np.random.default_rng(0)
     with h5py.File(file, "w") as out:
         for role in "txyp":
             out.create_dataset(f"events/{role}", data=np.zeros(100_000, "u4"), chunks=(50_000,), **codec)
-        short = out.create_dataset("short", data=np.zeros(100, "u4"), chunks=(100,), **codec)
+        short = out.create_dataset("short", data=rng.integers(0, 9, kept).astype("u4"), chunks=(kept,), **codec)
         out["events/t"].id.write_direct_chunk((0,), short.id.read_direct_chunk((0,))[1])
     assert re.search(r"a chunk of /events/t unpacks to \d+ bytes of its 200000", refusal(file))
+
+
+@pytest.mark.parametrize("name", [*TELLING, "LZF"])
+def test_checksums_behind_packed_chunks_are_no_damage(tmp_path: Path, name: str) -> None:
+    codec = {**{**OTHER_CODECS, **plugin_codecs()}[name], "fletcher32": True}
+    with h5py.File(tmp_path / "a.h5", "w") as out:
+        for role, values in (("t", T), ("x", X), ("y", Y), ("p", P)):
+            out.create_dataset(f"events/{role}", data=values, chunks=(2,), **codec)
+    assert rows(read(tmp_path / "a.h5")) == EVENTS
 
 
 @pytest.mark.parametrize("name", ["BZip2", "Zstandard", "LZF"])

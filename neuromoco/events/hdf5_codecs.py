@@ -13,7 +13,7 @@ import struct
 from collections.abc import Callable, Sequence
 
 from neuromoco.errors import MissingExtraError
-from neuromoco.events.packed import zstd_bound
+from neuromoco.events.packed import zstd_bound, zstd_claim
 
 GZIP, SZIP, LZF, BZIP2, BLOSC, LZ4, BITSHUFFLE, ZSTD, BLOSC2 = 1, 4, 32000, 307, 32001, 32004, 32008, 32015, 32026
 ECF = 0x8ECF
@@ -34,12 +34,13 @@ PLUGIN_CODECS = {
 # What they pack does not come back as it was, or is a picture.
 NOT_FOR_EVENTS = (32013, 32017, 32018, 32024, 32028)
 PIECE = 1 << 20
+SMALLEST_BLOCK = 64  # of LZ4; nobody packs less at a time, and each is looked at
 BLOSC_HEADER, BLOSC_COPIED = 16, 2
 LZF_GROWTH = 88  # three bytes stand for at most 264
 
 
 def claimed_size(codec: int, settings: Sequence[int], packed: bytes, most: int) -> int:
-    """The bytes that a packed chunk unpacks to, as it says; 0 for a codec that cannot take more than a chunk.
+    """The bytes that a packed chunk unpacks to, as it says; 0 if it does not and cannot be more than a chunk.
 
     Args:
         codec: number of the filter.
@@ -86,7 +87,7 @@ def _blosc2(settings: Sequence[int], packed: bytes) -> int:
 
 def _bitshuffle(settings: Sequence[int], packed: bytes) -> int:
     compresses = len(settings) > 4 and settings[4]
-    return int(struct.unpack_from(">Q", packed)[0]) if compresses else 0
+    return int(struct.unpack_from(">Q", packed)[0]) if compresses else len(packed)
 
 
 def _lzf(packed: bytes, most: int) -> int:
@@ -114,8 +115,8 @@ def _lz4(packed: bytes, most: int) -> int:
     size, block = struct.unpack_from(">QI", packed)
     if size > most:
         return int(size)
-    if size and not block:
-        raise ValueError("its LZ4 blocks hold nothing")
+    if block < min(size, SMALLEST_BLOCK):
+        raise ValueError(f"its LZ4 blocks hold {block} bytes")
     at, left = 12, size
     while left:
         length = min(block, left)
@@ -148,7 +149,7 @@ _CLAIMS: dict[int, Callable[[Sequence[int], bytes], int]] = {
     SZIP: lambda settings, packed: struct.unpack_from("<I", packed)[0],
     BLOSC: _blosc,
     BITSHUFFLE: _bitshuffle,
-    ZSTD: lambda settings, packed: zstd_bound(packed),
+    ZSTD: lambda settings, packed: zstd_claim(packed) or zstd_bound(packed),
     BLOSC2: _blosc2,
 }
 _COUNTS: dict[int, Callable[[bytes, int], int]] = {LZF: _lzf, BZIP2: _bzip2, LZ4: _lz4}

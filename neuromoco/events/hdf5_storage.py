@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 from neuromoco.errors import EventFileError, MissingExtraError
@@ -17,6 +19,7 @@ LARGEST_CHUNK = 1 << 27
 # Deflate makes at most 1032 bytes of one; what claims more than that of the whole file is no recording.
 LARGEST_RATIO = 1100
 MOST_CHUNKS = 1 << 20
+TOGETHER = 1000  # chunks that threads look at before the next are given to them
 
 
 def check_storage(datasets: Sequence[Any], file_size: int) -> None:
@@ -34,10 +37,10 @@ def check_storage(datasets: Sequence[Any], file_size: int) -> None:
     if claimed > file_size * LARGEST_RATIO:
         raise EventFileError(f"cut or damaged: the events claim {claimed} bytes and the file has {file_size}")
     for dataset in datasets:
-        _check(dataset, file_size)
+        _check(dataset)
 
 
-def _check(dataset: Any, file_size: int) -> None:
+def _check(dataset: Any) -> None:
     name = dataset.name.strip("/")
     if dataset.is_virtual or dataset.external:
         raise EventFileError(f"{name} keeps its data in other files; only what the file itself holds is read")
@@ -60,15 +63,17 @@ def _check(dataset: Any, file_size: int) -> None:
     packing = [(place, code) for place, code in enumerate(codecs) if code not in (SHUFFLE, FLETCHER)]
     if len(packing) > 1:
         raise EventFileError(f"{name} is compressed twice: h5repack -f GZIP=1 IN OUT does it once")
-    for info in _chunks(dataset):
-        if not packing or info.filter_mask >> packing[0][0] & 1:
-            unpacked = info.size  # stored as it was
-        elif packing[0][1] == GZIP:
-            unpacked = _gzip_size(dataset, info, chunk, file_size)
-        else:
-            unpacked = _claimed_size(dataset, info, *packing[0])
-        if 0 < unpacked < chunk:  # the HDF5 library would read on behind it
-            raise EventFileError(f"damaged: a chunk of {dataset.name} unpacks to {unpacked} bytes of its {chunk}")
+    infos = _chunks(dataset)
+    settings = dataset.id.get_create_plist().get_filter(packing[0][0])[2] if packing else ()
+    size = partial(_unpacked_size, dataset, codecs, packing[0][0] if packing else None, settings, chunk)
+    with ThreadPoolExecutor() as pool:
+        each = pool.map if GZIP in codecs else map  # others are read off in no time
+        for first in range(0, len(infos), TOGETHER):
+            for unpacked in each(size, infos[first : first + TOGETHER]):
+                if 0 < unpacked < chunk:  # the HDF5 library would read on behind it
+                    raise EventFileError(
+                        f"damaged: a chunk of {dataset.name} unpacks to {unpacked} bytes of its {chunk}"
+                    )
 
 
 def _chunks(dataset: Any) -> list[Any]:
@@ -109,20 +114,30 @@ def _check_codecs(name: str, codecs: list[int]) -> None:
         raise EventFileError(f"{name} is compressed with HDF5 filter {code}, which is not installed")
 
 
-def _claimed_size(dataset: Any, info: Any, place: int, codec: int) -> int:
-    """What a chunk says that it unpacks to, or 0; refused where it is more than any chunk may: codecs would believe it.
+def _unpacked_size(
+    dataset: Any, codecs: list[int], place: int | None, settings: Sequence[int], chunk: int, info: Any
+) -> int:
+    """What a chunk unpacks to, or says that it does; 0 if that is not known. More than any may is refused.
 
     Args:
         dataset: of h5py.
+        codecs: its filters.
+        place: of the one that packs, if one does.
+        settings: its numbers.
+        chunk: bytes of a chunk.
         info: the chunk's.
-        place: of the codec among the data set's filters.
-        codec: its number.
     """
+    if place is None or info.filter_mask >> place & 1:
+        return int(info.size)  # stored as it was
     if info.size > LARGEST_CHUNK:
         raise EventFileError(f"damaged: a chunk of {dataset.name} is stored in {info.size} bytes")
-    settings = dataset.id.get_create_plist().get_filter(place)[2]
+    packed = dataset.id.read_direct_chunk(info.chunk_offset)[1]
+    if FLETCHER in codecs[place:] and not info.filter_mask >> codecs.index(FLETCHER) & 1:
+        packed = packed[:-FLETCHER_SUM]
     try:
-        size = claimed_size(codec, settings, dataset.id.read_direct_chunk(info.chunk_offset)[1], LARGEST_CHUNK)
+        if codecs[place] == GZIP:
+            return _gzip_size(dataset, packed, chunk)
+        size = claimed_size(codecs[place], settings, packed, LARGEST_CHUNK)
     except ValueError as error:
         raise EventFileError(f"cut or damaged: a chunk of {dataset.name}: {error}") from error
     if size > LARGEST_CHUNK:
@@ -132,16 +147,12 @@ def _claimed_size(dataset: Any, info: Any, place: int, codec: int) -> int:
     return size
 
 
-def _gzip_size(dataset: Any, info: Any, chunk: int, file_size: int) -> int:
-    """The most that a chunk unpacks to; refused where it is more than a chunk: HDF5 would unpack it whole."""
-    most = int(info.size) * LARGEST_RATIO
-    if file_size * LARGEST_RATIO < LARGEST_CHUNK or most < LARGEST_CHUNK:
-        return most
+def _gzip_size(dataset: Any, packed: bytes, chunk: int) -> int:
+    """gzip does not say: it is unpacked, up to a little more than a chunk; HDF5 would unpack it whole."""
     try:
-        packed = dataset.id.read_direct_chunk(info.chunk_offset)[1]
         unpacked = len(zlib.decompressobj().decompress(packed, chunk + 1024))
     except zlib.error as error:
-        raise EventFileError(f"cut or damaged: a chunk of {dataset.name} ({error})") from error
+        raise ValueError(str(error)) from None
     if unpacked > chunk + FLETCHER_SUM:
         raise EventFileError(f"damaged: a chunk of {dataset.name} unpacks to more than its {chunk} bytes")
     return unpacked

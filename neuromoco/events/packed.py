@@ -73,14 +73,32 @@ def _lz4_frame(packed: Bytes, at: int) -> tuple[int, int]:
         at += size + 4 * block_sum
 
 
-def _zstd_frame(packed: Bytes, at: int) -> tuple[int, int]:
-    """Where a frame ends whose magic ends at `at`, and the most that it unpacks to."""
+def zstd_claim(packed: Bytes) -> int:
+    """The bytes that the first Zstandard frame says it unpacks to, 0 if it does not.
+
+    Raises:
+        ValueError: it is cut.
+    """
+    try:
+        return _zstd_header(packed, 4)[1]
+    except IndexError:
+        raise ValueError("packed bytes are cut") from None
+
+
+def _zstd_header(packed: Bytes, at: int) -> tuple[int, int]:
+    """Where the header of a frame ends whose magic ends at `at`, and what it claims."""
     flags = packed[at]
     single = flags >> 5 & 1
     claim_bytes = (single, 2, 4, 8)[flags >> 6]
     at += 1 + (1 - single) + (0, 1, 2, 4)[flags & 3]
     claimed = int.from_bytes(packed[at : at + claim_bytes], "little") + 256 * (claim_bytes == 2)
-    at += claim_bytes
+    return at + claim_bytes, claimed
+
+
+def _zstd_frame(packed: Bytes, at: int) -> tuple[int, int]:
+    """Where a frame ends whose magic ends at `at`, and the most that it unpacks to."""
+    flags = packed[at]
+    at, claimed = _zstd_header(packed, at)
     total = last = 0
     while not last:
         word = struct.unpack_from("<HB", packed, at)
