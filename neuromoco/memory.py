@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-# Of glibc's mallopt (its manual page), with what it does by itself.
-TRIM_THRESHOLD, TRIM_BY_ITSELF = -1, 128 * 1024
-MMAP_MAX, MMAP_BY_ITSELF = -4, 65_536
+# Of glibc's mallopt (its manual page).
+TRIM_THRESHOLD, MMAP_THRESHOLD, MMAP_MAX = -1, -3, -4
+KEEP = ((MMAP_MAX, 0), (TRIM_THRESHOLD, 2**31 - 1))
+# Where glibc's own thresholds, which move, end up in a process that has used large arrays.
+BY_ITSELF = ((MMAP_MAX, 65_536), (TRIM_THRESHOLD, 64 << 20), (MMAP_THRESHOLD, 32 << 20))
 
 
 @contextmanager
@@ -16,17 +19,18 @@ def freed_memory_kept() -> Iterator[None]:
     """Meanwhile the process keeps what it frees, up to its largest need, and gives it back at the end.
 
     glibc returns every large array to Linux at once, and the next step gets the same back page by page, each set to 0
-    first: half of a step's time. Other allocators are left as they are.
+    first: up to half of a step's time. Other allocators are left as they are, and glibc too where somebody has set it.
     """
-    c = ctypes.CDLL(None)
-    if not hasattr(c, "mallopt"):  # no glibc
+    c = ctypes.CDLL(None) if os.name == "posix" else None
+    if not hasattr(c, "mallopt") or any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in os.environ):
         yield
         return
-    c.mallopt(MMAP_MAX, 0)
-    c.mallopt(TRIM_THRESHOLD, 2**31 - 1)
+    assert c is not None
+    for name, value in KEEP:
+        c.mallopt(name, value)
     try:
         yield
     finally:
-        c.mallopt(MMAP_MAX, MMAP_BY_ITSELF)
-        c.mallopt(TRIM_THRESHOLD, TRIM_BY_ITSELF)
+        for name, value in BY_ITSELF:
+            c.mallopt(name, value)
         c.malloc_trim(0)

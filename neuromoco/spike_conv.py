@@ -2,7 +2,8 @@
 
 Most of a layer of neurons is silent at any step, and a convolution in torch multiplies by every 0. Here the spikes are
 listed once; the result, and the weights' gradient, are sums over that list, which is also all that is kept for the way
-back. The input's gradient is dense and stays torch's. Sums are torch's but for rounding.
+back. The input's gradient is dense and stays torch's. Sums are torch's but for rounding, and for what torch makes of 0
+times infinity.
 """
 
 from __future__ import annotations
@@ -43,12 +44,12 @@ def convolve(module: nn.Module, x: Tensor) -> Tensor:
     spans = -(-x.shape[2] // SPAN)
     groups = min(images, max(1, TASKS // spans))
     sizes = Convolution(images, *x.shape[3:], x.shape[2], outputs, groups, torch.get_num_threads())
-    starts = torch.empty(images * x.shape[3] * x.shape[4] * spans + 1, dtype=torch.int32)
+    starts = x.new_empty(images * x.shape[3] * x.shape[4] * spans + 1, dtype=torch.int32)
     native.call("count_spikes", sizes, x, starts)
     if starts[-1] > MOST_FIRING * x.numel():
         return module(x)
-    spikes: Tensor = _SpikeConv.apply(x, module.weight, starts, sizes)
-    return spikes
+    made: Tensor = _SpikeConv.apply(x, module.weight, starts, sizes)  # [T, N, H, W, C]
+    return made.permute(0, 1, 4, 2, 3)
 
 
 def _serves(module: layer.Conv2d, x: Tensor) -> bool:
@@ -57,12 +58,15 @@ def _serves(module: layer.Conv2d, x: Tensor) -> bool:
         (module.kernel_size, module.stride, module.padding, module.dilation) == ((3, 3), (1, 1), (1, 1), (1, 1))
         and (module.groups, module.bias, module.padding_mode, module.step_mode) == (1, None, "zeros", "m")
         and not module.out_channels % WIDTH
-        and module.in_channels >= SPAN
+        and SPAN <= module.in_channels < 1 << 16  # places of channels are two bytes
+        and type(module).forward is layer.Conv2d.forward
+        and "forward" not in vars(module)
     )
     return (
         plain
         and module.training
         and native.is_channels_last(x)
+        and x.shape[2] == module.in_channels
         and x.numel() * module.out_channels * TAPS >= LEAST_PRODUCTS
         and x.numel() < 1 << 31
         and not native.watched(module)
@@ -76,31 +80,30 @@ class _SpikeConv(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, starts: Tensor, sizes: Convolution) -> Tensor:
         count = int(starts[-1])
-        places, values = torch.empty(count, dtype=torch.int16), x.new_empty(count)
+        places, values = x.new_empty(count, dtype=torch.int16), x.new_empty(count)
         native.call("list_spikes", sizes, x, starts, places, values)
-        packed = torch.empty(weight.numel())
+        packed = x.new_empty(weight.numel())
         native.call("pack_weights", sizes, weight.contiguous(), packed)
-        # made as [T, N, H, W, C], seen as [T, N, C, H, W]
         result = x.new_empty(*x.shape[:2], *x.shape[3:], sizes.outputs)
         native.call("convolve", sizes, starts, places, values, packed, result)
         ctx.save_for_backward(weight, starts, places, values)
         ctx.sizes, ctx.shape = sizes, x.shape
-        return result.permute(0, 1, 4, 2, 3)
+        return result
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         weight, starts, places, values = ctx.saved_tensors
-        grad = grads[0].permute(0, 1, 3, 4, 2).contiguous()  # [T, N, H, W, C]
+        grad = grads[0].contiguous()  # [T, N, H, W, C]
         of_x = _input_gradient(grad, weight, ctx.shape) if ctx.needs_input_grad[0] else None
         if not ctx.needs_input_grad[1]:
             return of_x, None, None, None
         sizes: Convolution = ctx.sizes
-        padded = torch.empty(sizes.images * (sizes.rows + 2) * (sizes.columns + 2) * sizes.outputs)
+        padded = grad.new_empty(sizes.images * (sizes.rows + 2) * (sizes.columns + 2) * sizes.outputs)
         native.call("pack_grad", sizes, grad, padded)
-        packed = torch.zeros(sizes.groups * weight.numel())
+        packed = grad.new_zeros(sizes.groups * weight.numel())
         native.call("weight_gradient", sizes, starts, places, values, padded, packed)
-        of_weight = torch.empty(weight.shape)
+        of_weight = grad.new_empty(weight.shape)
         native.call("unpack_gradient", sizes, packed, of_weight)
         return of_x, of_weight, None, None
 

@@ -157,16 +157,64 @@ def test_small_layers_stay_torchs(monkeypatch: pytest.MonkeyPatch, used: list[in
     assert not used
 
 
-def test_frozen_weights_and_silent_inputs_need_no_gradient(used: list[int]) -> None:
+def test_only_the_gradients_that_are_wanted_are_computed(used: list[int]) -> None:
+    torch.manual_seed(0)
     module, x = conv(16, 64), counts((2, 2, 16, 6, 6), 0.1)
+    both = gradients(module, x, torch.ones(2, 2, 64, 6, 6), convolve)
+    module.zero_grad()
     convolve(module, x).sum().backward()  # the input wants none
     assert module.weight.grad is not None
+    assert torch.equal(module.weight.grad, both[2])
     module.weight.requires_grad_(False)
     drive = x.clone(memory_format=torch.preserve_format).requires_grad_()
     convolve(module, drive).sum().backward()
     assert drive.grad is not None
+    assert torch.equal(drive.grad, both[1])
     assert not convolve(module, x).requires_grad
-    assert len(used) == 3
+    assert len(used) == 4
+
+
+def test_the_result_may_be_changed_in_place() -> None:
+    module, x = conv(16, 64), counts((2, 2, 16, 6, 6), 0.1)
+    torch.relu_(convolve(module, x)).sum().backward()
+    found, module.weight.grad = module.weight.grad, None
+    torch.relu(module(x)).sum().backward()
+    assert torch.allclose(found, module.weight.grad, rtol=1e-4, atol=1e-4)
+
+
+def test_another_default_type_changes_nothing() -> None:
+    torch.manual_seed(0)
+    module, x, weight = conv(16, 64), counts((2, 2, 16, 6, 6), 0.1), torch.randn(2, 2, 64, 6, 6)
+    expected = gradients(module, x, weight, convolve)
+    torch.set_default_dtype(torch.float64)
+    try:
+        found = gradients(module, x, weight, convolve)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+def test_a_wrong_number_of_channels_is_torchs_error(used: list[int]) -> None:
+    with pytest.raises(RuntimeError, match="to have 64 channels"):
+        convolve(conv(64, 64), counts((2, 2, 16, 6, 6), 0.1))
+    assert not used
+
+
+class Doubled(layer.Conv2d):
+    """A convolution with a way of its own."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 2.0 * super().forward(x)
+
+
+def test_a_convolution_with_a_way_of_its_own_keeps_it(used: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    module = Doubled(16, 64, 3, padding=1, bias=False, step_mode="m")
+    x = counts((2, 2, 16, 6, 6), 0.1)
+    assert torch.equal(convolve(module, x), module(x))
+    patched = conv(16, 64)
+    monkeypatch.setattr(patched, "forward", lambda y: y.sum())
+    assert torch.equal(convolve(patched, x), x.sum())
+    assert not used
 
 
 @pytest.mark.parametrize("recompute", [False, True])
