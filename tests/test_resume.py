@@ -15,10 +15,12 @@ import torch
 
 from neuromoco import ConfigError
 from neuromoco.checkpoint import load_tensors
-from neuromoco.config import RunConfig, dump_config, with_values
+from neuromoco.config import RunConfig, dump_config
 from neuromoco.train import resume, train
 from neuromoco.train.run_folder import RunFolder
 from neuromoco.train.state import States
+
+from .small_runs import small_settings
 
 Folders = Callable[[int, int], Path]
 KILLS = 20
@@ -32,19 +34,9 @@ def _a_state_every_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def settings(data: Path, stage: str, **values: Any) -> RunConfig:
-    small: dict[str, Any] = {
-        "stage": stage,
-        "data": str(data),
-        "frames": {"steps": 2, "height": 12, "width": 12},
-        "encoder.options": {"width": 4},
-        "pretrain.moco": {"embed_dim": 8, "hidden_dim": 8, "queue_size": 10, "batch_norm_groups": 2},
-        "supervised.mixup": 0.5,
-        "supervised.views": {},
-        "compute.save_minutes": 0.0,  # after every step
-    }
-    for part in ("pretrain", "supervised"):
-        small |= {f"{part}.epochs": 2, f"{part}.batch_size": 4}
-    return with_values(RunConfig(), small | {name.replace("__", "."): v for name, v in values.items()})
+    # A state after every step.
+    own = {"supervised.mixup": 0.5, "supervised.views": {}, "compute.save_minutes": 0.0}
+    return small_settings(data, stage, 4, own | values)
 
 
 def outcome(run: Path) -> tuple[dict[str, torch.Tensor], list[dict[str, Any]]]:

@@ -22,22 +22,14 @@ from neuromoco.train.pretrain import PretrainTask
 from neuromoco.train.run_folder import RunFolder
 
 from .networks import alive, event_frames
+from .small_runs import small_settings
 
 Folders = Callable[[int, int], Path]
 
 
 def settings(data: Path, stage: str, **values: Any) -> RunConfig:
-    small: dict[str, Any] = {
-        "stage": stage,
-        "data": str(data),
-        "frames": {"steps": 2, "height": 12, "width": 12},
-        "encoder.options": {"width": 4},
-        "pretrain.moco": {"embed_dim": 8, "hidden_dim": 8, "queue_size": 10, "batch_norm_groups": 2},
-    }
-    for part in ("pretrain", "supervised"):
-        small |= {f"{part}.epochs": 2, f"{part}.batch_size": 8}
-        small[f"{part}.optimizer"] = {"name": "sgd", "lr": 0.02}
-    return with_values(RunConfig(), small | {name.replace("__", "."): v for name, v in values.items()})
+    plain = {f"{part}.optimizer": {"name": "sgd", "lr": 0.02} for part in ("pretrain", "supervised")}
+    return small_settings(data, stage, 8, plain | values)
 
 
 def losses(run: Path) -> list[float]:
