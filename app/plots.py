@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from neuromoco.extras import need
 from neuromoco.figures import new_figure, save_figure
-from neuromoco.sweep.summary import labels_words, row_words
+from neuromoco.sweep.summary import WORDS, labels_words, row_words
 
 if TYPE_CHECKING:
     from neuromoco.events.survey import Survey
@@ -65,26 +65,40 @@ def draw_frames(path: Path, frames: NDArray[np.integer[Any]], title: str) -> Non
 
 
 def draw_sweep(path: Path, results: Mapping[str, Any]) -> None:
-    """Writes a PNG of a sweep's accuracies over the number of labels, with the standard deviation over seeds."""
-    figure = new_figure(7.5, 4.2)
-    axes = figure.add_subplot()
-    columns = results["labels"]
-    for number, row in enumerate(results["rows"]):
-        places = [i for i, labels in enumerate(columns) if labels in row["labels"]]
-        found = [row["labels"][columns[i]] for i in places]
-        aside = np.array(places) + 0.02 * (number - len(results["rows"]) / 2)  # so that bars do not hide each other
-        axes.errorbar(
-            aside,
-            [100 * one["mean"] for one in found],
-            [100 * (one["sd"] or 0.0) for one in found],
-            marker="os^Dv"[number // 10 % 5],
-            linestyle="--" if row["measure"] == "supervised" else "-",
-            capsize=2,
-            label=row_words(row),
-        )
-    axes.set_xticks(range(len(columns)), [labels_words(labels) for labels in columns])
-    axes.set_ylabel("accuracy, %")
-    axes.grid(alpha=0.3)
-    figure.legend(loc="outside right center", fontsize=8)
+    """Writes a PNG of a sweep's accuracies over the number of labels, with the standard deviation over seeds.
+
+    A panel for each way to measure; what is from scratch is in all of them.
+    """
+    rows, columns = results["rows"], results["labels"]
+    measures = list(dict.fromkeys(row["measure"] for row in rows if row["measure"] != "supervised"))
+    names = list(dict.fromkeys(row["setting"] for row in rows if row["setting"] != "-"))
+    panels = measures or ["supervised"]
+    figure = new_figure(2.4 + 3.2 * len(panels), 4.2)
+    for axes, measure in zip(figure.subplots(1, len(panels), sharey=True, squeeze=False)[0], panels, strict=True):
+        here = [row for row in rows if row["measure"] in (measure, "supervised")]
+        for number, row in enumerate(here):
+            _draw_row(axes, row, columns, names, 0.04 * (number - len(here) / 2))
+        axes.set_xticks(range(len(columns)), [labels_words(labels) for labels in columns], rotation=30)
+        axes.set_title(WORDS[measure], fontsize=10)
+        axes.grid(alpha=0.3)
+        axes.legend(loc="lower right", fontsize=8)
+    figure.axes[0].set_ylabel("accuracy, %")
     figure.suptitle(f"{results['name']}: mean and standard deviation over seeds, last epoch", fontsize=10)
     save_figure(figure, path)
+
+
+def _draw_row(axes: Any, row: Mapping[str, Any], columns: Sequence[str], names: Sequence[str], aside: float) -> None:
+    """One curve, a little aside so that bars do not hide each other; a setting has one colour in all panels."""
+    places = [i for i, labels in enumerate(columns) if labels in row["labels"]]
+    found = [row["labels"][columns[i]] for i in places]
+    scratch = row["measure"] == "supervised"
+    axes.errorbar(
+        np.array(places) + aside,
+        [100 * one["mean"] for one in found],
+        [100 * (one["sd"] or 0.0) for one in found],
+        marker="o",
+        linestyle="--" if scratch else "-",
+        color=f"C{names.index(row['setting']) % 10}" if row["setting"] in names else "0.4",
+        capsize=2,
+        label=row_words(row) if scratch else row["setting"],
+    )
