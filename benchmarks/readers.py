@@ -190,7 +190,7 @@ def _scipy(path: Path) -> int:
 
 def _columns(events: np.ndarray) -> int:
     """Records as columns that lie in one piece, as they are for whoever counts them into frames."""
-    return min(len(np.ascontiguousarray(events[name])) for name in "txyp")
+    return len([np.ascontiguousarray(events[name]) for name in "txyp"][0])
 
 
 def _pandas(path: Path) -> int:

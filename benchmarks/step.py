@@ -4,9 +4,11 @@
 
 Both have the same weights, batch and settings, each in a process of its own. Before anything is timed, losses and
 gradients are compared with convolutions in torch's default layout, where they are rounded alike, so that no spike can
-differ. As it is timed, this project lays channels last; a convolution then adds up in another order, a sum that was at
-a threshold falls to the other side of it here and there, and what follows differs. By how much the loss does is
+differ. As it is timed, this project lays channels last and convolves by spikes; that adds up in another order, a sum that
+was at a threshold falls to the other side of it here and there, and what follows differs. By how much the loss does is
 printed, beside what weights changed by one unit in the last place do to spikingjelly's.
+
+A third process takes spikingjelly's steps with freed memory kept, as this project trains, to show what that alone is worth.
 """
 
 from __future__ import annotations

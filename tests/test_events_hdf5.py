@@ -292,6 +292,17 @@ def test_every_codec_is_read(tmp_path: Path, name: str) -> None:
     assert (found.x == x).all()
 
 
+def write_overwritten(file: Path, codec: str, at: int, raw: bytes) -> None:
+    """Four packed columns of 4,000 bytes; in the packed polarities some bytes are others."""
+    with h5py.File(file, "w") as out:
+        for role in "txyp":
+            dataset = out.create_dataset(f"events/{role}", (1000,), "u4", chunks=(1000,), **plugin_codecs()[codec])
+            dataset[:] = np.arange(1000) // 2
+        packed = bytearray(dataset.id.read_direct_chunk((0,))[1])
+        packed[at : at + len(raw)] = raw
+        dataset.id.write_direct_chunk((0,), bytes(packed))
+
+
 @pytest.mark.parametrize(
     ("name", "at", "claim"),
     [
@@ -302,32 +313,17 @@ def test_every_codec_is_read(tmp_path: Path, name: str) -> None:
     ],
 )
 def test_chunks_that_boast_of_their_size_are_refused(tmp_path: Path, name: str, at: int, claim: bytes) -> None:
-    file = tmp_path / "a.h5"
-    with h5py.File(file, "w") as out:
-        for role in "txyp":
-            dataset = out.create_dataset(f"events/{role}", (1000,), "u4", chunks=(1000,), **plugin_codecs()[name])
-            dataset[:] = 0
-        packed = bytearray(dataset.id.read_direct_chunk((0,))[1])
-        packed[at : at + len(claim)] = claim
-        dataset.id.write_direct_chunk((0,), bytes(packed))
-    assert re.search(
-        r"damaged: a chunk of /events/p unpacks to \d+ bytes or more; up to 134217728 are read", refusal(file)
-    )
+    write_overwritten(tmp_path / "a.h5", name, at, claim)
+    words = r"damaged: a chunk of /events/p unpacks to \d+ bytes or more; up to 134217728 are read"
+    assert re.search(words, refusal(tmp_path / "a.h5"))
 
 
 @pytest.mark.parametrize(
     ("at", "value"), [(4, 1 << 31), (4, 1 << 26), (8, 0), (8, 1 << 20), (12, 1 << 20), (16, 1 << 20), (16, 0)]
 )
 def test_blosc_headers_that_lead_outside_are_refused(tmp_path: Path, at: int, value: int) -> None:
-    file = tmp_path / "a.h5"
-    with h5py.File(file, "w") as out:
-        for role in "txyp":
-            dataset = out.create_dataset(f"events/{role}", (1000,), "u4", chunks=(1000,), **plugin_codecs()["Blosc"])
-            dataset[:] = np.arange(1000) // 2
-        packed = bytearray(dataset.id.read_direct_chunk((0,))[1])
-        struct.pack_into("<I", packed, at, value)
-        dataset.id.write_direct_chunk((0,), bytes(packed))
-    assert "damaged: a chunk of /events/p" in refusal(file)
+    write_overwritten(tmp_path / "a.h5", "Blosc", at, struct.pack("<I", value))
+    assert "damaged: a chunk of /events/p" in refusal(tmp_path / "a.h5")
 
 
 @pytest.mark.parametrize(
@@ -345,15 +341,8 @@ def test_blosc_headers_that_lead_outside_are_refused(tmp_path: Path, at: int, va
 def test_damaged_lz4_blocks_are_refused_and_the_plugin_prints_nothing(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], at: int, value: int, words: str
 ) -> None:
-    file = tmp_path / "a.h5"
-    with h5py.File(file, "w") as out:
-        for role in "txyp":
-            dataset = out.create_dataset(f"events/{role}", (1000,), "u4", chunks=(1000,), **plugin_codecs()["LZ4"])
-            dataset[:] = np.arange(1000) // 2
-        packed = bytearray(dataset.id.read_direct_chunk((0,))[1])
-        struct.pack_into(">I", packed, at, value)
-        dataset.id.write_direct_chunk((0,), bytes(packed))
-    assert words in refusal(file)
+    write_overwritten(tmp_path / "a.h5", "LZ4", at, struct.pack(">I", value))
+    assert words in refusal(tmp_path / "a.h5")
     ctypes.CDLL(None).fflush(None)  # what C libraries print waits in their own buffer
     assert capfd.readouterr().out == ""
 
