@@ -1,6 +1,6 @@
 """`python -m neuromoco.app` is the command `neuromoco`."""
 
-from neuromoco.app.cli import main
+from neuromoco.app.cli.main import main
 
 if __name__ == "__main__":
     main()

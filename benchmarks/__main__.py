@@ -11,8 +11,8 @@ from benchmarks import loading, step
 from benchmarks.timing import paired, report
 from neuromoco.config import NeuronConfig
 from neuromoco.datasets.digits import DIGIT_MOTION, DIGIT_SENSOR, digit_images
-from neuromoco.neurons import SURROGATES, lif, reset_state
 from neuromoco.simulate import record
+from neuromoco.snn.neurons import SURROGATES, lif, reset_state
 
 DIGITS = 60
 

@@ -18,17 +18,17 @@ import torch
 from benchmarks.live_networks import CLASSES, live_network, spike_rates
 from neuromoco import models
 from neuromoco.checkpoint import Header, SeenRecordings, save_checkpoint
-from neuromoco.classifier import TrainedClassifier
 from neuromoco.config import EncoderConfig, FrameConfig
 from neuromoco.events import Recording, read_recording
-from neuromoco.export.lava_check import verify_folder
-from neuromoco.export.loihi_export import calibrated
-from neuromoco.export.loihi_folder import describe, write_folder
-from neuromoco.export.loihi_report import compare
-from neuromoco.export.loihi_twin import run
-from neuromoco.export.lower import lower
-from neuromoco.export.onnx_export import OnnxOptions, export_header
+from neuromoco.export.graph.trace import lower
+from neuromoco.export.header import OnnxOptions, export_header
+from neuromoco.export.to_loihi.export import calibrated
+from neuromoco.export.to_loihi.report import compare
+from neuromoco.export.to_loihi.verify import verify_folder
+from neuromoco.export.to_loihi.write import describe, write_folder
 from neuromoco.frames import batch_frames
+from neuromoco.runtime.checkpoint_file import TrainedClassifier
+from neuromoco.runtime.loihi.twin import run
 
 STEPS = 4
 ENCODERS = ("sew_resnet18", "spikformer_2_256")

@@ -16,15 +16,15 @@ from pathlib import Path
 
 import numpy as np
 
-from neuromoco.classifier import TrainedClassifier
 from neuromoco.config import RunConfig, with_values
 from neuromoco.datasets import list_recordings
 from neuromoco.events import Recording, read_recording
-from neuromoco.export.lava_check import verify_folder
-from neuromoco.export.loihi_export import export_loihi
-from neuromoco.export.loihi_folder import TwinNetwork
-from neuromoco.prediction import FrameNetwork
+from neuromoco.export.to_loihi.export import export_loihi
+from neuromoco.export.to_loihi.verify import verify_folder
 from neuromoco.recipes import load_recipe
+from neuromoco.runtime.checkpoint_file import TrainedClassifier
+from neuromoco.runtime.loihi.folder import TwinNetwork
+from neuromoco.runtime.prediction import FrameNetwork
 from neuromoco.train import train
 from neuromoco.train.run_folder import RunFolder
 

@@ -30,12 +30,12 @@ from benchmarks.timing import rounds
 from neuromoco.checkpoint import SeenRecordings
 from neuromoco.classifier import Classifier
 from neuromoco.config import EncoderConfig, FrameConfig
-from neuromoco.export.graph import Attention, Conv, Graph, Linear
-from neuromoco.export.lower import PREFIX, lower
-from neuromoco.export.onnx_body import Body
-from neuromoco.export.to_onnx import check_onnx, unrolled
-from neuromoco.neurons import LIFNode
-from neuromoco.onnx_header import ExportHeader
+from neuromoco.export.graph.nodes import Attention, Conv, Graph, Linear
+from neuromoco.export.graph.trace import PREFIX, lower
+from neuromoco.export.to_onnx.model import check_onnx, unrolled
+from neuromoco.export.to_onnx.operators import Body
+from neuromoco.runtime.header import ExportHeader
+from neuromoco.snn.neurons import LIFNode
 
 SIDE, STEPS, THREADS = 128, 16, 2
 ENCODERS = (

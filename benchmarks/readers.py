@@ -190,7 +190,7 @@ def _scipy(path: Path) -> int:
 
 def _columns(events: np.ndarray) -> int:
     """Records as columns that lie in one piece, as they are for whoever counts them into frames."""
-    return len([np.ascontiguousarray(events[name]) for name in "txyp"][0])
+    return len([np.ascontiguousarray(events[name]) for name in "txyp"].pop())
 
 
 def _pandas(path: Path) -> int:

@@ -15,17 +15,18 @@ from pathlib import Path
 from typing import Any
 
 from neuromoco import models
-from neuromoco.classifier import TrainedClassifier
 from neuromoco.config import dump_config, load_config, with_values
 from neuromoco.datasets import list_data
-from neuromoco.evaluate import evaluate
+from neuromoco.evaluation.accuracy import evaluate
 from neuromoco.events import read_recording, write_atis
-from neuromoco.export.loihi_export import export_loihi
-from neuromoco.export.loihi_folder import MANIFEST, NET, REPORT, TwinNetwork
-from neuromoco.export.onnx_export import OnnxOptions, export_onnx
-from neuromoco.files import write_text
-from neuromoco.onnx_network import OnnxNetwork
+from neuromoco.export.header import OnnxOptions
+from neuromoco.export.to_loihi.export import export_loihi
+from neuromoco.export.to_onnx.export import export_onnx
 from neuromoco.recipes import load_recipe
+from neuromoco.runtime.checkpoint_file import TrainedClassifier
+from neuromoco.runtime.loihi.folder import MANIFEST, NET, REPORT, TwinNetwork
+from neuromoco.runtime.onnx_file import OnnxNetwork
+from neuromoco.support.files import write_text
 from neuromoco.train import train
 from neuromoco.train.run_folder import RunFolder
 

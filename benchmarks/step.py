@@ -4,11 +4,12 @@
 
 Both have the same weights, batch and settings, each in a process of its own. Before anything is timed, losses and
 gradients are compared with convolutions in torch's default layout, where they are rounded alike, so that no spike can
-differ. As it is timed, this project lays channels last and convolves by spikes; that adds up in another order, a sum that
-was at a threshold falls to the other side of it here and there, and what follows differs. By how much the loss does is
-printed, beside what weights changed by one unit in the last place do to spikingjelly's.
+differ. As it is timed, this project lays channels last and convolves by spikes; that adds up in another order, a sum
+that was at a threshold falls to the other side of it here and there, and what follows differs. By how much the loss
+does is printed, beside what weights changed by one unit in the last place do to spikingjelly's.
 
-A third process takes spikingjelly's steps with freed memory kept, as this project trains, to show what that alone is worth.
+A third process takes spikingjelly's steps with freed memory kept, as this project trains, to show what that alone
+is worth.
 """
 
 from __future__ import annotations
@@ -36,9 +37,9 @@ from benchmarks.peer import ENCODERS, PlainStep
 from benchmarks.timing import report, rounds
 from neuromoco.config import EncoderConfig, MocoConfig, OptimizerConfig
 from neuromoco.encoders import build_encoder
-from neuromoco.memory import freed_memory_kept
 from neuromoco.moco import MoCo
-from neuromoco.train.loop import build_optimizer
+from neuromoco.snn.memory import freed_memory_kept
+from neuromoco.train.task import build_optimizer
 
 STEPS, BATCH, SIDE = 10, 4, 128
 LR = 1e-3

@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 
 from neuromoco.config import EncoderConfig, FrameConfig, Settings
 from neuromoco.errors import CheckpointError
-from neuromoco.files import writing
+from neuromoco.support.files import writing
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

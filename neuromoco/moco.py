@@ -22,11 +22,11 @@ from accelerate import PartialState
 from accelerate.utils import gather
 from torch import Generator, Tensor, nn
 
-from neuromoco.batch_norm import group_batch_norm, sync_batch_norm
 from neuromoco.config import MocoConfig
 from neuromoco.encoders import Encoder
 from neuromoco.errors import ConfigError
 from neuromoco.losses import MixLoss, mix_info_nce
+from neuromoco.snn.batch_norm import group_batch_norm, sync_batch_norm
 
 
 class Projector(nn.Sequential):

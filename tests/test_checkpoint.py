@@ -21,12 +21,12 @@ from neuromoco.checkpoint import (
     read_header,
     save_checkpoint,
 )
-from neuromoco.classifier import Classifier, TrainedClassifier
+from neuromoco.classifier import Classifier
 from neuromoco.config import EncoderConfig, FrameConfig, NeuronConfig
 from neuromoco.encoders import build_encoder
 from neuromoco.frames import recording_frames
-
-from .conftest import make_recording
+from neuromoco.runtime.checkpoint_file import TrainedClassifier
+from tests.conftest import make_recording
 
 SEEN = SeenRecordings(count=3, shortest_us=300_000, longest_us=310_000, fewest_events=5, most_events=9)
 

@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 
 from neuromoco import ConfigError, Recording, to_frames
 from neuromoco.frames import slice_bounds
-
-from .conftest import make_recording
+from tests.conftest import make_recording
 
 RECORDINGS = st.builds(
     lambda seed, events, width, height, span: Recording.from_columns(

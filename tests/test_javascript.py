@@ -10,14 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from neuromoco.app.runtime import OnnxClassifier
 from neuromoco.checkpoint import save_checkpoint
-from neuromoco.classifier import TrainedClassifier
 from neuromoco.config import FrameConfig
 from neuromoco.events import read_recording
-from neuromoco.export.onnx_export import OnnxOptions, export_onnx
+from neuromoco.export.header import OnnxOptions
+from neuromoco.export.to_onnx.export import export_onnx
 from neuromoco.models import example_paths, model_path
-from neuromoco.prediction import Prediction
+from neuromoco.runtime.checkpoint_file import TrainedClassifier
+from neuromoco.runtime.load import OnnxClassifier
+from neuromoco.runtime.prediction import Prediction
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ROOT / "build/javascript/node_modules"

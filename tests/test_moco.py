@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from neuromoco.batch_norm import GroupedBatchNorm
 from neuromoco.config import EncoderConfig, MocoConfig
 from neuromoco.encoders import Encoder, build_encoder
 from neuromoco.losses import mix_info_nce
 from neuromoco.moco import MoCo
-from neuromoco.neurons import LIFNode
+from neuromoco.snn.batch_norm import GroupedBatchNorm
+from neuromoco.snn.neurons import LIFNode
 
 STEPS = 3
 

@@ -33,7 +33,7 @@ class FrameConfig(Settings):
 
 
 class NeuronConfig(Settings):
-    """The leaky integrate-and-fire neuron of every layer, see `neuromoco.neurons`."""
+    """The leaky integrate-and-fire neuron of every layer, see `neuromoco.snn.neurons`."""
 
     tau: float = Field(2.0, gt=1.0)
     v_threshold: PositiveFloat = 1.0
@@ -162,7 +162,7 @@ class ClassifyConfig(Settings):
         labels_per_class: use so many labelled recordings of every class; None uses all.
         freeze_encoder: train the linear head alone.
         encoder_lr_scale: the encoder's learning rate as a share of the head's.
-        quantize: "loihi": train weights as Loihi rounds them, see `neuromoco.quantize`; finetune only.
+        quantize: "loihi": train weights as Loihi rounds them, see `neuromoco.snn.loihi_rounding`; finetune only.
         label_smoothing: of the cross-entropy.
         mixup: alpha of mixup (Zhang et al. 2018, arXiv 1710.09412), 0 for none: recordings are mixed in
             pairs, with a share drawn from Beta(alpha, alpha).
@@ -189,7 +189,7 @@ class ClassifyConfig(Settings):
 
 
 class WatchConfig(Settings):
-    """What is watched while training, see `neuromoco.train.watch`; nothing of it changes the weights.
+    """What is watched while training, see `neuromoco.train.monitor`; nothing of it changes the weights.
 
     Attributes:
         trackers: where figures go beside `metrics.jsonl`, for example [tensorboard]; Accelerate's names.

@@ -26,12 +26,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuromoco.config import FrameConfig
-from neuromoco.console import track
 from neuromoco.datasets.folders import Listing
 from neuromoco.datasets.prepare import Task, make_frames
 from neuromoco.errors import ConfigError, EventFileError
-from neuromoco.files import cache_folder, locked, writing
 from neuromoco.frames import POLARITIES
+from neuromoco.support.console import track
+from neuromoco.support.files import cache_folder, locked, writing
 
 # Raise it whenever readers or frames give other numbers for the same file.
 FRAMES_VERSION = 2

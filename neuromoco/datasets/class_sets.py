@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from neuromoco.console import say_once
 from neuromoco.datasets.fixed_splits import Counts, fixed_split
 from neuromoco.datasets.folders import Listing, Part, list_recordings
 from neuromoco.errors import ConfigError
+from neuromoco.support.console import say_once
 
 N_MNIST = Counts(60_000, 10_000)
 # Of CIFAR10-DVS: the authors' files, and those that tonic downloads, which somebody converted.

@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from neuromoco.console import track
 from neuromoco.errors import MissingExtraError
 from neuromoco.events import write_atis
-from neuromoco.files import cache_folder, writing_folder
 from neuromoco.simulate import Saccades, SensorConfig, record
+from neuromoco.support.console import track
+from neuromoco.support.files import cache_folder, writing_folder
 
 # The refractory time is the 1 % quantile of the intervals within a pixel of N-MNIST; the background
 # is measured at the border of its field, where no digit ever comes.

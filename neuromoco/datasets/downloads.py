@@ -20,11 +20,11 @@ from typing import NamedTuple
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
-from neuromoco.console import console
 from neuromoco.datasets.named import DIGITS, SETS, by_hand, set_folder
 from neuromoco.errors import ConfigError, NeuromocoError
-from neuromoco.extras import need
-from neuromoco.files import locked, writing_folder
+from neuromoco.support.console import console
+from neuromoco.support.extras import need
+from neuromoco.support.files import locked, writing_folder
 
 SILENCE_S = 60.0  # after which a server is given up
 ROOM = "make room, or let NEUROMOCO_DATA name a folder on another disk"

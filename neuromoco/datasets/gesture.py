@@ -14,12 +14,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from neuromoco.console import say_once
 from neuromoco.datasets.fixed_splits import Counts
 from neuromoco.datasets.folders import Listing, Part, Span
+from neuromoco.datasets.gesture_labels import read_segments
 from neuromoco.errors import ConfigError, EventFileError
 from neuromoco.events import Given
-from neuromoco.events.segments import read_segments
+from neuromoco.support.console import say_once
 
 GESTURES = (
     "hand_clapping",

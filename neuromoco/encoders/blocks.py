@@ -12,8 +12,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 from neuromoco.errors import ConfigError
-from neuromoco.fused import SpikeSequential, run_layers
-from neuromoco.neurons import LIFNode, reset_state
+from neuromoco.snn.fused import SpikeSequential, run_layers
+from neuromoco.snn.neurons import LIFNode, reset_state
 
 
 class Blocks(SpikeSequential):

@@ -14,7 +14,7 @@ from neuromoco.encoders.blocks import Blocks
 from neuromoco.encoders.initialise import start_alive
 from neuromoco.encoders.registry import Encoder, register_encoder
 from neuromoco.errors import ConfigError
-from neuromoco.neurons import lif
+from neuromoco.snn.neurons import lif
 
 POLARITIES = 2
 CHANNEL_LIMIT = 128

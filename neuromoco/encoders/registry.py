@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from neuromoco.config import EncoderConfig
 from neuromoco.errors import ConfigError
-from neuromoco.neurons import reset_state
+from neuromoco.snn.neurons import reset_state
 
 
 class Encoder(nn.Module):

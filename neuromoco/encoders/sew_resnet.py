@@ -19,9 +19,9 @@ from neuromoco.encoders.blocks import Blocks
 from neuromoco.encoders.initialise import start_alive
 from neuromoco.encoders.registry import Encoder, register_encoder
 from neuromoco.errors import ConfigError
-from neuromoco.fused import channels_last, norm_then_fire
-from neuromoco.neurons import lif
-from neuromoco.spike_conv import convolve
+from neuromoco.snn.fused import channels_last, norm_then_fire
+from neuromoco.snn.neurons import lif
+from neuromoco.snn.spike_conv import convolve
 
 Stem = Literal["imagenet", "conv", "conv-pool"]
 Connect = Literal["ADD", "AND", "IAND"]

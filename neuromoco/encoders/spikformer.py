@@ -15,13 +15,13 @@ from spikingjelly.activation_based.layer import SpikingSelfAttention
 from spikingjelly.activation_based.model.spikformer import SpikformerMLP
 from torch import Tensor, nn
 
-from neuromoco import native
 from neuromoco.config import NeuronConfig
 from neuromoco.encoders.blocks import Blocks
 from neuromoco.encoders.registry import Encoder, register_encoder
 from neuromoco.errors import ConfigError
-from neuromoco.fused import channels_last, tokens_norm_then_fire
-from neuromoco.neurons import SURROGATES, LIFNode, lif
+from neuromoco.snn import native
+from neuromoco.snn.fused import channels_last, tokens_norm_then_fire
+from neuromoco.snn.neurons import SURROGATES, LIFNode, lif
 
 POLARITIES = 2
 ATTENTION_SCALE = 0.25

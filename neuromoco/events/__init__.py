@@ -1,7 +1,7 @@
 """Event recordings: the in-memory form, the formats, and the table that recognises them."""
 
+from neuromoco.events.arrays.npz import write_npz
 from neuromoco.events.atis import write_atis
-from neuromoco.events.npz import write_npz
 from neuromoco.events.reader import read_recording, read_windows, survey_recording
 from neuromoco.events.recording import Recording
 from neuromoco.events.stream import Given

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from neuromoco.errors import EventFileError
 from neuromoco.events.recording import Recording
 from neuromoco.events.stream import PIECE, Columns, EventStream, Given
-from neuromoco.files import writing
+from neuromoco.support.files import writing
 
 FORMAT = "ATIS .bin"
 EVENT_BYTES = 5

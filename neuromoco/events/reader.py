@@ -13,10 +13,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 from neuromoco.errors import ConfigError, EventFileError
-from neuromoco.events import aedat2, aedat3, aedat4, atis, dat, es, evt, hdf5, mat, npy, npz, ros, text
+from neuromoco.events import atis, es
+from neuromoco.events.aedat import aedat2, aedat3, aedat4
+from neuromoco.events.arrays import mat, npy, npz
+from neuromoco.events.hdf5 import events as hdf5
+from neuromoco.events.prophesee import dat, evt
 from neuromoco.events.recording import Recording
+from neuromoco.events.ros import packets as ros
 from neuromoco.events.stream import EventStream, Given, gather, windows
 from neuromoco.events.survey import Survey, survey
+from neuromoco.events.text import lines as text
 
 HEAD_BYTES = 4000
 

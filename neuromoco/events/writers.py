@@ -6,8 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from neuromoco.errors import ConfigError
-from neuromoco.events import aedat4_writer, atis, evt_write, npz, text
+from neuromoco.events import atis
+from neuromoco.events.aedat import aedat4_writer
+from neuromoco.events.arrays import npz
+from neuromoco.events.prophesee import evt_writer as evt_write
 from neuromoco.events.recording import Recording
+from neuromoco.events.text import lines as text
 
 Writer = Callable[[Path, Recording], None]
 WRITERS: dict[str, Writer] = {

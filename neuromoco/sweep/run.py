@@ -14,11 +14,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from neuromoco.console import console
 from neuromoco.datasets import list_data, read_recordings
 from neuromoco.datasets.folders import Part
 from neuromoco.errors import ConfigError
-from neuromoco.files import read_json, write_json, write_text
+from neuromoco.support.console import console
+from neuromoco.support.files import read_json, write_json, write_text
 from neuromoco.sweep.plan import Plan
 from neuromoco.sweep.summary import markdown, summarize, unit_words
 from neuromoco.sweep.workers import Outcome, Setup, do_units

@@ -10,15 +10,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from neuromoco.classifier import TrainedClassifier
 from neuromoco.config import RunConfig
-from neuromoco.console import silence
 from neuromoco.datasets import FrameStore, hold_out, read_recordings
-from neuromoco.device import pick_device
-from neuromoco.evaluate import predict_labels
-from neuromoco.features import features, load_encoder
-from neuromoco.files import read_json, write_json
-from neuromoco.probe import knn_accuracy, labels_of, linear_accuracy
+from neuromoco.evaluation.accuracy import predict_labels
+from neuromoco.evaluation.features import features, load_encoder
+from neuromoco.evaluation.probe import knn_accuracy, labels_of, linear_accuracy
+from neuromoco.runtime.checkpoint_file import TrainedClassifier
+from neuromoco.support.console import silence
+from neuromoco.support.device import pick_device
+from neuromoco.support.files import read_json, write_json
 from neuromoco.sweep.plan import Unit
 from neuromoco.train import resume, train
 from neuromoco.train.run_folder import RunFolder

@@ -12,7 +12,6 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from neuromoco.batch_norm import sync_batch_norm
 from neuromoco.checkpoint import Header, SeenRecordings, load_into, load_tensors, read_header, save_checkpoint
 from neuromoco.classifier import Classifier
 from neuromoco.config import ClassifyConfig, RunConfig
@@ -22,11 +21,12 @@ from neuromoco.datasets.splits import Split
 from neuromoco.datasets.torch_sets import FrameSet, collate
 from neuromoco.encoders import Encoder
 from neuromoco.errors import ConfigError, NeuromocoError
-from neuromoco.evaluate import predict_labels
-from neuromoco.quantize import LoihiRounded
-from neuromoco.train.loop import Task, build_optimizer
+from neuromoco.evaluation.accuracy import predict_labels
+from neuromoco.snn.batch_norm import sync_batch_norm
+from neuromoco.snn.loihi_rounding import LoihiRounded
 from neuromoco.train.processes import divide_batch
 from neuromoco.train.run_folder import package_versions
+from neuromoco.train.task import Task, build_optimizer
 from neuromoco.views import build_view
 
 

@@ -142,7 +142,7 @@ def _weights(learned: int, optimizer: OptimizerConfig) -> int:
 def _activations(encoder: Encoder, config: RunConfig) -> int:
     """Bytes that the way back needs of one recording's forward pass; to be called in a `FakeTensorMode`.
 
-    With the compiled pass of `neuromoco.fused`, which CPUs take, it is less.
+    With the compiled pass of `neuromoco.snn.fused`, which CPUs take, it is less.
     """
     f = config.frames
     frames = torch.zeros(f.steps, 1, POLARITIES, f.height, f.width)

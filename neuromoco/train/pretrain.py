@@ -18,10 +18,10 @@ from neuromoco.encoders import Encoder
 from neuromoco.errors import ConfigError
 from neuromoco.losses import MixLoss
 from neuromoco.moco import MoCo
-from neuromoco.train.loop import Task, build_optimizer
+from neuromoco.train.monitor import knn_figure, queue_age
 from neuromoco.train.processes import divide_batch
 from neuromoco.train.run_folder import package_versions
-from neuromoco.train.watch import knn_figure, queue_age
+from neuromoco.train.task import Task, build_optimizer
 from neuromoco.views import TwoViews, build_view
 
 

@@ -11,9 +11,9 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import DataLoaderConfiguration, InitProcessGroupKwargs, gather_object
 
 from neuromoco.config import ComputeConfig
-from neuromoco.console import console
-from neuromoco.device import pick_device
 from neuromoco.errors import ConfigError, NeuromocoError
+from neuromoco.support.console import console
+from neuromoco.support.device import pick_device
 
 # The others wait while the first process reads recordings.
 PATIENCE = timedelta(hours=6)

@@ -26,7 +26,7 @@ from typing import Any
 
 from neuromoco.config import RunConfig, dump_config, load_config
 from neuromoco.errors import ConfigError
-from neuromoco.files import write_json, write_text, writing
+from neuromoco.support.files import write_json, write_text, writing
 
 PACKAGES = ("neuromoco", "torch", "spikingjelly", "accelerate", "numpy")
 

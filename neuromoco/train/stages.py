@@ -14,7 +14,6 @@ from rich.markup import escape
 
 from neuromoco.checkpoint import SeenRecordings, read_header
 from neuromoco.config import ClassifyConfig, RunConfig
-from neuromoco.console import console
 from neuromoco.datasets import (
     FrameStore,
     Listing,
@@ -29,12 +28,14 @@ from neuromoco.datasets import (
 from neuromoco.encoders import Encoder, build_encoder
 from neuromoco.encoders.blocks import recompute_blocks
 from neuromoco.errors import CheckpointError, ConfigError, NeuromocoError
-from neuromoco.files import write_json
+from neuromoco.support.console import console
+from neuromoco.support.files import write_json
 from neuromoco.train.classify import ClassifyTask
-from neuromoco.train.loop import Task, fit
+from neuromoco.train.loop import fit
 from neuromoco.train.pretrain import PretrainTask
 from neuromoco.train.processes import build_accelerator, divide_batch, in_turn
 from neuromoco.train.run_folder import RunFolder
+from neuromoco.train.task import Task
 from neuromoco.train.trackers import check_trackers
 
 

@@ -18,7 +18,7 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 
 from neuromoco.errors import ConfigError
-from neuromoco.files import write_json
+from neuromoco.support.files import write_json
 from neuromoco.train.run_folder import RunFolder
 
 

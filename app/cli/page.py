@@ -1,0 +1,72 @@
+"""The command that opens the page."""
+
+from __future__ import annotations
+
+import os
+import signal
+import tempfile
+import threading
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated, cast
+
+import typer
+
+from neuromoco import models
+from neuromoco.app.cli.command_group import app, out
+from neuromoco.errors import ConfigError, MissingExtraError
+
+
+@app.command(name="app")
+def open_page(
+    model: Annotated[
+        Path | None,
+        typer.Option(help="A model of yours, beside those that come along: .onnx, .loihi or .safetensors."),
+    ] = None,
+    host: Annotated[
+        str, typer.Option(envvar="GRADIO_SERVER_NAME", help="Whom to listen for; 0.0.0.0 is the whole network.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(envvar="GRADIO_SERVER_PORT", min=1, max=65535, help="Port.")] = 7860,
+    max_mb: Annotated[int, typer.Option("--max-mb", min=1, help="Largest file that is taken, in MB.")] = 64,
+) -> None:
+    """Open a page that shows what is in an event file, and what the network makes of it.
+
+    Example: neuromoco app --model walk.onnx
+    """
+    if find_spec("gradio") is None:
+        raise MissingExtraError("the page", "app")
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # ONNX Runtime would report its use to its makers
+    from neuromoco.app.page.launch import build_page, launch_page, load_gradio
+    from neuromoco.app.worker.analysis import Request, known_models
+    from neuromoco.app.worker.sandbox import Sandbox
+    from neuromoco.runtime.facts import facts_of
+    from neuromoco.runtime.load import Backend
+
+    if model is not None:
+        facts_of(model)  # before anything is started: is it a model?
+    known = known_models(model)
+    with tempfile.TemporaryDirectory(prefix="neuromoco-page-") as folder:
+        os.environ["GRADIO_TEMP_DIR"] = folder  # uploads lie where nothing else does, and go with the server
+        example = models.example_paths()[0]
+        load_gradio()  # takes seconds, which the workers' start would make longer
+        first = cast(Backend, next(iter(known[0].files)))
+        sandbox = Sandbox(2, Request(example, example.name, known[0], first))
+        try:
+            page = build_page(sandbox, known, max_mb)
+            try:
+                launch_page(page, host, port, max_mb)
+            except OSError:
+                raise ConfigError(f"--host {host} --port {port}: cannot be listened on; give another --port") from None
+            out.print(f"neuromoco is at {page.local_url}   (Ctrl-C ends it)")
+            _wait()
+            page.close(verbose=False)
+        finally:
+            sandbox.close()
+
+
+def _wait() -> None:
+    """Until Ctrl-C, which raises, or a polite kill, which returns: either way what was begun is cleared away."""
+    ended = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: ended.set())
+    while not ended.wait(1.0):
+        pass

@@ -1,0 +1,104 @@
+"""Pictures of recordings, as PNG files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neuromoco.support.extras import need
+from neuromoco.support.figures import new_figure, save_figure
+from neuromoco.sweep.summary import WORDS, labels_words, row_words
+
+if TYPE_CHECKING:
+    from neuromoco.events.survey import Survey
+
+# Orange and blue stay apart for colour-blind eyes; white is no event.
+ON_COLOUR, OFF_COLOUR = (0.90, 0.38, 0.00), (0.00, 0.35, 0.70)
+# Counts above this share of the pixels' counts are shown in full colour.
+FULL_COLOUR_QUANTILE = 0.99
+CURVE_POINTS = 200
+
+
+def draw_survey(path: Path, survey: Survey, title: str) -> None:
+    """Writes a PNG of a whole recording: events by pixel, and their rate over time."""
+    need("app", "a picture")
+    figure = new_figure(9.0, 3.6)
+    picture, rate = figure.subplots(1, 2, width_ratios=(1, 1.4))
+    extent = (0, survey.width, survey.height, 0)
+    picture.imshow(frame_colours(survey.image[None])[0], interpolation="nearest", extent=extent)
+    picture.set_title("events by pixel: orange ON, blue OFF", fontsize=9)
+    used = (survey.last_us - survey.first_us) // survey.bin_us + 1
+    together = -(-used // CURVE_POINTS)
+    counts = survey.rate[: -(-used // together) * together].reshape(-1, together).sum(1)
+    seconds = survey.bin_us * together / 1e6
+    rate.stairs(counts / seconds / 1e3, np.arange(len(counts) + 1) * seconds, fill=True, color="0.55")
+    rate.set_title("thousand events a second", fontsize=9)
+    rate.set_xlabel("seconds from the first event")
+    rate.set_ylim(bottom=0)
+    figure.suptitle(f"{title}: {survey.source}, {survey.events:,} events", fontsize=10)
+    save_figure(figure, path)
+
+
+def frame_colours(frames: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
+    """Counts [T, P, H, W] as colours [T, H, W, 3]: ON orange, OFF blue, white where nothing happened."""
+    active = frames[frames > 0]
+    full = float(np.quantile(active, FULL_COLOUR_QUANTILE)) if active.size else 1.0
+    share = np.minimum(frames / full, 1.0)[..., None]  # [T, P, H, W, 1]
+    off, on = (1.0 - share[:, p] * (1.0 - np.array(c)) for p, c in enumerate((OFF_COLOUR, ON_COLOUR)))
+    return on * off
+
+
+def draw_frames(path: Path, frames: NDArray[np.integer[Any]], title: str) -> None:
+    """Writes a PNG of frames [T, P, H, W], one panel a time step."""
+    figure = new_figure(2.1 * len(frames) + 0.3, 2.7)
+    for step, colours in enumerate(frame_colours(frames)):
+        axes = figure.add_subplot(1, len(frames), step + 1)
+        axes.imshow(colours, interpolation="nearest")
+        axes.set(xticks=[], yticks=[])
+        axes.set_title(f"step {step + 1}: {int(frames[step].sum()):,} events", fontsize=9)
+    figure.suptitle(f"{title}   orange ON, blue OFF", fontsize=10)
+    save_figure(figure, path)
+
+
+def draw_sweep(path: Path, results: Mapping[str, Any]) -> None:
+    """Writes a PNG of a sweep's accuracies over the number of labels, with the standard deviation over seeds.
+
+    A panel for each way to measure; what is from scratch is in all of them.
+    """
+    rows, columns = results["rows"], results["labels"]
+    measures = list(dict.fromkeys(row["measure"] for row in rows if row["measure"] != "supervised"))
+    names = list(dict.fromkeys(row["setting"] for row in rows if row["setting"] != "-"))
+    panels = measures or ["supervised"]
+    figure = new_figure(2.4 + 3.2 * len(panels), 4.2)
+    for axes, measure in zip(figure.subplots(1, len(panels), sharey=True, squeeze=False)[0], panels, strict=True):
+        here = [row for row in rows if row["measure"] in (measure, "supervised")]
+        for number, row in enumerate(here):
+            _draw_row(axes, row, columns, names, 0.04 * (number - len(here) / 2))
+        axes.set_xticks(range(len(columns)), [labels_words(labels) for labels in columns], rotation=30)
+        axes.set_title(WORDS[measure], fontsize=10)
+        axes.grid(alpha=0.3)
+        axes.legend(loc="lower right", fontsize=8)
+    figure.axes[0].set_ylabel("accuracy, %")
+    figure.suptitle(f"{results['name']}: mean and standard deviation over seeds, last epoch", fontsize=10)
+    save_figure(figure, path)
+
+
+def _draw_row(axes: Any, row: Mapping[str, Any], columns: Sequence[str], names: Sequence[str], aside: float) -> None:
+    """One curve, a little aside so that bars do not hide each other; a setting has one colour in all panels."""
+    places = [i for i, labels in enumerate(columns) if labels in row["labels"]]
+    found = [row["labels"][columns[i]] for i in places]
+    scratch = row["measure"] == "supervised"
+    axes.errorbar(
+        np.array(places) + aside,
+        [100 * one["mean"] for one in found],
+        [100 * (one["sd"] or 0.0) for one in found],
+        marker="o",
+        linestyle="--" if scratch else "-",
+        color=f"C{names.index(row['setting']) % 10}" if row["setting"] in names else "0.4",
+        capsize=2,
+        label=row_words(row) if scratch else row["setting"],
+    )

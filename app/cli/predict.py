@@ -1,0 +1,119 @@
+"""Commands that use trained networks: classify, measure speed, list."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from neuromoco import models
+from neuromoco.app.cli.arguments import microseconds
+from neuromoco.app.cli.command_group import AsJson, Backend, Device, app, complain, out, print_json
+from neuromoco.app.cli.events import ColumnOrder, FileFormat, Sensor, TimeUnit, given_by
+from neuromoco.app.cli.tables import answer_facts, answer_line, bench_table, model_lines
+from neuromoco.errors import NeuromocoError
+from neuromoco.runtime.facts import facts_of
+from neuromoco.support.console import console
+from neuromoco.support.files import files_in
+
+Model = Annotated[
+    Path | None,
+    typer.Option(
+        help="An exported .onnx file, a Loihi export, or a checkpoint; by default the model that comes along."
+    ),
+]
+# Of the model that comes along, what a backend takes.
+SUFFIXES = {"auto": ".onnx", "onnx": ".onnx", "torch": ".safetensors", "loihi-sim": ".loihi"}
+
+
+@app.command()
+def predict(
+    files: Annotated[list[Path], typer.Argument(help="Event files, or folders of them.")],
+    model: Model = None,
+    stop_at: Annotated[
+        float | None, typer.Option(help="Stop at the first step at which a class has this probability (onnx-step).")
+    ] = None,
+    backend: Backend = "auto",
+    any_length: Annotated[
+        bool, typer.Option("--any-length", help="Also recordings much shorter than those of the training.")
+    ] = False,
+    window: Annotated[
+        str | None, typer.Option(help="Cut long recordings into windows and classify each, for example 500ms.")
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
+    format: FileFormat = None,
+    sensor: Sensor = None,
+    columns: ColumnOrder = None,
+    time_unit: TimeUnit = None,
+    device: Device = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Classify event files. A file that cannot be read is named, and the others are answered.
+
+    Example: neuromoco predict walk.aedat4 --model walk.onnx
+    """
+    from neuromoco.runtime.batch import Job, classify_files
+
+    given = given_by(format, sensor, columns, time_unit)
+    length = None if window is None else microseconds(window)
+    job = Job(_model_or_default(model, backend), device, backend, any_length, stop_at, length, given)
+    failed = 0
+    for answer in classify_files(files_in(files), job, jobs):
+        if isinstance(answer.result, NeuromocoError):
+            failed = answer.result.exit_code
+            complain(answer.result)
+        if as_json:
+            print_json(answer_facts(answer), indent=None)
+        elif not isinstance(answer.result, NeuromocoError):
+            out.print(answer_line(answer))
+    if failed:
+        raise typer.Exit(failed)
+
+
+def _model_or_default(model: Path | None, backend: str = "auto") -> Path:
+    if model is None:
+        model = models.model_path(suffix=SUFFIXES[backend])
+        console.print(
+            f"no --model given: using {models.DEFAULT}, which knows simulated digits (neuromoco models)", soft_wrap=True
+        )
+    return model
+
+
+@app.command()
+def bench(
+    files: Annotated[list[Path] | None, typer.Argument(help="Event files; by default the bundled ones.")] = None,
+    model: Model = None,
+    runs: Annotated[int, typer.Option(min=1, help="Times that each file is classified.")] = 20,
+    threads: Annotated[int, typer.Option(min=0, help="Of the runtime; 0 takes one a core.")] = 0,
+    device: Device = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Measure how long a model takes on this machine, stage by stage.
+
+    Example: neuromoco bench walk.aedat4 --model walk.onnx
+    """
+    from neuromoco.app.cli.bench import measure
+
+    result = measure(_model_or_default(model), files_in(files or models.example_paths()), runs, threads, device)
+    if as_json:
+        print_json(result)
+    else:
+        out.print(bench_table(result))
+
+
+@app.command(name="models")
+def list_models(as_json: AsJson = False) -> None:
+    """List the models that come with the package.
+
+    Example: neuromoco models
+    """
+    rows = [
+        {"name": name, "file": str(models.model_path(name)), **facts_of(models.model_path(name))}
+        for name in models.available_models()
+    ]
+    if as_json:
+        print_json(rows)
+    else:
+        for row in rows:
+            out.print(model_lines(row))

@@ -1,0 +1,48 @@
+"""Pictures before the simulated camera."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neuromoco.errors import ConfigError
+from neuromoco.events import write_npz
+from neuromoco.simulate import ClosedLoop, Saccades, record
+from neuromoco.support.extras import need
+
+LARGEST = 4096  # pixels of a side
+
+
+def record_picture(
+    picture: Path, out: Path, motion: Literal["saccades", "loop"], sensor: tuple[int, int], seed: int
+) -> None:
+    """Records a picture, which fills the sensor's shorter side, and writes it.
+
+    Raises:
+        ConfigError: no picture, or one that is too large.
+    """
+    width, height = sensor
+    moved = Saccades() if motion == "saccades" else ClosedLoop()
+    write_npz(out, record(_grey(picture, width, height), motion=moved, width=width, height=height, seed=seed))
+
+
+def _grey(path: Path, width: int, height: int) -> NDArray[np.uint8]:
+    """Grey values [h, w] of a picture, no larger than the sensor."""
+    need("train", "pictures")
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as image:
+            if max(image.size) > LARGEST:
+                raise ConfigError(f"{path}: {image.size[0]} x {image.size[1]} pixels; up to {LARGEST} a side are taken")
+            grey = image.convert("L")
+            grey.thumbnail((width, height))
+            return np.asarray(grey)
+    except UnidentifiedImageError:
+        raise ConfigError(f"{path}: is no picture; PNG, JPEG, PGM and others that Pillow opens are taken") from None
+    except (OSError, Image.DecompressionBombError, SyntaxError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        raise ConfigError(f"{path}: cannot be opened as a picture ({reason})") from None

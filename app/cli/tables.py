@@ -1,0 +1,251 @@
+"""Results as lines and tables for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.markup import escape
+from rich.table import Column, Table
+
+from neuromoco.runtime.prediction import Prediction
+from neuromoco.sweep.summary import SPREAD, accuracy_words, difference_words, labels_words, row_words
+
+if TYPE_CHECKING:
+    from neuromoco.evaluation.accuracy import Evaluation
+    from neuromoco.evaluation.probe import Probe
+    from neuromoco.runtime.batch import Answer
+
+
+def facts_table(title: str, facts: Mapping[str, Any]) -> Table:
+    """Names and values, nested ones in one line."""
+    table = Table(title=escape(title), show_header=False, title_justify="left", box=None, padding=(0, 2))
+    for name, value in facts.items():
+        table.add_row(name.replace("_", " "), _in_words(value))
+    return table
+
+
+def evaluation_table(result: Evaluation) -> Table:
+    """Accuracy with its interval, and the recall of each class."""
+    low, high = result.interval
+    title = f"accuracy {result.accuracy:.1%} (95 % interval {low:.1%} to {high:.1%}) on {result.recordings} recordings"
+    table = Table("class", "recordings", "recall", "most often taken for", title=title, title_justify="left")
+    recall = result.to_json()["recall"]
+    for i, name in enumerate(result.class_names):
+        wrong = result.confusion[i].copy()
+        total, wrong[i] = int(wrong.sum()), 0
+        if total:
+            other = f"{escape(result.class_names[wrong.argmax()])} ({wrong.max()})" if wrong.any() else "-"
+            table.add_row(escape(name), str(total), f"{recall[name]:.1%}", other)
+    return table
+
+
+def probe_lines(result: Probe) -> str:
+    """What a probe saw and learned from, and that the encoder stayed as it was."""
+    what = {"knn": "nearest neighbours", "linear": "logistic regression"}[result.kind]
+    seen = "all steps side by side" if result.per_step else "the mean over time"
+    lines = [f"{what} on {seen} of the features, learned from {result.trained_on:,} recordings"]
+    if result.per_step:
+        lines.append("by each step alone: " + ", ".join(f"{accuracy:.1%}" for accuracy in result.steps))
+    lines.append(f"the encoder is unchanged, sha256 {result.encoder_sha256[:16]} before and after")
+    return "\n".join(lines)
+
+
+def prediction_line(prediction: Prediction) -> str:
+    """The answer, how sure it is, and the next two."""
+    (label, share), *others = prediction.probabilities.items()
+    then = ", ".join(f"{escape(name)} {value:.1%}" for name, value in others[:2])
+    return f"[bold]{escape(label)}[/] {share:.1%}" + (f"  (then {then})" if then else "")
+
+
+def answer_line(answer: Answer) -> str:
+    """A file, or a window of it, and its class."""
+    place = escape(str(answer.file))
+    if answer.window is not None:
+        begin, end = answer.window
+        place += f" {begin / 1e3:,.0f} to {end / 1e3:,.0f} ms"
+    return f"{place}: {prediction_line(answer.result) if isinstance(answer.result, Prediction) else 'no events'}"
+
+
+def answer_facts(answer: Answer) -> dict[str, Any]:
+    """The same as plain data."""
+    facts: dict[str, Any] = {"file": str(answer.file)}
+    if answer.window is not None:
+        facts["window_us"] = list(answer.window)
+    if isinstance(answer.result, Prediction):
+        return facts | answer.result.to_json()
+    return facts | ({"label": None} if answer.result is None else {"error": str(answer.result)})
+
+
+def encoder_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """The registry."""
+    table = Table(Column("encoder", no_wrap=True), "parameters", "features", "options", "what it is")
+    for row in rows:
+        options = ", ".join(f"{name}={value}" for name, value in row["options"].items())
+        table.add_row(row["name"], f"{row['parameters']:,}", str(row["features"]), options, row["what"])
+    return table
+
+
+def dry_run_lines(found: Mapping[str, Any]) -> str:
+    """What a run would take."""
+    sets = found["data"] if isinstance(found["data"], str) else ", ".join(found["data"])
+    classes = f", {found['classes']} classes" if found["classes"] else ""
+    lines = [f"{escape(sets)}: {found['recordings']:,} recordings to train on{classes}"]
+    for name, stage in found["stages"].items():
+        parameters, memory = stage["parameters"], stage["memory_bytes"]
+        epochs = f"{stage['epochs']} epochs of {stage['steps_an_epoch']:,} steps, {stage['steps']:,} in all"
+        lines += [
+            f"[bold]{name}[/] on {stage['recordings']:,} recordings, {stage['batch_size']} a step: {epochs}",
+            f"  {parameters['encoder']:,} parameters in the encoder, {parameters['learned']:,} to learn",
+            f"  {memory['total'] / 1e9:.2f} GB with {stage['recordings_a_pass']} recordings a pass: "
+            f"{memory['activations'] / 1e9:.2f} GB activations "
+            f"({stage['activation_bytes_a_recording'] / 1e6:,.0f} MB a recording), "
+            f"{memory['weights_and_optimizer'] / 1e9:.2f} GB weights, gradients and optimizer",
+        ]
+        if "queue_size" in stage:
+            lines.append(f"  a queue of {stage['queue_size']:,} keys, {stage['queue_share']:.0%} of the recordings")
+    return "\n".join([*lines, found["how"]])
+
+
+def sweep_tables(results: Mapping[str, Any]) -> list[Table]:
+    """Accuracies of a sweep, and differences to training from scratch."""
+    columns = results["labels"]
+    found = []
+    for name, title, words in (
+        ("rows", f"accuracy in %, last epoch: {SPREAD}", accuracy_words),
+        ("differences", "points above from scratch, paired by seed, and seeds above 0", difference_words),
+    ):
+        table = Table(Column("", overflow="fold"), *map(labels_words, columns), title=title, title_justify="left")
+        for row in results[name]:
+            table.add_row(escape(row_words(row)), *(words(row["labels"].get(labels)) for labels in columns))
+        if results[name]:
+            found.append(table)
+    return found
+
+
+def export_lines(file: Path, report: Mapping[str, Any]) -> str:
+    """What was written, and how it compares with its source."""
+    parity = report["parity"]
+    compared = f"{report['compared']['recordings']} recordings and {report['compared']['noise']} of noise"
+    flips = sum(layer["flipped"] for layer in parity["layers"])
+    total = sum(layer["compared"] for layer in parity["layers"])
+    lines = [
+        f"{escape(str(file))}: {report['target']}, takes {report['input']}, {report['precision']}, "
+        f"{report['nodes']:,} operators of opset {report['opset']}, {report['bytes'] / 1e6:.2f} MB",
+        f"against torch on {compared}: largest logit error {parity['largest_error']:.1e}, same answer on "
+        f"{parity['agreement']:.1%}, {flips:,} of {total:,} spikes and silences differ",
+    ]
+    if (int8 := report.get("int8")) is not None:
+        lines.append(int8_line(int8))
+    return "\n".join(lines)
+
+
+def loihi_lines(folder: Path, report: Mapping[str, Any]) -> str:
+    """What a Loihi export is, and how it compares with its source."""
+    total, accuracy = report["total"], report["accuracy"]
+    beside = f"same answer on {report['agreement']:.1%}"
+    if accuracy is not None:
+        beside += f", accuracy {accuracy['loihi']:.1%} (float32 {accuracy['float32']:.1%})"
+    return "\n".join(
+        [
+            f"{escape(str(folder))}: {report['dialect']} dialect, T = {report['steps']}, latency {report['latency']} "
+            f"steps, {total['neurons']:,} neurons, {total['weights']:,} weights of 8 bits",
+            f"against float32 on {report['compared']['recordings']} recordings: {beside}",
+            f"estimated: {total['cores_loihi1']} cores of Loihi 1 or {total['cores_loihi2']} of Loihi 2, "
+            f"{total['operations']:,.0f} synaptic operations and {total['energy_nj'] / 1e3:,.1f} uJ a recording",
+            *(f"warning: {escape(warning)}" for warning in report["warnings"]),
+            f"all of it: {escape(str(folder))}/report.md; in Lava: neuromoco verify {escape(str(folder))}",
+        ]
+    )
+
+
+def nir_lines(file: Path, report: Mapping[str, Any]) -> str:
+    """What a NIR export is, and how it compares with its source."""
+    first = f"{escape(str(file))}: {report['nodes']} nodes, {report['edges']} edges, {report['bytes'] / 1e6:.2f} MB"
+    parity = report["parity"]
+    if parity is None:
+        return f"{first}\n{escape(report['not_compared'])}"
+    backend = ", ".join(f"{name} {version}" for name, version in report["backend"].items())
+    flips = sum(layer["flipped"] for layer in parity["layers"])
+    total = sum(layer["compared"] for layer in parity["layers"])
+    return (
+        f"{first}\nrun by {backend} against torch on {report['compared']['recordings']} recordings and "
+        f"{report['compared']['noise']} of noise: largest logit error {parity['largest_error']:.1e}, same answer on "
+        f"{parity['agreement']:.1%}, {flips:,} of {total:,} spikes and silences differ"
+    )
+
+
+def verified_table(folder: str, result: Mapping[str, Any]) -> Table:
+    """Lava beside the twin."""
+    logits = "logits equal" if result["logits_differ"] == 0 else f"{result['logits_differ']} logits differ"
+    title = (
+        f"{escape(folder)} in Lava's simulator, {result['recordings']} recordings, {result['seconds']:.0f} s: {logits}"
+    )
+    table = Table("layer", "spikes", "differ", title=title, title_justify="left")
+    for layer in result["layers"]:
+        table.add_row(escape(layer["name"]), f"{layer['spikes']:,}", f"{layer['differ']:,}")
+    return table
+
+
+def int8_line(figures: Mapping[str, Any]) -> str:
+    """What 8 bits cost and save."""
+    line = (
+        f"int8 beside float32, calibrated on {figures['calibrated_on']} recordings, on {figures['recordings']} others: "
+        f"same answer on {figures['agreement']:.1%}"
+    )
+    if figures["accuracy"] is not None:
+        line += f", accuracy {figures['accuracy']['int8']:.1%} (float32 {figures['accuracy']['float32']:.1%})"
+    worst = max(figures["layers"], key=lambda layer: layer["differ"])
+    size = figures["bytes"]["int8"] / figures["bytes"]["float32"]
+    line += f", at most {worst['differ']:.1%} of a layer's spikes and silences differ ({escape(worst['name'])})"
+    return f"{line}, {size:.0%} of the bytes"
+
+
+def model_lines(row: Mapping[str, Any]) -> str:
+    """A model that comes with the package."""
+    frames = "{steps} steps of {height} x {width}".format(**row["frames"])
+    trained = f"trained on {row['trained_on']['count']:,} recordings"
+    classes = f"classes {escape(', '.join(row['class_names']))}"
+    return f"[bold]{row['name']}[/]: {row['encoder']}, {frames}, {trained}, {classes}\n  {escape(row['file'])}"
+
+
+def bench_table(result: Mapping[str, Any]) -> Table:
+    """Milliseconds a recording, stage by stage."""
+    runs = f"{result['files']} files x {result['runs']} runs"
+    title = f"{escape(result['model'])}, {runs}, {result['per_second']:.0f} recordings/s"
+    table = Table("stage", "median", "95 % of them below", title=title, title_justify="left")
+    for stage, figures in result["milliseconds"].items():
+        table.add_row(stage, f"{figures['median']:.2f} ms", f"{figures['p95']:.2f} ms")
+    return table
+
+
+def demo_table(result: Mapping[str, Any]) -> Table:
+    """What the demo found."""
+    title = (
+        f"{result['encoder']}, {result['labels_per_class']} labels a class, {result['test_recordings']} "
+        f"held-out simulated recordings, seed {result['seed']}, last epoch, {result['seconds']:.0f} s in all"
+    )
+    table = Table("trained", "accuracy", "95 % interval", title=title, title_justify="left")
+    for name in ("from scratch", "pre-trained"):
+        low, high = result["results"][name]["interval_95"]
+        table.add_row(name, f"{result['results'][name]['accuracy']:.1%}", f"{low:.1%} to {high:.1%}")
+    answer = result["prediction"]
+    table.caption = (
+        f"{escape(answer['file'])} shows a {answer['truth']}, taken for a {answer['label']} "
+        f"({answer['probabilities'][answer['label']]:.0%})\npictures and weights: {escape(result['folder'])}"
+    )
+    table.caption_justify = "left"
+    return table
+
+
+def _in_words(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_in_words(inner)}" for name, inner in value.items()) or "-"
+    if isinstance(value, list | tuple):
+        return ", ".join(_in_words(inner) for inner in value) or "-"
+    if isinstance(value, float):
+        return f"{value:,.4g}" if abs(value) < 1e4 else f"{value:,.0f}"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return "-" if value is None else escape(str(value))

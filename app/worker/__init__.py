@@ -1,0 +1,1 @@
+"""Work on files that strangers send, in a process with limits."""

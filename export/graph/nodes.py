@@ -1,0 +1,286 @@
+"""The network as a small typed graph, the one form that every exporter reads.
+
+A graph is a list of nodes in the order of computing. A value is one time step of one recording:
+(C, H, W), (C, L) or (D,); every node works on each of the T steps and N recordings alone, and only
+`LIF` carries something from a step to the next. Weights are numpy float32, batch norm is folded,
+pooling windows are explicit. Nothing here knows torch or a target.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+Shape = tuple[int, ...]
+Array = NDArray[np.float32]
+Window = tuple[int, int]  # first row or column, and the one after the last
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Node:
+    """One operation.
+
+    Attributes:
+        name: its place in the network, for example "stages.0.conv1"; unique in a graph.
+        inputs: names of the nodes whose values it takes.
+        shape: of its value, one time step of one recording.
+    """
+
+    name: str
+    inputs: tuple[str, ...]
+    shape: Shape
+
+    @property
+    def weights(self) -> dict[str, Array]:
+        """Its arrays by name; most nodes have none."""
+        return {}
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Input(Node):
+    """Event counts of one time step, (P, H, W)."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Conv(Node):
+    """Cross-correlation over one or two axes of space, zeros outside.
+
+    y[o] = bias[o] + sum_i weight[o, i] * x[group of o, i]
+
+    Attributes:
+        weight: [O, I / groups, *kernel].
+        bias: [O].
+        stride, padding, dilation: one number an axis of space.
+        groups: the channels fall into so many groups that do not mix.
+    """
+
+    weight: Array = field(repr=False)
+    bias: Array = field(repr=False)
+    stride: Shape
+    padding: Shape
+    dilation: Shape
+    groups: int
+
+    @property
+    def weights(self) -> dict[str, Array]:
+        return {"weight": self.weight, "bias": self.bias}
+
+    @property
+    def pointwise(self) -> bool:
+        """Whether it is one matrix for every pixel."""
+        plain = all(s == 1 for s in self.stride) and not any(self.padding)
+        return plain and self.groups == 1 and math.prod(self.weight.shape[2:]) == 1
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Linear(Node):
+    """y = weight x + bias, on values (D,).
+
+    Attributes:
+        weight: [out, in].
+        bias: [out].
+    """
+
+    weight: Array = field(repr=False)
+    bias: Array = field(repr=False)
+
+    @property
+    def weights(self) -> dict[str, Array]:
+        return {"weight": self.weight, "bias": self.bias}
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Affine(Node):
+    """y[c] = weight[c] * x[c] + bias[c] for every channel c, such as a batch norm that nothing could take in.
+
+    Attributes:
+        weight: [C].
+        bias: [C].
+    """
+
+    weight: Array = field(repr=False)
+    bias: Array = field(repr=False)
+
+    @property
+    def weights(self) -> dict[str, Array]:
+        return {"weight": self.weight, "bias": self.bias}
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class LIF(Node):
+    """Leaky integrate-and-fire neurons with hard reset to 0, from rest (v[-1] = 0):
+
+        h[t] = v[t-1] + (x[t] - v[t-1]) / tau        with `decay_input`
+        h[t] = v[t-1] - v[t-1] / tau + x[t]          without
+        s[t] = 1 if h[t] >= v_threshold else 0
+        v[t] = h[t] * (1 - s[t])
+
+    An infinite tau without `decay_input` is integrate-and-fire.
+    """
+
+    tau: float
+    v_threshold: float
+    decay_input: bool
+
+    @property
+    def keep(self) -> float:
+        """Share of the membrane that a step leaves, 1 - 1 / tau."""
+        return 1.0 - 1.0 / self.tau
+
+    @property
+    def gain(self) -> float:
+        """Weight of the input in h."""
+        return 1.0 / self.tau if self.decay_input else 1.0
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Add(Node):
+    """y = a + b, element by element: SEW's ADD, residuals of a Spikformer."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Multiply(Node):
+    """y = a * b, element by element: SEW's AND; with 1 - b by an `Affine`, its IAND."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class MaxPool(Node):
+    """Largest value of each window; what lies outside never wins.
+
+    Attributes:
+        kernel, stride, padding: one number an axis of space.
+    """
+
+    kernel: Shape
+    stride: Shape
+    padding: Shape
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class AvgPool(Node):
+    """Mean of each window of a grid.
+
+    Attributes:
+        windows: for each axis of space, the windows along it; adaptive and global pools are such grids too.
+    """
+
+    windows: tuple[tuple[Window, ...], ...]
+
+    @cached_property
+    def is_global(self) -> bool:
+        """Whether there is one window."""
+        return all(len(axis) == 1 for axis in self.windows)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Attention(Node):
+    """Spiking self-attention without softmax, y = scale * v (k^T q) in every head.
+
+    Its one input (3 C, L) holds the spikes of queries, keys and values, C channels each; the channels of
+    each are `heads` groups in a row. With v, k, q [C / heads, L]: y = scale * (v k^T) q.
+
+    Attributes:
+        heads: number of heads.
+        scale: factor of the product.
+    """
+
+    heads: int
+    scale: float
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Reshape(Node):
+    """The same numbers in C order under another shape, such as (C, H, W) as (C, L) or (D,)."""
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Nodes in the order of computing; the first is the input, the last gives the result.
+
+    Raises:
+        ValueError: a name that occurs twice, or a node before its inputs. A defect of the lowering.
+    """
+
+    nodes: tuple[Node, ...]
+
+    def __post_init__(self) -> None:
+        known: set[str] = set()
+        for node in self.nodes:
+            if node.name in known or not known.issuperset(node.inputs):
+                raise ValueError(f"node {node.name}: its name is taken or an input comes later")
+            known.add(node.name)
+
+    def __getitem__(self, name: str) -> Node:
+        return self._by_name[name]
+
+    @cached_property
+    def _by_name(self) -> dict[str, Node]:
+        return {node.name: node for node in self.nodes}
+
+    @cached_property
+    def users(self) -> dict[str, list[Node]]:
+        """For each node's name, the nodes that take its value."""
+        found: dict[str, list[Node]] = {node.name: [] for node in self.nodes}
+        for node in self.nodes:
+            for name in node.inputs:
+                found[name].append(node)
+        return found
+
+    @property
+    def input(self) -> Node:
+        """The frames."""
+        return self.nodes[0]
+
+    @property
+    def output(self) -> Node:
+        """The logits."""
+        return self.nodes[-1]
+
+    @property
+    def neurons(self) -> list[LIF]:
+        """All layers of neurons, in order."""
+        return [node for node in self.nodes if isinstance(node, LIF)]
+
+
+def adaptive_windows(side: int, parts: int) -> tuple[Window, ...]:
+    """The windows of adaptive average pooling, floor(i * side / parts) to ceil((i + 1) * side / parts)."""
+    return tuple((i * side // parts, -(-(i + 1) * side // parts)) for i in range(parts))
+
+
+def strided_windows(side: int, kernel: int, stride: int) -> tuple[Window, ...]:
+    """The windows of plain average pooling without padding."""
+    return tuple((i, i + kernel) for i in range(0, side - kernel + 1, stride))
+
+
+def fold_affine(nodes: Sequence[Node]) -> tuple[Node, ...]:
+    """Takes each `Affine` into the convolution or linear layer before it, where that has no other user.
+
+    Args:
+        nodes: in the order of computing.
+
+    Returns:
+        Fewer nodes of the same meaning.
+    """
+    result: dict[str, Node] = {}
+    renamed: dict[str, str] = {}
+    users = Graph(tuple(nodes)).users
+    for node in nodes:
+        inputs = tuple(renamed.get(name, name) for name in node.inputs)
+        before = result.get(inputs[0]) if inputs else None
+        if isinstance(node, Affine) and isinstance(before, Conv | Linear) and len(users[node.inputs[0]]) == 1:
+            result[before.name] = _scaled(before, node)
+            renamed[node.name] = before.name
+        else:
+            result[node.name] = replace(node, inputs=inputs)
+    return tuple(result.values())
+
+
+def _scaled(node: Conv | Linear, affine: Affine) -> Node:
+    weight = affine.weight.astype(np.float64).reshape(-1, *(1,) * (node.weight.ndim - 1))
+    bias = affine.weight.astype(np.float64) * node.bias + affine.bias
+    return replace(node, weight=(weight * node.weight).astype(np.float32), bias=bias.astype(np.float32))

@@ -1,0 +1,224 @@
+"""From a trained network to the graph: it runs once, and what its layers do is written down.
+
+Real tensors flow, so a forward pass of any style is followed, with its shapes and branches. Layers that have
+a rule become nodes, so do a few functions between them; anything else that touches a value is an
+unsupported layer. All of these are found in one run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from spikingjelly.activation_based import base
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from neuromoco.classifier import Classifier
+from neuromoco.export.graph.nodes import LIF, Graph, Input, Node, Reshape, Shape, fold_affine
+from neuromoco.export.graph.rules import (
+    COPIES,
+    FUNCTIONS,
+    KNOWN,
+    LAYERS,
+    RESHAPES,
+    SUBSTITUTES,
+    describe,
+    mean_over_space,
+)
+from neuromoco.snn.neurons import reset_state
+from neuromoco.unsupported import RefusedError, Unsupported, refuse
+
+# Neither is 1 and they differ, so that the leading axes of a shape tell what they are.
+STEPS, BATCH = 2, 3
+# Left out of the names of nodes.
+PREFIX = "encoder.body."
+
+
+def lower(network: Classifier, height: int, width: int) -> Graph:
+    """The graph of a classifier, batch norm folded.
+
+    Args:
+        network: in any mode; it is run in evaluation mode.
+        height, width: of the frames.
+
+    Raises:
+        UnsupportedLayerError: names the first unsupported layer, and says how many more there are.
+    """
+    nodes, unsupported = _record(network, height, width)
+    refuse(unsupported)
+    return Graph(fold_affine(nodes))
+
+
+def find_unsupported(network: Classifier, height: int, width: int) -> list[Unsupported]:
+    """Every layer of a network that cannot be lowered, in the order of computing."""
+    return _record(network, height, width)[1]
+
+
+@torch.no_grad()
+def _record(network: Classifier, height: int, width: int) -> tuple[list[Node], list[Unsupported]]:
+    was_training = network.training
+    network.eval()
+    try:
+        return _Recorder(network).run(height, width)
+    finally:
+        network.train(was_training)
+        reset_state(network)
+
+
+class _Recorder(TorchFunctionMode):
+    """Follows tensors through one forward pass and writes nodes for every layer and function.
+
+    A tensor of a node of shape S is [T, N, *S], or [T * N, *S] where layers see single frames.
+    """
+
+    def __init__(self, network: Classifier) -> None:
+        super().__init__()
+        self.network = network
+        self.nodes: list[Node] = []
+        self.unsupported: list[Unsupported] = []
+        self._values: dict[int, tuple[Tensor, Node]] = {}  # the tensor is kept, or its id would be given again
+        self._containers: list[str] = []
+        self._in_layer = False
+        self._neurons: set[str] = set()
+
+    def run(self, height: int, width: int) -> tuple[list[Node], list[Unsupported]]:
+        """The nodes, the last of which gives the logits, and what is not supported."""
+        device = next(self.network.parameters()).device
+        frames = torch.ones(STEPS, BATCH, 2, height, width, device=device)
+        self._keep([Input(name="frames", inputs=(), shape=(2, height, width))], frames)
+        with self._watching(), self:
+            logits = self.network(frames)
+        if not self.unsupported and self._node(logits) is not self.nodes[-1]:
+            self.unsupported.append(Unsupported("network", "result", "does not come from its last layer"))
+        return self.nodes, self.unsupported
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        results = _tensors(result)
+        if not self._in_layer and results and any(self._node(value) for value in _tensors(args)):
+            name = _plain_name(func)
+            container = f"{self._containers[-1]}." if self._containers and self._containers[-1] else ""
+            self._write(container + name, name, results, lambda place: self._function(place, name, args, results))
+        return result
+
+    @contextmanager
+    def _watching(self) -> Iterator[None]:
+        """Calls of layers are recorded; those of other modules give the functions in them their names."""
+        with ExitStack() as hooks:
+            for path, module in self.network.named_modules():
+                enter, leave = self._layer_hooks(path) if _is_layer(module) else self._container_hooks(path)
+                hooks.callback(module.register_forward_pre_hook(enter).remove)
+                hooks.callback(module.register_forward_hook(leave).remove)
+            yield
+
+    def _layer_hooks(self, path: str) -> tuple[Callable[..., None], Callable[..., None]]:
+        def enter(module: nn.Module, args: Any) -> None:
+            self._in_layer = True
+
+        def leave(module: nn.Module, args: Any, result: Any) -> None:
+            self._in_layer = False
+            if any(self._node(value) for value in _tensors(args)):
+                rule = lambda place: self._layer(place, path, module, args)  # noqa: E731
+                self._write(path, describe(module), _tensors(result), rule)
+
+        return enter, leave
+
+    def _container_hooks(self, path: str) -> tuple[Callable[..., None], Callable[..., None]]:
+        def enter(*_: Any) -> None:
+            self._containers.append(path)
+
+        def leave(*_: Any) -> None:
+            self._containers.pop()
+
+        return enter, leave
+
+    def _write(self, name: str, what: str, results: list[Tensor], rule: Callable[[str], list[Node]]) -> None:
+        """Keeps the nodes that a rule makes, or writes down why there are none and goes on."""
+        place = self._free(name.removeprefix(PREFIX))
+        try:
+            nodes = rule(place)
+        except RefusedError as refusal:
+            self.unsupported.append(Unsupported(place, what, str(refusal)))
+            # Stands for it, so that what follows is looked at too.
+            nodes = [Reshape(name=place, inputs=(), shape=tuple(results[0].shape[2:]))]
+        for result in results:
+            self._keep(nodes, result)
+
+    def _layer(self, place: str, path: str, module: nn.Module, args: Any) -> list[Node]:
+        """Nodes of a layer."""
+        rule, x = LAYERS.get(type(module)), self._node(args[0])
+        if rule is None or x is None:
+            raise RefusedError(f"known are {KNOWN}")
+        nodes = rule(place, module, x)
+        if any(isinstance(node, LIF) for node in nodes):
+            if args[0].shape[:2] != (STEPS, BATCH):
+                raise RefusedError("a neuron that does not see [T, N, ...]; keep it out of SeqToANNContainer")
+            if path in self._neurons:
+                raise RefusedError("a neuron that is used twice; give each place its own")
+            self._neurons.add(path)
+        return nodes or [x]
+
+    def _function(self, place: str, name: str, args: Any, results: list[Tensor]) -> list[Node]:
+        """Nodes of a function between layers."""
+        x = self._node(args[0])
+        if name in COPIES | RESHAPES and x is not None:
+            shape = _one_step(results[0].shape)
+            return [x] if shape == x.shape else [Reshape(name=place, inputs=(x.name,), shape=shape)]
+        if name == "mean" and x is not None:
+            return mean_over_space(place, x, _one_step(results[0].shape))
+        if name in FUNCTIONS:
+            a, b = (self._operand(value) for value in args[:2])
+            return FUNCTIONS[name](place, a, b)
+        raise RefusedError(SUBSTITUTES.get(name, f"known are {KNOWN}"))
+
+    def _operand(self, value: Any) -> Node | float:
+        node = self._node(value)
+        if node is None and isinstance(value, Tensor):
+            raise RefusedError("with a tensor that no layer made; use a number, or batch norm")
+        return node or float(value)
+
+    def _node(self, value: Any) -> Node | None:
+        return self._values[id(value)][1] if id(value) in self._values else None
+
+    def _keep(self, nodes: list[Node], result: Tensor) -> None:
+        self.nodes += [node for node in nodes if node not in self.nodes]
+        self._values[id(result)] = (result, nodes[-1])
+
+    def _free(self, name: str) -> str:
+        taken, number, free = {node.name for node in self.nodes}, 2, name
+        while free in taken:
+            free, number = f"{name}_{number}", number + 1
+        return free
+
+
+def _is_layer(module: nn.Module) -> bool:
+    """Whether a module is looked at as a whole; others are looked into."""
+    if type(module) in LAYERS or isinstance(module, base.MemoryModule):
+        return True
+    known = type(module).__module__.startswith(("torch.nn.", "spikingjelly."))
+    return known and not isinstance(module, nn.Flatten | nn.Identity) and not any(True for _ in module.children())
+
+
+def _one_step(shape: torch.Size) -> Shape:
+    """What is left of a tensor's shape without time steps and recordings."""
+    if tuple(shape[:2]) == (STEPS, BATCH):
+        return tuple(shape[2:])
+    if shape[0] == STEPS * BATCH:
+        return tuple(shape[1:])
+    raise RefusedError(f"mixes time steps or recordings with other axes (its result is {tuple(shape)})")
+
+
+def _tensors(value: Any) -> list[Tensor]:
+    """The tensors among arguments or results, also those in lists."""
+    if isinstance(value, Tensor):
+        return [value]
+    return [tensor for v in value for tensor in _tensors(v)] if isinstance(value, tuple | list) else []
+
+
+def _plain_name(function: Any) -> str:
+    """`add` for torch.add, Tensor.add_, Tensor.__add__ and Tensor.__iadd__."""
+    name: str = function.__name__.strip("_")
+    return name[1:] if name.startswith("i") and name[1:] in FUNCTIONS else name

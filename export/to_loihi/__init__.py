@@ -1,0 +1,1 @@
+"""The target loihi: a folder for Lava."""

@@ -1,0 +1,284 @@
+"""From the float graph to Loihi's blocks: which synapse goes with which neurons, and when what arrives.
+
+Average pools fold into the layer after them, max pools on spikes become ORs, sums are made where they are received,
+and what takes a shorter path is relayed until both arrive in the same step.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from neuromoco.export.graph import nodes as floats
+from neuromoco.export.to_loihi.scales import IntegerSynapse, attention_neuron, quantize, readout
+from neuromoco.export.to_loihi.synapses import FloatSynapse, Windows, convolution, full_size, passing, pooled
+from neuromoco.runtime.loihi import blocks as loihi
+from neuromoco.unsupported import RefusedError, Unsupported
+
+
+@dataclass(frozen=True)
+class Signal:
+    """A value on its way from blocks to the next synapse.
+
+    Attributes:
+        sources: the blocks whose spikes add up to it.
+        shape: (C, H, W) of these.
+        windows: of an average pool that the next synapse has to take in.
+        drive: the node whose result it is, where neurons have yet to take it.
+    """
+
+    sources: tuple[str, ...]
+    shape: loihi.Shape
+    windows: Windows | None = None
+    drive: floats.Node | None = None
+
+
+def map_to_loihi(
+    graph: floats.Graph, largest_sum: float, clipping: Mapping[str, float] | None = None
+) -> tuple[loihi.LoihiGraph, list[Unsupported]]:
+    """The integer blocks of a float graph.
+
+    Args:
+        graph: a classifier.
+        largest_sum: of logits over time, as far as seen; the readout leaves room for twice that.
+        clipping: for layers by name, how much finer than the exact rule their weights are; the largest are cut.
+
+    Returns:
+        The blocks, and every layer that has none. The blocks are whole only if there is no such layer.
+    """
+    mapper = _Mapper(graph, largest_sum, clipping or {})
+    mapper.run()
+    return loihi.LoihiGraph(tuple(mapper.blocks.values())), mapper.unsupported
+
+
+@dataclass
+class _Mapper:
+    graph: floats.Graph
+    largest_sum: float
+    clipping: Mapping[str, float]
+    blocks: dict[str, loihi.Block] = field(default_factory=dict)
+    unsupported: list[Unsupported] = field(default_factory=list)
+    signals: dict[str, Signal] = field(default_factory=dict)
+
+    def run(self) -> None:
+        """Fills `blocks`, node by node."""
+        for node in self.graph.nodes:
+            try:
+                self.signals[node.name] = WRITERS[type(node)](self, node)
+            except RefusedError as refusal:
+                self.unsupported.append(Unsupported(node.name, type(node).__name__, str(refusal)))
+                # Stands for it, so that what follows is looked at too.
+                self.signals[node.name] = self._keep(
+                    loihi.Port(name=node.name, inputs=(), shape=_three(node.shape), depth=0)
+                )
+        if not self.unsupported:
+            self._read_out()
+
+    def signal(self, node: floats.Node, number: int = 0) -> Signal:
+        """What a node takes."""
+        return self.signals[node.inputs[number]]
+
+    def _keep(self, block: loihi.Block) -> Signal:
+        self.blocks[block.name] = block
+        return Signal((block.name,), block.shape)
+
+    def _depth(self, signal: Signal) -> int:
+        return self.blocks[signal.sources[0]].depth
+
+    def _largest(self, signal: Signal) -> int:
+        return sum(self.blocks[name].largest for name in signal.sources)
+
+    def port(self, node: floats.Input) -> Signal:
+        shape = _three(node.shape)
+        return self._keep(loihi.Port(name=node.name, inputs=(), shape=shape, depth=0, largest=loihi.LARGEST_MESSAGE))
+
+    def synapse(self, node: floats.Conv | floats.Linear) -> Signal:
+        """Waits for its neurons."""
+        users = self.graph.users[node.name]
+        if node is not self.graph.output and not all(isinstance(user, floats.LIF) for user in users):
+            raise RefusedError("its result is not taken by neurons alone; put neurons behind it")
+        return replace(_spikes(self.signal(node)), drive=node)
+
+    def attention(self, node: floats.Attention) -> Signal:
+        """Waits for its neurons, too."""
+        if not all(isinstance(user, floats.LIF) for user in self.graph.users[node.name]):
+            raise RefusedError("the product of attention is not taken by neurons alone; put neurons behind it")
+        x = _spikes(self.signal(node))
+        if self._largest(x) != 1 or x.windows:
+            raise RefusedError("attention on values that are not spikes; put neurons before it")
+        return replace(x, drive=node)
+
+    def neurons(self, node: floats.LIF) -> Signal:
+        """A block: the synapse that waits, and these neurons."""
+        x = self.signal(node)
+        if isinstance(x.drive, floats.Attention):
+            return self._attention(node, x.drive, x)
+        synapse = self._synapse(x)
+        if x.drive is not None and not synapse.weight.any():
+            raise RefusedError(f"all weights of {x.drive.name} are 0; leave the layer out, or train it")
+        whole = quantize(synapse, node, self.clipping.get(node.name, 1.0))
+        return self._keep(_conv(node.name, x, synapse, whole, self._depth(x) + 1))
+
+    def _attention(self, node: floats.LIF, product: floats.Attention, x: Signal) -> Signal:
+        channels = x.shape[0] // 3
+        largest = x.shape[1] * x.shape[2] * (channels // product.heads)
+        gain, neuron = attention_neuron(node, product.scale, largest)
+        shape = (channels, *x.shape[1:])
+        return self._keep(
+            loihi.Attention(
+                name=node.name,
+                inputs=x.sources,
+                shape=shape,
+                depth=self._depth(x) + 1,
+                heads=product.heads,
+                gain=gain,
+                neuron=neuron,
+            )
+        )
+
+    def _synapse(self, x: Signal) -> FloatSynapse:
+        """The float weights between sources and neurons, pools taken in."""
+        if isinstance(x.drive, floats.Linear):
+            return full_size(x.drive, x.shape, x.windows)
+        synapse = convolution(x.drive) if isinstance(x.drive, floats.Conv) else passing(x.shape[0])
+        return pooled(synapse, x.shape, x.windows) if x.windows else synapse
+
+    def add(self, node: floats.Add) -> Signal:
+        """The sum of spikes that arrive in one step."""
+        a, b = (_spikes(self.signal(node, i)) for i in (0, 1))
+        if a.windows or b.windows:
+            raise RefusedError("a sum of averages; pool after the sum")
+        if a.shape != b.shape:
+            raise RefusedError(f"a sum of maps of {a.shape} and {b.shape}; give both the same shape before they meet")
+        depth = max(self._depth(a), self._depth(b))
+        a, b = (self._delayed(x, depth) for x in (a, b))
+        sources = (*a.sources, *b.sources)
+        if len(set(sources)) < len(sources):
+            raise RefusedError("adds a value to itself; scale the weights of the layer after it")
+        return Signal(sources, a.shape)
+
+    def _delayed(self, x: Signal, depth: int) -> Signal:
+        """The same later: a relay a step."""
+        while (now := self._depth(x)) < depth:
+            name = f"{'+'.join(x.sources)}.relay"
+            if name not in self.blocks:
+                shared: dict[str, Any] = {"name": name, "inputs": x.sources, "shape": x.shape, "depth": now + 1}
+                if (largest := self._largest(x)) == 1:
+                    self._keep(_or(shared, (1, 1), (1, 1), (0, 0)))
+                else:
+                    self._keep(loihi.Relay(**shared, largest=largest))
+            x = Signal((name,), x.shape)
+        return x
+
+    def max_pool(self, node: floats.MaxPool) -> Signal:
+        """An OR of each window."""
+        x = _spikes(self.signal(node))
+        if len(x.sources) > 1 or self._largest(x) != 1 or x.windows:
+            raise RefusedError(
+                "a max pool of values other than spikes; use a convolution of stride 2, or pool before the sum"
+            )
+        shared = {"name": node.name, "inputs": x.sources, "shape": _three(node.shape), "depth": self._depth(x) + 1}
+        return self._keep(_or(shared, _pair(node.kernel), _pair(node.stride), _pair(node.padding)))
+
+    def avg_pool(self, node: floats.AvgPool) -> Signal:
+        """Waits for the synapse after it."""
+        x = _spikes(self.signal(node))
+        if x.windows:
+            raise RefusedError("an average of averages; use one pool")
+        sides = len(node.windows)
+        if sides == 1:  # tokens, all of them
+            if not node.is_global:
+                raise RefusedError("an average over some tokens; average over all of them")
+            return replace(x, windows=tuple(((0, side),) for side in x.shape[1:]))
+        return replace(x, windows=node.windows)
+
+    def reshape(self, node: floats.Reshape) -> Signal:
+        """Flattening, or undoing it: blocks keep the shape in which they were made."""
+        x = _spikes(self.signal(node))
+        same_channels = node.shape[0] == x.shape[0]
+        flat = len(node.shape) == 1 or (same_channels and (len(node.shape) == 2 or x.windows))
+        if not (flat or node.shape == x.shape):
+            raise RefusedError("a reshape that moves values to other channels or places; flatten instead")
+        return x
+
+    def refuse_multiply(self, node: floats.Multiply) -> Signal:
+        raise RefusedError("a product of spikes; use SEW-ResNet's connect=ADD")
+
+    def refuse_affine(self, node: floats.Affine) -> Signal:
+        raise RefusedError("a scale that no convolution before it takes in; use SEW-ResNet's connect=ADD")
+
+    def _read_out(self) -> None:
+        """The last layer, whose membranes add up the logits."""
+        x, node = self.signals[self.graph.output.name], self.graph.output
+        if x.drive is not node:
+            self.unsupported.append(
+                Unsupported(node.name, type(node).__name__, "the network ends in it; end in a linear layer")
+            )
+            return
+        try:
+            synapse = self._synapse(x)
+            self._keep(_conv(node.name, x, synapse, readout(synapse, self.largest_sum), self._depth(x) + 1))
+        except RefusedError as refusal:
+            self.unsupported.append(Unsupported(node.name, type(node).__name__, str(refusal)))
+
+
+def _conv(name: str, x: Signal, synapse: FloatSynapse, whole: IntegerSynapse, depth: int) -> loihi.Conv:
+    geometry = (synapse.stride, synapse.padding, synapse.dilation)
+    shape = loihi.conv_shape(x.shape, len(whole.weight), whole.weight.shape[2:], *geometry)
+    return loihi.Conv(
+        name=name,
+        inputs=x.sources,
+        shape=_three(shape),
+        depth=depth,
+        weight=whole.weight,
+        bias=whole.bias,
+        stride=synapse.stride,
+        padding=synapse.padding,
+        dilation=synapse.dilation,
+        groups=synapse.groups,
+        neuron=whole.neuron,
+        scale=whole.scale,
+        clipped=whole.clipped,
+    )
+
+
+def _or(shared: Mapping[str, Any], kernel: loihi.Pair, stride: loihi.Pair, padding: loihi.Pair) -> loihi.Conv:
+    channels = shared["shape"][0]
+    weight = np.ones((channels, 1, *kernel), np.int32)
+    return loihi.Conv(**shared, weight=weight, stride=stride, padding=padding, groups=channels, neuron=loihi.OR)
+
+
+def _spikes(x: Signal) -> Signal:
+    if x.drive is not None:
+        raise RefusedError("a layer on the result of another without neurons between; put neurons between")
+    return x
+
+
+def _three(shape: tuple[int, ...]) -> loihi.Shape:
+    """(C, H, W) of any shape."""
+    channels, *rest = shape
+    return (channels, rest[0] if rest else 1, math.prod(rest[1:]))
+
+
+def _pair(values: tuple[int, ...]) -> loihi.Pair:
+    rows, columns = values
+    return int(rows), int(columns)
+
+
+WRITERS: dict[type[floats.Node], Callable[[_Mapper, Any], Signal]] = {
+    floats.Input: _Mapper.port,
+    floats.Conv: _Mapper.synapse,
+    floats.Linear: _Mapper.synapse,
+    floats.Attention: _Mapper.attention,
+    floats.LIF: _Mapper.neurons,
+    floats.Add: _Mapper.add,
+    floats.MaxPool: _Mapper.max_pool,
+    floats.AvgPool: _Mapper.avg_pool,
+    floats.Reshape: _Mapper.reshape,
+    floats.Multiply: _Mapper.refuse_multiply,
+    floats.Affine: _Mapper.refuse_affine,
+}

@@ -1,0 +1,145 @@
+"""A Loihi export in Lava's simulator, beside the integer twin: every spike of every layer, every logit."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+
+from neuromoco.errors import MissingPackageError, NeuromocoError
+from neuromoco.events import read_recording
+from neuromoco.runtime.loihi.blocks import LARGEST_MESSAGE
+from neuromoco.runtime.loihi.folder import TwinNetwork
+from neuromoco.runtime.loihi.twin import run
+
+SCRIPT = "run_lava.py"
+NOT_INSTALLED = 2  # the exit code of the script
+GRACE_SECONDS = 10.0  # that the script has to end all that it has started
+
+
+def verify_folder(folder: Path, files: Sequence[Path], most: int) -> dict[str, Any]:
+    """Runs the folder's own script in a process of its own, and compares.
+
+    Args:
+        folder: a Loihi export.
+        files: recordings.
+        most: at most so many of them are run, evenly chosen.
+
+    Returns:
+        "recordings", "layers" (name, spikes, compared, differ), "logits_differ", "seconds" and "problem", a line or
+        None.
+
+    Raises:
+        CheckpointError: no such export.
+        EventFileError: a recording cannot be read.
+        MissingPackageError: Lava is not installed.
+        NeuromocoError: Lava failed.
+    """
+    twin = TwinNetwork(folder)
+    if not (folder / SCRIPT).is_file():
+        raise NeuromocoError(f"{folder}: has no {SCRIPT}; export it again with neuromoco export --target loihi")
+    chosen = np.unique(np.linspace(0, len(files) - 1, min(most, len(files))).round().astype(int))
+    frames = twin.frames([read_recording(files[index]) for index in chosen])
+    begin = time.perf_counter()
+    lava = _in_lava(folder, np.minimum(frames, LARGEST_MESSAGE).astype(np.uint8))
+    seconds = time.perf_counter() - begin
+    found = run(twin.graph, frames, keep=lambda _: True)
+    layers: list[dict[str, Any]] = []
+    for layer in twin.manifest.layers:
+        if layer.kind in ("input", "readout"):
+            continue
+        ours, theirs = found.spikes[layer.name], lava[f"spikes/{layer.index}"]
+        differ = int(np.count_nonzero(ours != theirs))
+        layers.append(
+            {"name": layer.name, "spikes": int(ours.sum(dtype=np.float64)), "compared": ours.size, "differ": differ}
+        )
+    logits_differ = int(np.count_nonzero(found.logits.sum(0) != lava["logits"]))
+    differ = sum(layer["differ"] for layer in layers)
+    wrong = differ or logits_differ
+    return {
+        "recordings": len(chosen),
+        "layers": layers,
+        "logits_differ": logits_differ,
+        "seconds": seconds,
+        "problem": f"{differ} spikes and {logits_differ} logits of Lava differ from the twin's" if wrong else None,
+    }
+
+
+def _in_lava(folder: Path, frames: Any) -> dict[str, Any]:
+    """What run_lava.py gives for frames [T, N, P, H, W]."""
+    with _exit_by_exception(), tempfile.TemporaryDirectory() as place:
+        given, answer = Path(place) / "frames.npz", Path(place) / "answer.npz"
+        np.savez_compressed(given, frames=frames)
+        words = [sys.executable, str(folder / SCRIPT), "--frames", str(given), "--out", str(answer), "--taps"]
+        # Its scratch files go into our folder; and it ends if this process is killed.
+        settings = os.environ | {"TMPDIR": place, "RUN_LAVA_PARENT": str(os.getpid())}
+        code, last = _ran(words, settings)
+        if code == NOT_INSTALLED:
+            raise MissingPackageError(last)
+        if code or not answer.is_file():
+            raise NeuromocoError(f"{folder}: {SCRIPT} ended with code {code}: {last}")
+        with np.load(answer) as arrays:
+            return dict(arrays)
+
+
+def _ran(words: list[str], settings: dict[str, str]) -> tuple[int, str]:
+    """Runs a program in a session of its own; returns its exit code and the last line that it printed."""
+    # Not subprocess.run: after an interrupt it kills the script too soon for it to end what it has started.
+    script = subprocess.Popen(
+        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=settings, start_new_session=True
+    )
+    try:
+        printed, complained = script.communicate()
+    except BaseException:
+        _end(script)
+        raise
+    return script.returncode, (complained.strip() or printed.strip() or "no message").splitlines()[-1]
+
+
+def _end(script: subprocess.Popen[str]) -> None:
+    """Ends a script and its session, by asking first."""
+    # What a shell runs in the background ignores SIGINT, and so does what that starts.
+    ignored = signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    try:
+        script.send_signal(signal.SIGTERM if ignored else signal.SIGINT)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            script.wait(GRACE_SECONDS)
+    finally:
+        # The script alone: its parts die with it, then multiprocessing's tracker unlinks their shared memory.
+        script.kill()
+        script.wait()
+        with contextlib.suppress(ProcessLookupError):
+            for _ in range(20):
+                os.killpg(script.pid, 0)
+                time.sleep(0.1)
+            os.killpg(script.pid, signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def _exit_by_exception() -> Iterator[None]:
+    """Has the signals that would end this process at once raise SystemExit, so that the script is ended too."""
+
+    def leave(number: int, _: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    ours = threading.current_thread() is threading.main_thread()
+    numbers = [number for number in (signal.SIGTERM, getattr(signal, "SIGHUP", None)) if ours and number is not None]
+    changed = [number for number in numbers if signal.getsignal(number) == signal.SIG_DFL]
+    for number in changed:
+        signal.signal(number, leave)
+    try:
+        yield
+    finally:
+        for number in changed:
+            signal.signal(number, signal.SIG_DFL)

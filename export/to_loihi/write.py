@@ -1,0 +1,102 @@
+"""A Loihi export written to disk; `neuromoco.runtime.loihi.folder` reads it."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neuromoco.errors import ConfigError
+from neuromoco.runtime.header import ExportHeader
+from neuromoco.runtime.loihi import twin as loihi_twin
+from neuromoco.runtime.loihi.blocks import (
+    LARGEST_MESSAGE,
+    Dialect,
+    LoihiGraph,
+)
+from neuromoco.runtime.loihi.folder import FRAMES, MANIFEST, NET, OURS, REPORT, REPORT_TEXT, Layer, Manifest, kind_of
+from neuromoco.runtime.loihi.net_file import layer_numbers, write_net
+from neuromoco.snn.loihi_ranges import UNIT
+from neuromoco.support.files import write_json
+
+RUNNER = Path(__file__).parent.parent / "lava_runner"  # an export carries a copy
+RESET_OFFSET = 1  # of netx; blocks add their depth
+
+
+def describe(graph: LoihiGraph, dialect: Dialect, header: ExportHeader) -> Manifest:
+    """The manifest of a network."""
+    numbers, steps = layer_numbers(graph, dialect), header.frames.steps
+    return Manifest(
+        dialect=dialect,
+        steps=steps,
+        latency=graph.latency,
+        reset={"interval": steps, "offset": RESET_OFFSET},
+        input={
+            "shape": list(graph.port.shape),
+            "message_bits": LARGEST_MESSAGE.bit_length(),
+            "largest": LARGEST_MESSAGE,
+            "coding": "event counts a step, polarity and pixel, as graded spikes; larger ones are sent as the largest",
+        },
+        readout={
+            "layer": numbers[graph.readout.name],
+            "scale": graph.readout.scale,
+            "read": f"membrane / {UNIT} / scale after a recording's last step: its logits, added up over the steps",
+        },
+        class_names=header.class_names,
+        layers=tuple(
+            Layer(
+                index=numbers[block.name],
+                name=block.name,
+                kind="readout" if block is graph.readout else kind_of(block),
+                depth=block.depth,
+                largest=block.largest,
+                scale=getattr(block, "scale", 1.0),
+            )
+            for block in graph.blocks
+        ),
+        header=header,
+    )
+
+
+def write_folder(
+    folder: Path, graph: LoihiGraph, manifest: Manifest, report: dict[str, Any], text: str, samples: NDArray[np.uint8]
+) -> None:
+    """Fills an empty folder.
+
+    Args:
+        folder: exists.
+        graph: the network.
+        manifest: of it.
+        report: plain data.
+        text: the report for people.
+        samples: frames [T, N, P, H, W] that come along.
+    """
+    write_net(folder / NET, graph, manifest.dialect)
+    write_json(folder / MANIFEST, manifest.model_dump(mode="json"))
+    write_json(folder / REPORT, report)
+    (folder / REPORT_TEXT).write_text(text, encoding="utf-8")
+    logits = loihi_twin.run(graph, samples).logits.sum(0)
+    np.savez_compressed(folder / FRAMES, frames=samples, logits=logits.astype(np.int64))
+    for source in sorted(RUNNER.rglob("*.py")):  # contents alone: an installed package may be read-only
+        place = folder / source.relative_to(RUNNER)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, place)
+
+
+def check_replaceable(path: Path) -> None:
+    """Whether an export may be written here: nothing stands there, or an export and nothing else.
+
+    Raises:
+        ConfigError: something else stands there.
+    """
+    if not path.exists():
+        return
+    if not path.is_dir():
+        raise ConfigError(f"{path}: is a file; --out names a folder to make")
+    others = sorted(entry.name for entry in path.iterdir() if entry.name not in OURS)
+    if others or not (path / MANIFEST).is_file():
+        found = f"holds {others[0]}" if others else "is empty, or no Loihi export"
+        raise ConfigError(f"{path}: {found}; only an earlier export is replaced: give another --out")

@@ -1,0 +1,1 @@
+"""The target nir: a NIR graph."""

@@ -1,0 +1,1 @@
+"""Events in array files: .npy, .npz and MATLAB."""

@@ -1,0 +1,1 @@
+"""Prophesee's DAT and RAW files."""

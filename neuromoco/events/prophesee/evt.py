@@ -1,0 +1,164 @@
+"""Prophesee RAW: the words of an event camera as they were sent, in the encodings EVT2, EVT2.1 and EVT3.
+
+Layouts: https://docs.prophesee.ai/stable/data/encoding_formats/evt2.html, .../evt21.html, .../evt3.html. All words are
+little-endian. The 64-bit words of EVT2.1 come with their low half first (`endianness=little`, the default) or with
+their high half first (`endianness=legacy`, sensors Gen 4.1 and IMX636). Bits, from the highest:
+
+    EVT2    4 type, 6 time, 11 x, 11 y; TIME_HIGH: 4 type, 28 time
+    EVT2.1  the same, then 32 bits, one for each of the pixels x to x + 31 that has an event
+    EVT3    see `evt3.py`
+
+Triggers, monitoring and continued words are passed over. Events before the first TIME_HIGH have no time and are left
+out: a recording may begin in the middle of a stream. Words of reserved types are refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neuromoco.errors import EventFileError
+from neuromoco.events.prophesee.evt3 import Evt3Decoder
+from neuromoco.events.prophesee.header import (
+    Clock,
+    Header,
+    bits_of,
+    nothing,
+    parse_header,
+    read_header,
+    sensor_of,
+    start_of,
+    types_in,
+)
+from neuromoco.events.stream import Columns, EventStream, Given
+
+FORMAT = "Prophesee RAW"
+MARK = b"% "
+NAMES = {
+    **dict.fromkeys(("EVT2", "EVT2.0", "2", "2.0"), "EVT2"),
+    **dict.fromkeys(("EVT21", "EVT2.1", "2.1"), "EVT2.1"),
+    **dict.fromkeys(("EVT3", "EVT3.0", "3", "3.0"), "EVT3"),
+}
+WORD = {"EVT2": np.dtype("<u4"), "EVT2.1": np.dtype(("<u4", 2)), "EVT3": np.dtype("<u2")}
+# Words that are decoded at once. Larger pieces leave the processor's cache, smaller ones cost Python's time.
+WORDS = {"EVT2": 1 << 17, "EVT2.1": 1 << 15, "EVT3": 1 << 17}
+CD_OFF, CD_ON, TIME_HIGH, TRIGGER, OTHERS, CONTINUED = 0x0, 0x1, 0x8, 0xA, 0xE, 0xF
+KNOWN = bits_of(CD_OFF, CD_ON, TIME_HIGH, TRIGGER, OTHERS, CONTINUED)
+HIGH_BITS, LOW_BITS = 28, 6
+
+
+def looks_like_evt(head: bytes, size: int) -> bool:
+    """Whether the header names an encoding, as those of RAW files do."""
+    return head.startswith(MARK) and not {"evt", "format"}.isdisjoint(parse_header(head, MARK).fields)
+
+
+def open_evt(path: Path, given: Given) -> EventStream:
+    """Opens a file.
+
+    Raises:
+        EventFileError: another encoding, an unknown sensor, or cut.
+    """
+    header = read_header(path, MARK)
+    encoding = _encoding(header)
+    sensor = sensor_of(header.fields) or given.sensor
+    if sensor is None:
+        raise EventFileError("the header does not name the sensor: give --sensor WIDTHxHEIGHT, for example 640x480")
+    word = WORD[encoding]
+    size = path.stat().st_size - header.begin
+    if size % word.itemsize:
+        raise EventFileError(
+            f"its {size} bytes of events are not a whole number of {word.itemsize}-byte {encoding} words: "
+            "the file is cut or damaged"
+        )
+    decode: Callable[[NDArray[Any]], Columns]
+    if encoding == "EVT3":
+        decode = Evt3Decoder(sensor).decode
+    else:
+        legacy = header.fields.get("endianness", "little") == "legacy"
+        decode = Evt2Decoder(vectors=encoding == "EVT2.1", high_first=legacy).decode
+    pieces = _pieces(path, header, encoding, decode)
+    return EventStream(f"{FORMAT} {encoding}", pieces, *sensor)
+
+
+def _encoding(header: Header) -> str:
+    name = header.fields.get("format") or header.fields.get("evt", "")
+    encoding = NAMES.get(name.upper())
+    if encoding is None:
+        raise EventFileError(f"holds {name[:40]!r}; of Prophesee's encodings EVT2, EVT2.1 and EVT3 are read")
+    order = header.fields.get("endianness", "little")
+    allowed = ("little", "legacy") if encoding == "EVT2.1" else ("little",)
+    if order not in allowed:
+        raise EventFileError(f"{encoding} with endianness {order[:40]!r}; {' and '.join(allowed)} is read")
+    return encoding
+
+
+def _pieces(path: Path, header: Header, encoding: str, decode: Callable[[NDArray[Any]], Columns]) -> Iterator[Columns]:
+    """Decodes a file, some hundred thousand words at a time."""
+    t0 = start_of(header.fields)
+    word = WORD[encoding]
+    left = (path.stat().st_size - header.begin) // word.itemsize
+    with path.open("rb") as file:
+        file.seek(header.begin)
+        while left:
+            words = np.fromfile(file, word, min(left, WORDS[encoding]))
+            if not len(words):
+                raise EventFileError("the file became shorter while it was read")
+            left -= len(words)
+            columns = decode(words)
+            if len(columns.t):
+                yield columns._replace(t=columns.t + t0) if t0 else columns
+
+
+class Evt2Decoder:
+    """Decodes EVT2 and EVT2.1 piece by piece.
+
+    Args:
+        vectors: EVT2.1.
+        high_first: whether the high half of an EVT2.1 word comes first.
+    """
+
+    def __init__(self, vectors: bool, high_first: bool = False) -> None:
+        self.vectors = vectors
+        self.half = 0 if high_first else 1
+        self.clock = Clock(1 << HIGH_BITS, 1 << 10)  # steps back by less than 65 ms
+        self.high: int | None = None
+
+    def decode(self, words: NDArray[np.uint32]) -> Columns:
+        """Decodes words: uint32 [N], or uint32 [N, 2] of EVT2.1.
+
+        Raises:
+            EventFileError: a reserved type of word.
+        """
+        heads = np.ascontiguousarray(words[:, self.half]) if self.vectors else words
+        types = (heads >> 28).astype(np.uint8)
+        types_in(types, KNOWN, "EVT2.1" if self.vectors else "EVT2")
+        places = np.flatnonzero(types == TIME_HIGH)
+        highs = self.clock.unwrap(heads.take(places) & ((1 << HIGH_BITS) - 1))
+        if self.high is None and not highs.size:
+            return nothing()
+        events = np.flatnonzero(types <= CD_ON)
+        before = np.searchsorted(events, places)  # events before each TIME_HIGH
+        if self.high is None:
+            events, before = events[before[0] :], before - before[0]
+        # Each TIME_HIGH, and the one that was carried over, holds for the events up to the next.
+        base = np.concatenate(([self.high or 0], highs)) << LOW_BITS
+        self.high = int(base[-1]) >> LOW_BITS
+        heads = heads.take(events)
+        t = np.repeat(base, np.diff(before, prepend=0, append=len(events)))
+        t += heads >> 22 & 63
+        x, y, p = (
+            (heads >> 11 & 2047).astype(np.uint16),
+            (heads & 2047).astype(np.uint16),
+            (heads >> 28).astype(np.uint8),
+        )
+        if not self.vectors:
+            return Columns(t, x, y, p)
+        masks = np.ascontiguousarray(words[events, 1 - self.half])
+        bits = np.flatnonzero(np.unpackbits(masks.view(np.uint8), bitorder="little").view(bool))
+        of_bit = bits >> 5
+        x = x.take(of_bit) + (bits & 31).astype(np.uint16)
+        return Columns(t.take(of_bit), x, y.take(of_bit), p.take(of_bit))

@@ -1,0 +1,166 @@
+"""EVT3: 16-bit words that say only what changed since the word before.
+
+Layout: https://docs.prophesee.ai/stable/data/encoding_formats/evt3.html. A word is 4 bits of type and 12 bits:
+
+    0x0 ADDR_Y       1 camera, 11 y
+    0x2 ADDR_X       1 polarity, 11 x: one event
+    0x3 VECT_BASE_X  1 polarity, 11 x: where the next vector begins
+    0x4 VECT_12      one bit for each of 12 pixels; the next vector begins 12 further
+    0x5 VECT_8       the same, of 8 pixels
+    0x6 TIME_LOW, 0x8 TIME_HIGH: the low and high half of 24 bits of microseconds
+    0x7, 0xA, 0xE, 0xF: continued words, triggers and monitoring, passed over
+
+A TIME_HIGH of another value sets the low half to 0 until the next TIME_LOW. Some cameras let times step back by some
+microseconds; they are left so. What comes before the first TIME_HIGH and ADDR_Y has no time or place and is left out.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neuromoco.errors import EventFileError
+from neuromoco.events.prophesee.header import Clock, bits_of, types_in
+from neuromoco.events.stream import Columns
+
+ADDR_Y, ADDR_X, VECT_BASE_X, VECT_12, VECT_8, TIME_LOW, TIME_HIGH = 0x0, 0x2, 0x3, 0x4, 0x5, 0x6, 0x8
+VECTORS = bits_of(VECT_12, VECT_8)
+KNOWN = bits_of(ADDR_Y, ADDR_X, VECT_BASE_X, TIME_LOW, 0x7, TIME_HIGH, 0xA, 0xE, 0xF) | VECTORS
+# Pixels of an event word. ADDR_X is a vector of one pixel: its mask is set to 1.
+PIXELS = np.zeros(16, np.uint16)
+PIXELS[VECT_12], PIXELS[VECT_8] = 0xFFF, 0xFF
+FARTHEST = 1 << 20  # columns; a vector that begins there is far outside of every sensor
+
+
+class Evt3Decoder:
+    """Decodes EVT3 piece by piece.
+
+    Args:
+        sensor: width and height; vectors of events that leave it are refused.
+    """
+
+    def __init__(self, sensor: tuple[int, int]) -> None:
+        self.sensor = sensor
+        self.clock = Clock(1 << 12, 8)  # steps back by less than 33 ms
+        self.high, self.low, self.y = -1, 0, -1  # -1: not known yet
+        self.base, self.base_p = -1, 0  # where the next vector begins
+        self.cameras = 0
+
+    def decode(self, words: NDArray[np.uint16]) -> Columns:
+        """Decodes uint16 words [N], N below 2^26.
+
+        Raises:
+            EventFileError: a reserved type of word, a vector outside of the sensor, or the events of two cameras.
+        """
+        types = (words >> 12).astype(np.uint8)
+        present = types_in(types, KNOWN, "EVT3")
+        known = self.high >= 0 and self.y >= 0
+        rows, row_of = self._rows(words, types)
+        times, time_of = self._times(words, types)
+        is_event = types == ADDR_X
+        if present & VECTORS:
+            is_event |= (types | 1) == VECT_8
+        at = np.flatnonzero(is_event)
+        t, y = times.take(time_of.take(at)), rows.take(row_of.take(at))
+        x: NDArray[Any]
+        if present & VECTORS:
+            of_event, x, p = self._vectors(words, types, at)
+            t, y = t.take(of_event), y.take(of_event)
+        else:
+            event = words.take(at)
+            x, p = event & 0x7FF, (event >> 11 & 1).astype(np.uint8)
+            self._keep_base(words[np.flatnonzero(types == VECT_BASE_X)[-1:]])
+        if not known:
+            good = np.flatnonzero((t >= 0) & (y >= 0))
+            t, x, y, p = t[good], x[good], y[good], p[good]
+        if present & VECTORS and x.size and x.max() >= self.sensor[0]:
+            raise EventFileError(
+                f"a vector of events reaches x={x.max()}, outside the {self.sensor[0]} x {self.sensor[1]} sensor"
+            )
+        return Columns(t, x.astype(np.uint16, copy=False), y.view(np.uint16), p)
+
+    def _rows(self, words: NDArray[np.uint16], types: NDArray[np.uint8]) -> tuple[NDArray[np.int16], NDArray[Any]]:
+        """Rows in their order, that of the piece before first; for every word, which of them holds."""
+        here = types == ADDR_Y
+        found = words.take(np.flatnonzero(here))
+        if found.size:
+            self.cameras |= 1 if not int(np.bitwise_and.reduce(found)) & 0x800 else 0
+            self.cameras |= 2 if int(np.bitwise_or.reduce(found)) & 0x800 else 0
+            if self.cameras == 3:
+                raise EventFileError("the EVT3 file holds events of two cameras, master and slave; one is read")
+        rows = np.concatenate((np.array([self.y], np.int16), (found & 0x7FF).view(np.int16)))
+        self.y = int(rows[-1])
+        return rows, np.cumsum(here, dtype=np.int32)
+
+    def _times(self, words: NDArray[np.uint16], types: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[Any]]:
+        """Times in their order, that of the piece before first; for every word, which of them holds."""
+        at_high = np.flatnonzero(types == TIME_HIGH)
+        highs = np.concatenate(([self.high], self.clock.unwrap(words.take(at_high) & 0xFFF)))
+        # The low half comes from TIME_LOW, or is 0 after a TIME_HIGH of another value; the same value changes nothing.
+        news = np.flatnonzero(highs[1:] != highs[:-1])
+        here = types == TIME_LOW
+        here[at_high[news]] = True
+        word = words.take(np.flatnonzero(here))
+        is_high = word >= TIME_HIGH << 12
+        highs = highs.take(np.concatenate(([0], news + 1)))
+        times = (highs << 12).take(np.cumsum(np.concatenate(([False], is_high)), dtype=np.int32))
+        word &= 0xFFF
+        word *= ~is_high
+        times |= np.concatenate(([self.low], word))
+        self.high, self.low = int(times[-1]) >> 12, int(times[-1]) & 0xFFF
+        return times, np.cumsum(here, dtype=np.int32)  # before the first TIME_HIGH, times are below 0
+
+    def _keep_base(self, word: NDArray[np.uint16]) -> None:
+        """Keeps the last VECT_BASE_X [0 or 1] of a piece without vectors."""
+        if word.size:
+            self.base, self.base_p = int(word[0] & 0x7FF), int(word[0] >> 11 & 1)
+
+    def _vectors(
+        self, words: NDArray[np.uint16], types: NDArray[np.uint8], at: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.uint8]]:
+        """For every event: its word's index in `at`, x and polarity.
+
+        Args:
+            words, types: [N].
+            at: indices of the words with events.
+        """
+        event, kind = words.take(at), types.take(at)
+        x, p = (event & 0x7FF).astype(np.int32), (event >> 11 & 1).astype(np.uint8)
+        vectors = np.flatnonzero(kind != ADDR_X)
+        x[vectors], p[vectors] = self._bases(words, types, at[vectors])
+        pixels = event & PIXELS[kind]
+        pixels |= kind == ADDR_X
+        pixels *= x >= 0  # none before the first VECT_BASE_X
+        bits = np.flatnonzero(np.unpackbits(pixels.view(np.uint8), bitorder="little").view(bool))
+        of_event = bits >> 4
+        x = x.take(of_event)
+        x += bits & 15
+        return of_event, x, p.take(of_event)
+
+    def _bases(
+        self, words: NDArray[np.uint16], types: NDArray[np.uint8], vectors: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:
+        """Where each vector begins, and its polarity; -1 where no VECT_BASE_X was before.
+
+        Args:
+            words, types: [N].
+            vectors: indices of the vectors.
+        """
+        is_base = types == VECT_BASE_X
+        bases = words[np.flatnonzero(is_base)]
+        of = np.cumsum(is_base, dtype=np.int32)[vectors]  # how many VECT_BASE_X came before each vector
+        begins = np.concatenate((np.array([self.base], np.int32), bases & 0x7FF))
+        polarity = np.concatenate((np.array([self.base_p], np.uint8), (bases >> 11 & 1).astype(np.uint8)))
+        width = np.where(types[vectors] == VECT_12, np.int32(12), np.int32(8))
+        moved = np.cumsum(width, dtype=np.int32)  # by all vectors up to and with each
+        # Of what all vectors moved, that counts which came after the base: take off what there was before its first.
+        first = np.flatnonzero(np.diff(of, prepend=-1))
+        before = np.repeat(moved[first] - width[first], np.diff(first, append=of.size))
+        x = begins[of] + (moved - width - before)
+        x[begins[of] < 0] = -1
+        self.base, self.base_p = int(begins[-1]), int(polarity[-1])
+        if of.size and of[-1] == begins.size - 1 and x[-1] >= 0:
+            self.base = min(int(x[-1] + width[-1]), FARTHEST)
+        return x, polarity[of]

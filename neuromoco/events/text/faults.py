@@ -1,0 +1,77 @@
+"""Names the first line of a text that is no event: one line at a time, for only where something is wrong."""
+
+from __future__ import annotations
+
+import math
+import re
+
+from neuromoco.events.columns import LARGEST_SIDE, LARGEST_US, POWER, ROLES
+from neuromoco.events.text.numbers import LONGEST, WORDS, Rows
+
+LONGEST_LINE = 4096
+
+
+def first_fault(block: bytes, rows: Rows, line: int, unit: str | None, whole: bool) -> str:
+    """What is wrong with the first line of a block that is no event.
+
+    Args:
+        block: whole lines.
+        rows: what a line holds.
+        line: lines before the block.
+        unit: of times, if it is known.
+        whole: times are whole numbers because the first ones were; a later fraction is a fault.
+    """
+    first = line + 1
+    for raw in block.split(b"\n"):
+        line += 1
+        fault = _fault(raw, rows, unit, whole)
+        if fault:
+            return f"line {line}: {fault}"
+    return f"lines {first} to {line - 1} are no numbers that can be read"
+
+
+def _fault(raw: bytes, rows: Rows, unit: str | None, whole: bool) -> str | None:
+    if len(raw) > LONGEST_LINE:
+        return f"is longer than {LONGEST_LINE} bytes: no text of events"
+    text = raw.decode("utf-8", errors="replace").partition("#")[0].strip(" \r")
+    if not text.strip():
+        return None
+    separator = rows.separator.decode()
+    fields = text.split() if separator == " " else [field.strip() for field in text.split(separator)]
+    if len(fields) != rows.fields:
+        return f"{_count(len(fields))} instead of {rows.fields}, in {_shown(text)}"
+    faults = (_fault_of(fields[rows.places[role]], role, unit, whole) for role in ROLES)
+    return next((fault for fault in faults if fault), None)
+
+
+def _fault_of(field: str, role: str, unit: str | None, whole: bool) -> str | None:
+    """What is wrong with one field."""
+    if role == "p" and field.encode() in WORDS:
+        return None
+    try:
+        value = float(field)
+    except ValueError:
+        return f"{_shown(field)} in column {role} is no number"
+    if not math.isfinite(value) or "_" in field:
+        return f"{_shown(field)} in column {role} is no finite number"
+    if len(re.split(r"[.eE]", field)[0].lstrip("+-")) > LONGEST:
+        return f"{_shown(field)} in column {role} has more than {LONGEST} digits"
+    if role == "p":
+        return None if value in (-1, 0, 1) else f"the polarity is {_shown(field)}; it is 0 or 1, or -1 or 1"
+    if role in "xy":
+        fine = value.is_integer() and 0 <= value < LARGEST_SIDE
+        return None if fine else f"{role} is {_shown(field)}; coordinates are whole numbers from 0"
+    if whole and any(mark in field for mark in ".eE"):
+        return f"the time {_shown(field)} has a fraction, those before had none; give --time-unit"
+    if abs(value) * 10.0 ** POWER[unit or "us"] >= LARGEST_US:
+        return f"the time {_shown(field)} is beyond 2^63 us"
+    return None
+
+
+def _count(count: int) -> str:
+    return "1 field" if count == 1 else f"{count} fields"
+
+
+def _shown(text: str) -> str:
+    """At most a few characters, on one line."""
+    return ascii(text if len(text) <= 40 else text[:40] + "...")

@@ -1,0 +1,281 @@
+"""Numbers out of lines of text, a block at a time, in numpy: no Python loop over lines where all is well.
+
+Numbers are whole numbers all the way: a time of seconds with nine decimals comes out exact. What is not plain is made
+so first (words for polarities, blanks, comments).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neuromoco.events.columns import LARGEST_SIDE, LARGEST_US, POWER
+from neuromoco.events.stream import Columns
+from neuromoco.events.text.digits import LONGEST, NEWLINE, PAD, TENS, ZERO, numbers, padded, plain_fields
+
+POINT, PLUS, MINUS, ONE, LOWER_E, UPPER_E = b".+-1eE"
+# Stand for words; no text holds them.
+ON_BYTE, OFF_BYTE = b"\x01", b"\x02"
+WORDS = {
+    form(word): byte
+    for byte, words in ((ON_BYTE, (b"true", b"on")), (OFF_BYTE, (b"false", b"off")))
+    for word in words
+    for form in (bytes.lower, bytes.title, bytes.upper)
+}
+
+
+class Rows(NamedTuple):
+    """How the lines of a text are read.
+
+    Attributes:
+        separator: the byte between fields; a blank stands for any number of blanks and tabs.
+        fields: of a line.
+        places: of t, x, y, p among them.
+    """
+
+    separator: bytes
+    fields: int
+    places: dict[str, int]
+
+
+class Read(NamedTuple):
+    """Events of a block, polarities as they are written, and whether a time had a point or an exponent."""
+
+    columns: Columns
+    fraction: bool
+
+
+class _Marks(NamedTuple):
+    """Points and exponents in one column: the rows that have one, and where it is."""
+
+    point_rows: NDArray[Any]
+    points: NDArray[Any]
+    exponent_rows: NDArray[Any]
+    exponents: NDArray[Any]
+    plain: bool  # no point, exponent or plus
+
+
+_NONE = np.zeros(0, np.intp)
+_PLAIN = _Marks(_NONE, _NONE, _NONE, _NONE, True)
+
+
+def shorten_words(block: bytes) -> bytes:
+    """The same lines with words for polarities made single bytes; what else a word touches is no number then."""
+    for word, byte in WORDS.items():
+        block = block.replace(word, byte)
+    return block
+
+
+def clean(block: bytes, separator: bytes) -> bytes:
+    """The same lines without comments, empty lines and needless blanks."""
+    if b"#" in block:
+        block = re.sub(rb"#[^\n]*", b"", block)
+    # Runs of blanks first: every pattern below then takes a time proportional to the block.
+    block = re.sub(rb" +" if separator == b"\t" else rb"[ \t]+", b" ", block)
+    if separator != b" ":
+        block = block.replace(b" " + separator, separator).replace(separator + b" ", separator)
+    return re.sub(rb" ?\n[ \n]*", b"\n", block).lstrip(b" \n")
+
+
+def read_rows(block: bytes, rows: Rows, unit: str | None) -> Read | None:
+    """Reads a block of whole lines; None where one of them is no plain row of numbers.
+
+    Args:
+        block: ends with a new line.
+        rows: what a line holds.
+        unit: of times, or None: seconds if one of them has a point or an exponent, else microseconds.
+    """
+    text = padded(block)
+    if POWER[unit or "us"] == 0 and (columns := _plain_columns(text, rows)):
+        return Read(columns, fraction=False)
+    raw = text[PAD:]
+    cut = (raw == rows.separator[0]) | (raw == NEWLINE)
+    ends = np.flatnonzero(cut)  # [E * fields]
+    if ends.size % rows.fields:
+        return None
+    kinds = raw[ends].reshape(-1, rows.fields)
+    if np.any(kinds[:, -1] != NEWLINE) or np.any(kinds[:, :-1] == NEWLINE):
+        return None
+    starts = np.empty_like(ends)
+    starts[:1], starts[1:] = 0, ends[:-1] + 1
+    if np.any(starts == ends):
+        return None
+    marks = _marks(raw, cut, starts, ends, rows)
+    if marks is None:
+        return None
+    begin, end = ({role: all[place :: rows.fields] for role, place in rows.places.items()} for all in (starts, ends))
+    fraction = bool(marks["t"].points.size or marks["t"].exponents.size)
+    power = POWER[unit or ("s" if fraction else "us")]
+    t = _times(text, begin["t"], end["t"], marks["t"], power)
+    x, y = (_coordinates(text, begin[name], end[name], marks[name]) for name in "xy")
+    p = _polarities(text, begin["p"], end["p"], marks["p"])
+    if t is None or x is None or y is None or p is None:
+        return None
+    return Read(Columns(t, x, y, p), fraction)
+
+
+def _plain_columns(text: NDArray[np.uint8], rows: Rows) -> Columns | None:
+    """The events of lines with nothing but digits, which most are; times in microseconds."""
+    fields = plain_fields(text[PAD:], rows.separator, rows.fields)
+    if fields is None:
+        return None
+    ends, lengths = ({role: all[:, place] for role, place in rows.places.items()} for all in fields)
+    t, x, y = (numbers(text, ends[role], lengths[role]) for role in "txy")
+    p = text[ends["p"] + (PAD - 1)] - np.uint8(ZERO)
+    if t is None or x is None or y is None or lengths["p"].max(initial=1) > 1 or p.max(initial=0) > 1:
+        return None
+    if t.max(initial=0) > LARGEST_US or max(x.max(initial=0), y.max(initial=0)) >= LARGEST_SIDE:
+        return None
+    return Columns(t.astype(np.int64), x.astype(np.uint16), y.astype(np.uint16), p.view(np.int8))
+
+
+def _marks(
+    raw: NDArray[Any], cut: NDArray[Any], starts: NDArray[Any], ends: NDArray[Any], rows: Rows
+) -> dict[str, _Marks] | None:
+    """Points and exponents by column; None if another byte is no digit, or one stands where it must not."""
+    digits = raw - np.uint8(ZERO) < 10
+    marks = dict.fromkeys(rows.places, _PLAIN)
+    if raw.size == ends.size + np.count_nonzero(digits):
+        return marks
+    at = np.flatnonzero(~(digits | cut))
+    byte, fields = raw[at], np.searchsorted(ends, at)
+    row, column = np.divmod(fields, rows.fields)
+    first = at == starts[fields]
+    is_e = (byte == LOWER_E) | (byte == UPPER_E)
+    after_e = (raw[at - 1] == LOWER_E) | (raw[at - 1] == UPPER_E)
+    sign = ((byte == MINUS) | (byte == PLUS)) & (first | after_e)
+    word = ((byte == ON_BYTE[0]) | (byte == OFF_BYTE[0])) & first & (column == rows.places["p"])
+    passed_over = ~np.isin(column, list(rows.places.values()))
+    if not np.all(is_e | (byte == POINT) | sign | word | passed_over):
+        return None
+    for role, place in rows.places.items():
+        here = column == place
+        point, exponent = here & (byte == POINT), here & is_e
+        marks[role] = _Marks(
+            row[point], at[point], row[exponent], at[exponent], not np.any(point | exponent | (here & (byte == PLUS)))
+        )
+        if _twice(row[point]) or _twice(row[exponent]):
+            return None
+    return marks
+
+
+def _twice(rows: NDArray[Any]) -> bool:
+    return bool(np.any(rows[1:] == rows[:-1]))
+
+
+def _digits(block: NDArray[Any], begin: NDArray[Any], end: NDArray[Any]) -> NDArray[np.uint64] | None:
+    value = numbers(block, end, end - begin)
+    return None if value is None else value.astype(np.uint64, copy=False)
+
+
+def _decimals(
+    text: NDArray[Any], begin: NDArray[Any], end: NDArray[Any], marks: _Marks, power: int
+) -> tuple[NDArray[np.uint64], NDArray[Any]] | None:
+    """Numbers without a sign times 10^power, rounded, a half up; and whether there was nothing to round.
+
+    None if one has no digits, too many of them, or is beyond 63 bits.
+    """
+    stop, exponent = end, np.zeros(end.size, np.int64)
+    if marks.exponents.size:
+        at = marks.exponent_rows
+        sign = text[marks.exponents + (PAD + 1)]
+        start = marks.exponents + 1 + ((sign == MINUS) | (sign == PLUS))
+        value = _digits(text, start, end[at])
+        if value is None or np.any(start >= end[at]) or np.any(end[at] - start > 3):
+            return None
+        stop = end.copy()
+        stop[at] = marks.exponents
+        exponent[at] = np.where(sign == MINUS, -1, 1) * value.astype(np.int64)
+    point = stop
+    if marks.points.size:
+        if np.any(marks.points > stop[marks.point_rows]):
+            return None
+        point = stop.copy()
+        point[marks.point_rows] = marks.points
+    whole = _digits(text, begin, point)
+    length, places = point - begin, np.maximum(stop - point - 1, 0)
+    if whole is None or np.any(length + places < 1):
+        return None
+    if marks.points.size:
+        # Decimals that 64 bits cannot hold beside the others are cut: rounding half up, they change nothing.
+        places = np.minimum(places, LONGEST - length)
+        parts = _digits(text, point + 1, np.maximum(point + 1 + places, point + 1))
+        if parts is None:
+            return None
+        whole = whole * TENS[places] + parts
+    return _shifted(whole, exponent + (power - places))
+
+
+def _shifted(value: NDArray[np.uint64], shift: NDArray[Any]) -> tuple[NDArray[np.uint64], NDArray[Any]] | None:
+    """value * 10^shift, rounded, and whether there was nothing to round; None beyond 63 bits."""
+    up, down = np.clip(shift, 0, LONGEST), np.clip(-shift, 0, LONGEST)
+    if np.any((down == 0) & (value > np.uint64(LARGEST_US) // TENS[up])):
+        return None
+    divisor = TENS[down]
+    result, rest = np.divmod(value * TENS[up], divisor)
+    result += rest >= (divisor + np.uint64(1)) // np.uint64(2)
+    tiny = shift < -LONGEST  # less than a tenth
+    result[tiny] = 0
+    return result, (rest == 0) & (~tiny | (value == 0))
+
+
+def _signs(text: NDArray[Any], begin: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Which numbers are negative, and where their digits begin."""
+    first = text[begin + PAD]
+    minus = first == MINUS
+    return minus, begin + (minus | (first == PLUS))
+
+
+def _times(
+    text: NDArray[Any], begin: NDArray[Any], end: NDArray[Any], marks: _Marks, power: int
+) -> NDArray[np.int64] | None:
+    """Times in microseconds."""
+    minus, begin = _signs(text, begin)
+    if marks.plain and power == 0:
+        value = _digits(text, begin, end)
+        if value is None or np.any(value > LARGEST_US) or np.any(begin == end):
+            return None
+    else:
+        scaled = _decimals(text, begin, end, marks, power)
+        if scaled is None:
+            return None
+        value = scaled[0]
+    t = value.astype(np.int64)
+    t[minus] *= -1
+    return t
+
+
+def _coordinates(
+    text: NDArray[Any], begin: NDArray[Any], end: NDArray[Any], marks: _Marks
+) -> NDArray[np.uint16] | None:
+    minus, begin = _signs(text, begin)
+    if marks.plain:
+        value = _digits(text, begin, end)
+    else:
+        scaled = _decimals(text, begin, end, marks, 0)
+        value = scaled[0] if scaled is not None and np.all(scaled[1]) else None
+    if value is None or value.max(initial=0) >= LARGEST_SIDE or np.any(minus & (value != 0)) or np.any(begin == end):
+        return None
+    return value.astype(np.uint16)
+
+
+def _polarities(text: NDArray[Any], begin: NDArray[Any], end: NDArray[Any], marks: _Marks) -> NDArray[np.int8] | None:
+    """-1, 0 and 1."""
+    minus, begin = _signs(text, begin)
+    if marks.plain:
+        # Single characters after their signs: bytes for words have been made so.
+        last = text[end + (PAD - 1)]
+        on = (last == ONE) | (last == ON_BYTE[0])
+        if np.any(end - begin != 1) or not np.all(on | (last == ZERO) | (last == OFF_BYTE[0])):
+            return None
+    else:
+        scaled = _decimals(text, begin, end, marks, 0)
+        if scaled is None or not np.all(scaled[1]) or scaled[0].max(initial=0) > 1:
+            return None
+        on = scaled[0] == 1
+    p = on.astype(np.int8)
+    p[minus] *= -1
+    return p

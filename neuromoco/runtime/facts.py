@@ -1,0 +1,50 @@
+"""What a file says of itself: a recording, a checkpoint or an export."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from neuromoco.checkpoint import Header, is_checkpoint, read_header
+from neuromoco.events import Given, survey_recording
+from neuromoco.runtime.header import ExportHeader
+
+
+def facts_of(file: Path, given: Given | None = None) -> dict[str, Any]:
+    """What a recording, a checkpoint or an exported file holds, ready for JSON.
+
+    Raises:
+        NeuromocoError: it is none of them.
+    """
+    if is_checkpoint(file):
+        return _header_facts(read_header(file))
+    if file.is_dir():
+        from neuromoco.runtime.load import LoihiClassifier
+
+        manifest = LoihiClassifier(file).network.manifest
+        return _header_facts(manifest.header) | manifest.model_dump(include={"dialect", "steps", "latency"})
+    if file.suffix == ".onnx":
+        from neuromoco.runtime.onnx_file import OnnxNetwork
+
+        return _header_facts(OnnxNetwork(file).header)
+    return survey_recording(file, given).facts()
+
+
+def _header_facts(header: Header) -> dict[str, Any]:
+    facts = {
+        "kind": header.kind,
+        "encoder": header.encoder.name,
+        "options": header.encoder.options,
+        "neuron": header.encoder.neuron.model_dump(),
+        "frames": header.frames.model_dump(),
+        "class_names": list(header.class_names),
+        "trained_on": header.seen.model_dump(),
+        "stage": header.stage,
+        "epoch": header.epoch,
+        "seed": header.seed,
+        "metrics": header.metrics,
+        "versions": header.versions,
+    }
+    if isinstance(header, ExportHeader):
+        facts |= {name: getattr(header, name) for name in ("target", "input", "precision", "source", "source_sha256")}
+    return facts

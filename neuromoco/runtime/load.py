@@ -1,0 +1,167 @@
+"""Classification with an exported model: numpy and ONNX Runtime, or the integer twin of a Loihi export; no torch.
+
+classifier = load_classifier("model.onnx")
+answer = classifier.predict([read_recording("walk.aedat4")])[0]
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+import numpy as np
+
+from neuromoco.checkpoint import is_checkpoint
+from neuromoco.errors import ConfigError
+from neuromoco.events import Recording
+from neuromoco.runtime.onnx_file import OnnxNetwork
+from neuromoco.runtime.prediction import Prediction, answers, timed
+from neuromoco.support.extras import need
+
+if TYPE_CHECKING:
+    from neuromoco.runtime.checkpoint_file import TrainedClassifier
+
+    AnyClassifier: TypeAlias = "OnnxClassifier | LoihiClassifier | TrainedClassifier"
+
+
+class OnnxClassifier:
+    """A classifier in an ONNX file.
+
+    Attributes:
+        network: the file.
+        header: what it says of itself.
+    """
+
+    def __init__(self, path: Path | str, threads: int = 0) -> None:
+        """Opens a file.
+
+        Args:
+            path: an ONNX file that `neuromoco export` wrote.
+            threads: of the runtime; 0 takes one a core.
+
+        Raises:
+            CheckpointError: no such file.
+        """
+        self.network = OnnxNetwork(path, threads)
+        self.header = self.network.header
+
+    def predict(self, recordings: Sequence[Recording], stop_at: float | None = None) -> list[Prediction]:
+        """Classifies recordings, in batches.
+
+        Args:
+            recordings: of any sensor and length.
+            stop_at: leave out the time steps after the first at which a class has this probability. Only
+                files of one step can; the others compute all steps at once.
+
+        Raises:
+            ConfigError: an early stop of a file that cannot.
+        """
+        if stop_at is not None:
+            return [self._until(recording, stop_at) for recording in recordings]
+        if self.header.input == "events":
+            return [self._from_events(recording) for recording in recordings]
+        return answers(self.network, recordings)
+
+    def _from_events(self, recording: Recording) -> Prediction:
+        logits, running = timed(self.network.logits, [recording])
+        return Prediction.from_logits(logits[:, 0], self.header.class_names, {"frames": 0.0, "network": running})
+
+    def _until(self, recording: Recording, stop_at: float) -> Prediction:
+        check_early_stop(self, stop_at)
+        frames, framing = timed(self.network.frames, [recording])
+        begin, state, logits = time.perf_counter(), self.network.rest(1), []
+        for step in frames:
+            answer, state = self.network.step(step, state)
+            logits.append(answer[0])
+            timings = {"frames": framing, "network": time.perf_counter() - begin}
+            prediction = Prediction.from_logits(np.stack(logits), self.header.class_names, timings)
+            if prediction.probabilities[prediction.label] >= stop_at:
+                break
+        return prediction
+
+
+class LoihiClassifier:
+    """A classifier in the folder of a Loihi export, computed as Lava's fixed-point simulator would.
+
+    Attributes:
+        network: the folder.
+        header: what its source said.
+    """
+
+    def __init__(self, folder: Path | str) -> None:
+        """Opens a folder.
+
+        Raises:
+            CheckpointError: no such folder.
+            MissingExtraError: h5py is not installed.
+        """
+        need("loihi", "a Loihi export")
+        from neuromoco.runtime.loihi.folder import TwinNetwork
+
+        self.network = TwinNetwork(folder)
+        self.header = self.network.header
+
+    def predict(self, recordings: Sequence[Recording]) -> list[Prediction]:
+        """Classifies recordings, all in one batch."""
+        return answers(self.network, recordings)
+
+
+Backend = Literal["auto", "onnx", "torch", "loihi-sim"]
+TAKES = {
+    "onnx": "an .onnx file",
+    "torch": "a checkpoint",
+    "loihi-sim": "a folder that `neuromoco export --target loihi` wrote",
+}
+
+
+def backend_of(path: Path | str) -> Backend:
+    """The backend that a model is for, told by its content."""
+    if Path(path).is_dir():
+        return "loihi-sim"
+    return "torch" if is_checkpoint(path) else "onnx"
+
+
+def load_classifier(
+    path: Path | str, device: str = "auto", threads: int = 0, backend: Backend = "auto"
+) -> AnyClassifier:
+    """A classifier from an exported model or, where torch is installed, from a checkpoint.
+
+    Args:
+        path: either; told apart by content.
+        device: for a checkpoint.
+        threads: for an ONNX file, see `OnnxClassifier`.
+        backend: the one that the model must be for.
+
+    Raises:
+        CheckpointError: none of them.
+        ConfigError: a model for another backend.
+        MissingExtraError: a checkpoint, and no torch; a Loihi export, and no h5py.
+    """
+    found = backend_of(path)
+    if backend not in ("auto", found):
+        raise ConfigError(f"{path}: --backend {backend} takes {TAKES[backend]}; this is for {found}")
+    if found == "loihi-sim":
+        return LoihiClassifier(path)
+    if found == "onnx":
+        return OnnxClassifier(path, threads)
+    need("train", "a checkpoint (an exported .onnx file does not)")
+    from neuromoco.runtime.checkpoint_file import TrainedClassifier
+
+    return TrainedClassifier(path, device)
+
+
+def check_early_stop(classifier: AnyClassifier, stop_at: float) -> None:
+    """Whether a classifier can stop early at this probability.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    if not 0.0 < stop_at <= 1.0:
+        raise ConfigError(f"a probability of {stop_at} to stop at; it is above 0 and at most 1")
+    if getattr(classifier.header, "target", "a checkpoint") != "onnx-step":
+        raise ConfigError(
+            "an early stop needs a file of one step, this model computes all steps at once: "
+            "neuromoco export --target onnx-step"
+        )

@@ -1,0 +1,1 @@
+"""A Loihi export computed without Lava: its file format, its blocks and their integer arithmetic."""

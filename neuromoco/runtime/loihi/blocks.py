@@ -1,0 +1,257 @@
+"""The network as Loihi computes it: blocks of integer synapses and neurons, each of which costs one time step.
+
+With a[t] the weighted sum of what arrives, u its current and v its membrane, both 0 at first, a neuron does
+
+    u[t] = 64 a[t]
+    v[t] = clip(trunc(v[t-1] (4096 - v_decay) / 4096) + u[t] + 64 bias, -(2^23 - 1), 2^23 - 1)
+    s[t] = 1 if v[t] > 64 v_threshold else 0;  v[t] = 0 where s[t] = 1
+
+which is Lava's fixed-point CUBA neuron with a current that does not last (iDecay 4096). trunc rounds towards zero.
+A block's spikes for the recording's step t leave it at step t + depth. Shapes are (C, H, W); where a block has
+several inputs, their spikes are added as they arrive.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neuromoco.snn.loihi_ranges import LARGEST_BIAS, LARGEST_THRESHOLD, LARGEST_WEIGHT, UNIT
+from neuromoco.unsupported import Unsupported
+
+Dialect = Literal["stock", "extended"]
+Shape = tuple[int, int, int]
+Sizes = tuple[int, ...]
+Pair = tuple[int, int]
+Integers = NDArray[np.int32]
+
+LARGEST_DRIVE = 1 << 17  # |a| stays below, or 64 a leaves the 24 bits of a current
+LARGEST_MEMBRANE = (1 << 23) - 1
+LARGEST_MESSAGE = 255  # of a graded spike of 8 bits
+FULL_DECAY = 4096
+STOCK_SIZE = 127  # Lava keeps groups, and the geometry of kernels, in 8 bits
+
+
+@dataclass(frozen=True)
+class Neuron:
+    """Constants of a block's neurons, see the module's equation.
+
+    Attributes:
+        v_threshold: vThMant.
+        v_decay: share of 4096 that a membrane loses in a step.
+    """
+
+    v_threshold: int
+    v_decay: int
+
+    def exact_steps(self, unit: int = UNIT) -> int | None:
+        """How many time steps pass before trunc drops a bit of membranes in whole units; None if none ever is."""
+        keep = FULL_DECAY - self.v_decay
+        if keep in (0, FULL_DECAY):
+            return None
+        halvings = int(math.log2(FULL_DECAY // math.gcd(keep, FULL_DECAY)))
+        return 1 + int(math.log2(unit)) // halvings
+
+
+OR = Neuron(v_threshold=0, v_decay=0)  # fires on anything
+READOUT = Neuron(v_threshold=LARGEST_THRESHOLD, v_decay=0)  # adds up and never fires
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Block:
+    """What all blocks share.
+
+    Attributes:
+        name: of the layer of neurons, or of what else it stands for; unique.
+        inputs: names of the blocks whose spikes it takes.
+        shape: (C, H, W) of its spikes.
+        depth: steps from the input to it.
+        largest: its largest spike: 1, or more where spikes are graded.
+    """
+
+    name: str
+    inputs: tuple[str, ...]
+    shape: Shape
+    depth: int
+    largest: int = 1
+
+    @property
+    def neurons(self) -> int:
+        """How many neurons it has."""
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Port(Block):
+    """The input: event counts, as graded spikes."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Conv(Block):
+    """Cross-correlation with integer weights, zeros outside, then neurons.
+
+    Attributes:
+        weight: int32 [O, I / groups, kh, kw], each within +-127.
+        bias: int32 [O], each within +-4095, or None.
+        stride, padding, dilation: along rows and columns.
+        groups: the channels fall into so many groups that do not mix.
+        neuron: constants of its neurons.
+        scale: a weight here is so many times the weight of the network it was made from.
+        clipped: how many weights and biases were cut to the range.
+    """
+
+    weight: Integers = field(repr=False)
+    bias: Integers | None = field(default=None, repr=False)
+    stride: Pair = (1, 1)
+    padding: Pair = (0, 0)
+    dilation: Pair = (1, 1)
+    groups: int = 1
+    neuron: Neuron
+    scale: float = 1.0
+    clipped: int = 0
+
+    @property
+    def kernel(self) -> Pair:
+        """Rows and columns of a kernel."""
+        return self.weight.shape[2], self.weight.shape[3]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Relay(Block):
+    """Sends the sum of what arrives one step later, as a graded spike."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Attention(Block):
+    """Spiking self-attention, a = gain * v (k^T q) in every head, then neurons.
+
+    Its one input has 3 C channels: queries, keys, values. Each falls into `heads` groups of channels in a row;
+    tokens are pixels.
+
+    Attributes:
+        heads: number of heads.
+        gain: whole number.
+        neuron: constants of its neurons.
+    """
+
+    heads: int
+    gain: int
+    neuron: Neuron
+
+
+def exact_steps(block: Block) -> int | None:
+    """For how many time steps a block's neurons do exactly what float neurons of the same weights do; None: for any."""
+    if isinstance(block, Attention):
+        return block.neuron.exact_steps(block.gain)  # its threshold is a whole number of products
+    return block.neuron.exact_steps() if isinstance(block, Conv) else None
+
+
+def is_relay(block: Block) -> bool:
+    """Whether a block does nothing but pass on what arrives."""
+    passing = isinstance(block, Conv) and block.neuron == OR and block.kernel == (1, 1)
+    return isinstance(block, Relay) or passing
+
+
+@dataclass(frozen=True)
+class LoihiGraph:
+    """Blocks in the order of computing: the port first, the readout last.
+
+    The readout's membranes after the last step, divided by 64 and by its scale, are the logits summed over time.
+    """
+
+    blocks: tuple[Block, ...]
+
+    def __getitem__(self, name: str) -> Block:
+        return self._by_name[name]
+
+    @cached_property
+    def _by_name(self) -> dict[str, Block]:
+        return {block.name: block for block in self.blocks}
+
+    @property
+    def port(self) -> Block:
+        """The input."""
+        return self.blocks[0]
+
+    @property
+    def readout(self) -> Conv:
+        """The block whose membranes are the logits."""
+        last = self.blocks[-1]
+        assert isinstance(last, Conv)
+        return last
+
+    @property
+    def latency(self) -> int:
+        """Steps from an input to the readout that has seen it."""
+        return self.readout.depth
+
+    def largest_input(self, block: Block) -> int:
+        """The largest value that can arrive at a block's synapse."""
+        return sum(self[name].largest for name in block.inputs)
+
+    def problems(self, dialect: Dialect) -> list[Unsupported]:
+        """Whatever the hardware or the file format cannot hold, with a substitute."""
+        found = [problem for block in self.blocks[1:] for problem in self._problems_of(block)]
+        if dialect == "stock":
+            found += [
+                Unsupported(block.name, type(block).__name__, reason)
+                for before, block in zip(self.blocks, self.blocks[1:], strict=False)
+                if not is_relay(block)  # they are there because of the layer that they lead to
+                and (reason := _beyond_stock(block, before))
+            ]
+        return found
+
+    def _problems_of(self, block: Block) -> Iterator[Unsupported]:
+        reasons = []
+        if isinstance(block, Conv):
+            if not block.weight.any():
+                reasons.append("all its weights are 0; leave the layer out, or train it")
+            reasons.append(_beyond("a weight", int(np.abs(block.weight).max()), LARGEST_WEIGHT))
+            if block.bias is not None:
+                reasons.append(_beyond("a bias", int(np.abs(block.bias).max()), LARGEST_BIAS))
+        if isinstance(block, Conv | Attention):
+            reasons.append(_beyond("a threshold vThMant", block.neuron.v_threshold, LARGEST_THRESHOLD))
+        if isinstance(block, Relay) and block.largest > LARGEST_MESSAGE:
+            reasons.append(f"sums of up to {block.largest} in a spike of 8 bits; put fewer residual blocks in a row")
+        if {self[name].depth for name in block.inputs} != {block.depth - 1}:
+            reasons.append("its inputs arrive at different steps; put relays between")
+        yield from (Unsupported(block.name, type(block).__name__, reason) for reason in reasons if reason)
+
+
+def _beyond(what: str, value: int, most: int) -> str:
+    if 0 <= value <= most:
+        return ""
+    return f"{what} of {value}, and Loihi holds 0 to {most}; train with --quantize loihi, or raise the threshold"
+
+
+def _beyond_stock(block: Block, before: Block) -> str:
+    if isinstance(block, Attention):
+        return "attention, which the stock dialect has not; use --dialect extended, or the encoder chain_tiny"
+    if block.inputs != (before.name,) or isinstance(block, Relay):
+        return "a residual path, and the stock dialect is a chain; use --dialect extended, or the encoder chain_tiny"
+    if isinstance(block, Conv) and block.groups > STOCK_SIZE:
+        return (
+            f"{block.groups} groups, and stock Lava counts up to {STOCK_SIZE}; use a strided convolution instead of "
+            "a max pool, fewer channels, or --dialect extended"
+        )
+    if isinstance(block, Conv) and (size := max(*block.kernel, *block.stride, *block.padding)) > STOCK_SIZE:
+        return (
+            f"a kernel, stride or padding of {size}, and stock Lava counts up to {STOCK_SIZE}; use smaller frames, or "
+            "--dialect extended"
+        )
+    return ""
+
+
+def conv_shape(
+    shape: Sizes, out: int, kernel: Sizes, stride: Sizes, padding: Sizes, dilation: Sizes
+) -> tuple[int, int, int]:
+    """Shape of a convolution's value: `out` channels, and rounding down along each axis of space."""
+    sides = zip(shape[1:], kernel, stride, padding, dilation, strict=True)
+    rows, columns = ((side + 2 * p - d * (k - 1) - 1) // s + 1 for side, k, s, p, d in sides)
+    return out, rows, columns

@@ -1,0 +1,163 @@
+"""Integer blocks as a Lava-DL network description (`.net`, HDF5), written and read back.
+
+The layout is that of lava.lib.dl.netx 0.6. A chain of convolutions is *stock*: unmodified netx loads it. Anything
+else is *extended*: layers name their inputs by number, relays have neurons of type GRADED, attention is a layer of
+type ssa. netx drops what it does not know without a word, so extended files begin with a layer that it refuses.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from neuromoco.errors import CheckpointError
+from neuromoco.runtime.loihi.blocks import FULL_DECAY, Attention, Block, Conv, Dialect, LoihiGraph, Neuron, Port, Relay
+from neuromoco.support.files import writing
+from neuromoco.unsupported import refuse
+
+GUARD = "unpool"  # a type for which netx raises NotImplementedError
+EXTENDED = "neuromoco-extended-1"
+REFRACTORY = 1  # steps; netx ignores it and Lava's neuron has none
+
+
+def layer_numbers(graph: LoihiGraph, dialect: Dialect) -> dict[str, int]:
+    """Where every block stands in a file."""
+    first = 2 if dialect == "extended" else 1  # after the guard
+    numbers = {block.name: i for i, block in enumerate(graph.blocks[1:], first)}
+    return {graph.port.name: 0, **numbers}
+
+
+def write_net(path: Path, graph: LoihiGraph, dialect: Dialect) -> None:
+    """Writes a network description.
+
+    Raises:
+        UnsupportedLayerError: the hardware or the dialect cannot hold it.
+    """
+    refuse(graph.problems(dialect))
+    numbers = layer_numbers(graph, dialect)
+    with writing(path) as part, h5py.File(part, "w", track_order=True) as file:
+        layers = file.create_group("layer")
+        if dialect == "extended":
+            _put(layers.create_group("1"), type=GUARD, dialect=EXTENDED)
+        for block in graph.blocks:
+            group = layers.create_group(str(numbers[block.name]))
+            _put(group, **_layer(block, graph))
+            if dialect == "extended" and block.inputs:
+                _put(group, inputs=np.array([numbers[name] for name in block.inputs]))
+
+
+def _layer(block: Block, graph: LoihiGraph) -> dict[str, Any]:
+    """Entries of a layer's group."""
+    shape = np.array(block.shape)
+    if isinstance(block, Port):
+        return {"type": "input", "shape": shape}
+    if isinstance(block, Attention):
+        return {"type": "ssa", "shape": shape, "heads": block.heads, "gain": block.gain, "neuron": _cuba(block.neuron)}
+    if isinstance(block, Relay):
+        channels = block.shape[0]
+        ones = np.ones((channels, 1, 1, 1), np.int32)
+        passing = Conv(**_place(block), weight=ones, groups=channels, neuron=Neuron(0, 0))
+        return {**_convolution(passing, channels), "neuron": {"type": "GRADED"}}
+    assert isinstance(block, Conv)
+    return {**_convolution(block, graph[block.inputs[0]].shape[0]), "neuron": _cuba(block.neuron)}
+
+
+def _convolution(block: Conv, channels: int) -> dict[str, Any]:
+    bias = {} if block.bias is None else {"bias": block.bias}
+    return {
+        "type": "conv",
+        "shape": np.array(block.shape),
+        "inChannels": channels,
+        "outChannels": block.shape[0],
+        "kernelSize": np.array(block.kernel),
+        "stride": np.array(block.stride),
+        "padding": np.array(block.padding),
+        "dilation": np.array(block.dilation),
+        "groups": block.groups,
+        "weight": block.weight,
+        **bias,
+    }
+
+
+def _cuba(neuron: Neuron) -> dict[str, Any]:
+    return {
+        "type": "CUBA",
+        "iDecay": FULL_DECAY,
+        "vDecay": neuron.v_decay,
+        "vThMant": neuron.v_threshold,
+        "refDelay": REFRACTORY,
+        "gradedSpike": False,
+    }
+
+
+def _put(group: h5py.Group, **entries: Any) -> None:
+    for name, value in entries.items():
+        if isinstance(value, dict):
+            _put(group.create_group(name), **value)
+        elif isinstance(value, str):
+            group.create_dataset(name, (1,), f"S{max(10, len(value))}", [value.encode("ascii")])
+        else:
+            group.create_dataset(name, data=value)
+
+
+def read_net(path: Path, layers: list[dict[str, Any]]) -> LoihiGraph:
+    """The blocks of a network description.
+
+    Args:
+        path: a file that `write_net` wrote.
+        layers: for each block, its `index` in the file, `name`, `depth`, `largest` and `scale`.
+
+    Raises:
+        CheckpointError: missing, damaged, or not such a file.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path}: does not exist")
+    names = {layer["index"]: layer["name"] for layer in layers}
+    try:
+        with h5py.File(path, "r") as file:
+            return LoihiGraph(tuple(_block(file["layer"][str(layer["index"])], layer, names) for layer in layers))
+    except (OSError, KeyError, ValueError, TypeError) as error:
+        raise CheckpointError(f"{path}: is no network description, or is cut or damaged ({error})") from error
+
+
+def _block(group: h5py.Group, layer: dict[str, Any], names: dict[int, str]) -> Block:
+    index, kind = layer["index"], group["type"][0].decode()
+    before = [index - 1] if "inputs" not in group else [int(number) for number in group["inputs"]]
+    channels, height, width = (int(side) for side in group["shape"])
+    place: dict[str, Any] = {
+        "name": layer["name"],
+        "inputs": tuple(names[number] for number in before) if index else (),
+        "shape": (channels, height, width),
+        "depth": layer["depth"],
+        "largest": layer["largest"],
+    }
+    if kind == "input":
+        return Port(**place)
+    neuron = group["neuron"]
+    if neuron["type"][0].decode() == "GRADED":
+        return Relay(**place)
+    constants = Neuron(int(neuron["vThMant"][()]), int(neuron["vDecay"][()]))
+    if kind == "ssa":
+        return Attention(**place, heads=int(group["heads"][()]), gain=int(group["gain"][()]), neuron=constants)
+    if kind != "conv":
+        raise ValueError(f"layer {index} of type {kind}")
+    sides: dict[str, Any] = {
+        name: (int(group[name][0]), int(group[name][1])) for name in ("stride", "padding", "dilation")
+    }
+    return Conv(
+        **place,
+        **sides,
+        weight=group["weight"][()],
+        bias=group["bias"][()] if "bias" in group else None,
+        groups=int(group["groups"][()]),
+        neuron=constants,
+        scale=layer["scale"],
+    )
+
+
+def _place(block: Block) -> dict[str, Any]:
+    """What all blocks share."""
+    return {name: getattr(block, name) for name in ("name", "inputs", "shape", "depth", "largest")}

@@ -1,0 +1,142 @@
+"""Classification while events come in, chunk by chunk, with a file of one time step."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from neuromoco.errors import ConfigError
+from neuromoco.events import Recording
+from neuromoco.frames import to_frames
+from neuromoco.runtime.onnx_file import Floats, OnnxNetwork
+from neuromoco.runtime.prediction import Prediction
+
+
+class StreamClassifier:
+    """Feeds events to a network as they come, and answers once a window of T steps.
+
+        stream = StreamClassifier("model-step.onnx", stop_at=0.95)
+        for chunk in chunks:
+            for answer in stream.feed(chunk):
+                print(answer.label)
+
+    A window is T steps of equal numbers of events or of equal durations, as the network was trained.
+    Fed with the events of one recording, the answer is that of the whole recording if its steps are the same.
+
+    Attributes:
+        step_size: events a step, or microseconds a step.
+    """
+
+    def __init__(
+        self, path: Path | str, step_size: int | None = None, stop_at: float | None = None, threads: int = 0
+    ) -> None:
+        """Opens a file.
+
+        Args:
+            path: a file that `neuromoco export --target onnx-step` wrote.
+            step_size: events a step (or microseconds, if the network's frames are cut by time); by default as in
+                the middle of the recordings it was trained on.
+            stop_at: answer as soon as a class has this probability, and begin the next window there.
+            threads: of the runtime; 0 takes one a core.
+
+        Raises:
+            CheckpointError: no such file.
+            ConfigError: a file of all steps, or a number that is not allowed.
+        """
+        self._network = OnnxNetwork(path, threads)
+        header = self._network.header
+        if header.target != "onnx-step":
+            raise ConfigError(f"{path}: computes all steps at once; write one with --target onnx-step")
+        self._by_count = header.frames.slice_by == "count"
+        seen = header.seen
+        whole = seen.fewest_events + seen.most_events if self._by_count else seen.shortest_us + seen.longest_us
+        self.step_size = max(1, whole // (2 * header.frames.steps)) if step_size is None else step_size
+        if self.step_size < 1 or (stop_at is not None and not 0.0 < stop_at <= 1.0):
+            raise ConfigError(f"a step of {step_size}, stop at {stop_at}; a step is at least 1, a probability 0 to 1")
+        self._stop_at = stop_at
+        self._pending: Recording | None = None
+        self._last_time: int | None = None
+        # Of the window under way: what the network keeps, the logits so far, and the time at which it began.
+        self._state = self._network.rest(1)
+        self._logits: list[Floats] = []
+        self._start: int | None = None
+
+    def feed(self, chunk: Recording) -> list[Prediction]:
+        """Takes events that follow those before, and gives the answers that they complete.
+
+        Raises:
+            ConfigError: an event before the last one fed, or another sensor.
+        """
+        if not len(chunk):
+            return []
+        if self._last_time is not None and int(chunk.t[0]) < self._last_time:
+            raise ConfigError(f"a chunk begins at {int(chunk.t[0])} us, the one before ended at {self._last_time} us")
+        self._last_time = int(chunk.t[-1])
+        self._pending = chunk if self._pending is None else _joined(self._pending, chunk)
+        answers = []
+        while (size := self._complete()) is not None:
+            answer = self._step(size)
+            if answer is not None:
+                answers.append(answer)
+        return answers
+
+    def finish(self) -> Prediction | None:
+        """Ends the stream: what has come since the last answer is answered as it is; None if that is nothing."""
+        answer = self._step(len(self._pending)) if self._pending is not None and len(self._pending) else None
+        if answer is None and self._logits:
+            answer = self._answer()
+        self._pending = self._last_time = None
+        self._begin_window()
+        return answer
+
+    def _complete(self) -> int | None:
+        """How many pending events make up the current step, or None while it is not over."""
+        pending = self._pending
+        if pending is None or not len(pending):
+            return None
+        if self._by_count:
+            return self.step_size if len(pending) >= self.step_size else None
+        if self._start is None:
+            self._start = int(pending.t[0])
+        end = self._start + self.step_size * (len(self._logits) + 1)
+        return int(np.searchsorted(pending.t, end)) if int(pending.t[-1]) >= end else None
+
+    def _step(self, size: int) -> Prediction | None:
+        """Runs one step on the first pending events; an answer if the window is over."""
+        assert self._pending is not None
+        frames = self._network.header.frames
+        events, self._pending = _cut(self._pending, size)
+        counts = to_frames(events, 1, "count", (frames.height, frames.width))
+        logits, self._state = self._network.step(counts.astype(np.float32), self._state)
+        self._logits.append(logits[0])
+        answer = self._answer()
+        sure = self._stop_at is not None and answer.probabilities[answer.label] >= self._stop_at
+        if not sure and len(self._logits) < frames.steps:
+            return None
+        self._begin_window()
+        return answer
+
+    def _answer(self) -> Prediction:
+        return Prediction.from_logits(np.stack(self._logits), self._network.header.class_names)
+
+    def _begin_window(self) -> None:
+        self._state = self._network.rest(1)
+        self._logits = []
+        self._start = None
+
+
+def _joined(a: Recording, b: Recording) -> Recording:
+    if (a.width, a.height) != (b.width, b.height):
+        raise ConfigError(f"a chunk of a {b.width} x {b.height} sensor after one of {a.width} x {a.height}")
+    t, x, y, p = (np.concatenate([getattr(a, name), getattr(b, name)]) for name in "txyp")
+    return Recording.from_columns(t, x, y, p, width=a.width, height=a.height)
+
+
+def _cut(recording: Recording, size: int) -> tuple[Recording, Recording]:
+    """The first events, and the rest."""
+    parts = []
+    for part in (slice(None, size), slice(size, None)):
+        t, x, y, p = (getattr(recording, name)[part] for name in "txyp")
+        parts.append(Recording.from_columns(t, x, y, p, width=recording.width, height=recording.height))
+    return parts[0], parts[1]

@@ -1,0 +1,229 @@
+"""Training that sees its weights as Loihi will round them.
+
+A layer is a convolution or linear layer, the batch norm after it and the neurons that they drive. The loss sees its
+folded weights and biases as round(s * w) / s and round(s * b) / s, with the s of `neuromoco.snn.loihi_ranges`;
+gradients pass straight through. The head has no threshold, and s is the finest. Batch norm keeps its statistics: the
+folded weights depend on them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from contextlib import ExitStack
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from spikingjelly.activation_based import neuron
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from neuromoco.errors import ConfigError
+from neuromoco.snn.loihi_ranges import LARGEST_BIAS, LARGEST_WEIGHT, exact_scale, finest_scale, whole_threshold
+from neuromoco.snn.neurons import reset_state
+
+# The largest weight lies so little below 127 / s (and a bias below 4095 / s) that the rule, met again with float32
+# weights, finds the same vThMant and not the one below.
+HAIR = 1e-6
+
+Synapse = nn.Conv1d | nn.Conv2d | nn.Linear
+
+
+@dataclass
+class Layer:
+    """Weights and what becomes of their result.
+
+    Attributes:
+        name: of the convolution or linear layer in the network.
+        norm: name of the batch norm that folds into it, if there is one.
+        drive: g * v_th of the neurons that take the result; None for the head.
+    """
+
+    name: str
+    norm: str | None = None
+    drive: float | None = None
+
+
+def loihi_scale(weight: Tensor, bias: Tensor, drive: float | None) -> float:
+    """s of folded weights and biases, see above.
+
+    Args:
+        weight, bias: of any shape.
+        drive: g * v_th, or None for the head.
+    """
+    finest = finest_scale(float(weight.abs().max()), float(bias.abs().max()))
+    if drive is None:
+        return finest if math.isfinite(finest) else 1.0
+    return exact_scale(max(whole_threshold(finest, drive), 0), drive)
+
+
+def round_to_loihi(weight: Tensor, bias: Tensor, drive: float | None) -> tuple[Tensor, Tensor]:
+    """Folded weights and biases as Loihi will have them, with straight-through gradients.
+
+    Rounding can leave a largest weight below 127, for which the rule has a finer s than before. It is met again
+    until it stays, so that it rounds what comes out to itself.
+    """
+    w, b, scale = weight.detach().double(), bias.detach().double(), 0.0
+    while (finer := loihi_scale(w, b, drive)) > scale * (1 + 3 * HAIR):
+        scale = finer
+        w, b = _on_grid(w, scale, LARGEST_WEIGHT), _on_grid(b, scale, LARGEST_BIAS)
+    return _straight_through(weight, w), _straight_through(bias, b)
+
+
+class LoihiRounded(nn.Module):
+    """A classifier that runs with rounded weights while its own parameters, which are trained, are not.
+
+    Args:
+        network: frames [T, N, P, H, W] in.
+        height, width: of the frames.
+
+    Raises:
+        ConfigError: a layer that is no convolution or linear layer, batch norm, neurons in a row.
+    """
+
+    def __init__(self, network: nn.Module, height: int, width: int) -> None:
+        super().__init__()
+        self.network = network
+        self.layers = find_layers(network, height, width)
+
+    def train(self, mode: bool = True) -> LoihiRounded:
+        super().train(mode)
+        for module in self.network.modules():
+            if isinstance(module, _BatchNorm):
+                module.eval()
+        return self
+
+    def forward(self, frames: Tensor) -> Tensor:
+        logits: Tensor = functional_call(self.network, self.rounded(), (frames,))
+        return logits
+
+    def rounded(self) -> dict[str, Tensor]:
+        """By name, the parameters with which each layer folds to rounded weights and biases."""
+        found: dict[str, Tensor] = {}
+        for layer in self.layers:
+            found |= _rounded_layer(self.network, layer)
+        return found
+
+    @torch.no_grad()
+    def baked(self) -> nn.Module:
+        """The same network with the rounded parameters as its own."""
+        reset_state(self.network)
+        copy = deepcopy(self.network)
+        copy.load_state_dict(copy.state_dict() | self.rounded())
+        return copy
+
+
+def find_layers(network: nn.Module, height: int, width: int) -> list[Layer]:
+    """Every layer of a classifier, from one run of it.
+
+    Raises:
+        ConfigError: see `LoihiRounded`.
+    """
+    was_training = network.training
+    network.eval()
+    try:
+        with torch.no_grad():
+            return _Watcher(network).run(height, width)
+    finally:
+        network.train(was_training)
+        reset_state(network)
+
+
+class _Watcher:
+    """Follows who takes whose result: values are told by their memory, which reshapes share."""
+
+    def __init__(self, network: nn.Module) -> None:
+        self.network = network
+        self.layers: dict[str, Layer] = {}
+        # by address; the tensor is kept, or its memory would be given again
+        self._made: dict[int, tuple[Tensor, int, Layer]] = {}
+
+    def run(self, height: int, width: int) -> list[Layer]:
+        frames = torch.zeros(2, 1, 2, height, width, device=next(self.network.parameters()).device)
+        with ExitStack() as hooks:
+            for name, module in self.network.named_modules():
+                if watch := self._hook(name, module):
+                    hooks.callback(module.register_forward_hook(watch).remove)
+            logits = self.network(frames)
+        for layer in self.layers.values():
+            if layer.drive is None and self._maker(logits) is not layer:
+                raise ConfigError(f"{layer.name}: {_wanted('its result drives no neurons')}")
+        return list(self.layers.values())
+
+    def _hook(self, name: str, module: nn.Module) -> Callable[..., None] | None:
+        if isinstance(module, Synapse):
+            return lambda _, args, result: self._synapse(name, result)
+        if isinstance(module, _BatchNorm):
+            return lambda _, args, result: self._norm(name, module, args[0], result)
+        if any(True for _ in module.parameters(recurse=False)):
+            raise ConfigError(f"{name}: {_wanted(f'{type(module).__name__} has weights too')}")
+        if isinstance(module, neuron.BaseNode):
+            return lambda _, args, result: self._neurons(name, module, args[0])
+        return None
+
+    def _synapse(self, name: str, result: Tensor) -> None:
+        if name in self.layers:
+            raise ConfigError(f"{name}: {_wanted('it is used twice')}")
+        self.layers[name] = Layer(name)
+        self._keep(result, self.layers[name])
+
+    def _norm(self, name: str, module: _BatchNorm, x: Tensor, result: Tensor) -> None:
+        layer = self._maker(x)
+        if layer is None or layer.norm is not None:
+            raise ConfigError(f"{name}: {_wanted('this batch norm follows no convolution')}")
+        if module.running_var is None or module.bias is None:
+            raise ConfigError(f"{name}: {_wanted('this batch norm has no running statistics or no bias')}")
+        layer.norm = name
+        self._keep(result, layer)
+
+    def _neurons(self, name: str, module: neuron.BaseNode, x: Tensor) -> None:
+        layer = self._maker(x)
+        if layer is None:
+            return  # driven by no weights, such as those after the product of attention
+        if layer.drive is not None:
+            raise ConfigError(f"{layer.name}: {_wanted(f'{name} are its second neurons')}")
+        decays = isinstance(module, neuron.LIFNode) and module.decay_input
+        layer.drive = float(module.v_threshold) * (float(module.tau) if decays else 1.0)
+
+    def _keep(self, result: Tensor, layer: Layer) -> None:
+        self._made[result.data_ptr()] = (result, result._version, layer)
+
+    def _maker(self, x: Tensor) -> Layer | None:
+        """Whose result a value is, if nothing was written into it since."""
+        made = self._made.get(x.data_ptr())
+        return made[2] if made and x.numel() == made[0].numel() and made[0]._version == made[1] else None
+
+
+def _wanted(found: str) -> str:
+    return f"{found}; rounding for Loihi needs convolutions or linear layers, then batch norm, then neurons"
+
+
+def _rounded_layer(network: nn.Module, layer: Layer) -> dict[str, Tensor]:
+    module = cast(Any, network.get_submodule(layer.name))
+    own_bias = module.bias if module.bias is not None else module.weight.new_zeros(len(module.weight))
+    if layer.norm is None:
+        weight, bias = round_to_loihi(module.weight, own_bias, layer.drive)
+        return {f"{layer.name}.weight": weight} | ({} if module.bias is None else {f"{layer.name}.bias": bias})
+    norm = cast(Any, network.get_submodule(layer.norm))
+    gain = (norm.running_var.double() + norm.eps).rsqrt()
+    if norm.weight is not None:
+        gain = gain * norm.weight
+    by_channel = gain.view(-1, *(1,) * (module.weight.ndim - 1))
+    share = gain * (own_bias - norm.running_mean)  # what the folded bias has beside batch norm's
+    weight, bias = round_to_loihi(by_channel * module.weight, norm.bias + share, layer.drive)
+    # a channel without gain has no folded weights, whatever its own; they stay as they are
+    silent = by_channel == 0
+    weight = torch.where(silent, module.weight, weight / torch.where(silent, 1.0, by_channel))
+    return {f"{layer.name}.weight": weight.to(module.weight), f"{layer.norm}.bias": (bias - share).to(norm.bias)}
+
+
+def _on_grid(values: Tensor, scale: float, largest: int) -> Tensor:
+    return (values * scale).round().clamp(-largest * (1 - HAIR), largest * (1 - HAIR)) / scale
+
+
+def _straight_through(values: Tensor, rounded: Tensor) -> Tensor:
+    # nothing is added but the gradient
+    return rounded.to(values) + (values - values.detach())

@@ -1,0 +1,1 @@
+"""What every room uses: files, the console, optional packages, the device, curves."""

@@ -1,0 +1,52 @@
+"""Figures as PNG files: a canvas without a screen, curves over epochs, and the way to disk."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from neuromoco.support.files import writing
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+COLUMNS = 4
+MOST_IN_LEGEND = 8
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure of so many inches."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Writes a figure as PNG, whole or not at all."""
+    with writing(path) as part:
+        figure.savefig(part, dpi=150, format="png")
+
+
+def draw_curves(path: Path, panels: Mapping[str, Mapping[str, Sequence[float | None]]], title: str) -> None:
+    """Writes a PNG of curves over epochs: panel name -> curve name -> a value an epoch, None where there is none."""
+    columns = min(COLUMNS, max(1, len(panels)))
+    rows = -(-len(panels) // columns) or 1
+    figure = new_figure(4.2 * columns, 3.0 * rows + 0.2)
+    for number, (name, curves) in enumerate(panels.items()):
+        axes = figure.add_subplot(rows, columns, number + 1)
+        for label, values in curves.items():
+            known = {epoch: value for epoch, value in enumerate(values, start=1) if value is not None}
+            sparse = len(known) < max(3, len(values))
+            axes.plot(list(known), list(known.values()), label=label, marker="o" if sparse else None, markersize=4)
+        axes.set_title(name, fontsize=10)
+        axes.set_xlabel("epoch")
+        axes.grid(alpha=0.3)
+        if len(curves) > 1:
+            many = len(curves) > MOST_IN_LEGEND
+            axes.legend(fontsize=5 if many else 8, ncols=1 + len(curves) // (2 * MOST_IN_LEGEND))
+    figure.suptitle(title, fontsize=10)
+    save_figure(figure, path)

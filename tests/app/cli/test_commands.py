@@ -1,0 +1,229 @@
+"""The command line as a user meets it: results, one-line errors, exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from neuromoco.app.cli.main import app
+from neuromoco.events import write_atis
+from neuromoco.train.run_folder import RunFolder
+from tests.conftest import make_recording
+
+Folders = Callable[[int, int], Path]
+SMALL = [
+    "--set=frames={steps: 2, height: 16, width: 16}",
+    "--set=encoder.options={width: 4}",
+    "--set=supervised.batch_size=8",
+    "--set=supervised.views=null",
+]  # fmt: skip
+
+
+def run(*words: object) -> Result:
+    result = CliRunner().invoke(app, [str(word) for word in words])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result
+
+
+def error_line(result: Result) -> str:
+    lines = [line for line in result.stderr.splitlines() if line.startswith("neuromoco: ")]
+    assert len(lines) == 1, result.stderr
+    assert "Traceback" not in result.stderr
+    return lines[0]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder, made by the command line, of three classes."""
+    folder = tmp_path_factory.mktemp("cli")
+    for label in range(3):
+        for number in range(10):
+            (folder / f"data/c{label}").mkdir(parents=True, exist_ok=True)
+            write_atis(folder / f"data/c{label}/{number}.bin", make_recording(label * 100 + number, label=label))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NEUROMOCO_CACHE", str(folder / "cache"))
+        result = run("train", "--data", folder / "data", "--out", folder / "run", "--epochs", 25, "--json", *SMALL)
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout)["weights"] == str(folder / "run/weights/best.safetensors")
+    return folder
+
+
+def test_predict_answers_files_and_names_those_it_cannot_read(trained: Path, tmp_path: Path) -> None:
+    model = trained / "run/weights/best.safetensors"
+    good = [trained / f"data/c{label}/3.bin" for label in range(3)]
+    whole = good[0].read_bytes()
+    bad = {
+        "cut.bin": (whole[: len(whole) // 2 + 1], "cut or damaged"),
+        "half.bin": (whole[: 5 * 300], "cut short? Give --any-length"),
+        "empty.bin": (b"", "is empty (0 bytes)"),
+        "picture.bin": (b"\x89PNG\r\n\x1a\n" + bytes(50), "is a PNG picture"),
+    }
+    for name, (content, _) in bad.items():
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / "folder").mkdir()
+    empty = tmp_path / "folder"
+    result = run("predict", "--model", model, good[0], *(tmp_path / name for name in bad), empty, "nothing", *good[1:])
+    assert result.exit_code == 3
+    answers = dict(line.split(": ", 1) for line in result.stdout.splitlines())
+    assert answers.keys() == {str(file) for file in good}
+    assert [answers[str(file)].split()[0] for file in good] == ["c0", "c1", "c2"]
+    complaints = result.stderr.splitlines()
+    assert len(complaints) == 6
+    for line, (name, (_, words)) in zip(complaints, bad.items(), strict=False):
+        assert line.startswith(f"neuromoco: {tmp_path / name}: ")
+        assert words in line
+    assert complaints[4] == f"neuromoco: {empty}: is a folder; give the event files in it"
+    assert complaints[5] == "neuromoco: nothing: does not exist"
+    assert run("predict", "--model", model, "--any-length", tmp_path / "half.bin").exit_code == 0
+
+
+def test_predict_json_has_the_evidence(trained: Path) -> None:
+    model, file = trained / "run/weights/best.safetensors", trained / "data/c1/0.bin"
+    result = run("predict", "--model", model, "--json", file, "nothing")
+    first, second = (json.loads(line) for line in result.stdout.splitlines())
+    assert first["file"] == str(file)
+    assert next(iter(first["probabilities"])) == first["label"]
+    assert sum(first["probabilities"].values()) == pytest.approx(1.0)
+    assert len(first["logits_per_step"]) == 2
+    assert second == {"file": "nothing", "error": "nothing: does not exist"}
+
+
+def test_evaluate(trained: Path) -> None:
+    model = trained / "run/weights/best.safetensors"
+    figures = json.loads(run("evaluate", model, "--data", trained / "data", "--json").stdout)
+    assert figures["recordings"] == 30
+    assert figures["accuracy"] == sum(figures["confusion"][i][i] for i in range(3)) / 30
+    assert figures["accuracy"] > 0.8
+    assert "accuracy" in run("evaluate", model, "--data", trained / "data").stdout
+    (trained / "data/c0").rename(trained / "data/x")
+    try:
+        assert "class x is unknown to the model; it knows c0, c1, c2" in error_line(
+            run("evaluate", model, "--data", trained / "data")
+        )
+    finally:
+        (trained / "data/x").rename(trained / "data/c0")
+
+
+def test_info_of_a_recording_and_a_checkpoint(trained: Path) -> None:
+    result = run("info", "--json", trained / "data/c0/0.bin", trained / "run/weights/last.safetensors")
+    recording, checkpoint = (json.loads(line) for line in result.stdout.splitlines())
+    assert (recording["format"], recording["events"], recording["sensor"]) == ("ATIS .bin", 600, "34 x 34")
+    assert (checkpoint["kind"], checkpoint["encoder"]) == ("classifier", "sew_resnet_tiny")
+    assert checkpoint["class_names"] == ["c0", "c1", "c2"]
+    assert checkpoint["epoch"] == 25
+    assert "34 x 34" in run("info", trained / "data/c0/0.bin").stdout
+    assert "does not exist" in error_line(run("info", "nothing"))
+
+
+def test_encoders_lists_the_registry() -> None:
+    rows = {row["name"]: row for row in json.loads(run("encoders", "--json").stdout)}
+    assert {"sew_resnet18", "sew_resnet_tiny", "spikformer_2_256", "spikformer_tiny"} <= rows.keys()
+    assert rows["sew_resnet18"]["options"] == {"stem": "conv-pool", "connect": "ADD", "width": 64}
+    assert "spikformer_2_256" in run("encoders").stdout
+
+
+def test_settings_come_from_recipe_options_and_set_in_that_order() -> None:
+    shown = run(
+        "train", "--print-config", "--encoder", "spikformer_tiny", "--epochs", 7, "--set", "supervised.epochs=9"
+    )
+    assert "name: spikformer_tiny" in shown.stdout
+    assert "epochs: 9" in shown.stdout
+    assert "epochs: 7" not in shown.stdout
+    assert "labels_per_class: 3" in run("train", "--print-config", "--labels-per-class", 3).stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (
+            ["train", "--data", "nowhere"],
+            2,
+            "nowhere: does not exist; --data takes a folder of recordings, or one of digits, n-mnist, ",
+        ),
+        (["train", "--encoder", "vgg"], 2, "no encoder named 'vgg'; known are chain_tiny, sew_resnet18"),
+        (["train", "--recipe", "large"], 2, "no recipe named 'large'; known are cifar10-dvs-sew, "),
+        (["train", "--epochs", "0"], 2, "supervised.epochs: should be greater than 0, given 0"),
+        (["train", "--stage", "pretrain", "--labels-per-class", "5"], 2, "which uses no labels"),
+        (["train", "--freeze"], 2, "only finetune has a pre-trained encoder to freeze"),
+        (["train", "--stage", "all", "--epochs", "5"], 2, "which one?"),
+        (["train", "--stage", "finetune"], 2, "needs a pre-trained encoder: --init"),
+        (["train", "--stage", "finetune", "--init", "nothing"], 4, "nothing: does not exist"),
+        (
+            ["train", "--set", "encoder.options.width=0"],
+            2,
+            "option width=0; it is a whole number above 0, for example 16",
+        ),
+        (["train", "--set", "encoder.options.stem=7"], 2, "option stem=7; it is a name, for example conv-pool"),
+        (["train", "--seed", "4294967296"], 2, "seed: should be less than 4294967296"),
+        (["train", "--stage", "finetune", "--encoder", "spikformer_tiny"], 2, "network and frames are those of --init"),
+        (["train", "--set", "data=2024-13-45"], 2, "the value is not YAML"),
+        (["train", "--resume", "nowhere"], 2, "holds no run"),
+        (["train", "--resume", "nowhere", "--seed", "1"], 2, "--resume takes its settings from the run folder"),
+        (["predict", "x.bin", "--model", "nothing"], 4, "nothing: does not exist"),
+        (["evaluate", "nothing", "--data", "digits"], 4, "nothing: does not exist"),
+    ],
+)
+def test_mistakes_are_one_line_with_their_exit_code(
+    words: list[str], code: int, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = run(*words)
+    assert message in error_line(result)
+    assert result.exit_code == code
+    assert list(tmp_path.iterdir()) in ([], [tmp_path / "runs"])
+
+
+def test_options_without_a_command_show_the_help() -> None:
+    result = run("--debug")
+    assert result.exit_code == 0
+    assert "predict" in result.stdout
+
+
+def test_usage_mistakes_are_code_2() -> None:
+    assert run("predict").exit_code == 2
+    assert run("train", "--stage", "guess").exit_code == 2
+    assert run("trian").exit_code == 2
+
+
+def test_a_missing_extra_names_the_command_to_type(trained: Path) -> None:
+    # A path without site-packages of torch stands for a base install.
+    code = (
+        "import sys, importlib.util as u; real = u.find_spec; "
+        "u.find_spec = lambda n, *a: None if n == 'torch' else real(n, *a); "
+        "from neuromoco.app.cli.main import main; sys.argv = ['neuromoco', 'encoders']; main()"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert answer.returncode == 5
+    assert answer.stderr.strip().endswith('pip install "neuromoco[train]"')
+
+
+def test_an_interrupted_run_says_how_to_go_on_and_does(class_folders: Folders, tmp_path: Path) -> None:
+    data, out = class_folders(2, 10), tmp_path / "run"
+    command = [sys.executable, "-m", "neuromoco.app", "train", "--data", str(data), "--out", str(out), *SMALL]
+    process = subprocess.Popen([*command, "--epochs", "400"], stderr=subprocess.PIPE, text=True, env={**os.environ})
+    deadline = time.monotonic() + 120
+    while len(RunFolder(out).history()) < 2:
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert f"interrupted; go on with it: neuromoco train --resume {out}" in errors
+    assert "Traceback" not in errors
+    done = len(RunFolder(out).history())
+    assert 2 <= done < 400
+    config = (out / "config.yaml").read_text()
+    (out / "config.yaml").write_text(config.replace("epochs: 400", f"epochs: {done + 2}"))
+    result = run("train", "--resume", out)
+    assert result.exit_code == 0, result.stderr
+    assert [line["epoch"] for line in RunFolder(out).history()] == list(range(1, done + 3))

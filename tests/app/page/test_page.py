@@ -1,0 +1,209 @@
+"""The page without a browser: the same answers as everywhere else, errors for people, nothing left behind."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from html import escape
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from neuromoco import models, read_recording
+from neuromoco.app.cli.main import app
+from neuromoco.app.page.charts import shares
+from neuromoco.app.page.handlers import Desk, forget
+from neuromoco.app.page.model_view import model_view
+from neuromoco.app.page.views import error_view, explain, result_view, sprite_sheet
+from neuromoco.app.worker.analysis import Request, known_models
+from neuromoco.app.worker.sandbox import Sandbox
+from neuromoco.errors import NeuromocoError
+from neuromoco.runtime.load import load_classifier
+from tests.helpers.page_server import EXAMPLE, Server, bad_files, long_recording, numbers, running
+
+pytest.importorskip("gradio")
+httpx = pytest.importorskip("httpx")
+HOSTILE = "<img src=x onerror=alert(1)>.bin"
+
+
+@pytest.fixture(scope="module")
+def desk() -> Iterator[Desk]:
+    known = known_models()
+    sandbox = Sandbox(1, Request(EXAMPLE, EXAMPLE.name, known[0]))
+    yield Desk(sandbox, known)
+    sandbox.close()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with running(tmp_path_factory.mktemp("uploads")) as server:
+        yield server
+
+
+@pytest.mark.parametrize("backend", ["onnx", "loihi-sim"])
+def test_page_command_line_and_python_give_the_same_numbers(server: Server, backend: str) -> None:
+    file = models.model_path() if backend == "onnx" else models.model_path(suffix=".loihi")
+    for path in models.example_paths()[:4]:
+        page = server.classify(path, backend=backend)
+        result = CliRunner().invoke(app, ["predict", str(path), "--backend", backend, "--json"])
+        python = load_classifier(file).predict([read_recording(path)])[0].to_json()
+        assert numbers(page) == numbers(json.loads(result.stdout)) == numbers(python)
+        assert page["backend"] == backend
+    assert server.left() == []
+
+
+def test_a_window_is_answered_as_by_its_command(server: Server, tmp_path: Path) -> None:
+    path = long_recording(tmp_path / "long.npz")
+    page = server.classify(path, window_ms=400, window=2)
+    lines = CliRunner().invoke(app, ["predict", str(path), "--any-length", "--window", "400ms", "--json"]).stdout
+    assert numbers(page) == numbers(json.loads(lines.splitlines()[2]))
+    assert page["windows"] == 8
+    assert page["command"] == "neuromoco predict long.npz --any-length --backend onnx --window 400000us --json"
+    assert server.left() == []
+
+
+def test_refused_files_are_named_in_one_line_and_leave_nothing(server: Server, tmp_path: Path) -> None:
+    files = bad_files(tmp_path)
+    from gradio_client.exceptions import AppError
+
+    with pytest.raises(ValueError, match="exceeds the maximum file size"):  # the client asks before it sends
+        server.classify(files["large.bin"])
+    content = files.pop("large.bin").read_bytes()
+    assert httpx.post(f"{server.url}gradio_api/upload", files={"files": ("large.bin", content)}).status_code == 413
+    for name, path in files.items():
+        with pytest.raises(AppError) as raised:
+            server.classify(path)
+        assert str(raised.value).startswith(f"{name}: ")
+        assert "\n" not in str(raised.value)
+    assert server.left() == []
+
+
+def test_only_uploads_and_known_models_are_opened(server: Server, tmp_path: Path) -> None:
+    from gradio_client.exceptions import AppError
+
+    for model, backend in (("../models", "onnx"), (str(models.model_path()), "onnx"), (models.DEFAULT, "pickle")):
+        with pytest.raises(AppError, match=r"there are|it has"):
+            server.classify(EXAMPLE, model=model, backend=backend)
+    for place in (str(EXAMPLE), "/etc/passwd", "http://127.0.0.1:9/x.bin"):
+        data = {"data": [{"path": place, "meta": {"_type": "gradio.FileData"}}, models.DEFAULT, "onnx", 0, 0]}
+        call = httpx.post(f"{server.url}gradio_api/call/classify", json=data).json()
+        answer = httpx.get(f"{server.url}gradio_api/call/classify/{call['event_id']}").text
+        assert "event: error" in answer
+        assert "root:" not in answer
+    assert server.left() == []
+
+
+def test_uploads_of_one_content_do_not_share_a_place(server: Server) -> None:
+    places = [
+        httpx.post(f"{server.url}gradio_api/upload", files={"files": ("same.bin", b"12345")}).json()[0]
+        for _ in range(2)
+    ]
+    assert places[0] != places[1]
+    for place in places:
+        Path(place).unlink()
+
+
+def test_the_page_asks_nobody_else(server: Server) -> None:
+    config = httpx.get(f"{server.url}config").json()
+    assert config["analytics_enabled"] is False
+    public = [call["api_name"] for call in config["dependencies"] if call.get("api_visibility", "public") == "public"]
+    assert public == ["classify"]
+
+
+def test_a_short_upload_is_deleted_and_a_long_one_is_kept_for_its_windows(desk: Desk, tmp_path: Path) -> None:
+    place = tmp_path / "upload"
+    place.mkdir()
+    short = place / "short.bin"
+    short.write_bytes(EXAMPLE.read_bytes())
+    html, shown = desk.look(short, models.DEFAULT, "onnx", None, 0, False)
+    assert ">3 <" in html
+    assert not place.exists()
+    html, after = desk.switch(shown, "loihi-sim")
+    assert "--backend loihi-sim" in html
+    assert after.analysis.backend == "loihi-sim"
+    place.mkdir()
+    long = long_recording(place / "long.npz")
+    _, shown = desk.look(long, models.DEFAULT, "onnx", None, 0, False)
+    html, shown = desk.again(shown, models.DEFAULT, "onnx", 400, 1)
+    assert "400 to 800 ms, window 1 of 8" in html
+    html, shown = desk.again(shown, models.DEFAULT, "onnx", 400, 99)
+    assert "Nothing happens in this window." in html
+    assert long.exists()
+    forget(shown)
+    assert not place.exists()
+
+
+@pytest.mark.parametrize(
+    ("message", "title"),
+    [
+        ("a: is a PNG picture; neuromoco reads AEDAT4, RAW", "This is a PNG picture."),
+        ("a: is empty (0 bytes)", "This file is empty (0 bytes)."),
+        (
+            "a: is no event recording that neuromoco knows; it reads X",
+            "This is no event recording that neuromoco knows.",
+        ),
+        ("a: 7 bytes are not whole", "This recording cannot be read."),
+        ("no model named b", "This did not work."),
+    ],
+)
+def test_errors_are_put_in_words(message: str, title: str) -> None:
+    assert explain("a", message)[0] == title
+
+
+def test_nothing_of_a_file_becomes_markup(desk: Desk) -> None:
+    request = Request(EXAMPLE, HOSTILE, desk.models[models.DEFAULT])
+    analysis = desk._sandbox.analyse(request)
+    (prediction,) = [analysis.predictions["onnx"]]
+    renamed = replace(prediction, label=HOSTILE, probabilities={HOSTILE: 1.0, **prediction.probabilities})
+    analysis.predictions["onnx"] = renamed
+    analysis.facts["format"] = HOSTILE
+    for html in (result_view(request, analysis, {}), error_view(HOSTILE, f"{HOSTILE}: is {HOSTILE}; neuromoco reads")):
+        assert "<img src=x" not in html
+        assert escape(HOSTILE) in html
+
+
+def test_charts_say_what_the_answer_says(desk: Desk) -> None:
+    analysis = desk._sandbox.analyse(Request(EXAMPLE, EXAMPLE.name, desk.models[models.DEFAULT]))
+    prediction = analysis.predictions["onnx"]
+    names, values = shares(prediction)
+    assert dict(zip(names, values[-1].tolist(), strict=True)) == prediction.probabilities
+    np.testing.assert_allclose(values.sum(1), 1.0)
+    html = result_view(Request(EXAMPLE, EXAMPLE.name, desk.models[models.DEFAULT]), analysis, {})
+    assert f"{analysis.facts['events']:,}" in html
+
+
+def test_the_sprite_sheet_holds_every_frame() -> None:
+    import base64
+    import io
+
+    from PIL import Image
+
+    frames = np.zeros((10, 2, 3, 4), np.uint16)
+    frames[9, 1, 2, 3] = frames[0, 0, 1, 0] = 5
+    sheet = np.asarray(Image.open(io.BytesIO(base64.b64decode(sprite_sheet(frames)))))
+    assert sheet.shape == (6, 32, 3)
+    assert {tuple(at) for at in np.argwhere(sheet)} == {(5, 7, 0), (1, 0, 1)}  # red ON, green OFF
+
+
+def test_the_tab_of_models_shows_card_and_reports() -> None:
+    html = model_view(known_models()[0])
+    for text in ("ONNX export", "Layers on Loihi", "Spikes that differ", models.DEFAULT, "<details>"):
+        assert html.count(text) == 1 or text == models.DEFAULT
+    assert models.DEFAULT in html
+
+
+def test_a_given_model_comes_first_and_offers_what_it_is(desk: Desk) -> None:
+    known = known_models(models.model_path(suffix=".loihi"))
+    assert Desk(desk._sandbox, known[:1]).backends(known[0].name) == ["loihi-sim"]
+    with pytest.raises(NeuromocoError, match="no file"):
+        desk.classify(None, models.DEFAULT, "onnx", None, 0)
+
+
+def test_a_model_that_is_none_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    (tmp_path / "walk.onnx").write_bytes(b"no model")
+    result = CliRunner().invoke(app, ["app", "--model", str(tmp_path / "walk.onnx")])
+    assert result.exit_code == 4
+    assert len([line for line in result.stderr.splitlines() if line.startswith("neuromoco: ")]) == 1

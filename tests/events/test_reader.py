@@ -1,0 +1,206 @@
+"""Reading event files: what they hold decides, and every refusal is one line that names the file."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from neuromoco import EventFileError, Recording, read_recording
+from neuromoco.events import write_atis, write_npz
+from neuromoco.events.arrays import npz
+from neuromoco.events.atis import LAST_US
+from tests.conftest import make_recording
+
+EVENTS = st.lists(
+    st.tuples(st.integers(0, LAST_US), st.integers(0, 33), st.integers(0, 33), st.integers(0, 1)),
+    min_size=3,
+    max_size=50,
+)
+
+
+def same(a: Recording, b: Recording) -> bool:
+    columns = all(np.array_equal(getattr(a, name), getattr(b, name)) for name in ("t", "x", "y", "p"))
+    return columns and (a.width, a.height) == (b.width, b.height)
+
+
+def atis_bytes(events: list[tuple[int, int, int, int]]) -> bytes:
+    """Straight from the published layout, bit by bit: 8 x, 8 y, 1 polarity, 23 time."""
+    return b"".join(int(f"{x:08b}{y:08b}{p:01b}{t:023b}", 2).to_bytes(5, "big") for t, x, y, p in events)
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(EventFileError) as caught:
+        read_recording(path)
+    message = str(caught.value)
+    assert message.startswith(f"{path}: ")
+    assert "\n" not in message
+    return message
+
+
+def test_atis_bits_are_read_as_published(tmp_path: Path) -> None:
+    file = tmp_path / "a.anything"
+    file.write_bytes(atis_bytes([(0, 1, 2, 1), (70_000, 33, 0, 0), (LAST_US, 0, 33, 1)]))
+    recording = read_recording(file)
+    assert recording.source == "ATIS .bin"
+    assert (recording.width, recording.height) == (34, 34)
+    assert recording.t.tolist() == [0, 70_000, LAST_US]
+    assert recording.x.tolist() == [1, 33, 0]
+    assert recording.y.tolist() == [2, 0, 33]
+    assert recording.p.tolist() == [1, 0, 1]
+    assert recording.t.dtype == np.int64
+
+
+def test_atis_overflow_marks_move_the_clock(tmp_path: Path) -> None:
+    file = tmp_path / "long.bin"
+    file.write_bytes(atis_bytes([(5, 200, 100, 1), (0, 0, 240, 0), (6, 200, 100, 1), (0, 0, 240, 0), (7, 1, 1, 0)]))
+    recording = read_recording(file)
+    assert recording.t.tolist() == [5, 6 + 8192, 7 + 2 * 8192]
+    file.write_bytes(atis_bytes([(8000, 1, 1, 1), (0, 0, 240, 0), (10, 1, 1, 0)]))
+    assert read_recording(file).t.tolist() == [8000, 8202]
+    assert (recording.width, recording.height) == (240, 180)
+
+
+@settings(max_examples=60, deadline=None)
+@given(EVENTS)
+def test_atis_and_npz_round_trips(
+    tmp_path_factory: pytest.TempPathFactory, events: list[tuple[int, int, int, int]]
+) -> None:
+    t, x, y, p = (list(column) for column in zip(*sorted(events), strict=True))
+    recording = Recording.from_columns(t, x, y, p, width=34, height=34)
+    folder = tmp_path_factory.mktemp("round")
+    write_npz(folder / "a.bin", recording)
+    assert same(read_recording(folder / "a.bin"), recording)
+    write_atis(folder / "a.npz", recording)
+    if any((folder / "a.npz").read_bytes()):  # all zeros are refused, and rightly
+        back = read_recording(folder / "a.npz")
+        assert same(back, recording)
+
+
+def test_npz_of_any_integer_type_and_signed_polarity(tmp_path: Path) -> None:
+    file = tmp_path / "a.npz"
+    np.savez(file, t=np.array([3, 9], np.uint32), x=np.array([4, 5], np.int8), y=np.array([7, 1]), p=np.array([-1, 1]))
+    recording = read_recording(file)
+    assert (recording.width, recording.height) == (6, 8)
+    assert recording.p.tolist() == [0, 1]
+
+
+def test_events_out_of_order_are_sorted_stably() -> None:
+    recording = Recording.from_columns([5, 1, 5, 0], [0, 1, 2, 3], [0] * 4, [0] * 4)
+    assert recording.t.tolist() == [0, 1, 5, 5]
+    assert recording.x.tolist() == [3, 1, 0, 2]
+
+
+def test_facts() -> None:
+    facts = make_recording(0, events=600).facts()
+    assert facts["events"] == 600
+    assert facts["duration_ms"] == 300.0
+    assert facts["rate_events_per_s"] == pytest.approx(2000.0)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "is empty (0 bytes)"),
+        (b"\x89PNG\r\n\x1a\n" + b"\0" * 100, "is a PNG picture"),
+        (b"\xff\xd8\xff\xe0" + b"\0" * 100, "is a JPEG picture"),
+        (b"%PDF-1.7 something", "is a PDF document"),
+        (b"#!AER-DAT9.0\r\n# more", "is an AEDAT recording of an unknown version; neuromoco reads"),
+        (b"% something else\n% end\n", "is a Prophesee recording of an unknown kind; neuromoco reads"),
+        (b"# a note\n\nSome words in a text file.\n", "no event recording that neuromoco knows"),
+        (b"\0" * 5000, "no event recording that neuromoco knows"),
+        (np.random.default_rng(0).bytes(5000), "no event recording that neuromoco knows"),
+    ],
+)
+def test_other_files_are_refused_by_what_they_are(tmp_path: Path, content: bytes, words: str) -> None:
+    file = tmp_path / "00001.bin"
+    file.write_bytes(content)
+    assert words in refusal(file)
+
+
+def test_missing_and_folder_are_refused(tmp_path: Path) -> None:
+    assert "does not exist" in refusal(tmp_path / "nothing.bin")
+    assert "is a folder" in refusal(tmp_path)
+
+
+def test_cut_files_are_refused(tmp_path: Path) -> None:
+    recording = make_recording(1)
+    write_atis(tmp_path / "a.bin", recording)
+    write_npz(tmp_path / "a.npz", recording)
+    for name in ("a.bin", "a.npz"):
+        whole = (tmp_path / name).read_bytes()
+        (tmp_path / f"cut-{name}").write_bytes(whole[: len(whole) // 2 + 1])
+        assert "cut or damaged" in refusal(tmp_path / f"cut-{name}")
+
+
+def test_damaged_bytes_of_an_npz_are_refused_or_read(tmp_path: Path) -> None:
+    write_npz(tmp_path / "a.npz", make_recording(2, events=50))
+    whole = (tmp_path / "a.npz").read_bytes()
+    refused: list[EventFileError] = []
+    for at in range(0, len(whole), 3):
+        (tmp_path / "b.npz").write_bytes(whole[:at] + bytes([whole[at] ^ 0xFF]) + whole[at + 1 :])
+        try:
+            read_recording(tmp_path / "b.npz")
+        except EventFileError as error:
+            refused.append(error)
+    assert len(refused) > len(whole) // 12
+    assert not any("\n" in str(error) for error in refused)
+
+
+def test_pickles_in_npz_are_never_loaded(tmp_path: Path) -> None:
+    file = tmp_path / "a.npz"
+    columns = {"t": np.array([print], object), "x": np.array([1]), "y": np.array([1]), "p": np.array([1])}
+    np.savez(file, **columns, allow_pickle=True)
+    assert "column t holds Python objects, which are never loaded" in refusal(file)
+
+
+def test_zip_bombs_are_refused_before_they_are_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(npz, "HARMLESS_BYTES", 1 << 20)
+    np.savez_compressed(tmp_path / "bomb.npz", t=np.zeros(1 << 18, np.int64))
+    assert (tmp_path / "bomb.npz").stat().st_size < 1 << 14
+    assert "unpacks to 2097" in refusal(tmp_path / "bomb.npz")
+
+
+def test_a_column_is_missing_or_of_another_length(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", t=np.arange(3), x=np.arange(3), y=np.arange(3))
+    assert "p missing" in refusal(tmp_path / "a.npz")
+    np.savez(tmp_path / "b.npz", t=np.arange(3), x=np.arange(3), y=np.arange(3), p=np.zeros(2, int))
+    assert "differ in length" in refusal(tmp_path / "b.npz")
+    np.savez(tmp_path / "c.npz", t=np.arange(3) / 2, x=np.arange(3), y=np.arange(3), p=np.zeros(3, int))
+    assert "whole numbers" in refusal(tmp_path / "c.npz")
+    np.savez(tmp_path / "d.npz", t=np.arange(3), x=np.arange(3), y=np.arange(3), p=np.zeros(3, int), width=2, height=9)
+    assert "outside the 2 x 9 sensor" in refusal(tmp_path / "d.npz")
+
+
+def test_an_aedat4_file_of_our_own_is_read(tmp_path: Path) -> None:
+    from tests.helpers.aedat4_writer import write_aedat4
+
+    recording = make_recording(3, events=500)
+    write_aedat4(tmp_path / "a.bin", recording)
+    back = read_recording(tmp_path / "a.bin")
+    assert back.source == "AEDAT4"
+    assert same(back, recording)
+    whole = (tmp_path / "a.bin").read_bytes()
+    (tmp_path / "cut.aedat4").write_bytes(whole[: len(whole) - 100])
+    assert "cut or damaged" in refusal(tmp_path / "cut.aedat4")
+    info = whole.index(b"<dv")
+    for at in (info + 5, info + 200, info + 400):
+        (tmp_path / "flipped.aedat4").write_bytes(whole[:at] + b"\xfa" + whole[at + 1 :])
+        assert "cut or damaged" in refusal(tmp_path / "flipped.aedat4")
+    write_aedat4(tmp_path / "none.aedat4", None)
+    assert "holds no events" in refusal(tmp_path / "none.aedat4")
+
+
+def test_real_recordings_are_read(real_folder: Path) -> None:
+    files = sorted(real_folder.glob("*/*.bin"))
+    assert files
+    for file in files:
+        raw = np.frombuffer(file.read_bytes(), np.uint8).reshape(-1, 5)
+        recording = read_recording(file)
+        assert len(recording) == len(raw)
+        assert recording.t[-1] == struct.unpack(">I", b"\0" + bytes([raw[-1, 2] & 0x7F]) + bytes(raw[-1, 3:]))[0]
+        assert (recording.width, recording.height) == (34, 34)

@@ -1,0 +1,114 @@
+"""8-bit synapses: what is quantised, what it costs, and that a bad result is never written."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from neuromoco.errors import ConfigError, ParityError
+from neuromoco.events import read_recording, write_atis
+from neuromoco.events.recording import Recording
+from neuromoco.export.check import accuracy_loss as judging
+from neuromoco.export.header import OnnxOptions
+from neuromoco.export.to_onnx.export import export_onnx
+from neuromoco.models import example_paths, model_path
+from neuromoco.runtime.load import OnnxClassifier
+
+SOURCE = model_path(suffix=".safetensors")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four variations of every bundled recording, some events left out, in class folders."""
+    root = tmp_path_factory.mktemp("digits")
+    for path in example_paths():
+        whole = read_recording(path)
+        for seed in range(4):
+            kept = np.sort(np.random.default_rng(seed).permutation(len(whole))[: int(0.9 * len(whole))])
+            t, x, y, p = (getattr(whole, name)[kept] for name in "txyp")
+            part = Recording.from_columns(t, x, y, p, width=34, height=34)
+            write_atis(root / path.stem / f"{seed}.bin", part)
+    return root
+
+
+@pytest.fixture(scope="module")
+def exported(folder: Path) -> Path:
+    """The bundled model in 8 bits."""
+    out = folder.with_name("int8") / "m.onnx"
+    export_onnx(SOURCE, out, OnnxOptions(quantize="int8"), [], folder)
+    return out
+
+
+def test_figures_are_those_of_both_files(exported: Path, folder: Path) -> None:
+    figures = json.loads(exported.with_name("m.report.json").read_text())["int8"]
+    _, judged = judging.split_samples(folder, [str(i) for i in range(10)])
+    recordings = [read_recording(path) for path in judged.paths]
+    floats, bytes_ = (OnnxClassifier(path) for path in (model_path(), exported))
+    assert bytes_.header.precision == "int8"
+    wanted, found = ([p.label for p in c.predict(recordings)] for c in (floats, bytes_))
+    truth = [path.parent.name for path in judged.paths]
+    assert figures["recordings"] == len(recordings) == 20
+    assert figures["agreement"] == np.mean(np.equal(wanted, found))
+    assert figures["accuracy"] == {
+        "float32": np.mean(np.equal(wanted, truth)),
+        "int8": np.mean(np.equal(found, truth)),
+    }
+    assert figures["accuracy"]["int8"] > 0.8
+    assert figures["problem"] is None
+    assert all(0 <= layer["differ"] < 0.3 and layer["rate_int8"] > 0 for layer in figures["layers"])
+    assert any(layer["differ"] > 0 for layer in figures["layers"])
+    assert figures["bytes"]["int8"] < 0.5 * figures["bytes"]["float32"]
+
+
+def test_calibration_and_judgement_share_no_recording(folder: Path) -> None:
+    calibration, judged = judging.split_samples(folder, [str(i) for i in range(10)])
+    assert not set(calibration.paths) & set(judged.paths)
+    assert len(calibration.paths) + len(judged.paths) == 40
+    assert [path.parent.name for path in judged.paths] == [str(label) for label in judged.labels]
+
+
+def test_synapses_are_8_bit_and_neurons_stay_as_they_are(exported: Path) -> None:
+    model, floats = onnx.load(exported), onnx.load(model_path())
+    onnx.checker.check_model(model, full_check=True)
+    stored = {value.name: value for value in model.graph.initializer}
+    synapses = [value.name for value in floats.graph.initializer if value.name.endswith(".weight")]
+    assert synapses
+    for name in synapses:
+        assert name not in stored
+        assert stored[f"{name}_quantized"].data_type == onnx.TensorProto.INT8
+    count = lambda m, kind: sum(node.op_type == kind for node in m.graph.node)  # noqa: E731
+    for kind in ("HardSigmoid", "ThresholdedRelu", "Clip"):
+        assert count(model, kind) == count(floats, kind) > 0
+
+
+def test_a_file_that_takes_events_answers_as_the_one_that_takes_frames(exported: Path, folder: Path) -> None:
+    out = exported.with_name("events.onnx")
+    export_onnx(SOURCE, out, OnnxOptions(quantize="int8", input="events"), [], folder)
+    recordings = [read_recording(path) for path in example_paths()]
+    by_events, by_frames = (OnnxClassifier(path).network.logits(recordings) for path in (out, exported))
+    assert by_events == pytest.approx(by_frames, abs=1e-5)
+
+
+@pytest.mark.parametrize(("limit", "value"), [("LARGEST_LOSS", -1.0), ("LEAST_AGREEMENT", 1.1)])
+def test_a_result_below_the_limits_is_not_written(
+    limit: str, value: float, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(judging, limit, value)
+    out = tmp_path / "m.onnx"
+    with pytest.raises(ParityError, match=r"not written: int8: .* keep float32; see .*m.report.json") as error:
+        export_onnx(SOURCE, out, OnnxOptions(quantize="int8"), [], folder)
+    assert error.value.exit_code == 7
+    assert [path.name for path in tmp_path.iterdir()] == ["m.report.json"]
+
+
+def test_recordings_are_needed_and_enough_of_them(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="give them with --data FOLDER"):
+        export_onnx(SOURCE, tmp_path / "m.onnx", OnnxOptions(quantize="int8"), [])
+    write_atis(tmp_path / "few/0.bin", read_recording(example_paths()[0]))
+    with pytest.raises(ConfigError, match="1 recordings; 8 bits need at least 4"):
+        export_onnx(SOURCE, tmp_path / "m.onnx", OnnxOptions(quantize="int8"), [], tmp_path / "few")
+    assert not (tmp_path / "m.onnx").exists()
