@@ -248,10 +248,7 @@ def _beyond_stock(block: Block, before: Block) -> str:
     return ""
 
 
-def conv_shape(
-    shape: Sizes, out: int, kernel: Sizes, stride: Sizes, padding: Sizes, dilation: Sizes
-) -> tuple[int, int, int]:
+def conv_shape(shape: Sizes, out: int, kernel: Sizes, stride: Sizes, padding: Sizes, dilation: Sizes) -> Sizes:
     """Shape of a convolution's value: `out` channels, and rounding down along each axis of space."""
     sides = zip(shape[1:], kernel, stride, padding, dilation, strict=True)
-    rows, columns = ((side + 2 * p - d * (k - 1) - 1) // s + 1 for side, k, s, p, d in sides)
-    return out, rows, columns
+    return (out, *((side + 2 * p - d * (k - 1) - 1) // s + 1 for side, k, s, p, d in sides))
