@@ -12,7 +12,7 @@ from rich.markup import escape
 from neuromoco.app.cli.command_group import AsJson, Quiet, app, each_file, out, print_json
 from neuromoco.app.cli.tables import facts_table
 from neuromoco.errors import ConfigError
-from neuromoco.events import Given, read_recording, survey_recording
+from neuromoco.events import ReadOptions, read_recording, survey_recording
 from neuromoco.events.writers import WRITERS, writer_for
 from neuromoco.runtime.facts import facts_of
 from neuromoco.support.console import console, track
@@ -30,7 +30,7 @@ TimeUnit = Annotated[
 ]
 
 
-def given_by(format: str | None, sensor: str | None, columns: str | None, time_unit: str | None) -> Given:
+def read_options(format: str | None, sensor: str | None, columns: str | None, time_unit: str | None) -> ReadOptions:
     """What the options say of a file.
 
     Raises:
@@ -46,7 +46,7 @@ def given_by(format: str | None, sensor: str | None, columns: str | None, time_u
         raise ConfigError(
             f"--columns {columns}: name each of t, x, y and p once, and _ for others, for example --columns txyp"
         )
-    return Given(format, size, columns, time_unit)  # type: ignore[arg-type]
+    return ReadOptions(format, size, columns, time_unit)  # type: ignore[arg-type]
 
 
 @app.command()
@@ -63,12 +63,12 @@ def info(
 
     Example: neuromoco info walk.aedat4 --plot walk.png
     """
-    given = given_by(format, sensor, columns, time_unit)
+    options = read_options(format, sensor, columns, time_unit)
     if plot is not None and len(files) != 1:
         raise ConfigError(f"--plot {plot} with {len(files)} files; give one")
 
     def show(file: Path) -> None:
-        facts = facts_of(file, given)
+        facts = facts_of(file, options)
         if as_json:
             print_json({"file": str(file), **facts}, indent=None)
         else:
@@ -78,7 +78,7 @@ def info(
     if plot is not None:
         from neuromoco.app.cli.plots import draw_survey
 
-        draw_survey(plot, survey_recording(files[0], given), files[0].name)
+        draw_survey(plot, survey_recording(files[0], options), files[0].name)
 
 
 @app.command()
@@ -101,7 +101,7 @@ def convert(
     write = writer_for(target, to)
     if target.resolve() == source.resolve():
         raise ConfigError(f"{target}: is the recording itself; name another file")
-    recording = read_recording(source, given=given_by(format, sensor, columns, time_unit))
+    recording = read_recording(source, options=read_options(format, sensor, columns, time_unit))
     write(target, recording)
     facts = {"file": str(target), "source": str(source), "events": len(recording), "bytes": target.stat().st_size}
     if as_json:
@@ -130,7 +130,7 @@ def simulate(
     console.quiet = quiet
     from neuromoco.app.cli.simulate import record_picture
 
-    size = given_by(None, sensor, None, None).sensor
+    size = read_options(None, sensor, None, None).sensor
     assert size is not None
     jobs = [(path, Path(path.parent.name if place.is_dir() and path.parent != place else ".")) for place in images
             for path in files_in([place])]  # fmt: skip

@@ -10,7 +10,7 @@ import typer
 from neuromoco import models
 from neuromoco.app.cli.arguments import microseconds
 from neuromoco.app.cli.command_group import AsJson, Backend, Device, app, complain, out, print_json
-from neuromoco.app.cli.events import ColumnOrder, FileFormat, Sensor, TimeUnit, given_by
+from neuromoco.app.cli.events import ColumnOrder, FileFormat, Sensor, TimeUnit, read_options
 from neuromoco.app.cli.tables import answer_facts, answer_line, bench_table, model_lines
 from neuromoco.errors import NeuromocoError
 from neuromoco.runtime.facts import facts_of
@@ -55,9 +55,9 @@ def predict(
     """
     from neuromoco.runtime.batch import Job, classify_files
 
-    given = given_by(format, sensor, columns, time_unit)
+    options = read_options(format, sensor, columns, time_unit)
     length = None if window is None else microseconds(window)
-    job = Job(_model_or_default(model, backend), device, backend, any_length, stop_at, length, given)
+    job = Job(_model_or_default(model, backend), device, backend, any_length, stop_at, length, options)
     failed = 0
     for answer in classify_files(files_in(files), job, jobs):
         if isinstance(answer.result, NeuromocoError):

@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 
 from neuromoco.app.cli.command_group import AsJson, Device, Quiet, app, complain, out, print_json
-from neuromoco.app.cli.events import ColumnOrder, FileFormat, Sensor, TimeUnit, given_by
+from neuromoco.app.cli.events import ColumnOrder, FileFormat, Sensor, TimeUnit, read_options
 from neuromoco.app.cli.tables import evaluation_table, probe_lines
 from neuromoco.errors import ConfigError
 from neuromoco.support.console import console
@@ -101,8 +101,8 @@ def embed(
     from neuromoco.evaluation.embedding import embed_files, find_files, output_paths, write_embedding
 
     output_paths(to)  # a wrong name is told before the work
-    given = given_by(format, sensor, columns, time_unit)
-    embedding = embed_files(model, find_files(files), device, given, any_length)
+    options = read_options(format, sensor, columns, time_unit)
+    embedding = embed_files(model, find_files(files), device, options, any_length)
     written = write_embedding(to, embedding, features == "steps", method, seed)
     for problem in embedding.problems:
         complain(problem)

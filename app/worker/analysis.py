@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from neuromoco import models
 from neuromoco.errors import ConfigError, EventFileError, MissingPackageError
 from neuromoco.events import Recording, read_recording, survey_recording
-from neuromoco.events.stream import Given
+from neuromoco.events.stream import ReadOptions
 from neuromoco.frames import to_frames
 from neuromoco.runtime.load import Backend, LoihiClassifier, load_classifier
 from neuromoco.runtime.loihi.twin import run
@@ -144,9 +144,9 @@ class Analyst:
             ConfigError: a backend that the model does not have.
         """
         clock = _Clock()
-        given = Given()
+        options = ReadOptions()
         try:
-            found = survey_recording(request.file, given)
+            found = survey_recording(request.file, options)
             if found.events > LARGEST_EVENTS:
                 raise EventFileError(
                     f"{request.name}: {found.events:,} events; up to {LARGEST_EVENTS:,} are taken here: "
@@ -155,7 +155,7 @@ class Analyst:
             clock.lap("survey")
             length = request.window_us or found.last_us - found.first_us + 1
             begin = request.window * length
-            recording = read_recording(request.file, begin, begin + length, given)
+            recording = read_recording(request.file, begin, begin + length, options)
         except EventFileError as error:
             raise EventFileError(str(error).replace(str(request.file), request.name)) from None
         if not len(recording):

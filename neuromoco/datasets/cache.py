@@ -80,12 +80,12 @@ def _digest(content: list[Any]) -> bytes:
 
 def _keys(listing: Listing) -> NDArray[np.uint64]:
     """uint64 [S, 2]; two zeros are no key."""
-    given = dataclasses.astuple(listing.given)
+    options = dataclasses.astuple(listing.options)
     files = list(dict.fromkeys(listing.files))
     with ThreadPoolExecutor() as threads:  # hashing frees the other threads
         hashes = list(threads.map(_content_hash, (listing.root / file for file in files)))
     # The extension breaks ties between formats.
-    of_files = {file: [own, Path(file).suffix, given] for file, own in zip(files, hashes, strict=True)}
+    of_files = {file: [own, Path(file).suffix, options] for file, own in zip(files, hashes, strict=True)}
     spans = listing.spans or [None] * len(listing)
     keys = b"".join(_digest([*of_files[file], span]) for file, span in zip(listing.files, spans, strict=True))
     return np.frombuffer(keys, np.uint64).reshape(-1, 2)
@@ -135,7 +135,7 @@ def _tasks(listing: Listing, config: FrameConfig, rows: NDArray[np.intp]) -> lis
             listing.root / file,
             tuple(own),
             tuple(listing.spans[row] if listing.spans else None for row in own),
-            listing.given,
+            listing.options,
             config,
         )
         for file, own in of_files.items()

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from neuromoco.errors import ConfigError
-from neuromoco.events import Given
+from neuromoco.events import ReadOptions
 
 PART_FOLDERS = frozenset({"train", "test", "val", "valid", "validation", "training", "testing"})
 Part = Literal["train", "test"]  # of a data set
@@ -26,7 +26,7 @@ class Listing:
         class_names: names of the class folders, sorted, as numbers if all are numbers; empty for a flat
             folder.
         spans: S parts of the files; empty where every file is one recording.
-        given: what the files do not say of themselves.
+        options: what the files do not say of themselves.
     """
 
     root: Path
@@ -34,7 +34,7 @@ class Listing:
     labels: tuple[int, ...] = ()
     class_names: tuple[str, ...] = ()
     spans: tuple[Span, ...] = ()
-    given: Given = field(default_factory=Given)
+    options: ReadOptions = field(default_factory=ReadOptions)
 
     def __len__(self) -> int:
         return len(self.files)

@@ -18,7 +18,7 @@ from neuromoco.datasets.fixed_splits import Counts
 from neuromoco.datasets.folders import Listing, Part, Span
 from neuromoco.datasets.gesture_labels import read_segments
 from neuromoco.errors import ConfigError, EventFileError
-from neuromoco.events import Given
+from neuromoco.events import ReadOptions
 from neuromoco.support.console import say_once
 
 GESTURES = (
@@ -37,7 +37,7 @@ GESTURES = (
 AUTHORS = Counts(1176, 288)
 TONICS = Counts(1077, 264)
 # Plain arrays [E, 4] that do not say so themselves.
-TONICS_FILES = Given(sensor=(128, 128), columns="xypt", time_unit="ms")
+TONICS_FILES = ReadOptions(sensor=(128, 128), columns="xypt", time_unit="ms")
 
 
 def dvs128_gesture(folder: Path, part: Part) -> Listing:
@@ -95,4 +95,4 @@ def _from_tonic(root: Path) -> Listing:
     if unknown:
         raise ConfigError(f"{unknown[0]} is named after no gesture, 0 to {len(GESTURES) - 1}")
     names = tuple(file.relative_to(root).as_posix() for file in files)
-    return Listing(root, names, tuple(int(file.stem) for file in files), GESTURES, given=TONICS_FILES)
+    return Listing(root, names, tuple(int(file.stem) for file in files), GESTURES, options=TONICS_FILES)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from neuromoco.config import FrameConfig
 from neuromoco.datasets.folders import Span
 from neuromoco.errors import EventFileError, NeuromocoError
-from neuromoco.events import Given, Recording, read_recording
+from neuromoco.events import ReadOptions, Recording, read_recording
 from neuromoco.frames import recording_frames
 
 LARGEST_COUNT = np.iinfo(np.uint16).max
@@ -36,14 +36,14 @@ class Task(NamedTuple):
         path: the file.
         rows: where its R recordings stand in the set.
         spans: its R parts, or None for a whole file.
-        given: what it does not say of itself.
+        options: what it does not say of itself.
         frames: what to make of it.
     """
 
     path: Path
     rows: tuple[int, ...]
     spans: tuple[Span | None, ...]
-    given: Given
+    options: ReadOptions
     frames: FrameConfig
 
 
@@ -97,7 +97,7 @@ def make(task: Task) -> Made:
     frames: list[NDArray[np.unsignedinteger[Any]]] = []
     facts: list[tuple[int, ...]] = []
     try:
-        whole = read_recording(task.path, given=task.given)
+        whole = read_recording(task.path, options=task.options)
         for span in task.spans:
             recording = whole if span is None else cut(whole, span)
             if span is not None and not len(recording):

@@ -20,7 +20,7 @@ from neuromoco.checkpoint import Header
 from neuromoco.errors import ConfigError, EventFileError
 from neuromoco.evaluation.embedding_map import draw_map, map_page
 from neuromoco.evaluation.features import BATCH, features_by_step, load_encoder, state_sha256
-from neuromoco.events import Given, read_recording
+from neuromoco.events import ReadOptions, read_recording
 from neuromoco.frames import recording_frames
 from neuromoco.runtime.prediction import check_complete
 from neuromoco.support.console import track
@@ -89,7 +89,11 @@ def find_files(places: Iterable[Path]) -> list[Found]:
 
 
 def embed_files(
-    model: Path, files: Sequence[Found], device: str = "auto", given: Given | None = None, any_length: bool = False
+    model: Path,
+    files: Sequence[Found],
+    device: str = "auto",
+    options: ReadOptions | None = None,
+    any_length: bool = False,
 ) -> Embedding:
     """Features of files; those that cannot be read are left out and named.
 
@@ -97,7 +101,7 @@ def embed_files(
         model: a checkpoint with an encoder.
         files: which.
         device: "auto", "cpu" or "cuda".
-        given: what the files do not say of themselves.
+        options: what the files do not say of themselves.
         any_length: also recordings much shorter than those of the training.
 
     Raises:
@@ -111,7 +115,7 @@ def embed_files(
     def readable() -> Iterator[tuple[Found, NDArray[Any]]]:
         for file in track(files, "reading recordings"):
             try:
-                recording = read_recording(file.path, given=given)
+                recording = read_recording(file.path, options=options)
                 if not any_length:
                     check_complete(file.path, recording, header.seen)
                 yield file, recording_frames(recording, header.frames)  # [T, P, H, W]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from neuromoco.errors import EventFileError
 from neuromoco.events.recording import Recording
-from neuromoco.events.stream import PIECE, Columns, EventStream, Given
+from neuromoco.events.stream import PIECE, Columns, EventStream, ReadOptions
 from neuromoco.support.files import writing
 
 FORMAT = "ATIS .bin"
@@ -38,7 +38,7 @@ def looks_like_atis(head: bytes, size: int) -> bool:
     return bool(np.all(raw[1::EVENT_BYTES] <= OVERFLOW_ROW) and np.all(np.diff(t) >= 0))
 
 
-def open_atis(path: Path, given: Given) -> EventStream:
+def open_atis(path: Path, options: ReadOptions) -> EventStream:
     """The events of a file.
 
     Raises:
@@ -47,7 +47,7 @@ def open_atis(path: Path, given: Given) -> EventStream:
     size = path.stat().st_size
     if size % EVENT_BYTES:
         raise EventFileError(f"{size} bytes are not a whole number of 5-byte ATIS events: the file is cut or damaged")
-    width, height = given.sensor or _sensor(path)
+    width, height = options.sensor or _sensor(path)
     return EventStream(FORMAT, _pieces(path), width, height)
 
 

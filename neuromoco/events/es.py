@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuromoco.errors import EventFileError
-from neuromoco.events.stream import Columns, EventStream, Given
+from neuromoco.events.stream import Columns, EventStream, ReadOptions
 
 FORMAT = "Event Stream .es"
 MAGIC = b"Event Stream"
@@ -47,7 +47,7 @@ def looks_like_es(head: bytes, size: int) -> bool:
     return head.startswith(MAGIC)
 
 
-def open_es(path: Path, given: Given) -> EventStream:
+def open_es(path: Path, options: ReadOptions) -> EventStream:
     """Opens a file.
 
     Raises:
@@ -63,7 +63,7 @@ def open_es(path: Path, given: Given) -> EventStream:
     kind = _kind(version, head)
     if kind != "DVS":
         raise EventFileError(f"the Event Stream file holds {kind} events; those of a DVS are read")
-    sensor = given.sensor
+    sensor = options.sensor
     if version == 2:
         if len(head) < HEADER_BYTES[2]:
             raise EventFileError("the header of the Event Stream file is cut")

@@ -1,6 +1,6 @@
 """One door for every event file: what it holds decides how it is read, not what it is called.
 
-To add a format, write a module with `looks_like_...(head, size)` and `open_...(path, given)` and add its row
+To add a format, write a module with `looks_like_...(head, size)` and `open_...(path, options)` and add its row
 to `MARKED`, or to `UNMARKED` if its files begin with no mark of their own. The first row that recognises
 the head of a file reads it.
 """
@@ -20,7 +20,7 @@ from neuromoco.events.hdf5 import events as hdf5
 from neuromoco.events.prophesee import dat, evt
 from neuromoco.events.recording import Recording
 from neuromoco.events.ros import packets as ros
-from neuromoco.events.stream import EventStream, Given, gather, windows
+from neuromoco.events.stream import EventStream, ReadOptions, gather, windows
 from neuromoco.events.survey import Survey, survey
 from neuromoco.events.text import lines as text
 
@@ -33,7 +33,7 @@ class Format(NamedTuple):
     key: str  # what `--format` calls it
     name: str
     recognises: Callable[[bytes, int], bool]  # (first bytes, size of the file)
-    open: Callable[[Path, Given], EventStream]
+    open: Callable[[Path, ReadOptions], EventStream]
 
 
 MARKED = (
@@ -75,14 +75,14 @@ def readable_formats() -> str:
 
 
 def read_recording(
-    path: Path | str, start: int | None = None, stop: int | None = None, given: Given | None = None
+    path: Path | str, start: int | None = None, stop: int | None = None, options: ReadOptions | None = None
 ) -> Recording:
     """Reads an event recording of any format in the table, recognised by its content.
 
     Args:
         path: the file.
         start, stop: read a part, in microseconds from the first event; it holds start and ends before stop.
-        given: what the file does not say of itself.
+        options: what the file does not say of itself.
 
     Raises:
         EventFileError: the file is missing, empty, damaged or of another kind. The message is one
@@ -90,26 +90,26 @@ def read_recording(
         ConfigError: an unknown format is given.
     """
     with _named(path):
-        return gather(_open(Path(path), given or Given()), start, stop)
+        return gather(_open(Path(path), options or ReadOptions()), start, stop)
 
 
-def read_windows(path: Path | str, length: int, given: Given | None = None) -> Iterator[Recording]:
+def read_windows(path: Path | str, length: int, options: ReadOptions | None = None) -> Iterator[Recording]:
     """A recording cut into parts of equal duration, one at a time: memory does not grow with the file.
 
     Args:
         path: the file.
         length: microseconds of a part; the last may be shorter, and parts may be empty.
-        given: what the file does not say of itself.
+        options: what the file does not say of itself.
 
     Raises:
         EventFileError: see `read_recording`; or times that run back by more than 10 ms.
         ConfigError: an unknown format is given.
     """
     with _named(path):
-        yield from windows(_of_known_sensor(Path(path), given or Given()), length)
+        yield from windows(_of_known_sensor(Path(path), options or ReadOptions()), length)
 
 
-def survey_recording(path: Path | str, given: Given | None = None) -> Survey:
+def survey_recording(path: Path | str, options: ReadOptions | None = None) -> Survey:
     """What a file holds, in one pass (two where it does not name its sensor) and in bounded memory.
 
     Raises:
@@ -117,17 +117,17 @@ def survey_recording(path: Path | str, given: Given | None = None) -> Survey:
         ConfigError: an unknown format is given.
     """
     with _named(path):
-        return survey(_of_known_sensor(Path(path), given or Given()))
+        return survey(_of_known_sensor(Path(path), options or ReadOptions()))
 
 
-def _of_known_sensor(path: Path, given: Given) -> EventStream:
-    stream = _open(path, given)
+def _of_known_sensor(path: Path, options: ReadOptions) -> EventStream:
+    stream = _open(path, options)
     if stream.width is None or stream.height is None:
-        stream.width, stream.height = _extent(_open(path, given))
+        stream.width, stream.height = _extent(_open(path, options))
     return stream
 
 
-def _open(path: Path, given: Given) -> EventStream:
+def _open(path: Path, options: ReadOptions) -> EventStream:
     if path.is_dir():
         raise EventFileError("is a folder; give the event files in it")
     if path.exists() and not path.is_file():
@@ -137,9 +137,9 @@ def _open(path: Path, given: Given) -> EventStream:
     size = path.stat().st_size
     if size == 0:
         raise EventFileError("is empty (0 bytes)")
-    stream = (_format_of(head, size) if given.format is None else _format_named(given.format)).open(path, given)
-    if given.sensor and (stream.width is None or stream.height is None):
-        stream.width, stream.height = given.sensor
+    stream = (_format_of(head, size) if options.format is None else _format_named(options.format)).open(path, options)
+    if options.sensor and (stream.width is None or stream.height is None):
+        stream.width, stream.height = options.sensor
     return stream
 
 

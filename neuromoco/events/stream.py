@@ -44,7 +44,7 @@ class EventStream:
 
 
 @dataclass(frozen=True)
-class Given:
+class ReadOptions:
     """What a user says of a file that does not say it.
 
     Attributes:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from neuromoco.errors import NeuromocoError
-from neuromoco.events import Given, Recording, read_recording, read_windows
+from neuromoco.events import ReadOptions, Recording, read_recording, read_windows
 from neuromoco.runtime.load import Backend, check_early_stop, load_classifier
 from neuromoco.runtime.prediction import Prediction, check_complete, timed
 
@@ -45,7 +45,7 @@ class Job:
         any_length: also recordings much shorter than those of the training.
         stop_at: see `OnnxClassifier.predict`.
         window: cut recordings into windows of so many microseconds.
-        given: what files do not say of themselves.
+        options: what files do not say of themselves.
     """
 
     model: Path
@@ -54,7 +54,7 @@ class Job:
     any_length: bool = False
     stop_at: float | None = None
     window: int | None = None
-    given: Given | None = None
+    options: ReadOptions | None = None
 
     def load(self, threads: int = 0) -> AnyClassifier:
         """The classifier.
@@ -75,7 +75,7 @@ class Job:
             return
         begin = 0
         try:
-            for recording in read_windows(file, self.window, self.given):
+            for recording in read_windows(file, self.window, self.options):
                 result = self._predict(classifier, recording) if len(recording) else None
                 yield Answer(file, result, (begin, begin + self.window))
                 begin += self.window
@@ -85,7 +85,7 @@ class Job:
     def answer(self, classifier: AnyClassifier, file: Path) -> Prediction | NeuromocoError:
         """The answer to a whole file, or why there is none."""
         try:
-            recording, reading = timed(read_recording, file, None, None, self.given)
+            recording, reading = timed(read_recording, file, None, None, self.options)
             if not self.any_length:
                 check_complete(file, recording, classifier.header.seen)
             prediction = self._predict(classifier, recording)

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from neuromoco.checkpoint import Header, is_checkpoint, read_header
-from neuromoco.events import Given, survey_recording
+from neuromoco.events import ReadOptions, survey_recording
 from neuromoco.runtime.header import ExportHeader
 
 
-def facts_of(file: Path, given: Given | None = None) -> dict[str, Any]:
+def facts_of(file: Path, options: ReadOptions | None = None) -> dict[str, Any]:
     """What a recording, a checkpoint or an exported file holds, ready for JSON.
 
     Raises:
@@ -27,7 +27,7 @@ def facts_of(file: Path, given: Given | None = None) -> dict[str, Any]:
         from neuromoco.runtime.onnx_file import OnnxNetwork
 
         return _header_facts(OnnxNetwork(file).header)
-    return survey_recording(file, given).facts()
+    return survey_recording(file, options).facts()
 
 
 def _header_facts(header: Header) -> dict[str, Any]:

@@ -196,7 +196,7 @@ def test_several_processes_make_what_one_makes(class_folders: Folders, monkeypat
     folder = class_folders(3, 4)
     (folder / "class1" / "002.bin").write_bytes(b"")
     listing = list_recordings(folder, labelled=True)
-    tasks = [prepare.Task(path, (row,), (None,), listing.given, CONFIG) for row, path in enumerate(listing.paths)]
+    tasks = [prepare.Task(path, (row,), (None,), listing.options, CONFIG) for row, path in enumerate(listing.paths)]
     serial = list(prepare.make_frames(tasks))
     monkeypatch.setattr(prepare, "BYTES_A_PROCESS", 1)
     monkeypatch.setattr("os.cpu_count", lambda: 2)

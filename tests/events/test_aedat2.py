@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from neuromoco import Recording
 from neuromoco.events.aedat import aedat2
 from neuromoco.events.aedat.aedat2 import looks_like_aedat2, open_aedat2
-from neuromoco.events.stream import Given, gather
+from neuromoco.events.stream import ReadOptions, gather
 from tests.helpers.outcomes import outcome_of, refusal_of
 
 LINE = b"#!AER-DAT2.0\r\n"
@@ -39,7 +39,7 @@ def records(*pairs: tuple[int, int]) -> bytes:
 def read(folder: Path, content: bytes, sensor: tuple[int, int] | None = None) -> Recording:
     file = folder / "a.aedat"
     file.write_bytes(content)
-    return gather(open_aedat2(file, Given(sensor=sensor)))
+    return gather(open_aedat2(file, ReadOptions(sensor=sensor)))
 
 
 def refusal(folder: Path, content: bytes, sensor: tuple[int, int] | None = None) -> str:
@@ -165,7 +165,7 @@ def test_any_events_of_a_davis_in_any_pieces(
     (folder / "a.aedat").write_bytes(DAVIS240 + records(*((davis(x, y, p), t) for t, x, y, p in events)))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(aedat2, "PIECE", piece)
-        pieces = list(open_aedat2(folder / "a.aedat", Given()).pieces)
+        pieces = list(open_aedat2(folder / "a.aedat", ReadOptions()).pieces)
     t, x, y, p = (np.concatenate(column).tolist() for column in zip(*pieces, strict=True))
     assert [239 - v for v in x] == [event[1] for event in events]
     assert [179 - v for v in y] == [event[2] for event in events]

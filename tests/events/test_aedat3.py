@@ -15,7 +15,7 @@ from neuromoco import EventFileError, Recording
 from neuromoco.datasets.gesture_labels import Segment, read_segments
 from neuromoco.events.aedat import aedat3
 from neuromoco.events.aedat.aedat3 import looks_like_aedat3, open_aedat3
-from neuromoco.events.stream import Given, gather
+from neuromoco.events.stream import ReadOptions, gather
 from tests.helpers.outcomes import outcome_of, refusal_of
 
 END = b"#!END-HEADER\r\n"
@@ -39,7 +39,7 @@ def packet(*events: bytes, kind: int = 1, source: int = 1, overflow: int = 0, **
 def read(folder: Path, content: bytes, sensor: tuple[int, int] | None = None) -> Recording:
     file = folder / "a.aedat"
     file.write_bytes(content)
-    return gather(open_aedat3(file, Given(sensor=sensor)))
+    return gather(open_aedat3(file, ReadOptions(sensor=sensor)))
 
 
 def refusal(folder: Path, content: bytes) -> str:
@@ -129,7 +129,7 @@ def test_any_events_in_any_packets_and_pieces(
     (folder / "a.aedat").write_bytes(content)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(aedat3, "PIECE", piece)
-        pieces = list(open_aedat3(folder / "a.aedat", Given()).pieces)
+        pieces = list(open_aedat3(folder / "a.aedat", ReadOptions()).pieces)
     expected = [(t + (i << 31), x, y, p) for i, part in enumerate(packets) for t, x, y, p in part]
     columns = [np.concatenate(column).tolist() for column in zip(*pieces, strict=True)] if pieces else [[]] * 4
     assert list(zip(*columns, strict=True)) == expected

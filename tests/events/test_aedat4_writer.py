@@ -17,7 +17,7 @@ from neuromoco import EventFileError, Recording
 from neuromoco.events.aedat import aedat4_writer
 from neuromoco.events.aedat.aedat4 import open_aedat4
 from neuromoco.events.aedat.aedat4_writer import write_aedat4
-from neuromoco.events.stream import Given, gather
+from neuromoco.events.stream import ReadOptions, gather
 from tests.conftest import make_recording
 from tests.events.test_reader import same
 
@@ -108,7 +108,7 @@ def test_round_trips(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(aedat4_writer, "PACKET_EVENTS", packet)
         write_aedat4(file, recording)
-    assert same(gather(open_aedat4(file, Given())), recording)
+    assert same(gather(open_aedat4(file, ReadOptions())), recording)
     assert not list(file.parent.glob(".*"))
 
 
@@ -118,7 +118,7 @@ def test_packets_hold_100000_events(tmp_path: Path) -> None:
     write_aedat4(tmp_path / "a.aedat4", recording)
     counts = [len(packet["events"]) for packet in aedat.Decoder(str(tmp_path / "a.aedat4"))]
     assert counts == [100_000, 100_000, 50_001]
-    assert same(gather(open_aedat4(tmp_path / "a.aedat4", Given())), recording)
+    assert same(gather(open_aedat4(tmp_path / "a.aedat4", ReadOptions())), recording)
 
 
 def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:

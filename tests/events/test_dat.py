@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from neuromoco import EventFileError, Recording
 from neuromoco.events.prophesee import dat
-from neuromoco.events.stream import Given, gather
+from neuromoco.events.stream import ReadOptions, gather
 
 Event = tuple[int, int, int, int]  # t, x, y, p
 HEADER = (
@@ -28,17 +28,17 @@ def dat_bytes(events: list[Event], version: int) -> bytes:
     return b"".join(struct.pack("<II", event[0], address) for event, address in zip(events, addresses, strict=True))
 
 
-def read(path: Path, given: Given = Given()) -> Recording:  # noqa: B008
-    return gather(dat.open_dat(path, given))
+def read(path: Path, options: ReadOptions = ReadOptions()) -> Recording:  # noqa: B008
+    return gather(dat.open_dat(path, options))
 
 
 def events_of(recording: Recording) -> list[Event]:
     return list(zip(*(getattr(recording, name).tolist() for name in "txyp"), strict=True))
 
 
-def refusal(path: Path, given: Given = Given()) -> str:  # noqa: B008
+def refusal(path: Path, options: ReadOptions = ReadOptions()) -> str:  # noqa: B008
     with pytest.raises(EventFileError) as caught:
-        read(path, given)
+        read(path, options)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -54,7 +54,7 @@ def test_version_2(tmp_path: Path) -> None:
         assert (recording.width, recording.height, recording.source) == (640, 480, "Prophesee DAT 2")
     path.write_bytes(b"% Version 2\n\x0c\x08" + dat_bytes(events, 2))
     assert (read(path).width, read(path).height) == (640, 480)  # the largest, plus one
-    assert read(path, Given(sensor=(1280, 720))).width == 1280
+    assert read(path, ReadOptions(sensor=(1280, 720))).width == 1280
     path.write_bytes(HEADER.replace(b"% end", b"% T0 7") + b"\x0c\x08" + dat_bytes(events, 2))
     assert read(path).t.tolist() == [t + 7 for t, *_ in events]
 
@@ -70,7 +70,7 @@ def test_version_1_is_of_the_atis(tmp_path: Path, line: bytes) -> None:
     assert (recording.width, recording.height, recording.source) == (304, 240, "Prophesee DAT 1")
     path.write_bytes(b"% Version 1\n\x00\x08" + dat_bytes([(3, 304, 0, 1)], 1))
     assert "outside the 304 x 240 sensor" in refusal(path)
-    assert read(path, Given(sensor=(320, 240))).width == 320
+    assert read(path, ReadOptions(sensor=(320, 240))).width == 320
 
 
 def test_atis_files_without_header_have_to_be_named(tmp_path: Path) -> None:
@@ -79,11 +79,11 @@ def test_atis_files_without_header_have_to_be_named(tmp_path: Path) -> None:
     path.write_bytes(dat_bytes(events, 1))
     assert not dat.looks_like_dat(path.read_bytes(), path.stat().st_size)
     assert "give --format dat" in refusal(path)
-    recording = read(path, Given(format="dat"))
+    recording = read(path, ReadOptions(format="dat"))
     assert sorted(events_of(recording)) == sorted(events)
     assert (recording.width, recording.height, recording.source) == (304, 240, "ATIS td .dat")
     path.write_bytes(dat_bytes([(70_000, 1, 2, 1), (5, 1, 2, 1)], 1))
-    assert "times run back" in refusal(path, Given(format="dat"))
+    assert "times run back" in refusal(path, ReadOptions(format="dat"))
 
 
 def test_times_go_on_after_2_to_the_32(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,7 +93,7 @@ def test_times_go_on_after_2_to_the_32(tmp_path: Path, monkeypatch: pytest.Monke
     path.write_bytes(HEADER + b"\x0c\x08" + dat_bytes([(t, 1, 1, 1) for t in times], 2))
     one, two = 2**32, 2**33
     expected = [one - 9, one - 1, one + 3, one - 2, one + 8, one + 2**31, two - 1, two + 1]
-    assert [t for piece in dat.open_dat(path, Given()).pieces for t in piece.t.tolist()] == expected
+    assert [t for piece in dat.open_dat(path, ReadOptions()).pieces for t in piece.t.tolist()] == expected
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_any_bytes_are_read_or_refused(
         path.write_bytes(content)
         dat.looks_like_dat(content, len(content))
         with suppress(EventFileError):
-            assert len(read(path, Given(format=name)))
+            assert len(read(path, ReadOptions(format=name)))
 
 
 def test_real_files(event_files: Path) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from neuromoco import EventFileError, Recording
 from neuromoco.events import es
-from neuromoco.events.stream import Given, gather
+from neuromoco.events.stream import ReadOptions, gather
 
 Event = tuple[int, int, int, int]  # t, x, y from the bottom, p
 SENSORS = {1: (1024, 512), 2: (65535, 65535)}
@@ -57,9 +57,9 @@ def one_by_one(data: bytes, version: int) -> tuple[list[Event], int]:
     return events, 0
 
 
-def read(path: Path, given: Given = Given()) -> Recording:  # noqa: B008
+def read(path: Path, options: ReadOptions = ReadOptions()) -> Recording:  # noqa: B008
     assert es.looks_like_es(path.read_bytes()[:4000], path.stat().st_size)
-    return gather(es.open_es(path, given))
+    return gather(es.open_es(path, options))
 
 
 def events_of(recording: Recording) -> list[Event]:
@@ -68,9 +68,9 @@ def events_of(recording: Recording) -> list[Event]:
     return list(zip(recording.t.tolist(), recording.x.tolist(), rows, recording.p.tolist(), strict=True))
 
 
-def refusal(path: Path, given: Given = Given()) -> str:  # noqa: B008
+def refusal(path: Path, options: ReadOptions = ReadOptions()) -> str:  # noqa: B008
     with pytest.raises(EventFileError) as caught:
-        gather(es.open_es(path, given))
+        gather(es.open_es(path, options))
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -87,7 +87,7 @@ def test_the_published_layouts(tmp_path: Path, version: int) -> None:
         (100_000, 303, 511, 1),
     ]
     path.write_bytes(HEADERS[version] + es_bytes(events, version) + b"\xff" * 7)
-    recording = read(path, Given(sensor=SENSORS[version]))
+    recording = read(path, ReadOptions(sensor=SENSORS[version]))
     assert events_of(recording) == events
     assert (recording.width, recording.height) == SENSORS[version]
     assert recording.source == f"Event Stream {version}"
@@ -96,7 +96,7 @@ def test_the_published_layouts(tmp_path: Path, version: int) -> None:
 def test_rows_count_from_the_bottom_in_the_file_only(tmp_path: Path) -> None:
     path = tmp_path / "a.es"
     path.write_bytes(b"Event Stream\x02\x00\x00\x01" + struct.pack("<HH", 320, 240) + es_bytes([(1, 5, 239, 1)], 2))
-    recording = read(path, Given(sensor=(9, 9)))
+    recording = read(path, ReadOptions(sensor=(9, 9)))
     assert (recording.x.tolist(), recording.y.tolist(), recording.height) == ([5], [0], 240)
 
 
@@ -125,7 +125,7 @@ def test_any_bytes_equal_a_state_machine_however_they_are_cut(
     before = es.CHUNK
     try:
         es.CHUNK = chunk
-        stream = es.open_es(path, Given(sensor=SENSORS[version]))
+        stream = es.open_es(path, ReadOptions(sensor=SENSORS[version]))
         found, refused = [], ""
         try:
             for piece in stream.pieces:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from neuromoco import EventFileError, Recording
 from neuromoco.events.prophesee import evt
 from neuromoco.events.prophesee.evt_writer import LAST_US, write_evt2, write_evt3
-from neuromoco.events.stream import Given
+from neuromoco.events.stream import ReadOptions
 from tests.helpers.evt_files import (
     HEADERS,
     Event,
@@ -147,7 +147,7 @@ def test_evt3_equals_a_state_machine_however_it_is_cut(
     before = dict(evt.WORDS)
     try:
         evt.WORDS["EVT3"] = piece
-        stream = evt.open_evt(path, Given())
+        stream = evt.open_evt(path, ReadOptions())
         if any(x >= 640 for _, x, _, _ in expected):
             with pytest.raises(EventFileError, match="outside the 640 x 480 sensor"):
                 list(stream.pieces)
@@ -199,7 +199,7 @@ def test_evt2_equals_a_state_machine_however_it_is_cut(
     before = dict(evt.WORDS)
     try:
         evt.WORDS[name] = piece
-        columns = list(evt.open_evt(path, Given()).pieces)
+        columns = list(evt.open_evt(path, ReadOptions()).pieces)
     finally:
         evt.WORDS.update(before)
     assert [event for part in columns for event in zip(*(c.tolist() for c in part), strict=True)] == expected

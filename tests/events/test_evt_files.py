@@ -14,7 +14,7 @@ from neuromoco import EventFileError, Recording
 from neuromoco.events import es
 from neuromoco.events.prophesee import dat, evt
 from neuromoco.events.prophesee.evt_writer import LAST_US, write_evt2, write_evt3
-from neuromoco.events.stream import Given, gather
+from neuromoco.events.stream import ReadOptions, gather
 from tests.helpers.evt_files import HEADERS, events_of, evt3_word, raw, read, refusal
 
 
@@ -98,7 +98,7 @@ def test_any_bytes_are_read_or_refused(
         path.write_bytes(content)
         evt.looks_like_evt(content, len(content))
         with suppress(EventFileError):
-            assert len(gather(evt.open_evt(path, Given(sensor=(640, 480)))))
+            assert len(gather(evt.open_evt(path, ReadOptions(sensor=(640, 480)))))
 
 
 def test_real_files(event_files: Path, tmp_path: Path) -> None:
@@ -116,7 +116,7 @@ def test_real_files(event_files: Path, tmp_path: Path) -> None:
         "cube20k_dat2.dat": dat.open_dat,
         "cube20k.es": es.open_es,
     }.items():
-        recording = gather(open_it(event_files / "transcoded" / name, Given()))
+        recording = gather(open_it(event_files / "transcoded" / name, ReadOptions()))
         assert (recording.width, recording.height) == (1280, 720)
         assert np.array_equal(np.stack([getattr(recording, c) for c in "txyp"], axis=1), table), name
     for name in ("dat", "evt3"):

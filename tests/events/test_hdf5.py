@@ -20,7 +20,7 @@ from neuromoco.errors import MissingExtraError
 from neuromoco.events.hdf5 import events as hdf5
 from neuromoco.events.hdf5 import storage as hdf5_storage
 from neuromoco.events.hdf5.events import looks_like_hdf5, open_hdf5
-from neuromoco.events.stream import Given, gather
+from neuromoco.events.stream import ReadOptions, gather
 from tests.helpers.outcomes import outcome_of, refusal_of, rows
 
 h5py = pytest.importorskip("h5py")
@@ -31,7 +31,7 @@ PROPHESEE = np.dtype({"names": list("xypt"), "formats": ["<u2", "<u2", "<i2", "<
 
 
 def read(path: Path, **said: object) -> Recording:
-    return gather(open_hdf5(path, Given(**said)))  # type: ignore[arg-type]
+    return gather(open_hdf5(path, ReadOptions(**said)))  # type: ignore[arg-type]
 
 
 def refusal(path: Path, **said: object) -> str:
@@ -133,7 +133,7 @@ def test_long_recordings_are_read_in_pieces(tmp_path: Path, monkeypatch: pytest.
     file = tmp_path / "a.h5"
     with h5py.File(file, "w") as out:
         out.create_dataset("CD/events", data=records(repeat=50), chunks=(16,), compression="gzip")
-    stream = open_hdf5(file, Given())
+    stream = open_hdf5(file, ReadOptions())
     pieces = list(stream.pieces)
     assert [len(piece.t) for piece in pieces] == [16] * 9 + [6]
     assert np.array_equal(np.concatenate([piece.x for piece in pieces]), np.tile(X, 50))

@@ -15,7 +15,7 @@ from neuromoco import Recording, read_recording
 from neuromoco.events.arrays import mat
 from neuromoco.events.arrays.mat import looks_like_mat, open_mat
 from neuromoco.events.hdf5 import events as hdf5
-from neuromoco.events.stream import Given, gather
+from neuromoco.events.stream import ReadOptions, gather
 from tests.helpers.outcomes import outcome_of, refusal_of, rows
 
 TYPES = {"b": 1, "B": 2, "h": 3, "H": 4, "i": 5, "I": 6, "f": 7, "d": 9, "q": 12, "Q": 13}
@@ -64,7 +64,7 @@ def mat_bytes(columns: dict[str, list[int]], order: str = "<", code: str = "d", 
 
 
 def read(path: Path, **said: object) -> Recording:
-    return gather(open_mat(path, Given(**said)))  # type: ignore[arg-type]
+    return gather(open_mat(path, ReadOptions(**said)))  # type: ignore[arg-type]
 
 
 def refusal(path: Path, content: bytes, **said: object) -> str:

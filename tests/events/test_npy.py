@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from neuromoco import Recording
 from neuromoco.events.aedat import aedat4
 from neuromoco.events.arrays.npy import looks_like_npy, open_npy
-from neuromoco.events.stream import Given, gather
+from neuromoco.events.stream import ReadOptions, gather
 from tests.helpers.outcomes import outcome_of, refusal_of
 
 HEADER = "{'descr': %s, 'fortran_order': False, 'shape': %s, }"
@@ -21,7 +21,7 @@ PACKED = "[('t', '<u4'), ('x', '<u2'), ('y', '<u2'), ('p', '|u1')]"
 
 
 def read(path: Path, **said: object) -> Recording:
-    return gather(open_npy(path, Given(**said)))  # type: ignore[arg-type]
+    return gather(open_npy(path, ReadOptions(**said)))  # type: ignore[arg-type]
 
 
 def refusal(path: Path, **said: object) -> str:
@@ -163,7 +163,7 @@ def test_damaged_bytes_are_read_or_refused(tmp_path_factory: pytest.TempPathFact
 
 def test_the_same_events_as_aedat4(event_files: Path) -> None:
     files = event_files / "transcoded"
-    other = gather(aedat4.open_aedat4(files / "cube20k.aedat4", Given()))
+    other = gather(aedat4.open_aedat4(files / "cube20k.aedat4", ReadOptions()))
     recording = read(files / "cube20k.npy", sensor=(other.width, other.height))
     assert len(recording) == 20_000
     assert all(np.array_equal(getattr(recording, name), getattr(other, name)) for name in "txyp")

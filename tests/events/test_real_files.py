@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from neuromoco import EventFileError, Recording, read_recording
-from neuromoco.events import Given, read_windows, survey_recording
+from neuromoco.events import ReadOptions, read_windows, survey_recording
 
-VGA = Given(sensor=(640, 480))  # where the file does not name its sensor
+VGA = ReadOptions(sensor=(640, 480))  # where the file does not name its sensor
 
 FILES = {
     "prophesee-dat2/cube_10ms_cd.dat": (323_449, 1280, 720, 1.10),
@@ -39,7 +39,7 @@ def equal(a: Recording, b: Recording) -> bool:
 @pytest.mark.parametrize("name", FILES)
 def test_counts_of_independent_decoders(event_files: Path, name: str) -> None:
     events, width, height, seconds = FILES[name]
-    recording = read_recording(event_files / name, given=VGA)
+    recording = read_recording(event_files / name, options=VGA)
     assert len(recording) == events
     assert (recording.width, recording.height) == (width, height)
     assert recording.duration / 1e6 == pytest.approx(seconds, rel=0.01)

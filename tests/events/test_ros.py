@@ -19,7 +19,7 @@ from neuromoco.errors import MissingExtraError
 from neuromoco.events.ros import bags as ros_bags
 from neuromoco.events.ros import packets as ros
 from neuromoco.events.ros.packets import looks_like_ros, open_ros
-from neuromoco.events.stream import Given, gather
+from neuromoco.events.stream import ReadOptions, gather
 from tests.events.test_reader import same
 from tests.helpers.ros_writers import ARRAY, PACKET, Message, bag, cdr_packet, database, mcap, ros1_array, ros1_packet
 
@@ -57,7 +57,7 @@ def in_file(folder: Path, kind: str, payloads: list[bytes], **said: Any) -> Path
 
 
 def read(file: Path, sensor: tuple[int, int] | None = None) -> Recording:
-    return gather(open_ros(file, Given(sensor=sensor)))
+    return gather(open_ros(file, ReadOptions(sensor=sensor)))
 
 
 def refusal(file: Path) -> str:
@@ -210,7 +210,7 @@ def test_refusals_of_containers(tmp_path: Path) -> None:
     ):
         file.write_bytes(content)
         assert words in refusal(file)
-    assert gather(open_ros(_written(file, mcap(messages, encoding="ros1")), Given())).t.size == 12
+    assert gather(open_ros(_written(file, mcap(messages, encoding="ros1")), ReadOptions())).t.size == 12
 
 
 def _written(file: Path, content: bytes) -> Path:
@@ -360,7 +360,7 @@ def test_what_the_package_rosbags_writes(tmp_path: Path, version: int) -> None:
 def test_real_recordings(event_files: Path) -> None:
     from neuromoco.events.prophesee.evt import open_evt
 
-    raw = gather(open_evt(event_files / "prophesee-evt3" / "ecp_test_events_1_evt3.raw", Given()))
+    raw = gather(open_evt(event_files / "prophesee-evt3" / "ecp_test_events_1_evt3.raw", ReadOptions()))
     assert len(raw) == 343_474
     for name in ("test_events_1.bag", "test_events_1.db3"):
         assert same(read(event_files / "rosbag" / name), raw)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from neuromoco.errors import ConfigError, EventFileError
-from neuromoco.events import Given, read_recording, read_windows, survey_recording, write_atis, write_npz
+from neuromoco.events import ReadOptions, read_recording, read_windows, survey_recording, write_atis, write_npz
 from neuromoco.events.stream import LATEST_US, Columns, EventStream, gather, in_pieces, windows
 from neuromoco.events.survey import survey
 from tests.conftest import make_recording
@@ -142,7 +142,7 @@ def test_a_format_that_is_given_is_taken(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(bytes(5))
     with pytest.raises(EventFileError, match="no event recording that neuromoco knows"):
         read_recording(tmp_path / "a")
-    recording = read_recording(tmp_path / "a", given=Given(format="atis", sensor=(34, 34)))
+    recording = read_recording(tmp_path / "a", options=ReadOptions(format="atis", sensor=(34, 34)))
     assert rows(recording) == [(0, 0, 0, 0)]
     with pytest.raises(ConfigError, match="no format named 'word'; known are aedat4"):
-        read_recording(tmp_path / "a", given=Given(format="word"))
+        read_recording(tmp_path / "a", options=ReadOptions(format="word"))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from neuromoco import EventFileError, Recording
 from neuromoco.events.aedat import aedat4
-from neuromoco.events.stream import Given, gather
+from neuromoco.events.stream import ReadOptions, gather
 from neuromoco.events.text import lines as text
 from neuromoco.events.text.lines import looks_like_text, open_text, write_csv
 from tests.conftest import make_recording
@@ -21,7 +21,7 @@ EVENTS = [(0, 3, 4, 1), (1_000_001, 639, 0, 0), (1_000_001, 0, 479, 1)]
 
 
 def read(path: Path, **said: object) -> Recording:
-    return gather(open_text(path, Given(**said)))  # type: ignore[arg-type]
+    return gather(open_text(path, ReadOptions(**said)))  # type: ignore[arg-type]
 
 
 def refusal(path: Path, content: str | bytes, **said: object) -> str:
@@ -215,7 +215,7 @@ def test_python_reads_the_same_numbers(
         lines = [f" {line} # note\r" for line in lines]
     file = tmp_path_factory.mktemp("text") / "a.txt"
     file.write_text("\n".join(["t x y p".replace(" ", separator), *lines]), newline="")
-    stream = open_text(file, Given(time_unit=unit))  # type: ignore[arg-type]
+    stream = open_text(file, ReadOptions(time_unit=unit))  # type: ignore[arg-type]
     if max(map(abs, times)) >= 2**63 - 10**power:
         with pytest.raises(EventFileError):
             list(stream.pieces)
@@ -251,7 +251,7 @@ def test_lines_of_digits_alone_are_read_as_they_stand(
     places = ["txyp".index(name) for name in order]
     texts = [[("" if place == 3 else "0" * zeros) + str(event[place]) for place in places] for event in events]
     file.write_text("".join(separator.join(line) + "\n" for line in texts))
-    stream = open_text(file, Given(columns="".join(order)))  # type: ignore[arg-type]
+    stream = open_text(file, ReadOptions(columns="".join(order)))  # type: ignore[arg-type]
     if max(len(number) for line in texts for number in line) > 19:
         with pytest.raises(EventFileError, match="more than 19 digits"):
             list(stream.pieces)
@@ -282,7 +282,7 @@ def test_any_bytes_are_read_or_refused(tmp_path_factory: pytest.TempPathFactory,
 
 def test_the_same_events_as_aedat4(event_files: Path) -> None:
     files = event_files / "transcoded"
-    other = gather(aedat4.open_aedat4(files / "cube20k.aedat4", Given()))
+    other = gather(aedat4.open_aedat4(files / "cube20k.aedat4", ReadOptions()))
     recording = read(files / "cube20k.csv")
     assert len(recording) == 20_000
     assert (recording.width, recording.height) == (other.width, other.height) == (1280, 720)

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from neuromoco.errors import EventFileError
-from neuromoco.events import Given, Recording, read_recording, read_windows
+from neuromoco.events import ReadOptions, Recording, read_recording, read_windows
 from neuromoco.events.writers import WRITERS
 from tests.fuzz.seeds import SEEDS
 
@@ -105,12 +105,12 @@ def work(content: bytes, first: int, last: int, connection: Connection) -> None:
 
 def outcome(path: Path, number: int) -> str:
     """ "read", "refused", or what went wrong."""
-    given = Given(sensor=(34, 34) if number % 2 else None)
+    options = ReadOptions(sensor=(34, 34) if number % 2 else None)
     try:
         if number % 3:
-            read_recording(path, given=given)
+            read_recording(path, options=options)
         else:
-            for count, _ in enumerate(read_windows(path, 1 << 40, given)):
+            for count, _ in enumerate(read_windows(path, 1 << 40, options)):
                 if count > 1000:
                     break
         return "read"

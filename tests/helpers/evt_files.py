@@ -10,7 +10,7 @@ import pytest
 
 from neuromoco import EventFileError, Recording
 from neuromoco.events.prophesee import evt
-from neuromoco.events.stream import Given, gather
+from neuromoco.events.stream import ReadOptions, gather
 
 Event = tuple[int, int, int, int]  # t, x, y, p
 HEADERS = {
@@ -22,7 +22,7 @@ HEADERS = {
 
 def read(path: Path, sensor: tuple[int, int] | None = None) -> Recording:
     assert evt.looks_like_evt(path.read_bytes()[:4000], path.stat().st_size)
-    return gather(evt.open_evt(path, Given(sensor=sensor)))
+    return gather(evt.open_evt(path, ReadOptions(sensor=sensor)))
 
 
 def events_of(recording: Recording) -> list[Event]:
@@ -36,7 +36,7 @@ def raw(path: Path, header: bytes, words: Iterable[int], code: str) -> Path:
 
 def refusal(path: Path, sensor: tuple[int, int] | None = None) -> str:
     with pytest.raises(EventFileError) as caught:
-        gather(evt.open_evt(path, Given(sensor=sensor)))
+        gather(evt.open_evt(path, ReadOptions(sensor=sensor)))
     assert "\n" not in str(caught.value)
     return str(caught.value)
 

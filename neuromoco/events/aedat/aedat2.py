@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuromoco.errors import EventFileError
-from neuromoco.events.stream import PIECE, Columns, EventStream, Given
+from neuromoco.events.stream import PIECE, Columns, EventStream, ReadOptions
 
 FORMAT = "AEDAT 2.0"
 MAGIC = b"#!AER-DAT2."
@@ -75,7 +75,7 @@ def looks_like_aedat2(head: bytes, size: int) -> bool:
     return head.startswith(MAGIC)
 
 
-def open_aedat2(path: Path, given: Given) -> EventStream:
+def open_aedat2(path: Path, options: ReadOptions) -> EventStream:
     """Opens a file; frames, IMU samples and external events are passed over.
 
     Raises:
@@ -97,20 +97,20 @@ def open_aedat2(path: Path, given: Given) -> EventStream:
             )
         file.seek(begin)
         addresses = np.fromfile(file, ">u4", 2 * PIECE)[::2]
-    layout, (width, height) = _camera(head[:begin], addresses, given)
+    layout, (width, height) = _camera(head[:begin], addresses, options)
     return EventStream(FORMAT, _pieces(path, begin, layout, width, height), width, height)
 
 
-def _camera(header: bytes, addresses: NDArray[np.uint32], given: Given) -> tuple[Layout, tuple[int, int]]:
+def _camera(header: bytes, addresses: NDArray[np.uint32], options: ReadOptions) -> tuple[Layout, tuple[int, int]]:
     """What the header says, else what the user says, else what the addresses allow.
 
     Args:
         header: its lines.
         addresses: uint32 [any], the first ones, of all kinds.
-        given: what the user says.
+        options: what the user says.
     """
     layout: Layout | None = None
-    sensor = given.sensor
+    sensor = options.sensor
     if named := NAMED_CHIP.search(header):
         name = named[1].decode("latin-1").rsplit(".", 1)[-1]
         known = next((size for begin, size in CHIPS if name.lower().startswith(begin)), None)

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuromoco.errors import EventFileError
-from neuromoco.events.stream import PIECE, Columns, EventStream, Given
+from neuromoco.events.stream import PIECE, Columns, EventStream, ReadOptions
 
 FORMAT = "AEDAT 3.1"
 MAGIC = b"#!AER-DAT3."
@@ -51,7 +51,7 @@ def looks_like_aedat3(head: bytes, size: int) -> bool:
     return head.startswith(MAGIC)
 
 
-def open_aedat3(path: Path, given: Given) -> EventStream:
+def open_aedat3(path: Path, options: ReadOptions) -> EventStream:
     """Opens a file; everything but polarity events is passed over.
 
     Raises:
@@ -71,7 +71,7 @@ def open_aedat3(path: Path, given: Given) -> EventStream:
         raise EventFileError(f"an AEDAT 3.1 file of the format {kind[1][:40].decode('latin-1')!r}; RAW is read")
     names = {name.decode("latin-1").upper() for name in NAMED_SOURCE.findall(header)}
     sensors = {SENSORS[name] for name in names if name in SENSORS}
-    width, height = sensors.pop() if len(sensors) == 1 else (given.sensor or (None, None))
+    width, height = sensors.pop() if len(sensors) == 1 else (options.sensor or (None, None))
     return EventStream(FORMAT, _pieces(path, len(header)), width, height)
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from neuromoco.errors import EventFileError
 from neuromoco.events.packed import lz4_bound, zstd_bound
-from neuromoco.events.stream import Columns, EventStream, Given
+from neuromoco.events.stream import Columns, EventStream, ReadOptions
 
 FORMAT = "AEDAT4"
 MAGIC = b"#!AER-DAT4"
@@ -33,7 +33,7 @@ def looks_like_aedat4(head: bytes, size: int) -> bool:
     return head.startswith(MAGIC)
 
 
-def open_aedat4(path: Path, given: Given) -> EventStream:
+def open_aedat4(path: Path, options: ReadOptions) -> EventStream:
     """The events of a file; frames, IMU samples and triggers are passed over.
 
     Raises:

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from neuromoco.errors import EventFileError
 from neuromoco.events.columns import ROLES, roles_of, shown, tidy
 from neuromoco.events.hdf5.events import has_signature, raw_hdf5
-from neuromoco.events.stream import Columns, EventStream, Given, in_pieces
+from neuromoco.events.stream import Columns, EventStream, ReadOptions, in_pieces
 
 FORMAT = "MATLAB .mat"
 MAGIC_5, MAGIC_7 = b"MATLAB 5.0 MAT-file", b"MATLAB 7.3 MAT-file"
@@ -59,12 +59,12 @@ def looks_like_mat(head: bytes, size: int) -> bool:
     return head.startswith((MAGIC_5, MAGIC_7))
 
 
-def open_mat(path: Path, given: Given) -> EventStream:
+def open_mat(path: Path, options: ReadOptions) -> EventStream:
     """Opens the events of a file.
 
     Args:
         path: the file.
-        given: `time_unit` and `sensor` overrule what is known of ASL-DVS.
+        options: `time_unit` and `sensor` overrule what is known of ASL-DVS.
 
     Raises:
         EventFileError: damaged, or without one of the variables.
@@ -75,15 +75,15 @@ def open_mat(path: Path, given: Given) -> EventStream:
     width: int | None
     height: int | None
     if has_signature(head):
-        width, height, source, pieces = raw_hdf5(path, given)
+        width, height, source, pieces = raw_hdf5(path, options)
         names = {role: place.rsplit("/", 1)[-1] for role, place in zip(ROLES, source.paths, strict=True)}
     else:
         columns, names = _columns(path)
-        width, height = given.sensor or (None, None)
+        width, height = options.sensor or (None, None)
         pieces = in_pieces(columns)
-    tidied = tidy(_whole(pieces), given.time_unit)
+    tidied = tidy(_whole(pieces), options.time_unit)
     if names == ASL_DVS:
-        width, height = given.sensor or ASL_DVS_SENSOR
+        width, height = options.sensor or ASL_DVS_SENSOR
         tidied = _turned_over(tidied, height)
     return EventStream(FORMAT, tidied, width, height)
 

@@ -15,7 +15,7 @@ import numpy as np
 from neuromoco.errors import EventFileError
 from neuromoco.events.arrays.npz import DAMAGE
 from neuromoco.events.columns import ROLES, given_order, roles_of, shown, tidy
-from neuromoco.events.stream import PIECE, Columns, EventStream, Given
+from neuromoco.events.stream import PIECE, Columns, EventStream, ReadOptions
 
 FORMAT = "npy"
 MAGIC = b"\x93NUMPY"
@@ -27,25 +27,25 @@ def looks_like_npy(head: bytes, size: int) -> bool:
     return head.startswith(MAGIC)
 
 
-def open_npy(path: Path, given: Given) -> EventStream:
+def open_npy(path: Path, options: ReadOptions) -> EventStream:
     """Opens an array.
 
     Args:
         path: the file.
-        given: `columns` for a plain array, `time_unit` and `sensor` for any.
+        options: `columns` for a plain array, `time_unit` and `sensor` for any.
 
     Raises:
         EventFileError: damaged, of Python objects, or without one of the columns.
     """
     array = _mapped(path)
     if array.dtype.names is not None:
-        columns: list[Any] = list(_fields(array, given))
+        columns: list[Any] = list(_fields(array, options))
         pieces = _slices(columns, len(array))
     else:
-        order = _order(array, given)
+        order = _order(array, options)
         pieces = _slices([array[:, order[role]] for role in ROLES], len(array))
-    width, height = given.sensor or (None, None)
-    return EventStream(FORMAT, tidy(pieces, given.time_unit), width, height)
+    width, height = options.sensor or (None, None)
+    return EventStream(FORMAT, tidy(pieces, options.time_unit), width, height)
 
 
 def _mapped(path: Path) -> np.memmap[Any, Any]:
@@ -72,7 +72,7 @@ def _mapped(path: Path) -> np.memmap[Any, Any]:
     return array
 
 
-def _fields(array: np.memmap[Any, Any], given: Given) -> Iterator[Any]:
+def _fields(array: np.memmap[Any, Any], options: ReadOptions) -> Iterator[Any]:
     """The fields t, x, y, p of a structured array."""
     names = array.dtype.names or ()
     found = roles_of(names)
@@ -88,19 +88,19 @@ def _fields(array: np.memmap[Any, Any], given: Given) -> Iterator[Any]:
         yield column
 
 
-def _order(array: np.memmap[Any, Any], given: Given) -> dict[str, int]:
+def _order(array: np.memmap[Any, Any], options: ReadOptions) -> dict[str, int]:
     """Places of t, x, y, p in a plain array."""
     if array.ndim != 2 or not 4 <= array.shape[1] <= 16 or array.dtype.kind not in "iuf":
         raise EventFileError(
             f"a plain array of {shown([str(array.dtype)])} of shape {array.shape}; "
             "events are [E, 4] numbers, or [E] with fields"
         )
-    if given.columns is None:
+    if options.columns is None:
         raise EventFileError(
             f"a plain array of shape {array.shape} does not say which column is which; "
             "give their order, such as --columns txyp"
         )
-    return given_order(given.columns, array.shape[1])
+    return given_order(options.columns, array.shape[1])
 
 
 def _slices(columns: list[Any], count: int) -> Iterator[Columns]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from neuromoco.errors import EventFileError
 from neuromoco.events.recording import Recording, check_columns
-from neuromoco.events.stream import PIECE, Columns, EventStream, Given
+from neuromoco.events.stream import PIECE, Columns, EventStream, ReadOptions
 from neuromoco.support.files import writing
 
 FORMAT = "npz"
@@ -49,7 +49,7 @@ def looks_like_npz(head: bytes, size: int) -> bool:
     return head.startswith(MAGIC) and name.endswith(b".npy")
 
 
-def open_npz(path: Path, given: Given) -> EventStream:
+def open_npz(path: Path, options: ReadOptions) -> EventStream:
     """Named columns, unpacked piece by piece. Times are microseconds; nothing is ever unpickled.
 
     Raises:

@@ -27,7 +27,7 @@ from neuromoco.errors import EventFileError, MissingExtraError
 from neuromoco.events.columns import tidy
 from neuromoco.events.hdf5.layout import Source, find_source, sensor_of
 from neuromoco.events.hdf5.storage import check_storage
-from neuromoco.events.stream import PIECE, Columns, EventStream, Given
+from neuromoco.events.stream import PIECE, Columns, EventStream, ReadOptions
 
 FORMAT = "HDF5"
 MAGIC = b"\x89HDF\r\n\x1a\n"
@@ -47,31 +47,31 @@ def has_signature(head: bytes) -> bool:
     return any(head[at : at + len(MAGIC)] == MAGIC for at in OFFSETS)
 
 
-def open_hdf5(path: Path, given: Given) -> EventStream:
+def open_hdf5(path: Path, options: ReadOptions) -> EventStream:
     """Opens the events of a file.
 
     Args:
         path: the file.
-        given: `columns` for a plain data set [E, 4], `time_unit` and `sensor` for any layout.
+        options: `columns` for a plain data set [E, 4], `time_unit` and `sensor` for any layout.
 
     Raises:
         EventFileError: damaged, or without a layout of events that is known.
         MissingExtraError: h5py or a codec is missing.
     """
-    width, height, _, pieces = raw_hdf5(path, given)
-    return EventStream(FORMAT, tidy(pieces, given.time_unit), width, height)
+    width, height, _, pieces = raw_hdf5(path, options)
+    return EventStream(FORMAT, tidy(pieces, options.time_unit), width, height)
 
 
-def raw_hdf5(path: Path, given: Given) -> tuple[int | None, int | None, Source, Iterator[Columns]]:
+def raw_hdf5(path: Path, options: ReadOptions) -> tuple[int | None, int | None, Source, Iterator[Columns]]:
     """Width and height, the place and the events of a file as they are stored.
 
     Raises:
         EventFileError, MissingExtraError: see `open_hdf5`.
     """
     with _opened(path) as file:
-        source = find_source(file, given.columns)
+        source = find_source(file, options.columns)
         check_storage(source.datasets(file), path.stat().st_size)
-        width, height = given.sensor or sensor_of(file, source)
+        width, height = options.sensor or sensor_of(file, source)
     return width, height, source, _pieces(path, source)
 
 

@@ -21,7 +21,7 @@ import numpy as np
 
 from neuromoco.errors import EventFileError
 from neuromoco.events.prophesee.header import Clock, parse_header, read_header, sensor_of, start_of
-from neuromoco.events.stream import LATEST_US, Columns, EventStream, Given
+from neuromoco.events.stream import LATEST_US, Columns, EventStream, ReadOptions
 
 FORMAT = "Prophesee DAT"
 MARK = b"%"
@@ -48,14 +48,14 @@ class _Layout:
     marked: bool
 
 
-def open_dat(path: Path, given: Given) -> EventStream:
+def open_dat(path: Path, options: ReadOptions) -> EventStream:
     """Opens a file.
 
     Raises:
         EventFileError: another version, events of another type, or cut.
     """
     header = read_header(path, MARK)
-    if not header.begin and given.format != "dat":
+    if not header.begin and options.format != "dat":
         raise EventFileError("no header of a DAT file; for an ATIS file without one, give --format dat")
     layout = _Layout(
         version=_version(header.fields.get("version", "1")),
@@ -63,7 +63,7 @@ def open_dat(path: Path, given: Given) -> EventStream:
         t0=start_of(header.fields),
         marked=header.begin > 0,
     )
-    sensor = sensor_of(header.fields) or given.sensor or (ATIS if layout.version == 1 else None)
+    sensor = sensor_of(header.fields) or options.sensor or (ATIS if layout.version == 1 else None)
     size = path.stat().st_size - layout.begin
     if layout.marked:
         _check_type(path, header.begin)

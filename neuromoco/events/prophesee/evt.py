@@ -34,7 +34,7 @@ from neuromoco.events.prophesee.header import (
     start_of,
     types_in,
 )
-from neuromoco.events.stream import Columns, EventStream, Given
+from neuromoco.events.stream import Columns, EventStream, ReadOptions
 
 FORMAT = "Prophesee RAW"
 MARK = b"% "
@@ -56,7 +56,7 @@ def looks_like_evt(head: bytes, size: int) -> bool:
     return head.startswith(MARK) and not {"evt", "format"}.isdisjoint(parse_header(head, MARK).fields)
 
 
-def open_evt(path: Path, given: Given) -> EventStream:
+def open_evt(path: Path, options: ReadOptions) -> EventStream:
     """Opens a file.
 
     Raises:
@@ -64,7 +64,7 @@ def open_evt(path: Path, given: Given) -> EventStream:
     """
     header = read_header(path, MARK)
     encoding = _encoding(header)
-    sensor = sensor_of(header.fields) or given.sensor
+    sensor = sensor_of(header.fields) or options.sensor
     if sensor is None:
         raise EventFileError("the header does not name the sensor: give --sensor WIDTHxHEIGHT, for example 640x480")
     word = WORD[encoding]

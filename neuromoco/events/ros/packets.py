@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from neuromoco.errors import EventFileError
 from neuromoco.events.prophesee.evt3 import Evt3Decoder
 from neuromoco.events.ros.bags import BAG, MCAP, SQLITE, Channel, messages, one_line
-from neuromoco.events.stream import Columns, EventStream, Given
+from neuromoco.events.stream import Columns, EventStream, ReadOptions
 
 FORMAT = "ROS recording"
 PACKET, ARRAY = "event_camera_msgs/EventPacket", "dvs_msgs/EventArray"
@@ -60,7 +60,7 @@ def looks_like_ros(head: bytes, size: int) -> bool:
     return head.startswith((BAG, MCAP, SQLITE))
 
 
-def open_ros(path: Path, given: Given) -> EventStream:
+def open_ros(path: Path, options: ReadOptions) -> EventStream:
     """Opens a file; topics of other types are passed over.
 
     Raises:
@@ -71,7 +71,7 @@ def open_ros(path: Path, given: Given) -> EventStream:
     first = next(packets, None)
     if first is None:
         raise EventFileError(f"the ROS recording holds no messages of the types {PACKET}, {ARRAY}")
-    sensor = (first.width, first.height) if first.width and first.height else given.sensor
+    sensor = (first.width, first.height) if first.width and first.height else options.sensor
     return EventStream(FORMAT, _pieces(first, packets, _decoder(first, sensor)), *(sensor or (None, None)))
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from neuromoco.errors import EventFileError
 from neuromoco.events.columns import LARGEST_SIDE, ROLES, Polarities, given_order, roles_of
 from neuromoco.events.recording import Recording
-from neuromoco.events.stream import PIECE, Columns, EventStream, Given
+from neuromoco.events.stream import PIECE, Columns, EventStream, ReadOptions
 from neuromoco.events.text import numbers as text_numbers
 from neuromoco.events.text.faults import LONGEST_LINE, first_fault
 from neuromoco.events.text.numbers import Read, Rows
@@ -71,23 +71,23 @@ def looks_like_text(head: bytes, size: int) -> bool:
     )
 
 
-def open_text(path: Path, given: Given) -> EventStream:
+def open_text(path: Path, options: ReadOptions) -> EventStream:
     """Opens a text of events.
 
     Args:
         path: the file.
-        given: `columns`, `time_unit` and `sensor` overrule what the text says.
+        options: `columns`, `time_unit` and `sensor` overrule what the text says.
 
     Raises:
         EventFileError: nothing says which column is which.
     """
     with path.open("rb") as file:
         head = file.read(HEAD)
-    layout = _layout(head, given.columns)
+    layout = _layout(head, options.columns)
     if layout.rows is None:
         raise EventFileError("no line names the columns; give their order, such as --columns txyp or --columns xypt")
-    width, height = given.sensor or layout.sensor
-    return EventStream(FORMAT, _pieces(path, replace(layout, unit=given.time_unit or layout.unit)), width, height)
+    width, height = options.sensor or layout.sensor
+    return EventStream(FORMAT, _pieces(path, replace(layout, unit=options.time_unit or layout.unit)), width, height)
 
 
 def write_csv(path: Path, recording: Recording) -> None:
