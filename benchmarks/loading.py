@@ -50,7 +50,7 @@ def main() -> None:
     def train() -> None:
         loss, keys = moco(*views)
         loss.total.backward()
-        moco.follow()
+        moco.update_key_encoder()
         moco.enqueue(keys)
 
     what = f"two views of {len(chosen)} recordings, tiny"

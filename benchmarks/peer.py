@@ -98,22 +98,22 @@ class PlainStep:
         self.config = config
         encoder = nn.Module()
         encoder.body = ENCODERS[name]()
-        features = state["master.1.0.weight"].shape[1]
+        features = state["encoder_q.1.0.weight"].shape[1]
         projector = nn.Sequential(
             nn.Linear(features, config.hidden_dim), nn.ReLU(), nn.Linear(config.hidden_dim, config.embed_dim)
         )
-        self.master = nn.ModuleList([encoder, projector])
-        self.follower = copy.deepcopy(self.master).requires_grad_(False)
-        for net, prefix in ((self.master, "master."), (self.follower, "follower.")):
+        self.encoder_q = nn.ModuleList([encoder, projector])
+        self.encoder_k = copy.deepcopy(self.encoder_q).requires_grad_(False)
+        for net, prefix in ((self.encoder_q, "encoder_q."), (self.encoder_k, "encoder_k.")):
             net.load_state_dict({key.removeprefix(prefix): value for key, value in state.items() if prefix in key})
         self.queue, self.pointer = state["queue"].clone(), 0
-        self.optimizer = torch.optim.AdamW(self.master.parameters(), lr=lr, weight_decay=0.0)
+        self.optimizer = torch.optim.AdamW(self.encoder_q.parameters(), lr=lr, weight_decay=0.0)
 
     def __call__(self, view_q: Tensor, view_k: Tensor) -> Tensor:
         """The loss of a batch of two views [T, N, P, H, W]."""
-        z_q = self._embed(self.master, view_q)  # [T, N, D]
+        z_q = self._embed(self.encoder_q, view_q)  # [T, N, D]
         with torch.no_grad():
-            z_k = self._embed(self.follower, view_k)
+            z_k = self._embed(self.encoder_k, view_k)
         parts = [self._info_nce(z_q.mean(0), z_k.mean(0), self.queue.mean(1))]
         steps = [self._info_nce(z_q[t], z_k[t], self.queue[:, t]) for t in range(len(z_q))]
         parts.append(torch.stack(steps).mean())
@@ -122,7 +122,7 @@ class PlainStep:
         loss.backward()
         self.optimizer.step()
         with torch.no_grad():
-            for theta_k, theta_q in zip(self.follower.parameters(), self.master.parameters(), strict=True):
+            for theta_k, theta_q in zip(self.encoder_k.parameters(), self.encoder_q.parameters(), strict=True):
                 theta_k.mul_(self.config.momentum).add_(theta_q, alpha=1.0 - self.config.momentum)
             end = self.pointer + z_k.shape[1]
             self.queue[:, :, self.pointer : end] = z_k.permute(2, 0, 1)

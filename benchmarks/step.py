@@ -74,14 +74,14 @@ def own_step(moco: MoCo, forward: Callable[..., Any] | None = None) -> Callable[
         moco: the model.
         forward: what to call instead of it: a wrapper around it.
     """
-    optimizer = build_optimizer([{"params": list(moco.master.parameters()), "peak": LR}], OptimizerConfig(lr=LR))
+    optimizer = build_optimizer([{"params": list(moco.encoder_q.parameters()), "peak": LR}], OptimizerConfig(lr=LR))
 
     def step(query: Tensor, key: Tensor) -> Tensor:
         loss, keys = (forward or moco)(query, key)
         optimizer.zero_grad()
         loss.total.backward()
         optimizer.step()
-        moco.follow()
+        moco.update_key_encoder()
         moco.enqueue(keys)
         return loss.total.detach()
 
@@ -104,7 +104,7 @@ def check(name: str) -> None:
     ):
         moco = own_moco(name)
         peer = PlainStep(name, moco.state_dict(), MOCO, LR)
-        for step, net in ((own_step(moco), moco.master), (peer, peer.master)):
+        for step, net in ((own_step(moco), moco.encoder_q), (peer, peer.encoder_q)):
             losses.append(step(*views).item())
             gradients.append([parameter.grad for parameter in net.parameters()])
     apart = abs(losses[0] / losses[1] - 1.0)

@@ -3,16 +3,16 @@
 Shapes: T time steps, N batch, D embedding, K queue. Embeddings come unnormalised, [T, N, D], and so
 does the queue of keys of earlier batches, [D, T, K]. Every function is pure.
 
-Two readings of which keys are negatives exist and both are offered by name:
+The negatives can be read in two ways; both are available by name:
 
     "plain"   MBC: the queue's mean over time, normalised, as query and key are.
               MAC: at step t, the queue's keys of step t.
     "group"   MBC: the mean over time of the queue's keys normalised step by step (norm at most 1).
               MAC: at every step, the queue's keys of all T steps.
 
-"plain" is the text of the method read literally; "group" is what public code of the paper's group does.
-The two treat the positive alike. In "group", negatives are averaged otherwise than query and key, so
-that even embeddings that are the same for all recordings can lower MBC (`tests/test_losses.py`).
+"plain" reads the text of the method literally; "group" is what public code of the paper's group does.
+Both treat the positive alike. "group" averages negatives differently from query and key, so
+that even embeddings that are identical for all recordings can lower MBC (`tests/test_losses.py`).
 """
 
 from __future__ import annotations
@@ -27,7 +27,14 @@ Negatives = Literal["plain", "group"]
 
 
 class MixLoss(NamedTuple):
-    """The mixture, its two parts, and the logits of MBC to watch learning by. [N, 1 + K], positive first."""
+    """The loss and what it consists of.
+
+    Attributes:
+        total: `alpha * mbc + beta * mac`, a scalar.
+        mbc: mean before criterion, a scalar.
+        mac: mean after criterion, a scalar.
+        logits: of MBC, detached, [N, 1 + K], the positive first; for accuracy and similarity metrics.
+    """
 
     total: Tensor
     mbc: Tensor
@@ -36,7 +43,7 @@ class MixLoss(NamedTuple):
 
 
 def similarity_logits(query: Tensor, key: Tensor, negatives: Tensor, temperature: float) -> Tensor:
-    """Similarity of each query to its own key, then to every negative.
+    """Similarity of each query to its own key (the positive), then to every negative.
 
     Args:
         query: [N, D], normalised.
@@ -52,12 +59,18 @@ def similarity_logits(query: Tensor, key: Tensor, negatives: Tensor, temperature
 
 
 def info_nce(query: Tensor, key: Tensor, negatives: Tensor, temperature: float) -> Tensor:
-    """Mean over the batch of -log softmax of the positive (van den Oord et al. 2018). Shapes as above."""
-    return _first_is_right(similarity_logits(query, key, negatives, temperature))
+    """InfoNCE (van den Oord et al. 2018, arXiv 1807.03748): mean over the batch of -log softmax of the positive.
+
+    Takes the arguments of `similarity_logits` and returns a scalar.
+    """
+    return _cross_entropy_of_first(similarity_logits(query, key, negatives, temperature))
 
 
 def mbc_logits(z_q: Tensor, z_k: Tensor, queue: Tensor, temperature: float, negatives: Negatives = "plain") -> Tensor:
-    """Logits of MBC: embeddings [T, N, D] averaged over time, then normalised. Returns [N, 1 + K]."""
+    """Logits of MBC: embeddings are averaged over time, then normalised.
+
+    Takes the arguments of `mix_info_nce` and returns [N, 1 + K], the positive first.
+    """
     query, key = F.normalize(z_q.mean(0), dim=1), F.normalize(z_k.mean(0), dim=1)  # [N, D]
     plain = negatives == "plain"
     others = F.normalize(queue.mean(1), dim=0) if plain else F.normalize(queue, dim=0).mean(1)  # [D, K]
@@ -65,12 +78,18 @@ def mbc_logits(z_q: Tensor, z_k: Tensor, queue: Tensor, temperature: float, nega
 
 
 def mbc(z_q: Tensor, z_k: Tensor, queue: Tensor, temperature: float, negatives: Negatives = "plain") -> Tensor:
-    """Mean before criterion: one InfoNCE on embeddings averaged over time."""
-    return _first_is_right(mbc_logits(z_q, z_k, queue, temperature, negatives))
+    """MBC, mean before criterion: one InfoNCE on embeddings averaged over time.
+
+    Takes the arguments of `mix_info_nce` and returns a scalar.
+    """
+    return _cross_entropy_of_first(mbc_logits(z_q, z_k, queue, temperature, negatives))
 
 
 def mac(z_q: Tensor, z_k: Tensor, queue: Tensor, temperature: float, negatives: Negatives = "plain") -> Tensor:
-    """Mean after criterion: one InfoNCE at every time step, then the mean over time."""
+    """MAC, mean after criterion: one InfoNCE at every time step, then the mean over time.
+
+    Takes the arguments of `mix_info_nce` and returns a scalar.
+    """
     query, key = F.normalize(z_q, dim=2), F.normalize(z_k, dim=2)  # [T, N, D]
     others = F.normalize(queue, dim=0)  # [D, T, K]
     every_step = others.flatten(1)  # [D, T * K]
@@ -90,22 +109,22 @@ def mix_info_nce(
     beta: float = 0.5,
     negatives: Negatives = "plain",
 ) -> MixLoss:
-    """`alpha * MBC + beta * MAC`.
+    """MixInfoNCE, the loss of NeuroMoCo (arXiv 2406.06305): `alpha * MBC + beta * MAC`.
 
     Args:
         z_q: embeddings of the query view, [T, N, D].
         z_k: embeddings of the key view, [T, N, D], without gradient.
         queue: keys of earlier batches, [D, T, K].
-        temperature: of the softmax.
+        temperature: divides every similarity.
         alpha: weight of MBC.
         beta: weight of MAC.
-        negatives: which reading of the negatives, see above.
+        negatives: "plain" or "group", see `neuromoco.losses`.
     """
     logits = mbc_logits(z_q, z_k, queue, temperature, negatives)
-    before = _first_is_right(logits)
+    before = _cross_entropy_of_first(logits)
     after = mac(z_q, z_k, queue, temperature, negatives)
     return MixLoss(alpha * before + beta * after, before, after, logits.detach())
 
 
-def _first_is_right(logits: Tensor) -> Tensor:
+def _cross_entropy_of_first(logits: Tensor) -> Tensor:
     return F.cross_entropy(logits, logits.new_zeros(len(logits), dtype=torch.long))

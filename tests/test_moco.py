@@ -1,4 +1,4 @@
-"""The two encoders and the queue: who learns, who follows, and what is remembered."""
+"""The query encoder learns by gradient, the key encoder by momentum, and the queue holds the latest keys."""
 
 from __future__ import annotations
 
@@ -48,22 +48,22 @@ def test_the_loss_is_the_mixture_of_what_both_encoders_give() -> None:
     query, key = views()
     loss, keys = moco(query, key)
     with torch.no_grad():
-        z_q, z_k = moco.master(query), moco.follower(key)
+        z_q, z_k = moco.encoder_q(query), moco.encoder_k(key)
     expected = mix_info_nce(z_q, z_k, moco.queue, 0.3, 0.25, 1.5, "group")
     assert loss.total.item() == pytest.approx(expected.total.item(), abs=1e-6)
     assert torch.allclose(keys, z_k)
 
 
-def test_no_gradient_reaches_the_follower_and_all_of_the_master_learns() -> None:
+def test_no_gradient_reaches_the_key_encoder_and_all_of_the_query_encoder_learns() -> None:
     moco = real(batch_norm_groups=2)
     loss, keys = moco(*views())
     loss.total.backward()
     moco.enqueue(keys)
     assert not keys.requires_grad
-    assert all(p.grad is None and not p.requires_grad for p in moco.follower.parameters())
-    silent = [name for name, p in moco.master.named_parameters() if p.grad is None]
+    assert all(p.grad is None and not p.requires_grad for p in moco.encoder_k.parameters())
+    silent = [name for name, p in moco.encoder_q.named_parameters() if p.grad is None]
     assert silent == []
-    assert sum(p.grad.abs().sum() for p in moco.master.parameters()) > 0
+    assert sum(p.grad.abs().sum() for p in moco.encoder_q.parameters()) > 0
 
 
 def test_enqueueing_before_backward_does_not_change_the_gradient() -> None:
@@ -74,23 +74,23 @@ def test_enqueueing_before_backward_does_not_change_the_gradient() -> None:
         if early:
             moco.enqueue(keys)
         loss.total.backward()
-        gradients.append([p.grad for p in moco.master.parameters()])
+        gradients.append([p.grad for p in moco.encoder_q.parameters()])
     assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
 
 
-def test_the_follower_begins_as_the_master_and_follows_by_the_formula() -> None:
+def test_the_key_encoder_starts_as_the_query_encoder_and_is_updated_by_the_formula() -> None:
     momentum, steps = 0.9, 7
     moco = small(momentum=momentum)
-    start = [p.detach().double().clone() for p in moco.follower.parameters()]
-    assert all(torch.equal(k, q) for k, q in zip(moco.follower.parameters(), moco.master.parameters(), strict=True))
+    start = [p.detach().double().clone() for p in moco.encoder_k.parameters()]
+    assert all(torch.equal(k, q) for k, q in zip(moco.encoder_k.parameters(), moco.encoder_q.parameters(), strict=True))
     targets = []
     for n in range(steps):
         with torch.no_grad():
-            for p in moco.master.parameters():
+            for p in moco.encoder_q.parameters():
                 p.add_(torch.randn(p.shape, generator=torch.Generator().manual_seed(n)))
-        moco.follow()
-        targets.append([p.detach().double().clone() for p in moco.master.parameters()])
-    for i, theta in enumerate(moco.follower.parameters()):
+        moco.update_key_encoder()
+        targets.append([p.detach().double().clone() for p in moco.encoder_q.parameters()])
+    for i, theta in enumerate(moco.encoder_k.parameters()):
         # theta_n = m^n theta_0 + (1 - m) sum_j m^(n-1-j) q_j
         closed = momentum**steps * start[i]
         closed = closed + (1 - momentum) * sum(momentum ** (steps - 1 - j) * targets[j][i] for j in range(steps))
@@ -122,7 +122,7 @@ def test_state_is_reset_before_each_encoder() -> None:
 
 def test_training_tells_a_batch_from_the_keys_of_another() -> None:
     moco = real(batch_norm_groups=2)
-    optimizer = torch.optim.AdamW(moco.master.parameters(), 3e-3)
+    optimizer = torch.optim.AdamW(moco.encoder_q.parameters(), 3e-3)
     query, key = views(batch=12)
     moco.enqueue(moco(*views(batch=16))[1])
     losses = []
@@ -131,7 +131,7 @@ def test_training_tells_a_batch_from_the_keys_of_another() -> None:
         optimizer.zero_grad()
         loss.total.backward()
         optimizer.step()
-        moco.follow()
+        moco.update_key_encoder()
         losses.append(loss.total.item())
     assert losses[-1] < losses[0] - 0.2
 
@@ -139,7 +139,7 @@ def test_training_tells_a_batch_from_the_keys_of_another() -> None:
 def test_shuffled_keys_come_back_in_order_and_meet_others_than_the_query_does() -> None:
     moco, groups = real(batch_norm_groups=4), 4
     query, key = views(batch=16)
-    plain = [copy.deepcopy(net) for net in (moco.master, moco.follower)]
+    plain = [copy.deepcopy(net) for net in (moco.encoder_q, moco.encoder_k)]
     order = copy.deepcopy(moco)._permutation(16)
     z_k = moco.train()(query, key)[1]
     expected = torch.empty_like(z_k)
@@ -153,7 +153,7 @@ def test_shuffled_keys_come_back_in_order_and_meet_others_than_the_query_does() 
     assert not any(set(block.tolist()) in together for block in order.view(groups, -1))
     assert not torch.equal(order, moco._permutation(16))  # another one in the next pass
     still = moco.eval()
-    assert torch.allclose(still(query, key)[1], still.follower(key), atol=1e-6)
+    assert torch.allclose(still(query, key)[1], still.encoder_k(key), atol=1e-6)
 
 
 @pytest.mark.parametrize(("kind", "apart"), [("plain", False), ("sync", False), ("shuffled", True)])
@@ -161,7 +161,7 @@ def test_only_shuffling_keeps_the_statistics_of_query_and_key_apart(kind: str, a
     moco = real(batch_norm=kind, batch_norm_groups=8).train()
     same = views(batch=32)[0]
     z_q, z_k = [], moco(same, same)[1]
-    handle = moco.master.register_forward_hook(lambda *call: z_q.append(call[2]))
+    handle = moco.encoder_q.register_forward_hook(lambda *call: z_q.append(call[2]))
     with torch.no_grad():
         moco(same, same)
     handle.remove()
@@ -172,11 +172,26 @@ def test_only_shuffling_keeps_the_statistics_of_query_and_key_apart(kind: str, a
 def test_momentum_goes_to_one_on_a_cosine() -> None:
     for done, momentum in ((0.0, 0.9), (0.5, 0.95), (1.0, 1.0)):
         moco = small(momentum=0.9, momentum_schedule="cosine")
-        start = [p.detach().clone() for p in moco.follower.parameters()]
+        start = [p.detach().clone() for p in moco.encoder_k.parameters()]
         with torch.no_grad():
-            for p in moco.master.parameters():
+            for p in moco.encoder_q.parameters():
                 p.add_(1.0)
-        moco.follow(done)
-        for before, after in zip(start, moco.follower.parameters(), strict=True):
+        moco.update_key_encoder(done)
+        for before, after in zip(start, moco.encoder_k.parameters(), strict=True):
             assert torch.allclose(after, before + (1.0 - momentum), atol=1e-6)
     assert small(momentum=0.9).config.momentum_schedule == "constant"
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_states_that_call_the_encoders_master_and_follower_load(prefix: str) -> None:
+    source, target = real(), real()
+    with torch.no_grad():
+        for parameter in source.parameters():
+            parameter.add_(torch.randn_like(parameter))
+    source.enqueue(torch.randn(STEPS, 5, 8))
+    state = {
+        prefix + name.replace("encoder_q.", "master.").replace("encoder_k.", "follower."): value
+        for name, value in source.state_dict().items()
+    }
+    (nn.ModuleDict({"module": target}) if prefix else target).load_state_dict(state, strict=True)
+    assert all(torch.equal(value, target.state_dict()[name]) for name, value in source.state_dict().items())

@@ -74,7 +74,7 @@ def _pretrain(
     projector = Projector(encoder.feature_dim, moco.hidden_dim, moco.embed_dim)
     learned = _size(encoder) + _size(projector)
     memory = {
-        "weights_and_optimizer": _weights(learned, settings.optimizer) + FLOAT * learned,  # the follower's
+        "weights_and_optimizer": _weights(learned, settings.optimizer) + FLOAT * learned,  # of the key encoder
         "queue": FLOAT * moco.embed_dim * config.frames.steps * moco.queue_size,
         "activations": activations * a_pass,
     }

@@ -69,7 +69,7 @@ class PretrainTask(Task):
         groups = settings.moco.groups
         size = divide_batch("pretrain", settings.batch_size, settings.accumulate, accelerator.num_processes, groups)
         self.loader = DataLoader(self.data, size, shuffle=True, drop_last=True, collate_fn=collate)
-        group = {"params": list(self.moco.master.parameters()), "peak": settings.optimizer.lr}
+        group = {"params": list(self.moco.encoder_q.parameters()), "peak": settings.optimizer.lr}
         self.optimizer = build_optimizer([group], settings.optimizer)
         self._keys: list[Tensor] = []
 
@@ -80,7 +80,7 @@ class PretrainTask(Task):
         return {"loss": loss.total, "mbc": loss.mbc, "mac": loss.mac, **signs}
 
     def after_step(self, done: float) -> None:
-        self.moco.follow(done)
+        self.moco.update_key_encoder(done)
         for keys in self._keys:
             # gather joins along the first axis, so the batch goes first for a moment
             everyone = self.accelerator.gather(keys.transpose(0, 1)).transpose(0, 1)  # [T, N, D]

@@ -230,7 +230,7 @@ def test_a_collapsed_encoder_warns_once(
     def collapsed(self: PretrainTask, *args: Any) -> None:
         begin(self, *args)
         with torch.no_grad():
-            for part in (self.moco.master[1], self.moco.follower[1]):
+            for part in (self.moco.encoder_q[1], self.moco.encoder_k[1]):
                 part[2].weight.zero_()
                 part[2].bias.fill_(1.0)
 
