@@ -17,11 +17,16 @@ PACKAGES = {
 }
 
 
+def is_installed(extra: str) -> bool:
+    """Whether every package of an extra can be imported."""
+    return all(find_spec(name) for name in PACKAGES[extra])
+
+
 def need(extra: str, what: str = "this command") -> None:
     """Says which extra to install where one of its packages is missing.
 
     Raises:
         MissingExtraError: names the extra.
     """
-    if not all(find_spec(name) for name in PACKAGES[extra]):
+    if not is_installed(extra):
         raise MissingExtraError(what, extra)

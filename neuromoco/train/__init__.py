@@ -1,5 +1,8 @@
-"""Training: `train(config, out)` makes a run folder, `resume(out)` goes on with one."""
+"""Training: `train(config, out)` writes a run folder, `resume(out)` continues an interrupted one."""
 
+from neuromoco.support.callable_package import make_callable
 from neuromoco.train.stages import best_weights, resume, train
 
 __all__ = ["best_weights", "resume", "train"]
+
+make_callable(__name__, "neuromoco.train.stages")
