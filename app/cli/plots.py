@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuromoco.support.extras import need
-from neuromoco.support.figures import new_figure, save_figure
+from neuromoco.support.figures import brightness, new_figure, save_figure
 from neuromoco.sweep.summary import WORDS, labels_words, row_words
 
 if TYPE_CHECKING:
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 # Orange and blue stay apart for colour-blind eyes; white is no event.
 ON_COLOUR, OFF_COLOUR = (0.90, 0.38, 0.00), (0.00, 0.35, 0.70)
-# Counts above this share of the pixels' counts are shown in full colour.
-FULL_COLOUR_QUANTILE = 0.99
 CURVE_POINTS = 200
 
 
@@ -31,12 +29,9 @@ def draw_survey(path: Path, survey: Survey, title: str) -> None:
     extent = (0, survey.width, survey.height, 0)
     picture.imshow(frame_colours(survey.image[None])[0], interpolation="nearest", extent=extent)
     picture.set_title("events by pixel: orange ON, blue OFF", fontsize=9)
-    used = (survey.last_us - survey.first_us) // survey.bin_us + 1
-    together = -(-used // CURVE_POINTS)
-    counts = survey.rate[: -(-used // together) * together].reshape(-1, together).sum(1)
-    seconds = survey.bin_us * together / 1e6
-    rate.stairs(counts / seconds / 1e3, np.arange(len(counts) + 1) * seconds, fill=True, color="0.55")
-    rate.set_title("thousand events a second", fontsize=9)
+    rates, seconds = survey.rate_curve(CURVE_POINTS)
+    rate.stairs(rates / 1e3, np.arange(len(rates) + 1) * seconds, fill=True, color="0.55")
+    rate.set_title("thousand events per second", fontsize=9)
     rate.set_xlabel("seconds from the first event")
     rate.set_ylim(bottom=0)
     figure.suptitle(f"{title}: {survey.source}, {survey.events:,} events", fontsize=10)
@@ -45,9 +40,7 @@ def draw_survey(path: Path, survey: Survey, title: str) -> None:
 
 def frame_colours(frames: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
     """Counts [T, P, H, W] as colours [T, H, W, 3]: ON orange, OFF blue, white where nothing happened."""
-    active = frames[frames > 0]
-    full = float(np.quantile(active, FULL_COLOUR_QUANTILE)) if active.size else 1.0
-    share = np.minimum(frames / full, 1.0)[..., None]  # [T, P, H, W, 1]
+    share = brightness(frames)[..., None]  # [T, P, H, W, 1]
     off, on = (1.0 - share[:, p] * (1.0 - np.array(c)) for p, c in enumerate((OFF_COLOUR, ON_COLOUR)))
     return on * off
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from html import escape
 
 import numpy as np
-from numpy.typing import NDArray
 
 from neuromoco.app.worker.analysis import Analysis
 from neuromoco.runtime.prediction import Prediction
@@ -28,18 +27,9 @@ def bars(rows: Sequence[tuple[str, float, str]], full: float | None = None, mono
     return f'<table class="nm-bars{" nm-mono" if mono else ""}">{lines}</table>'
 
 
-def shares(prediction: Prediction) -> tuple[list[str], NDArray[np.float64]]:
-    """Class names, most probable first, and their probabilities up to each step [T, classes]."""
-    logits = prediction.logits_per_step.astype(np.float64)
-    mean = np.cumsum(logits, axis=0) / np.arange(1, len(logits) + 1)[:, None]
-    shares = np.exp(mean - mean.max(1, keepdims=True))
-    shares /= shares.sum(1, keepdims=True)
-    return list(prediction.probabilities), shares[:, np.argsort(-shares[-1], kind="stable")]
-
-
 def evidence_chart(prediction: Prediction) -> str:
     """Probability of the likeliest classes by the evidence up to each step, and where the answer settles."""
-    names, values = shares(prediction)
+    names, values = list(prediction.probabilities), prediction.probabilities_per_step()
     steps = len(values)
     x = [_across(0.5 if steps == 1 else step / (steps - 1)) for step in range(steps)]
     parts = [_y_axis([(0.0, "0"), (0.5, "50 %"), (1.0, "100 %")])]

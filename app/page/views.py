@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from neuromoco.app.cli.plots import FULL_COLOUR_QUANTILE
 from neuromoco.app.page.charts import bars, evidence_chart, raster_chart, rate_chart
 from neuromoco.app.worker.analysis import Analysis, Request
+from neuromoco.support.figures import brightness
 
 READS = "neuromoco reads AEDAT, RAW, DAT, .bin, .es, HDF5, npz, csv."
 SHEET_COLUMNS = 8
@@ -148,11 +148,9 @@ def sprite_sheet(frames: NDArray[np.uint16]) -> str:
     from PIL import Image
 
     steps, _, height, width = frames.shape
-    active = frames[frames > 0]
-    full = float(np.quantile(active, FULL_COLOUR_QUANTILE)) if active.size else 1.0
     rows = -(-steps // SHEET_COLUMNS)
     cells = np.zeros((rows * SHEET_COLUMNS, height, width, 3), np.uint8)
-    cells[:steps, ..., :2] = (np.minimum(frames / full, 1.0) * 255).astype(np.uint8)[:, ::-1].transpose(0, 2, 3, 1)
+    cells[:steps, ..., :2] = (brightness(frames) * 255).astype(np.uint8)[:, ::-1].transpose(0, 2, 3, 1)
     cells = cells.reshape(rows, SHEET_COLUMNS, height, width, 3).transpose(0, 2, 1, 3, 4)
     file = io.BytesIO()
     Image.fromarray(cells.reshape(rows * height, SHEET_COLUMNS * width, 3)).save(file, "PNG", optimize=False)

@@ -88,7 +88,7 @@ class Analysis:
         windows: how many there are.
         window_us: begin and end of the one that was classified, from the first event.
         animation: event counts uint16 [A, P, h, w], cut by equal durations.
-        rate: events a second, at `rate_seconds` from the first event.
+        rate: events per second, in equal parts of the whole file.
         predictions: by backend.
         backend: the one that was asked for.
         agreement: whether all backends gave one label; None if there is but one.
@@ -103,7 +103,6 @@ class Analysis:
     windows: int
     window_us: tuple[int, int]
     animation: NDArray[np.uint16]
-    rate_seconds: list[float]
     rate: list[float]
     predictions: dict[str, Prediction] = field(default_factory=dict)
     backend: str = "onnx"
@@ -163,17 +162,12 @@ class Analyst:
                 f"{request.name}: no events from {begin / 1e3:,.0f} to {(begin + length) / 1e3:,.0f} ms"
             )
         clock.lap("read")
-        used = (found.last_us - found.first_us) // found.bin_us + 1
-        together = -(-used // RATE_POINTS)
-        counts = found.rate[: -(-used // together) * together].reshape(-1, together).sum(1)
-        step = found.bin_us * together / 1e6
         result = Analysis(
             facts=found.facts(),
             windows=-(-(found.last_us - found.first_us + 1) // length),
             window_us=(begin, begin + length),
             animation=_animation(recording),
-            rate_seconds=[round((i + 0.5) * step, 6) for i in range(len(counts))],
-            rate=[float(count / step) for count in counts],
+            rate=found.rate_curve(RATE_POINTS)[0].tolist(),
             backend=request.backend,
         )
         clock.lap("frames")

@@ -68,6 +68,14 @@ class Survey:
             "duplicates": self.duplicates,
         }
 
+    def rate_curve(self, most: int) -> tuple[NDArray[np.float64], float]:
+        """Events per second in at most `most` equal parts of the recording, and the seconds of one part."""
+        used = (self.last_us - self.first_us) // self.bin_us + 1
+        together = -(-used // most)
+        counts = self.rate[: -(-used // together) * together].reshape(-1, together).sum(1)
+        seconds = self.bin_us * together / 1e6
+        return counts / seconds, seconds
+
 
 def survey(stream: EventStream) -> Survey:
     """Goes through a stream.

@@ -46,9 +46,8 @@ class Prediction:
         cls, logits: NDArray[np.floating[Any]], class_names: Sequence[str], timings: Mapping[str, float] | None = None
     ) -> Prediction:
         """The answer that logits [T, classes] give."""
-        evidence = np.cumsum(logits.astype(np.float64), axis=0) / np.arange(1, len(logits) + 1)[:, None]
-        final = np.exp(evidence[-1] - evidence[-1].max())
-        final /= final.sum()
+        evidence = _running_mean(logits)
+        final = _softmax(evidence)[-1]
         winners = evidence.argmax(axis=1)
         changes = np.flatnonzero(winners != winners[-1])
         order = np.argsort(-final, kind="stable")
@@ -60,6 +59,11 @@ class Prediction:
             timings=timings or {},
         )
 
+    def probabilities_per_step(self) -> NDArray[np.float64]:
+        """Probabilities [T, classes] by the mean of the logits up to each step, classes as in `probabilities`."""
+        values = _softmax(_running_mean(self.logits_per_step))
+        return values[:, np.argsort(-values[-1], kind="stable")]
+
     def to_json(self) -> dict[str, Any]:
         """Plain data for JSON."""
         return {
@@ -69,6 +73,17 @@ class Prediction:
             "logits_per_step": np.round(self.logits_per_step.astype(float), 6).tolist(),
             "milliseconds": {stage: round(seconds * 1e3, 3) for stage, seconds in self.timings.items()},
         }
+
+
+def _running_mean(logits: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    mean: NDArray[np.float64] = np.cumsum(logits.astype(np.float64), axis=0) / np.arange(1, len(logits) + 1)[:, None]
+    return mean
+
+
+def _softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    shares = np.exp(logits - logits.max(1, keepdims=True))
+    shares /= shares.sum(1, keepdims=True)
+    return shares
 
 
 class FrameNetwork(Protocol):

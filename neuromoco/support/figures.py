@@ -4,15 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from neuromoco.support.files import writing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+FULL_COLOUR_QUANTILE = 0.99  # counts above this quantile of the counts of active pixels are shown in full colour
 COLUMNS = 4
 MOST_IN_LEGEND = 8
+
+
+def brightness(counts: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
+    """Event counts as shares of full colour, from 0 to 1."""
+    active = counts[counts > 0]
+    full = float(np.quantile(active, FULL_COLOUR_QUANTILE)) if active.size else 1.0
+    shares: NDArray[np.float64] = np.minimum(counts / full, 1.0)
+    return shares
 
 
 def new_figure(width: float, height: float) -> Figure:

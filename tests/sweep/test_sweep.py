@@ -20,7 +20,7 @@ from neuromoco.sweep.plan import make_plan
 from neuromoco.sweep.run import run_sweep
 from neuromoco.sweep.unit import Worker
 from neuromoco.train import train
-from tests.app.cli.test_commands import error_line, run
+from tests.helpers.cli import error_line, run
 
 Folders = Callable[[int, int], Path]
 SMALL = {

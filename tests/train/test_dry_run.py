@@ -19,7 +19,7 @@ from neuromoco.recipes import list_recipes, load_recipe
 from neuromoco.snn import native
 from neuromoco.train import train
 from neuromoco.train.dry_run import dry_run, kept_bytes
-from tests.app.cli.test_commands import error_line, run
+from tests.helpers.cli import error_line, run
 
 Folders = Callable[[int, int], Path]
 SIZES = {"cifar10-dvs": 9000, "dvs128-gesture": 1176, "n-caltech101": 7795, "n-mnist": 60000, "digits": 1438}

@@ -16,8 +16,8 @@ from neuromoco.datasets import read_recordings
 from neuromoco.datasets.recordings import JoinedFrames
 from neuromoco.events import write_atis
 from neuromoco.recipes import load_recipe
-from tests.app.cli.test_commands import SMALL, error_line, run
 from tests.conftest import make_recording
+from tests.helpers.cli import SMALL, error_line, run
 
 Folders = Callable[[int, int], Path]
 

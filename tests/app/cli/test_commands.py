@@ -12,49 +12,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner, Result
 
-from neuromoco.app.cli.main import app
-from neuromoco.events import write_atis
 from neuromoco.train.run_folder import RunFolder
-from tests.conftest import make_recording
+from tests.helpers.cli import SMALL, error_line, run
 
 Folders = Callable[[int, int], Path]
-SMALL = [
-    "--set=frames={steps: 2, height: 16, width: 16}",
-    "--set=encoder.options={width: 4}",
-    "--set=supervised.batch_size=8",
-    "--set=supervised.views=null",
-]  # fmt: skip
-
-
-def run(*words: object) -> Result:
-    result = CliRunner().invoke(app, [str(word) for word in words])
-    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-    return result
-
-
-def error_line(result: Result) -> str:
-    lines = [line for line in result.stderr.splitlines() if line.startswith("neuromoco: ")]
-    assert len(lines) == 1, result.stderr
-    assert "Traceback" not in result.stderr
-    return lines[0]
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run folder, made by the command line, of three classes."""
-    folder = tmp_path_factory.mktemp("cli")
-    for label in range(3):
-        for number in range(10):
-            (folder / f"data/c{label}").mkdir(parents=True, exist_ok=True)
-            write_atis(folder / f"data/c{label}/{number}.bin", make_recording(label * 100 + number, label=label))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("NEUROMOCO_CACHE", str(folder / "cache"))
-        result = run("train", "--data", folder / "data", "--out", folder / "run", "--epochs", 25, "--json", *SMALL)
-    assert result.exit_code == 0, result.stderr
-    assert json.loads(result.stdout)["weights"] == str(folder / "run/weights/best.safetensors")
-    return folder
 
 
 def test_predict_answers_files_and_names_those_it_cannot_read(trained: Path, tmp_path: Path) -> None:

@@ -11,8 +11,8 @@ import pytest
 from neuromoco import models, read_recording
 from neuromoco.events import write_npz
 from neuromoco.events.writers import WRITERS
-from tests.app.cli.test_commands import error_line, run
 from tests.conftest import make_recording
+from tests.helpers.cli import error_line, run
 
 EXAMPLES = models.example_paths()
 PNG = b"\x89PNG\r\n\x1a\n"

@@ -13,7 +13,7 @@ from neuromoco.encoders import build_encoder
 from neuromoco.export.check import parity
 from neuromoco.export.to_onnx import export as onnx_export
 from neuromoco.runtime.onnx_file import OnnxNetwork
-from tests.app.cli.test_commands import error_line, run
+from tests.helpers.cli import error_line, run
 
 SOURCE = models.model_path(suffix=".safetensors")
 EXAMPLES = models.example_paths()

@@ -20,7 +20,7 @@ from neuromoco.export.to_loihi import export as loihi_export
 from neuromoco.runtime.checkpoint_file import TrainedClassifier
 from neuromoco.runtime.load import LoihiClassifier
 from neuromoco.runtime.loihi.folder import FRAMES, MANIFEST, NET, TwinNetwork
-from tests.app.cli.test_commands import error_line, run
+from tests.helpers.cli import error_line, run
 from tests.helpers.networks import live_classifier
 
 SOURCE = models.model_path(suffix=".safetensors")

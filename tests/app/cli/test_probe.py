@@ -14,9 +14,7 @@ import torch
 from neuromoco.datasets import cached_frames, list_recordings
 from neuromoco.evaluation import embedding
 from neuromoco.evaluation.features import features, load_encoder
-from tests.app.cli.test_commands import SMALL, error_line, run, trained
-
-__all__ = ["trained"]  # the fixture: a run folder of three classes
+from tests.helpers.cli import SMALL, error_line, run
 
 
 @pytest.fixture(scope="module")

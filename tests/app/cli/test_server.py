@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from neuromoco import models
-from tests.app.cli.test_commands import run
+from tests.helpers.cli import run
 
 EXAMPLES = models.example_paths()
 

@@ -14,7 +14,6 @@ from typer.testing import CliRunner
 
 from neuromoco import models, read_recording
 from neuromoco.app.cli.main import app
-from neuromoco.app.page.charts import shares
 from neuromoco.app.page.handlers import Desk, forget
 from neuromoco.app.page.model_view import model_view
 from neuromoco.app.page.views import error_view, explain, result_view, sprite_sheet
@@ -168,7 +167,7 @@ def test_nothing_of_a_file_becomes_markup(desk: Desk) -> None:
 def test_charts_say_what_the_answer_says(desk: Desk) -> None:
     analysis = desk._sandbox.analyse(Request(EXAMPLE, EXAMPLE.name, desk.models[models.DEFAULT]))
     prediction = analysis.predictions["onnx"]
-    names, values = shares(prediction)
+    names, values = list(prediction.probabilities), prediction.probabilities_per_step()
     assert dict(zip(names, values[-1].tolist(), strict=True)) == prediction.probabilities
     np.testing.assert_allclose(values.sum(1), 1.0)
     html = result_view(Request(EXAMPLE, EXAMPLE.name, desk.models[models.DEFAULT]), analysis, {})

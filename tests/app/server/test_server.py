@@ -25,8 +25,8 @@ from neuromoco.app.server.upload import LARGEST_FRAME, Limits, clean_name
 from neuromoco.app.worker.analysis import known_models
 from neuromoco.events import write_npz
 from neuromoco.runtime.load import load_classifier
-from tests.app.cli.test_commands import run
 from tests.conftest import make_recording
+from tests.helpers.cli import run
 
 EXAMPLES = models.example_paths()
 MAX_BYTES = 200_000
