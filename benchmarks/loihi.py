@@ -17,7 +17,7 @@ import torch
 
 from benchmarks.live_networks import CLASSES, live_network, spike_rates
 from neuromoco import models
-from neuromoco.checkpoint import Header, SeenRecordings, save_checkpoint
+from neuromoco.checkpoint import CheckpointHeader, SeenRecordings, save_checkpoint
 from neuromoco.config import EncoderConfig, FrameConfig
 from neuromoco.events import Recording, read_recording
 from neuromoco.export.graph.trace import lower
@@ -44,7 +44,7 @@ def checkpoint(name: str, side: int, recordings: list[Recording], folder: Path) 
     seen = SeenRecordings(count=1, shortest_us=1, longest_us=1, fewest_events=1, most_events=1)
     path = folder / f"{name}.safetensors"
     names = tuple(map(str, range(CLASSES)))
-    header = Header(
+    header = CheckpointHeader(
         kind="classifier",
         encoder=config,
         frames=frames,

@@ -1,6 +1,6 @@
 """Checkpoints that describe themselves: safetensors with everything needed to use the weights.
 
-The file's header holds one JSON text under "neuromoco" (see `Header`); the tensors are those of
+The file's header holds one JSON text under "neuromoco" (see `CheckpointHeader`); the tensors are those of
 `Classifier` or of an encoder alone. Reading the header needs no torch.
 """
 
@@ -44,7 +44,7 @@ class SeenRecordings(Settings):
     sensor: tuple[int, int] | None = None
 
 
-class Header(Settings):
+class CheckpointHeader(Settings):
     """What a checkpoint says of itself.
 
     Attributes:
@@ -74,10 +74,10 @@ class Header(Settings):
     versions: dict[str, str] = {}
 
 
-AnyHeader = TypeVar("AnyHeader", bound=Header)
+HeaderType = TypeVar("HeaderType", bound=CheckpointHeader)
 
 
-def save_checkpoint(path: Path | str, module: nn.Module, header: Header) -> None:
+def save_checkpoint(path: Path | str, module: nn.Module, header: CheckpointHeader) -> None:
     """Writes a module's parameters and buffers with their header, whole or not at all."""
     from safetensors.torch import save_file
 
@@ -96,13 +96,13 @@ def is_checkpoint(path: Path | str) -> bool:
         return False
 
 
-def read_header(path: Path | str) -> Header:
+def read_header(path: Path | str) -> CheckpointHeader:
     """What a checkpoint says of itself.
 
     Raises:
         CheckpointError: missing, damaged, or not written by neuromoco.
     """
-    return parse_header(path, _metadata(path), Header, "a safetensors")
+    return parse_header(path, _metadata(path), CheckpointHeader, "a safetensors")
 
 
 def load_tensors(path: Path | str) -> dict[str, Tensor]:
@@ -150,7 +150,7 @@ def _metadata(path: Path | str) -> dict[str, str]:
         raise CheckpointError(f"{path}: is no safetensors file, or is cut or damaged ({error})") from error
 
 
-def parse_header(path: Path | str, metadata: dict[str, str], kind: type[AnyHeader], what: str) -> AnyHeader:
+def parse_header(path: Path | str, metadata: dict[str, str], kind: type[HeaderType], what: str) -> HeaderType:
     """The header of a file that neuromoco wrote.
 
     Args:

@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 from neuromoco import CheckpointError
 from neuromoco.checkpoint import (
     KEY,
-    Header,
+    CheckpointHeader,
     SeenRecordings,
     is_checkpoint,
     load_into,
@@ -31,8 +31,8 @@ from tests.conftest import make_recording
 SEEN = SeenRecordings(count=3, shortest_us=300_000, longest_us=310_000, fewest_events=5, most_events=9)
 
 
-def header(kind: str = "classifier") -> Header:
-    return Header(
+def header(kind: str = "classifier") -> CheckpointHeader:
+    return CheckpointHeader(
         kind=kind,
         encoder=EncoderConfig(options={"width": 4, "connect": "IAND"}, neuron=NeuronConfig(tau=3.0)),
         frames=FrameConfig(steps=3, height=16, width=20),

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from neuromoco.checkpoint import Header
+from neuromoco.checkpoint import CheckpointHeader
 from neuromoco.classifier import Classifier
 from neuromoco.events import Recording, read_recording
 from neuromoco.export.graph.nodes import Graph
@@ -136,7 +136,7 @@ def compare(classifier: Classifier, graph: Graph, exported: OnnxNetwork, recordi
     )
 
 
-def random_recordings(header: Header, count: int, seed: int = 0) -> list[Recording]:
+def random_recordings(header: CheckpointHeader, count: int, seed: int = 0) -> list[Recording]:
     """Recordings of noise, as long and as dense as those of the training."""
     rng, seen = np.random.default_rng(seed), header.seen
     height, width = seen.sensor or (header.frames.height, header.frames.width)

@@ -188,7 +188,7 @@ class ClassifyConfig(Settings):
     optimizer: OptimizerConfig = OptimizerConfig()
 
 
-class WatchConfig(Settings):
+class MonitorConfig(Settings):
     """What is watched while training, see `neuromoco.train.monitor`; nothing of it changes the weights.
 
     Attributes:
@@ -272,7 +272,7 @@ class RunConfig(Settings):
     pretrain: PretrainConfig = PretrainConfig()
     finetune: ClassifyConfig = ClassifyConfig()
     supervised: ClassifyConfig = ClassifyConfig()
-    watch: WatchConfig = WatchConfig()
+    watch: MonitorConfig = MonitorConfig()
     compute: ComputeConfig = ComputeConfig()
 
     @property

@@ -14,9 +14,9 @@ from neuromoco.encoders.blocks import Blocks
 from neuromoco.encoders.initialise import start_alive
 from neuromoco.encoders.registry import Encoder, register_encoder
 from neuromoco.errors import ConfigError
+from neuromoco.frames import POLARITIES
 from neuromoco.snn.neurons import lif
 
-POLARITIES = 2
 CHANNEL_LIMIT = 128
 # of each layer: channels as a multiple of the width, and stride
 LAYERS = ((1, 1), (2, 2), (2, 1), (4, 2), (4, 1))

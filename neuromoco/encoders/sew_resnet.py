@@ -19,6 +19,7 @@ from neuromoco.encoders.blocks import Blocks
 from neuromoco.encoders.initialise import start_alive
 from neuromoco.encoders.registry import Encoder, register_encoder
 from neuromoco.errors import ConfigError
+from neuromoco.frames import POLARITIES
 from neuromoco.snn.fused import channels_last, norm_then_fire
 from neuromoco.snn.neurons import lif
 from neuromoco.snn.spike_conv import convolve
@@ -32,7 +33,6 @@ STEMS = {
     "conv-pool": (3, 1, 1, True),
 }
 CONNECTS = ("ADD", "AND", "IAND")
-POLARITIES = 2
 
 
 class SEWResNet(nn.Module):
@@ -84,7 +84,7 @@ class SEWResNet(nn.Module):
         return self.pool(x).flatten(2)  # [T, N, C * pool^2]
 
 
-class Block(BasicBlock):
+class SEWBlock(BasicBlock):
     """spikingjelly's block, its batch norms and neurons fused."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -109,13 +109,13 @@ def _stem(stem: Stem, width: int, neuron: NeuronConfig) -> Blocks:
     return Blocks(*layers)
 
 
-def _block(inputs: int, outputs: int, stride: int, connect: Connect, neuron: NeuronConfig) -> Block:
+def _block(inputs: int, outputs: int, stride: int, connect: Connect, neuron: NeuronConfig) -> SEWBlock:
     downsample = None
     if stride != 1 or inputs != outputs:
         convolution = layer.Conv2d(inputs, outputs, 1, stride, bias=False, step_mode="m")
         convolution.weight.register_hook(_as_laid_out)
         downsample = nn.Sequential(convolution, layer.BatchNorm2d(outputs, step_mode="m"))
-    block = Block(inputs, outputs, stride, downsample, cnf=connect, spiking_neuron=partial(_neuron, neuron))
+    block = SEWBlock(inputs, outputs, stride, downsample, cnf=connect, spiking_neuron=partial(_neuron, neuron))
     for module in block.modules():
         if hasattr(module, "step_mode"):
             module.step_mode = "m"
@@ -134,7 +134,7 @@ def _neuron(config: NeuronConfig, **_: Any) -> nn.Module:
 def _initialise(net: nn.Module, connect: Connect, neuron: NeuronConfig) -> None:
     gain = start_alive(net, neuron)
     for module in net.modules():
-        if isinstance(module, Block):
+        if isinstance(module, SEWBlock):
             nn.init.zeros_(module.bn2.weight)
             # With AND a silent branch would erase the shortcut: let it fire at every step instead.
             nn.init.constant_(module.bn2.bias, 1.25 * gain if connect == "AND" else 0.0)

@@ -19,11 +19,11 @@ from neuromoco.config import NeuronConfig
 from neuromoco.encoders.blocks import Blocks
 from neuromoco.encoders.registry import Encoder, register_encoder
 from neuromoco.errors import ConfigError
+from neuromoco.frames import POLARITIES
 from neuromoco.snn import native
 from neuromoco.snn.fused import channels_last, tokens_norm_then_fire
 from neuromoco.snn.neurons import SURROGATES, LIFNode, lif
 
-POLARITIES = 2
 ATTENTION_SCALE = 0.25
 ATTENTION_THRESHOLD = 0.5
 
@@ -64,7 +64,7 @@ class Spikformer(nn.Module):
                 self.stem.append(layer.MaxPool2d(3, 2, 1, step_mode="m"))
             channels = width
         self.position = Blocks(*_conv_bn_lif(dim, dim, neuron))
-        self.blocks = Blocks(*(Block(dim, heads, mlp_ratio, neuron) for _ in range(depth)))
+        self.blocks = Blocks(*(SpikformerBlock(dim, heads, mlp_ratio, neuron) for _ in range(depth)))
 
     def forward(self, x: Tensor) -> Tensor:
         if self.training and not self.dim % 128:
@@ -85,7 +85,7 @@ def _conv_bn_lif(inputs: int, outputs: int, neuron: NeuronConfig) -> list[nn.Mod
 
 def attend(attention: SpikingSelfAttention, x: Tensor) -> Tensor:
     """spikingjelly's attention, its batch norms and neurons fused in training: [T, N, D, L] -> the same."""
-    if not attention.training or native.watched(attention):
+    if not attention.training or native.has_hooks(attention):
         spikes: Tensor = attention(x)
         return spikes
     qkv = tokens_norm_then_fire(attention.qkv_conv_bn, attention.qkv_lif, x)  # [T, N, 3 * D, L]
@@ -102,7 +102,7 @@ class MLP(SpikformerMLP):
         return tokens_norm_then_fire(self.fc2, self.neuron2, x)
 
 
-class Block(nn.Module):
+class SpikformerBlock(nn.Module):
     """`x + SSA(x)`, then `x + MLP(x)`: [T, N, D, h, w] -> the same."""
 
     def __init__(self, dim: int, heads: int, mlp_ratio: float, neuron: NeuronConfig) -> None:

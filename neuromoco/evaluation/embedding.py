@@ -16,7 +16,7 @@ from sklearn.manifold import TSNE
 from sklearn.preprocessing import normalize
 from threadpoolctl import threadpool_limits
 
-from neuromoco.checkpoint import Header
+from neuromoco.checkpoint import CheckpointHeader
 from neuromoco.errors import ConfigError, EventFileError
 from neuromoco.evaluation.embedding_map import draw_map, map_page
 from neuromoco.evaluation.features import BATCH, features_by_step, load_encoder, state_sha256
@@ -58,7 +58,7 @@ class Embedding:
         problems: why other files are not among them.
     """
 
-    header: Header
+    header: CheckpointHeader
     encoder_sha256: str
     files: tuple[Found, ...]
     features: NDArray[np.float32]

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from neuromoco.checkpoint import Header, load_into, load_tensors, read_header
+from neuromoco.checkpoint import CheckpointHeader, load_into, load_tensors, read_header
 from neuromoco.datasets.cache import FrameStore
 from neuromoco.encoders import Encoder, build_encoder
 from neuromoco.snn.neurons import LIFNode
@@ -22,7 +22,7 @@ BATCH = 128
 HEAD = "encoder."  # how a classifier's file names its encoder's tensors
 
 
-def load_encoder(path: Path | str, device: torch.device) -> tuple[Encoder, Header]:
+def load_encoder(path: Path | str, device: torch.device) -> tuple[Encoder, CheckpointHeader]:
     """The encoder of a checkpoint, pre-trained or a classifier's, in evaluation mode, and the checkpoint's header.
 
     Raises:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from neuromoco.checkpoint import Header, load_into, load_tensors, read_header
+from neuromoco.checkpoint import CheckpointHeader, load_into, load_tensors, read_header
 from neuromoco.classifier import Classifier
 from neuromoco.encoders import build_encoder
 from neuromoco.errors import CheckpointError
@@ -34,7 +34,7 @@ class TrainedClassifier:
             CheckpointError: no readable checkpoint, or one without a head.
             ConfigError: the device is not there.
         """
-        self.header: Header = read_header(path)
+        self.header: CheckpointHeader = read_header(path)
         if self.header.kind != "classifier":
             raise CheckpointError(
                 f"{path}: is a pre-trained encoder without classes; "

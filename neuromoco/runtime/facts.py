@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from neuromoco.checkpoint import Header, is_checkpoint, read_header
+from neuromoco.checkpoint import CheckpointHeader, is_checkpoint, read_header
 from neuromoco.events import ReadOptions, survey_recording
 from neuromoco.runtime.header import ExportHeader
 
@@ -30,7 +30,7 @@ def facts_of(file: Path, options: ReadOptions | None = None) -> dict[str, Any]:
     return survey_recording(file, options).facts()
 
 
-def _header_facts(header: Header) -> dict[str, Any]:
+def _header_facts(header: CheckpointHeader) -> dict[str, Any]:
     facts = {
         "kind": header.kind,
         "encoder": header.encoder.name,

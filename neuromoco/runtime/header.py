@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from typing import Literal
 
-from neuromoco.checkpoint import Header
+from neuromoco.checkpoint import CheckpointHeader
 
 Target = Literal["onnx", "onnx-step", "loihi", "nir"]
 
 
-class ExportHeader(Header):
+class ExportHeader(CheckpointHeader):
     """What an exported file says of itself, beside what its source said.
 
     Attributes:

@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from neuromoco.checkpoint import Header, SeenRecordings
+from neuromoco.checkpoint import CheckpointHeader, SeenRecordings
 from neuromoco.errors import EventFileError
 from neuromoco.events import Recording
 
@@ -90,7 +90,7 @@ class FrameNetwork(Protocol):
     """A network of any backend: frames in, logits out."""
 
     @property
-    def header(self) -> Header:
+    def header(self) -> CheckpointHeader:
         """What its file says of itself."""
 
     def frames(self, recordings: Sequence[Recording], /) -> NDArray[np.float32]:

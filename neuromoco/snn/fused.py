@@ -80,9 +80,9 @@ def fusable(norm: nn.Module, node: nn.Module, x: Tensor) -> bool:
         and norm.affine
         and norm.momentum is not None
         and not isinstance(node.v, Tensor)
-        and not native.watched(norm)
-        and not native.watched(node)
-        and native.serves(x)
+        and not native.has_hooks(norm)
+        and not native.has_hooks(node)
+        and native.is_supported(x)
     )
 
 
@@ -92,9 +92,9 @@ def _poolable(module: nn.Module, x: Tensor) -> bool:
         isinstance(module, layer.MaxPool2d)
         and (module.kernel_size, module.stride, module.padding, module.dilation) == (3, 2, 1, 1)
         and module.training
-        and not (module.ceil_mode or module.return_indices or native.watched(module))
+        and not (module.ceil_mode or module.return_indices or native.has_hooks(module))
         and native.is_channels_last(x)
-        and native.serves(x)
+        and native.is_supported(x)
     )
 
 
@@ -148,7 +148,7 @@ class _NormThenFire(torch.autograd.Function):
         shape: native.Shape = ctx.shape
         grad = torch.empty_like(x)
         sums = torch.zeros(2, shape.threads, shape.channels, dtype=torch.float64)
-        native.call("backward", shape, x, native.as_laid(grads[0], x), grad, factor, term, mean, sums[0], sums[1])
+        native.call("backward", shape, x, native.match_layout(grads[0], x), grad, factor, term, mean, sums[0], sums[1])
         total, dot = sums.sum(1)
         count = x.numel() // shape.channels
         slope = dot * inverse.double().square() / count

@@ -1,7 +1,7 @@
-"""The C of `kernels.c` and `spike_conv.c`, compiled once for this machine and kept in the cache folder.
+"""The C kernels in `kernels.c` and `spike_conv.c`, compiled at first use and kept in the cache folder.
 
-It needs a C compiler with OpenMP (gcc). Where there is none, or it fails, `library` gives None and whoever asks goes
-the slower way with the same results.
+Compiling needs a C compiler with OpenMP, such as gcc. Without one, `library` returns None, and callers use torch
+operations that give the same results more slowly.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import hashlib
+import multiprocessing
 import os
 import platform
 import shlex
@@ -19,16 +20,16 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
 
+from neuromoco.support.console import is_first_here, say_once
 from neuromoco.support.files import cache_folder, locked, writing
 
 SOURCES = tuple(Path(__file__).with_name(name) for name in ("kernels.c", "spike_conv.c"))
-# No contraction: the neuron's equation is rounded as torch rounds it. The norm asks for its fused operation by name.
+# No contraction: the neuron's equation rounds as torch does. The norm calls its fused multiply-add explicitly.
 FLAGS = ("-O3", "-march=native", "-ffp-contract=off", "-fno-math-errno", "-fopenmp", "-fPIC", "-shared")
-TIMEOUT_S = 60
 
 
 class Shape(ctypes.Structure):
-    """How numbers lie in memory, [steps, outer, channels, inner], and the neuron's constants."""
+    """Memory layout of an array, [steps, outer, channels, inner], and the neuron's constants; as in `kernels.c`."""
 
     _fields_ = (
         *((name, ctypes.c_long) for name in ("steps", "outer", "channels", "inner")),
@@ -39,7 +40,7 @@ class Shape(ctypes.Structure):
 
 @functools.cache
 def library() -> ctypes.CDLL | None:
-    """The compiled functions, or None."""
+    """The compiled kernels. None where they cannot be compiled: this is then reported on the console, once."""
     compiler = shlex.split(os.environ.get("CC", "cc"))
     content = b"".join(map(Path.read_bytes, SOURCES)) + repr((compiler, FLAGS, _processor())).encode()
     try:
@@ -53,45 +54,50 @@ def library() -> ctypes.CDLL | None:
                 _compile(compiler, path)
                 return ctypes.CDLL(str(path))
     except (OSError, ImportError, RuntimeError, subprocess.SubprocessError):
+        if is_first_here() and multiprocessing.parent_process() is None:  # workers keep silent
+            compiler_name = " ".join(compiler)
+            say_once(
+                f"The C compiler {compiler_name!r} is missing or fails, so training on a CPU will be slower: "
+                "install gcc (on Debian and Ubuntu: apt install gcc), or set CC to a C compiler with OpenMP"
+            )
         return None
 
 
 def _compile(compiler: list[str], path: Path) -> None:
     with writing(path) as part:
         command = [*compiler, *FLAGS, "-o", str(part), *map(str, SOURCES), "-lm"]
-        subprocess.run(command, check=True, capture_output=True, timeout=TIMEOUT_S)
+        subprocess.run(command, check=True, capture_output=True, timeout=60)
 
 
 def call(name: str, shape: ctypes.Structure, *arrays: Tensor | None) -> None:
-    """Calls a function of the library with arrays that lie as the shape says."""
+    """Calls a kernel by name with arrays laid out as `shape` says."""
     function = getattr(library(), name)
     function(*(ctypes.c_void_p(None if a is None else a.data_ptr()) for a in arrays), ctypes.byref(shape))
 
 
-def serves(x: Tensor) -> bool:
-    """Whether the library is there, and the tensor in memory (`--dry-run` makes some that are not)."""
+def is_supported(x: Tensor) -> bool:
+    """Whether the kernels can take a tensor: float32, in CPU memory (`--dry-run` uses fake tensors), and compiled."""
     in_memory = x.device.type == "cpu" and not isinstance(x, FakeTensor)
     return in_memory and x.dtype == torch.float32 and library() is not None
 
 
 def is_channels_last(x: Tensor) -> bool:
-    """Whether [T, N, C, H, W] lies in memory as [T, N, H, W, C]; a flattened copy of it would not tell."""
+    """Whether [T, N, C, H, W] is laid out in memory as [T, N, H, W, C]."""
     return x.ndim == 5 and x.permute(0, 1, 3, 4, 2).is_contiguous()
 
 
-def watched(module: nn.Module) -> bool:
-    """Whether somebody wants to see what goes in or comes out."""
-    hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
-    return any(hooks)
+def has_hooks(module: nn.Module) -> bool:
+    """Whether forward or backward hooks need the module's own input or output."""
+    return any((module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks))
 
 
-def as_laid(x: Tensor, like: Tensor) -> Tensor:
-    """A tensor that lies in memory as another does."""
+def match_layout(x: Tensor, like: Tensor) -> Tensor:
+    """`x` with the memory layout of `like`, copied only if it differs."""
     return x if x.stride() == like.stride() else torch.empty_like(like).copy_(x)
 
 
 def _processor() -> str:
-    """What a compiler makes of "native" here: a cache folder may be shared by different machines."""
+    """What -march=native depends on: machines with different processors may share a cache folder."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

@@ -39,7 +39,7 @@ class LIFNode(neuron.LIFNode):
         # A membrane that was not reset: the general way. A GPU: spikingjelly chooses among its backends there.
         if isinstance(self.v, Tensor) or wide.is_cuda:
             spikes = super().multi_step_forward(wide, *args, **kwargs)
-        elif native.serves(wide):
+        elif native.is_supported(wide):
             spikes, self.v = _NativeLIF.apply(wide, self)
         else:
             spikes, self.v = _LIFSequence.apply(wide, self.tau, self.v_threshold, self.surrogate_function)
@@ -93,7 +93,7 @@ class _NativeLIF(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
         (x,) = ctx.saved_tensors
         grad = torch.empty_like(x)
-        given = native.as_laid(grads[0], x)
+        given = native.match_layout(grads[0], x)
         native.call("backward", ctx.shape, x, given, grad, None, None, None, None, None)
         return grad, None
 

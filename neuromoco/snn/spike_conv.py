@@ -37,7 +37,7 @@ class Convolution(ctypes.Structure):
 
 def convolve(module: nn.Module, x: Tensor) -> Tensor:
     """`module(x)`, x and the result [T, N, C, H, W]; by its spikes where that is quicker."""
-    if not (isinstance(module, layer.Conv2d) and _serves(module, x)):
+    if not (isinstance(module, layer.Conv2d) and _is_supported(module, x)):
         result: Tensor = module(x)
         return result
     images, outputs = x.shape[0] * x.shape[1], module.out_channels
@@ -52,7 +52,7 @@ def convolve(module: nn.Module, x: Tensor) -> Tensor:
     return made.permute(0, 1, 4, 2, 3)
 
 
-def _serves(module: layer.Conv2d, x: Tensor) -> bool:
+def _is_supported(module: layer.Conv2d, x: Tensor) -> bool:
     """Whether there is a pass for a convolution, and it is large enough to be worth it."""
     plain = (
         (module.kernel_size, module.stride, module.padding, module.dilation) == ((3, 3), (1, 1), (1, 1), (1, 1))
@@ -69,10 +69,10 @@ def _serves(module: layer.Conv2d, x: Tensor) -> bool:
         and x.shape[2] == module.in_channels
         and x.numel() * module.out_channels * TAPS >= LEAST_PRODUCTS
         and x.numel() < 1 << 31
-        and not native.watched(module)
+        and not native.has_hooks(module)
         and not torch.is_autocast_enabled("cpu")
-        and native.serves(x)
-        and native.serves(module.weight)
+        and native.is_supported(x)
+        and native.is_supported(module.weight)
     )
 
 

@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from neuromoco.checkpoint import Header, SeenRecordings, load_into, load_tensors, read_header, save_checkpoint
+from neuromoco.checkpoint import CheckpointHeader, SeenRecordings, load_into, load_tensors, read_header, save_checkpoint
 from neuromoco.classifier import Classifier
 from neuromoco.config import ClassifyConfig, RunConfig
 from neuromoco.datasets.cache import FrameStore
@@ -108,7 +108,7 @@ class ClassifyTask(Task):
                 raise NeuromocoError(f"the frozen encoder changed: {name}; its result says nothing")
 
     def save(self, path: Path, epoch: int, metrics: dict[str, float]) -> None:
-        header = Header(
+        header = CheckpointHeader(
             kind="classifier",
             encoder=self.config.encoder,
             frames=self.config.frames,

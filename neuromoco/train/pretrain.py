@@ -10,7 +10,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from neuromoco.checkpoint import Header, SeenRecordings, save_checkpoint
+from neuromoco.checkpoint import CheckpointHeader, SeenRecordings, save_checkpoint
 from neuromoco.config import RunConfig
 from neuromoco.datasets.cache import FrameStore
 from neuromoco.datasets.torch_sets import FrameSet, collate
@@ -105,7 +105,7 @@ class PretrainTask(Task):
         return figures
 
     def save(self, path: Path, epoch: int, metrics: dict[str, float]) -> None:
-        header = Header(
+        header = CheckpointHeader(
             kind="encoder",
             encoder=self.config.encoder,
             frames=self.config.frames,

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from neuromoco import Recording
-from neuromoco.checkpoint import Header, save_checkpoint
+from neuromoco.checkpoint import CheckpointHeader, save_checkpoint
 from neuromoco.config import EncoderConfig, FrameConfig
 from neuromoco.errors import ConfigError
 from neuromoco.events import read_recording
@@ -35,8 +35,8 @@ def by_count(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def by_time(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A network of random weights whose steps are of equal duration."""
     folder = tmp_path_factory.mktemp("time")
-    facts = export_header(STEPS, 34).model_dump(include=set(Header.model_fields))
-    header = Header(**facts | {"frames": FrameConfig(steps=STEPS, slice_by="time")})
+    facts = export_header(STEPS, 34).model_dump(include=set(CheckpointHeader.model_fields))
+    header = CheckpointHeader(**facts | {"frames": FrameConfig(steps=STEPS, slice_by="time")})
     save_checkpoint(folder / "m.safetensors", live_classifier(EncoderConfig(), event_frames(STEPS, 2, 34)), header)
     export_onnx(folder / "m.safetensors", folder / "step.onnx", OnnxOptions(target="onnx-step"), [])
     return folder / "step.onnx"

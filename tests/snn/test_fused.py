@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from neuromoco.encoders import build_encoder
 from neuromoco.snn import native
 from neuromoco.snn.fused import SpikeSequential, channels_last
 from neuromoco.snn.neurons import LIFNode, lif, reset_state
+from neuromoco.support.console import say_once
 
 compiled = pytest.mark.skipif(native.library() is None, reason="no C compiler")
 
@@ -93,7 +95,7 @@ def test_encoders_equal_their_modules(name: str, monkeypatch: pytest.MonkeyPatch
         assert torch.allclose(own.grad, theirs.grad, rtol=1e-3, atol=1e-4 * float(theirs.grad.abs().max()))
 
 
-def test_whoever_watches_a_module_sees_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hook_sees_what_its_module_returns(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Tensor] = []
     net = SpikeSequential(layer.BatchNorm2d(4, step_mode="m"), lif(NeuronConfig()))
     x = torch.randn(3, 2, 4, 5, 5)
@@ -111,19 +113,46 @@ def test_a_norm_without_neurons_stays_itself() -> None:
     assert torch.equal(SpikeSequential(norm)(x), copy.deepcopy(norm)(x))
 
 
-def test_where_nothing_can_be_compiled_the_slower_way_is_gone(
-    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+@pytest.fixture(params=["no-such-compiler", "false"])
+def no_compiler(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
+    """The name of a compiler that is missing, and of one that fails."""
+    native.library.cache_clear()
+    say_once.cache_clear()
+    monkeypatch.setenv("CC", request.param)
+    monkeypatch.setenv("NEUROMOCO_CACHE", str(tmp_path))
+    yield request.param
+    native.library.cache_clear()
+
+
+def test_without_a_compiler_torch_computes_the_same(no_compiler: str) -> None:
+    assert native.library() is None
+    node = lif(NeuronConfig())
+    assert isinstance(node, LIFNode)
+    assert node(torch.tensor([1.0, 1.5]).view(2, 1)).flatten().tolist() == [0.0, 1.0]
+
+
+def test_a_missing_compiler_is_reported_once_in_one_line(no_compiler: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for _ in range(3):
+        assert native.library() is None
+        reset_state(node := lif(NeuronConfig()))
+        node(torch.ones(2, 3))
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    (line,) = printed.err.splitlines()
+    assert line.startswith(f"The C compiler '{no_compiler}' is missing or fails, so training on a CPU will be slower")
+    assert "install gcc" in line
+
+
+@pytest.mark.parametrize("place", ["worker", "second process of a launcher"])
+def test_workers_do_not_report_a_missing_compiler(
+    place: str, no_compiler: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for compiler in ("no-such-compiler", "false"):  # not there; there and failing
-        native.library.cache_clear()
-        with monkeypatch.context() as patch:
-            patch.setenv("CC", compiler)
-            patch.setenv("NEUROMOCO_CACHE", str(tmp_path_factory.mktemp("cache")))
-            assert native.library() is None
-            node = lif(NeuronConfig())
-            assert isinstance(node, LIFNode)
-            assert node(torch.tensor([1.0, 1.5]).view(2, 1)).flatten().tolist() == [0.0, 1.0]
-        native.library.cache_clear()
+    if place == "worker":
+        monkeypatch.setattr(native.multiprocessing, "parent_process", object)
+    else:
+        monkeypatch.setenv("LOCAL_RANK", "1")
+    assert native.library() is None
+    assert capsys.readouterr().err == ""
 
 
 @compiled

@@ -129,7 +129,7 @@ def test_other_convolutions_stay_torchs(others: dict[str, Any], used: list[int])
 
 
 @pytest.mark.parametrize(
-    "case", ["evaluation", "many fire", "layout", "watched", "autocast", "64 bits", "outputs", "inputs"]
+    "case", ["evaluation", "many fire", "layout", "hooks", "autocast", "64 bits", "outputs", "inputs"]
 )
 def test_torch_does_what_spikes_would_not_do_better_or_not_at_all(case: str, used: list[int]) -> None:
     torch.manual_seed(0)
@@ -140,14 +140,14 @@ def test_torch_does_what_spikes_would_not_do_better_or_not_at_all(case: str, use
         module.eval()
     elif case == "layout":
         x = x.contiguous()
-    elif case == "watched":
+    elif case == "hooks":
         module.register_forward_hook(lambda _, __, result: seen.append(result))
     elif case == "64 bits":
         module, x = module.double(), x.double()
     with torch.autocast("cpu", torch.bfloat16, enabled=case == "autocast"):
         assert torch.equal(convolve(module, x), module(x))
     assert not used
-    assert len(seen) == 2 * (case == "watched")
+    assert len(seen) == 2 * (case == "hooks")
 
 
 def test_small_layers_stay_torchs(monkeypatch: pytest.MonkeyPatch, used: list[int]) -> None:

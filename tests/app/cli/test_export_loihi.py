@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from neuromoco import models
-from neuromoco.checkpoint import Header, SeenRecordings, save_checkpoint
+from neuromoco.checkpoint import CheckpointHeader, SeenRecordings, save_checkpoint
 from neuromoco.config import EncoderConfig, FrameConfig
 from neuromoco.events import read_recording
 from neuromoco.export.check import accuracy_loss as judging
@@ -51,7 +51,7 @@ def live_checkpoint(path: Path, name: str, **options: object) -> Path:
     seen = SeenRecordings(
         count=1, shortest_us=290_000, longest_us=310_000, fewest_events=1000, most_events=7000, sensor=(34, 34)
     )
-    header = Header(
+    header = CheckpointHeader(
         kind="classifier", encoder=config, frames=frames, class_names=("a", "b", "c"), seen=seen, stage="supervised",
         epoch=1, seed=0,
     )  # fmt: skip
