@@ -21,9 +21,9 @@ from neuromoco.checkpoint import CheckpointHeader, SeenRecordings, save_checkpoi
 from neuromoco.config import EncoderConfig, FrameConfig
 from neuromoco.events import Recording, read_recording
 from neuromoco.export.graph.trace import lower
-from neuromoco.export.header import OnnxOptions, export_header
+from neuromoco.export.header import export_header
 from neuromoco.export.to_loihi.export import calibrated
-from neuromoco.export.to_loihi.report import compare
+from neuromoco.export.to_loihi.report import compare_loihi
 from neuromoco.export.to_loihi.verify import verify_folder
 from neuromoco.export.to_loihi.write import describe, write_folder
 from neuromoco.frames import batch_frames
@@ -65,18 +65,16 @@ def measure(name: str, side: int, files: list[Path], folder: Path) -> None:
     begin = time.perf_counter()
     graph = lower(classifier.network, side, side)
     loihi = calibrated(classifier, graph, recordings)
-    header = export_header(classifier, folder / f"{name}.safetensors", OnnxOptions()).model_copy(
-        update={"target": "loihi"}
-    )
+    header = export_header(classifier, folder / f"{name}.safetensors", "loihi")
     out, frames = folder / name, classifier.frames(recordings)
     out.mkdir()
-    write_folder(out, loihi, describe(loihi, "extended", header), {}, "", frames[:, :1].clip(0, 255).astype("uint8"))
+    write_folder(out, loihi, describe(loihi, "extended", header), frames[:, :1].clip(0, 255).astype("uint8"))
     print(f"exported in {time.perf_counter() - begin:.1f} s: {len(loihi.blocks)} blocks, latency {loihi.latency} steps")
     begin = time.perf_counter()
     run(loihi, frames)
     print(f"twin: {(time.perf_counter() - begin) / len(recordings) * 1e3:.0f} ms a recording")
-    compared = compare(classifier.network, graph, loihi, [frames])
-    differ = [layer.differ / layer.compared for layer in compared.layers.values() if layer.float_spikes]
+    compared = compare_loihi(classifier.network, graph, loihi, [frames])
+    differ = [layer.differ / layer.compared for layer in compared.layers.values() if layer.source]
     print(f"twin beside float32: at most {max(differ):.1%} of a layer's spikes and silences differ")
     result = verify_folder(out, files, len(files))
     spikes = sum(layer["spikes"] for layer in result["layers"])

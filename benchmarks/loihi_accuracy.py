@@ -19,7 +19,7 @@ import numpy as np
 from neuromoco.config import RunConfig, with_values
 from neuromoco.datasets import list_recordings
 from neuromoco.events import Recording, read_recording
-from neuromoco.export.to_loihi.export import export_loihi
+from neuromoco.export.targets import export
 from neuromoco.export.to_loihi.verify import verify_folder
 from neuromoco.recipes import load_recipe
 from neuromoco.runtime.checkpoint_file import TrainedClassifier
@@ -67,7 +67,7 @@ def measure(name: str, kind: str, run: RunFolder, data: Path, lava: int) -> str:
     with tempfile.TemporaryDirectory() as place:
         out = Path(place) / "network.loihi"
         chosen = seen[:: max(1, len(seen) // CALIBRATION)]
-        report = export_loihi(run.last, out, None, [read_recording(data / path) for path in chosen])
+        report = export(run.last, out, target="loihi", recordings=[read_recording(data / path) for path in chosen])
         source, twin = answers(classifier, recordings), answers(TwinNetwork(out), recordings)
         beside = "-"
         if lava:

@@ -19,9 +19,7 @@ from neuromoco.config import dump_config, load_config, with_values
 from neuromoco.datasets import list_data
 from neuromoco.evaluation.accuracy import evaluate
 from neuromoco.events import read_recording, write_atis
-from neuromoco.export.header import OnnxOptions
-from neuromoco.export.to_loihi.export import export_loihi
-from neuromoco.export.to_onnx.export import export_onnx
+from neuromoco.export.targets import export
 from neuromoco.recipes import load_recipe
 from neuromoco.runtime.checkpoint_file import TrainedClassifier
 from neuromoco.runtime.loihi.folder import MANIFEST, NET, REPORT, TwinNetwork
@@ -48,7 +46,7 @@ def write_loihi(checkpoint: Path, folder: Path) -> dict[str, Any]:
     """What the integer twin needs; what runs in Lava is made by the export command."""
     with tempfile.TemporaryDirectory() as place:
         out = Path(place) / folder.name
-        report = export_loihi(checkpoint, out, None, [], list_data("digits", "train").root)
+        report = export(checkpoint, out, target="loihi", data=list_data("digits", "train").root)
         folder.mkdir(exist_ok=True)
         for name in (MANIFEST, NET, REPORT):
             shutil.copyfile(out / name, folder / name)
@@ -138,8 +136,7 @@ def main() -> None:
     checkpoint, exported = models.model_path(name, ".safetensors"), models.model_path(name)
     shutil.copyfile(RunFolder(run / "finetune").best, checkpoint)
     write_examples()
-    recordings = [read_recording(path) for path in models.example_paths()]
-    report = export_onnx(checkpoint, exported, OnnxOptions(), recordings)
+    report = export(checkpoint, exported)
     folder = models.model_path(name, ".loihi")
     loihi = write_loihi(checkpoint, folder)
     test = list_data("digits", "test")

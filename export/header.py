@@ -1,66 +1,72 @@
-"""What every export says of itself, and where its report stands."""
+"""What the exporters of all targets share: the job, the header that every export carries, and where files lie."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 from neuromoco.errors import ConfigError
+from neuromoco.events import Recording
 from neuromoco.runtime.checkpoint_file import TrainedClassifier
-from neuromoco.runtime.header import ExportHeader, Target
+from neuromoco.runtime.header import ExportHeader, TargetName
 from neuromoco.train.run_folder import package_versions
-
-RANDOM = 4  # recordings of noise in a comparison
 
 
 @dataclass(frozen=True)
-class OnnxOptions:
-    """What is written.
+class ExportJob:
+    """A checkpoint on its way to a target.
 
     Attributes:
-        target: "onnx" (all steps in one call) or "onnx-step" (one a call).
-        input: "frames" or "events".
-        rates: whether spike rates are an output.
-        quantize: "int8", or None.
+        source: the checkpoint.
+        classifier: what it holds.
+        target: name of the target.
+        data: file or folder of recordings to calibrate and compare on, or None.
+        recordings: to compare on instead of those in `data`, or None.
     """
 
-    target: Target = "onnx"
-    input: Literal["frames", "events"] = "frames"
-    rates: bool = False
-    quantize: Literal["int8"] | None = None
+    source: Path
+    classifier: TrainedClassifier
+    target: TargetName
+    data: Path | None = None
+    recordings: Sequence[Recording] | None = None
 
     @property
-    def suffix(self) -> str:
-        """What tells the files of one checkpoint apart."""
-        parts = ("step" * (self.target == "onnx-step"), "events" * (self.input == "events"), self.quantize)
-        return "".join(f"-{part}" for part in parts if part)
+    def size(self) -> tuple[int, int]:
+        """Height and width of the frames."""
+        return self.classifier.header.frames.height, self.classifier.header.frames.width
 
-    def check(self, data: Path | None) -> None:
-        """Refuses what does not go together.
-
-        Raises:
-            ConfigError: says what to leave out, or what is missing.
-        """
-        if self.quantize and data is None:
-            raise ConfigError("--quantize int8 is calibrated on recordings of yours: give them with --data FOLDER")
-        if self.target == "onnx-step" and (self.input == "events" or self.rates or self.quantize):
-            raise ConfigError("--target onnx-step takes frames; leave --input events, --spike-rates and --quantize out")
+    @cached_property
+    def header(self) -> ExportHeader:
+        """What an export says about itself, of frames in float32."""
+        return export_header(self.classifier, self.source, self.target)
 
 
-def export_header(classifier: TrainedClassifier, source: Path, options: OnnxOptions) -> ExportHeader:
-    """What the file says of itself."""
+def export_header(classifier: TrainedClassifier, source: Path, target: TargetName, **changes: Any) -> ExportHeader:
+    """What an export says about itself: everything that its source says, versions, and where it comes from."""
     facts = classifier.header.model_dump() | {
         "versions": package_versions(),
-        "target": options.target,
-        "input": options.input,
+        "target": target,
         "source": source.name,
         "source_sha256": hashlib.sha256(source.read_bytes()).hexdigest(),
     }
-    return ExportHeader.model_validate(facts)
+    return ExportHeader.model_validate(facts | changes)
 
 
 def report_path(out: Path) -> Path:
-    """Where the report of a file stands."""
+    """Where the report of a file is."""
     return out.with_name(f"{out.stem if out.suffix == '.onnx' else out.name}.report.json")
+
+
+def check_file_place(source: Path, out: Path, suffix: str) -> None:
+    """Checks that a file may be written to `out`.
+
+    Raises:
+        ConfigError: `out` is a folder or the checkpoint.
+    """
+    if out.is_dir() or out.resolve() == source.resolve():
+        problem = "a folder" if out.is_dir() else "the checkpoint itself"
+        raise ConfigError(f"{out}: is {problem}; --out names a new {suffix} file")

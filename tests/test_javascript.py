@@ -13,8 +13,7 @@ import pytest
 from neuromoco.checkpoint import save_checkpoint
 from neuromoco.config import FrameConfig
 from neuromoco.events import read_recording
-from neuromoco.export.header import OnnxOptions
-from neuromoco.export.to_onnx.export import export_onnx
+from neuromoco.export.targets import export
 from neuromoco.models import example_paths, model_path
 from neuromoco.runtime.checkpoint_file import TrainedClassifier
 from neuromoco.runtime.load import OnnxClassifier
@@ -51,7 +50,7 @@ def node(tmp_path: Path) -> Node:
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The bundled model as a file that takes events."""
     out = tmp_path_factory.mktemp("javascript") / "digits.onnx"
-    export_onnx(CHECKPOINT, out, OnnxOptions(input="events"), [])
+    export(CHECKPOINT, out, input="events", recordings=[])
     return out
 
 
@@ -76,7 +75,7 @@ def test_times_count_where_frames_are_cut_by_time(node: Node, tmp_path: Path) ->
     header = trained.header.model_copy(update={"frames": FrameConfig(slice_by="time")})
     checkpoint, model, recording = (tmp_path / f"time.{end}" for end in ("safetensors", "onnx", "bin"))
     save_checkpoint(checkpoint, trained.network, header)
-    export_onnx(checkpoint, model, OnnxOptions(input="events"), [])
+    export(checkpoint, model, input="events", recordings=[])
     events = example_paths()[3].read_bytes()
     half = len(events) // 10 * 5
     recording.write_bytes(events[:half] + 40 * MARK + events[half:])

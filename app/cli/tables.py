@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
@@ -124,60 +123,8 @@ def sweep_tables(results: Mapping[str, Any]) -> list[Table]:
     return found
 
 
-def export_lines(file: Path, report: Mapping[str, Any]) -> str:
-    """What was written, and how it compares with its source."""
-    parity = report["parity"]
-    compared = f"{report['compared']['recordings']} recordings and {report['compared']['noise']} of noise"
-    flips = sum(layer["flipped"] for layer in parity["layers"])
-    total = sum(layer["compared"] for layer in parity["layers"])
-    lines = [
-        f"{escape(str(file))}: {report['target']}, takes {report['input']}, {report['precision']}, "
-        f"{report['nodes']:,} operators of opset {report['opset']}, {report['bytes'] / 1e6:.2f} MB",
-        f"against torch on {compared}: largest logit error {parity['largest_error']:.1e}, same answer on "
-        f"{parity['agreement']:.1%}, {flips:,} of {total:,} spikes and silences differ",
-    ]
-    if (int8 := report.get("int8")) is not None:
-        lines.append(int8_line(int8))
-    return "\n".join(lines)
-
-
-def loihi_lines(folder: Path, report: Mapping[str, Any]) -> str:
-    """What a Loihi export is, and how it compares with its source."""
-    total, accuracy = report["total"], report["accuracy"]
-    beside = f"same answer on {report['agreement']:.1%}"
-    if accuracy is not None:
-        beside += f", accuracy {accuracy['loihi']:.1%} (float32 {accuracy['float32']:.1%})"
-    return "\n".join(
-        [
-            f"{escape(str(folder))}: {report['dialect']} dialect, T = {report['steps']}, latency {report['latency']} "
-            f"steps, {total['neurons']:,} neurons, {total['weights']:,} weights of 8 bits",
-            f"against float32 on {report['compared']['recordings']} recordings: {beside}",
-            f"estimated: {total['cores_loihi1']} cores of Loihi 1 or {total['cores_loihi2']} of Loihi 2, "
-            f"{total['operations']:,.0f} synaptic operations and {total['energy_nj'] / 1e3:,.1f} uJ a recording",
-            *(f"warning: {escape(warning)}" for warning in report["warnings"]),
-            f"all of it: {escape(str(folder))}/report.md; in Lava: neuromoco verify {escape(str(folder))}",
-        ]
-    )
-
-
-def nir_lines(file: Path, report: Mapping[str, Any]) -> str:
-    """What a NIR export is, and how it compares with its source."""
-    first = f"{escape(str(file))}: {report['nodes']} nodes, {report['edges']} edges, {report['bytes'] / 1e6:.2f} MB"
-    parity = report["parity"]
-    if parity is None:
-        return f"{first}\n{escape(report['not_compared'])}"
-    backend = ", ".join(f"{name} {version}" for name, version in report["backend"].items())
-    flips = sum(layer["flipped"] for layer in parity["layers"])
-    total = sum(layer["compared"] for layer in parity["layers"])
-    return (
-        f"{first}\nrun by {backend} against torch on {report['compared']['recordings']} recordings and "
-        f"{report['compared']['noise']} of noise: largest logit error {parity['largest_error']:.1e}, same answer on "
-        f"{parity['agreement']:.1%}, {flips:,} of {total:,} spikes and silences differ"
-    )
-
-
 def verified_table(folder: str, result: Mapping[str, Any]) -> Table:
-    """Lava beside the twin."""
+    """Lava compared with the integer twin, layer by layer."""
     logits = "logits equal" if result["logits_differ"] == 0 else f"{result['logits_differ']} logits differ"
     title = (
         f"{escape(folder)} in Lava's simulator, {result['recordings']} recordings, {result['seconds']:.0f} s: {logits}"
@@ -186,20 +133,6 @@ def verified_table(folder: str, result: Mapping[str, Any]) -> Table:
     for layer in result["layers"]:
         table.add_row(escape(layer["name"]), f"{layer['spikes']:,}", f"{layer['differ']:,}")
     return table
-
-
-def int8_line(figures: Mapping[str, Any]) -> str:
-    """What 8 bits cost and save."""
-    line = (
-        f"int8 beside float32, calibrated on {figures['calibrated_on']} recordings, on {figures['recordings']} others: "
-        f"same answer on {figures['agreement']:.1%}"
-    )
-    if figures["accuracy"] is not None:
-        line += f", accuracy {figures['accuracy']['int8']:.1%} (float32 {figures['accuracy']['float32']:.1%})"
-    worst = max(figures["layers"], key=lambda layer: layer["differ"])
-    size = figures["bytes"]["int8"] / figures["bytes"]["float32"]
-    line += f", at most {worst['differ']:.1%} of a layer's spikes and silences differ ({escape(worst['name'])})"
-    return f"{line}, {size:.0%} of the bytes"
 
 
 def model_lines(row: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Judging a coarser copy of a network: on which recordings, and how much worse it may be."""
+"""How much worse a coarser copy of a network may answer, and the recordings that show it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from neuromoco.datasets import list_recordings
 from neuromoco.errors import ConfigError
+from neuromoco.support.sampling import evenly_spaced
 
 LEAST = 4  # recordings, half of which calibrate
 MOST = 200  # recordings of either half
@@ -18,14 +19,14 @@ LEAST_AGREEMENT = 0.95  # share of recordings with the same answer
 
 
 class Samples(NamedTuple):
-    """Recordings with the class of each as an index, or None where it is not known."""
+    """Recordings, and the index of the class of each, or None where it is unknown."""
 
     paths: list[Path]
     labels: list[int | None]
 
 
 def split_samples(folder: Path, class_names: Sequence[str]) -> tuple[Samples, Samples]:
-    """Recordings to calibrate on and others to judge by, of a flat folder or one of class folders.
+    """Recordings to calibrate on and others to compare on, of a flat folder or one of class folders.
 
     Raises:
         ConfigError: no such folder, or too few recordings in it.
@@ -35,36 +36,42 @@ def split_samples(folder: Path, class_names: Sequence[str]) -> tuple[Samples, Sa
         raise ConfigError(
             f"{folder}: {len(listing)} recordings; 8 bits need at least {LEAST}, half of them to calibrate"
         )
-    known = bool(listing.labels) and set(listing.class_names) <= set(class_names)
-    labels = [
-        class_names.index(listing.class_names[i]) if known else None for i in listing.labels or [0] * len(listing)
-    ]
-    halves = []
-    for first in (0, 1):
-        indices = np.arange(first, len(listing), 2)
-        chosen = indices[np.unique(np.linspace(0, len(indices) - 1, min(MOST, len(indices))).round().astype(int))]
-        halves.append(Samples([listing.paths[i] for i in chosen], [labels[i] for i in chosen]))
-    return halves[0], halves[1]
+    labels: list[int | None] = [None] * len(listing)
+    if listing.labels and set(listing.class_names) <= set(class_names):
+        labels = [class_names.index(listing.class_names[i]) for i in listing.labels]
+    calibration, held_out = (evenly_spaced(range(first, len(listing), 2), MOST) for first in (0, 1))
+    one, other = (
+        Samples([listing.paths[i] for i in half], [labels[i] for i in half]) for half in (calibration, held_out)
+    )
+    return one, other
 
 
-def accuracy(answers: Sequence[int], labels: Sequence[int | None]) -> float:
-    """Share of right answers."""
-    return float(np.mean(np.equal(answers, np.array(labels))))
-
-
-def loss_problem(figures: Mapping[str, Any], copy: str, advice: str) -> str | None:
-    """Why a copy is not good enough, or None.
+def copy_figures(
+    answers: Mapping[str, Sequence[int]], labels: Sequence[int | None] | None, advice: str
+) -> dict[str, Any]:
+    """How often a copy of a network answers as the network does, and whether that is often enough.
 
     Args:
-        figures: "accuracy" of "float32" and of the copy (or None), and "agreement" of their answers.
-        copy: its name there.
-        advice: what to do about it.
+        answers: class indices of "float32" and of the copy, under its name.
+        labels: the true ones; no accuracies where one of them is unknown.
+        advice: what to do about a copy that is not good enough.
+
+    Returns:
+        "agreement", "accuracy" of both or None, what is "allowed", and the "problem" or None.
     """
-    accuracies, agreement = figures["accuracy"], figures["agreement"]
-    what = None
-    if accuracies is not None and accuracies["float32"] - accuracies[copy] > LARGEST_LOSS:
-        fall = f"from {accuracies['float32']:.1%} to {accuracies[copy]:.1%}"
-        what = f"accuracy falls {fall}; {LARGEST_LOSS:.0%} are allowed"
+    _, copy = answers
+    agreement = float(np.mean(np.equal(answers["float32"], answers[copy])))
+    accuracy, problem = None, None
+    if labels and None not in labels:
+        accuracy = {name: float(np.mean(np.equal(found, labels))) for name, found in answers.items()}
+    if accuracy and accuracy["float32"] - accuracy[copy] > LARGEST_LOSS:
+        change = f"from {accuracy['float32']:.1%} to {accuracy[copy]:.1%}"
+        problem = f"accuracy falls {change}; {LARGEST_LOSS:.0%} are allowed"
     elif agreement < LEAST_AGREEMENT:
-        what = f"answers agree with float32 on {agreement:.1%}; at least {LEAST_AGREEMENT:.0%} must"
-    return what and f"{copy}: {what}; {advice}"
+        problem = f"answers agree with float32 on {agreement:.1%}; at least {LEAST_AGREEMENT:.0%} must"
+    return {
+        "agreement": agreement,
+        "accuracy": accuracy,
+        "allowed": {"loss": LARGEST_LOSS, "agreement": LEAST_AGREEMENT},
+        "problem": problem and f"{copy}: {problem}; {advice}",
+    }

@@ -7,28 +7,31 @@ logits are held to the tolerance where no spike flipped.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from neuromoco import models
 from neuromoco.checkpoint import CheckpointHeader
 from neuromoco.classifier import Classifier
 from neuromoco.events import Recording, read_recording
-from neuromoco.export.graph.nodes import Graph
 from neuromoco.export.graph.trace import PREFIX
-from neuromoco.export.to_onnx.model import unrolled
-from neuromoco.runtime.onnx_file import Floats, OnnxNetwork
+from neuromoco.export.header import ExportJob
+from neuromoco.runtime.prediction import Floats
+from neuromoco.support.files import files_in
+from neuromoco.support.sampling import evenly_spaced
 
 TOLERANCE = 1e-4  # of logits where no spike flipped
 LARGEST_FLIPPED = 1e-3  # share of all spikes and silences
 LARGEST = 50  # real recordings in a comparison
+NOISE = 4  # recordings of noise in a comparison
 LEAST_AGREEMENT = 0.98  # share of recordings with the same answer
 
 
@@ -92,99 +95,135 @@ class Parity:
         return {**asdict(self), "flipped": self.flipped, "allowed": allowed, "problem": self.problem}
 
 
-def compare(classifier: Classifier, graph: Graph, exported: OnnxNetwork, recordings: Sequence[Recording]) -> Parity:
-    """Runs recordings through torch and through an exported file.
+@dataclass
+class SpikeCounts:
+    """Spikes of a layer of neurons in a network and in its export, added up over recordings.
 
-    Spikes are those of the unrolled network with every layer as an output; that it gives the logits of the
-    exported file is part of the comparison.
+    Attributes:
+        compared: neurons x steps x recordings.
+        source: spikes in the network.
+        export: spikes in its export.
+        differ: how many of those compared are not the same.
+    """
+
+    compared: int = 0
+    source: int = 0
+    export: int = 0
+    differ: int = 0
+
+    def add(self, source: NDArray[Any], export: NDArray[Any]) -> int:
+        """Counts the spikes of more recordings; returns how many differ."""
+        differ = int(np.count_nonzero(source.reshape(export.shape) != export))
+        self.compared += export.size
+        self.source += int(np.count_nonzero(source))
+        self.export += int(np.count_nonzero(export))
+        self.differ += differ
+        return differ
+
+
+class ExportRun(NamedTuple):
+    """What an export computes for one recording.
+
+    Attributes:
+        frames: [T, 1, P, H, W] of the recording.
+        logits: [T, 1, classes].
+        spikes: [T, 1, ...] by layer of neurons.
+        spikes_logits: logits of the network that the spikes are from, where that is not the export itself.
+    """
+
+    frames: Floats
+    logits: Floats
+    spikes: Mapping[str, Floats]
+    spikes_logits: Floats | None = None
+
+
+def measure_parity(classifier: Classifier, names: Sequence[str], runs: Iterable[ExportRun]) -> Parity:
+    """Compares what an export computed with what torch computes.
 
     Args:
         classifier: the source, on the CPU.
-        graph: what the file was written from.
-        exported: the file.
-        recordings: at least one.
+        names: of its layers of neurons.
+        runs: of at least one recording.
     """
-    plain = exported.header.model_copy(update={"target": "onnx", "input": "frames", "states": ()})
-    tapped = OnnxNetwork(unrolled(graph, plain, taps=True).SerializeToString())
-    names = [node.name for node in graph.neurons]
-    flipped, spikes, compared = (np.zeros(len(names), np.int64) for _ in range(3))
+    counts = {name: SpikeCounts() for name in names}
     errors, same_answer, clean = [], [], []
-    for recording in recordings:
-        frames = tapped.frames([recording])
-        wanted, wanted_spikes = run_source(classifier, frames, names)
-        found = tapped.run({"frames": frames})
-        answer = exported.logits([recording])
-        counts = [(found[n] != wanted_spikes[n].reshape(found[n].shape)).sum() for n in names]
-        flipped += counts
-        spikes += [int(wanted_spikes[n].sum()) for n in names]
-        compared += [wanted_spikes[n].size for n in names]
-        errors.append(max(_error(answer, wanted), _error(found["logits_per_step"], answer) if not any(counts) else 0.0))
-        same_answer.append(answer.mean(0).argmax() == wanted.mean(0).argmax())
-        clean.append(not any(counts))
-    layers = (
-        LayerParity(name, float(s / c), int(c), int(f))
-        for name, s, c, f in zip(names, spikes, compared, flipped, strict=True)
-    )
-    without = [error for error, is_clean in zip(errors, clean, strict=True) if is_clean]
+    for frames, logits, spikes, spikes_logits in runs:
+        source_logits, source_spikes = run_source(classifier, frames, names)
+        flipped = sum([counts[name].add(source_spikes[name], spikes[name]) for name in names])
+        error = logit_error(logits, source_logits)
+        if spikes_logits is not None and not flipped:
+            error = max(error, logit_error(spikes_logits, logits))
+        errors.append(error)
+        same_answer.append(logits.mean(0).argmax() == source_logits.mean(0).argmax())
+        clean.append(not flipped)
     return Parity(
-        recordings=len(recordings),
+        recordings=len(errors),
         largest_error=max(errors),
-        largest_error_without_flips=max(without, default=None),
+        largest_error_without_flips=max(itertools.compress(errors, clean), default=None),
         recordings_with_flips=clean.count(False),
         agreement=float(np.mean(same_answer)),
-        layers=tuple(layers),
+        layers=tuple(
+            LayerParity(name, count.source / count.compared, count.compared, count.differ)
+            for name, count in counts.items()
+        ),
     )
 
 
-def random_recordings(header: CheckpointHeader, count: int, seed: int = 0) -> list[Recording]:
-    """Recordings of noise, as long and as dense as those of the training."""
-    rng, seen = np.random.default_rng(seed), header.seen
-    height, width = seen.sensor or (header.frames.height, header.frames.width)
-    made = []
-    for _ in range(count):
-        events = int(rng.integers(seen.fewest_events, seen.most_events + 1))
-        t = np.sort(rng.integers(0, seen.longest_us + 1, events))
-        x, y, p = (rng.integers(0, limit, events) for limit in (width, height, 2))
-        made.append(Recording.from_columns(t, x, y, p, width=width, height=height))
-    return made
+def logit_error(export: Floats, source: Floats) -> float:
+    """Largest difference between logits [T, N, classes], mean over time."""
+    return float(np.abs(export.mean(0) - source.mean(0)).max())
 
 
-def some_recordings(files: Sequence[Path]) -> list[Recording]:
-    """At most so many of the files as a comparison takes, evenly chosen.
+def parity_summary(report: Mapping[str, Any]) -> str:
+    """The recordings and figures of a comparison, in half a line."""
+    compared, parity = report["compared"], report["parity"]
+    flipped, total = (sum(layer[name] for layer in parity["layers"]) for name in ("flipped", "compared"))
+    return (
+        f"{compared['recordings']} recordings and {compared['noise']} of noise: largest logit error "
+        f"{parity['largest_error']:.1e}, same answer on {parity['agreement']:.1%}, {flipped:,} of {total:,} spikes and "
+        "silences differ"
+    )
+
+
+def comparison_recordings(job: ExportJob) -> list[Recording]:
+    """Noise, and the recordings of a job: those given, else at most 50 of its data or the bundled ones.
 
     Raises:
         EventFileError: one of these cannot be read.
     """
-    chosen = np.unique(np.linspace(0, len(files) - 1, min(len(files), LARGEST)).round().astype(int))
-    return [read_recording(files[index]) for index in chosen]
+    if job.recordings is None:
+        files = files_in([job.data]) if job.data else models.example_paths()
+        recordings = [read_recording(file) for file in evenly_spaced(files, LARGEST)]
+    else:
+        recordings = list(job.recordings)
+    return [*random_recordings(job.classifier.header), *recordings]
 
 
-def _error(answer: Floats, wanted: Floats) -> float:
-    """Of the mean over time."""
-    return float(np.abs(answer.mean(0) - wanted.mean(0)).max())
+def random_recordings(header: CheckpointHeader, count: int = NOISE) -> list[Recording]:
+    """Recordings of noise, as long and as dense as those of the training."""
+    rng, seen = np.random.default_rng(0), header.seen
+    height, width = seen.sensor or (header.frames.height, header.frames.width)
+    recordings = []
+    for _ in range(count):
+        events = int(rng.integers(seen.fewest_events, seen.most_events + 1))
+        t = np.sort(rng.integers(0, seen.longest_us + 1, events))
+        x, y, p = (rng.integers(0, limit, events) for limit in (width, height, 2))
+        recordings.append(Recording.from_columns(t, x, y, p, width=width, height=height))
+    return recordings
 
 
 @torch.inference_mode()
-def run_source(
-    classifier: Classifier, frames: Floats, names: Sequence[str]
-) -> tuple[Floats, dict[str, NDArray[np.float32]]]:
+def run_source(classifier: Classifier, frames: Floats, names: Sequence[str]) -> tuple[Floats, dict[str, Floats]]:
     """A source's logits [T, N, classes] of frames [T, N, P, H, W], and its spikes [T, N, ...] by layer of neurons."""
-    with _spikes(classifier.eval(), names) as seen:
-        logits = classifier(torch.from_numpy(frames)).numpy()
-    return logits, {name: seen[name].numpy() for name in names}
-
-
-@contextmanager
-def _spikes(classifier: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Tensor]]:
-    """Fills a dictionary with what the layers of neurons of a graph give."""
-    seen: dict[str, Tensor] = {}
-    modules = dict(classifier.named_modules())
+    spikes: dict[str, Floats] = {}
+    modules = dict(classifier.eval().named_modules())
     with ExitStack() as hooks:
         for name in names:
             module = modules[PREFIX + name] if PREFIX + name in modules else modules[name]
 
             def keep(_: nn.Module, __: Any, result: Tensor, name: str = name) -> None:
-                seen[name] = result
+                spikes[name] = result.numpy()
 
             hooks.callback(module.register_forward_hook(keep).remove)
-        yield seen
+        logits: Floats = classifier(torch.from_numpy(frames)).numpy()
+    return logits, spikes

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from neuromoco.runtime.loihi.blocks import Block, Conv, LoihiGraph, Port
-from neuromoco.runtime.loihi.twin import Floats, spikes_of
+from neuromoco.runtime.loihi.twin import spikes_of
+from neuromoco.runtime.prediction import Floats
 
 FACTORS = (1.0, 1.2, 1.5, 2.0, 3.0, 5.0)
 

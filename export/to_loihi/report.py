@@ -9,25 +9,27 @@ from typing import Any
 import numpy as np
 
 from neuromoco.classifier import Classifier
-from neuromoco.export.check.parity import run_source
+from neuromoco.export.check.parity import SpikeCounts, logit_error, run_source
 from neuromoco.export.graph.nodes import Graph
 from neuromoco.export.to_loihi.resources import __doc__ as rules
 from neuromoco.export.to_loihi.resources import energy_nj, limits_of, operations, resources_of, total
-from neuromoco.runtime.loihi.blocks import Attention, Block, Conv, LoihiGraph, exact_steps
+from neuromoco.runtime.loihi.blocks import Attention, Conv, LoihiGraph, exact_steps
 from neuromoco.runtime.loihi.folder import kind_of
-from neuromoco.runtime.loihi.twin import Floats, check_readout, run
+from neuromoco.runtime.loihi.twin import check_readout, run
+from neuromoco.runtime.prediction import Floats
 
 RESOURCES = ("neurons", "connections", "weights", "weight_bits", "axons", "cores_loihi1", "cores_loihi2")
 
 
 @dataclass
-class _Layer:
-    """Sums over recordings."""
+class LayerCounts(SpikeCounts):
+    """Sums over recordings of one layer.
 
-    spikes: float = 0.0
-    float_spikes: float = 0.0
-    differ: int = 0
-    compared: int = 0
+    Attributes:
+        operations: synaptic ones.
+        saturated: membranes that were clipped at their 24 bits.
+    """
+
     operations: float = 0.0
     saturated: int = 0
 
@@ -45,23 +47,18 @@ class Comparison:
     """
 
     answers: dict[str, list[int]] = field(default_factory=lambda: {"float32": [], "loihi": []})
-    layers: dict[str, _Layer] = field(default_factory=dict)
+    layers: dict[str, LayerCounts] = field(default_factory=dict)
     largest_error: float = 0.0
     cut_counts: int = 0
     recordings: int = 0
 
-    @property
-    def agreement(self) -> float:
-        """Share of recordings with the same answer."""
-        return float(np.mean(np.equal(self.answers["float32"], self.answers["loihi"])))
 
-
-def compare(network: Classifier, graph: Graph, loihi: LoihiGraph, batches: Iterable[Floats]) -> Comparison:
-    """Runs recordings through both.
+def compare_loihi(network: Classifier, graph: Graph, loihi: LoihiGraph, batches: Iterable[Floats]) -> Comparison:
+    """Runs recordings through the float network and through the integer one.
 
     Args:
         network: the source.
-        graph: lowered from it.
+        graph: traced from it.
         loihi: mapped from that.
         batches: frames [T, N, P, H, W].
 
@@ -69,34 +66,28 @@ def compare(network: Classifier, graph: Graph, loihi: LoihiGraph, batches: Itera
         NeuromocoError: a recording drives the integer network out of its range.
     """
     names = [node.name for node in graph.neurons]
-    result = Comparison(layers={block.name: _Layer() for block in loihi.blocks[1:]})
+    result = Comparison(layers={block.name: LayerCounts() for block in loihi.blocks[1:]})
     for frames in batches:
-        logits, spikes = run_source(network, frames, names)
-        found = run(loihi, frames, keep=lambda _: True)
-        check_readout(found.logits, loihi.readout.neuron.v_threshold)
-        answer = found.logits / loihi.readout.scale
-        result.largest_error = max(result.largest_error, float(np.abs(answer.mean(0) - logits.mean(0)).max()))
+        logits, source = run_source(network, frames, names)
+        twin = run(loihi, frames, keep=lambda _: True)
+        check_readout(twin.logits, loihi.readout.neuron.v_threshold)
+        answer = twin.logits / loihi.readout.scale
+        result.largest_error = max(result.largest_error, logit_error(answer, logits))
         for key, values in (("float32", logits), ("loihi", answer)):
             result.answers[key] += values.mean(0).argmax(1).tolist()
-        result.cut_counts += found.cut_counts
+        result.cut_counts += twin.cut_counts
         result.recordings += frames.shape[1]
         for block in loihi.blocks[1:]:
-            _count(result.layers[block.name], block, loihi, found.spikes, spikes.get(block.name))
-            result.layers[block.name].saturated += found.saturated.get(block.name, 0)
+            layer = result.layers[block.name]
+            arrived: Any = sum(np.count_nonzero(twin.spikes[name], axis=(0, 1)) for name in block.inputs)  # [C, H, W]
+            layer.operations += operations(block, loihi, arrived)
+            layer.saturated += twin.saturated.get(block.name, 0)
+            if block.name in source:
+                layer.add(source[block.name], twin.spikes[block.name])
+            elif block is not loihi.readout:  # the float network has no relays
+                layer.compared += twin.spikes[block.name].size
+                layer.export += np.count_nonzero(twin.spikes[block.name])
     return result
-
-
-def _count(layer: _Layer, block: Block, graph: LoihiGraph, spikes: Mapping[str, Floats], source: Any) -> None:
-    arrived: Any = sum(np.count_nonzero(spikes[name], axis=(0, 1)) for name in block.inputs)  # [C, H, W]
-    layer.operations += operations(block, graph, arrived)
-    if block is graph.readout:
-        return
-    own = spikes[block.name]
-    layer.spikes += np.count_nonzero(own)
-    layer.compared += own.size
-    if source is not None:
-        layer.float_spikes += float(source.sum(dtype=np.float64))
-        layer.differ += int(np.count_nonzero(source.reshape(own.shape) != own))
 
 
 def layer_rows(graph: LoihiGraph, compared: Comparison, steps: int) -> list[dict[str, Any]]:
@@ -106,7 +97,7 @@ def layer_rows(graph: LoihiGraph, compared: Comparison, steps: int) -> list[dict
         layer, neuron = compared.layers[block.name], getattr(block, "neuron", None)
         conv = block if isinstance(block, Conv) else None
         recordings = max(1, compared.recordings)
-        seen = layer.float_spikes > 0 or layer.differ > 0
+        seen = layer.source > 0 or layer.differ > 0
         rows.append(
             {
                 "name": block.name,
@@ -119,11 +110,11 @@ def layer_rows(graph: LoihiGraph, compared: Comparison, steps: int) -> list[dict
                 "clipped": conv.clipped if conv else 0,
                 "rounded_to_0": float(np.mean(conv.weight == 0)) if conv else 0.0,
                 "saturated": layer.saturated,
-                "rate": layer.spikes / max(1, layer.compared),
-                "rate_float32": layer.float_spikes / layer.compared if seen else None,
+                "rate": layer.export / max(1, layer.compared),
+                "rate_float32": layer.source / layer.compared if seen else None,
                 "differ": layer.differ / layer.compared if seen else None,
                 "operations": layer.operations / recordings,
-                "energy_nj": energy_nj(layer.operations / recordings, block.neurons, layer.spikes / recordings, steps),
+                "energy_nj": energy_nj(layer.operations / recordings, block.neurons, layer.export / recordings, steps),
                 **resources_of(block, graph).to_json(),
             }
         )
@@ -148,7 +139,7 @@ def warnings_of(graph: LoihiGraph, steps: int, compared: Comparison) -> list[str
     if compared.cut_counts:
         found.append(f"{compared.cut_counts} event counts above 255 were sent as 255; use more time steps")
     found += limits_of(graph)
-    silent = [name for name, layer in compared.layers.items() if layer.compared and not layer.spikes]
+    silent = [name for name, layer in compared.layers.items() if layer.compared and not layer.export]
     found += [f"{name}: never spikes on the recordings compared" for name in silent]
     return found
 

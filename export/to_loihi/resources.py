@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuromoco.runtime.loihi.blocks import Attention, Block, Conv, LoihiGraph, Relay
-from neuromoco.runtime.loihi.twin import Floats
+from neuromoco.runtime.prediction import Floats
 
 WEIGHT_BITS = 8
 SYNAPSE_BITS = 1_048_576  # of a core, either chip

@@ -22,6 +22,7 @@ from neuromoco.events import read_recording
 from neuromoco.runtime.loihi.blocks import LARGEST_MESSAGE
 from neuromoco.runtime.loihi.folder import TwinNetwork
 from neuromoco.runtime.loihi.twin import run
+from neuromoco.support.sampling import evenly_spaced
 
 SCRIPT = "run_lava.py"
 NOT_INSTALLED = 2  # the exit code of the script
@@ -49,8 +50,8 @@ def verify_folder(folder: Path, files: Sequence[Path], most: int) -> dict[str, A
     twin = TwinNetwork(folder)
     if not (folder / SCRIPT).is_file():
         raise NeuromocoError(f"{folder}: has no {SCRIPT}; export it again with neuromoco export --target loihi")
-    chosen = np.unique(np.linspace(0, len(files) - 1, min(most, len(files))).round().astype(int))
-    frames = twin.frames([read_recording(files[index]) for index in chosen])
+    recordings = [read_recording(file) for file in evenly_spaced(files, most)]
+    frames = twin.frames(recordings)
     begin = time.perf_counter()
     lava = _in_lava(folder, np.minimum(frames, LARGEST_MESSAGE).astype(np.uint8))
     seconds = time.perf_counter() - begin
@@ -68,7 +69,7 @@ def verify_folder(folder: Path, files: Sequence[Path], most: int) -> dict[str, A
     differ = sum(layer["differ"] for layer in layers)
     wrong = differ or logits_differ
     return {
-        "recordings": len(chosen),
+        "recordings": len(recordings),
         "layers": layers,
         "logits_differ": logits_differ,
         "seconds": seconds,

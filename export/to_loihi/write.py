@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +16,7 @@ from neuromoco.runtime.loihi.blocks import (
     Dialect,
     LoihiGraph,
 )
-from neuromoco.runtime.loihi.folder import FRAMES, MANIFEST, NET, OURS, REPORT, REPORT_TEXT, Layer, Manifest, kind_of
+from neuromoco.runtime.loihi.folder import FRAMES, MANIFEST, NET, OURS, Layer, Manifest, kind_of
 from neuromoco.runtime.loihi.net_file import layer_numbers, write_net
 from neuromoco.snn.loihi_ranges import UNIT
 from neuromoco.support.files import write_json
@@ -61,23 +60,20 @@ def describe(graph: LoihiGraph, dialect: Dialect, header: ExportHeader) -> Manif
     )
 
 
-def write_folder(
-    folder: Path, graph: LoihiGraph, manifest: Manifest, report: dict[str, Any], text: str, samples: NDArray[np.uint8]
-) -> None:
-    """Fills an empty folder.
+def write_folder(folder: Path, graph: LoihiGraph, manifest: Manifest, samples: NDArray[np.uint8]) -> None:
+    """Fills an empty folder with everything but the report.
 
     Args:
         folder: exists.
         graph: the network.
-        manifest: of it.
-        report: plain data.
-        text: the report for people.
-        samples: frames [T, N, P, H, W] that come along.
+        manifest: its description.
+        samples: frames [T, N, P, H, W] that the folder carries with their logits.
+
+    Raises:
+        UnsupportedLayerError: the hardware or the dialect cannot hold the network.
     """
     write_net(folder / NET, graph, manifest.dialect)
     write_json(folder / MANIFEST, manifest.model_dump(mode="json"))
-    write_json(folder / REPORT, report)
-    (folder / REPORT_TEXT).write_text(text, encoding="utf-8")
     logits = loihi_twin.run(graph, samples).logits.sum(0)
     np.savez_compressed(folder / FRAMES, frames=samples, logits=logits.astype(np.int64))
     for source in sorted(RUNNER.rglob("*.py")):  # contents alone: an installed package may be read-only

@@ -1,101 +1,109 @@
-"""From a checkpoint to an ONNX file with its report."""
+"""From a checkpoint to an ONNX file, compared with its source as ONNX Runtime runs it."""
 
 from __future__ import annotations
 
-import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import onnx
 
-from neuromoco.errors import ConfigError, ParityError
 from neuromoco.events import Recording
-from neuromoco.export.check.parity import compare, random_recordings
+from neuromoco.export.check.accuracy_loss import split_samples
+from neuromoco.export.check.parity import NOISE, ExportRun, comparison_recordings, measure_parity, parity_summary
 from neuromoco.export.graph.nodes import Graph
-from neuromoco.export.graph.trace import Unsupported, find_unsupported, lower
-from neuromoco.export.header import RANDOM, OnnxOptions, export_header, report_path
-from neuromoco.export.to_onnx.int8_check import quantize_and_compare
+from neuromoco.export.header import ExportJob, check_file_place, report_path
+from neuromoco.export.to_onnx.int8 import quantize_onnx
+from neuromoco.export.to_onnx.int8_check import compare_int8, int8_summary, measure_ranges
 from neuromoco.export.to_onnx.model import check_onnx, single_step, unrolled
 from neuromoco.export.to_onnx.tape import OPSET
-from neuromoco.runtime.checkpoint_file import TrainedClassifier
-from neuromoco.runtime.header import ExportHeader
 from neuromoco.runtime.onnx_file import OnnxNetwork
-from neuromoco.support.files import write_json, writing
+from neuromoco.support.files import write_json
+from neuromoco.unsupported import Unsupported
 
 
-def export_onnx(
-    source: Path, out: Path, options: OnnxOptions, recordings: list[Recording], data: Path | None = None
-) -> dict[str, Any]:
-    """Writes a checkpoint's network as an ONNX file, and `<name>.report.json` beside it.
+class OnnxExporter:
+    """Writes all time steps into one file; see `neuromoco.export.targets.Exporter`."""
 
-    Args:
-        source: checkpoint of a classifier.
-        out: the file to write.
-        options: what is written.
-        recordings: real ones to compare the file with its source on, beside some of noise.
-        data: folder of recordings that calibrate and judge 8 bits.
+    def __init__(
+        self, job: ExportJob, input: str = "frames", quantize: str | None = None, spike_rates: bool = False
+    ) -> None:
+        self.job = job
+        self.quantize, self.spike_rates = quantize, spike_rates
+        self.header = job.header.model_copy(update={"input": input})
 
-    Returns:
-        The report.
+    @staticmethod
+    def check_place(source: Path, out: Path) -> None:
+        check_file_place(source, out, ".onnx")
 
-    Raises:
-        CheckpointError: no usable checkpoint.
-        ConfigError: options that do not go together.
-        UnsupportedLayerError: a layer that cannot be exported.
-        ParityError: the file answers otherwise than its source; the report is written, the file is not.
-    """
-    options.check(data)
-    classifier = TrainedClassifier(source, "cpu")
-    if out.is_dir() or out.resolve() == source.resolve():
-        raise ConfigError(
-            f"{out}: is {'a folder' if out.is_dir() else 'the checkpoint itself'}; --out names a new .onnx file"
-        )
-    begin = time.perf_counter()
-    graph = lower(classifier.network, classifier.header.frames.height, classifier.header.frames.width)
-    header = export_header(classifier, source, options)
-    model = build(graph, header, options)
-    check_onnx(model)
-    content = model.SerializeToString(deterministic=True)
-    seconds = time.perf_counter() - begin
-    exported = OnnxNetwork(content)
-    noise = random_recordings(exported.header, RANDOM)
-    parity = compare(classifier.network, graph, exported, [*noise, *recordings])
-    problem = parity.problem
-    int8 = None
-    if options.quantize and data is not None and problem is None:
-        model, int8 = quantize_and_compare(graph, exported.header, model, data)
-        content, problem = model.SerializeToString(deterministic=True), int8["problem"]
-    report = {
-        "file": out.name,
-        "source": source.name,
-        "source_sha256": header.source_sha256,
-        "target": options.target,
-        "input": options.input,
-        "precision": options.quantize or "float32",
-        "opset": OPSET,
-        "nodes": len(model.graph.node),
-        "bytes": len(content),
-        "seconds_to_write": seconds,
-        "compared": {"noise": len(noise), "recordings": len(recordings)},
-        "parity": parity.to_json(),
-        "int8": int8,
-    }
-    write_json(report_path(out), report)
-    if problem:
-        raise ParityError(f"{out}: not written: {problem}; see {report_path(out)}")
-    with writing(out) as part:
-        part.write_bytes(content)
-    return report
+    def find_unsupported(self, graph: Graph) -> list[Unsupported]:
+        """ONNX has operators for every node of the graph."""
+        return []
+
+    def build(self, graph: Graph) -> onnx.ModelProto:
+        """The model in float32."""
+        return unrolled(graph, self.header, rates=self.spike_rates)
+
+    def write(self, graph: Graph, part: Path) -> dict[str, Any]:
+        self.float32 = model = self.build(graph)
+        check_onnx(model)
+        if self.quantize:
+            assert self.job.data is not None, "is one of the options of the table"
+            self.calibration, self.held_out = split_samples(self.job.data, self.header.class_names)
+            self.ranges = measure_ranges(graph, self.header, self.calibration.paths)
+            model = quantize_onnx(model, self.header, self.ranges)
+        part.write_bytes(model.SerializeToString(deterministic=True))
+        return {
+            "input": self.header.input,
+            "precision": self.quantize or "float32",
+            "opset": OPSET,
+            "nodes": len(model.graph.node),
+            "bytes": part.stat().st_size,
+        }
+
+    def compare(self, graph: Graph, part: Path) -> tuple[dict[str, Any], str | None]:
+        recordings = comparison_recordings(self.job)
+        names = [node.name for node in graph.neurons]
+        parity = measure_parity(self.job.classifier.network, names, self._runs(graph, recordings))
+        int8 = None
+        if self.quantize and parity.problem is None:
+            int8 = compare_int8(graph, self.header, self.ranges, self.held_out)
+            int8 |= {
+                "calibrated_on": len(self.calibration.paths),
+                "bytes": {"float32": self.float32.ByteSize(), "int8": part.stat().st_size},
+            }
+        figures = {
+            "compared": {"noise": NOISE, "recordings": len(recordings) - NOISE},
+            "parity": parity.to_json(),
+            "int8": int8,
+        }
+        return figures, int8["problem"] if int8 else parity.problem
+
+    def _runs(self, graph: Graph, recordings: list[Recording]) -> Iterator[ExportRun]:
+        """The float32 file, and the spikes of the unrolled network with every layer as an output."""
+        exported = OnnxNetwork(self.float32.SerializeToString())
+        header = self.header.model_copy(update={"target": "onnx", "input": "frames", "states": ()})
+        tapped = OnnxNetwork(unrolled(graph, header, taps=True).SerializeToString())
+        for recording in recordings:
+            frames = tapped.frames([recording])
+            outputs = tapped.run({"frames": frames})
+            yield ExportRun(frames, exported.logits([recording]), outputs, outputs["logits_per_step"])
+
+    def write_report(self, report: dict[str, Any], part: Path, out: Path) -> None:
+        write_json(report_path(out), report)
+
+    @staticmethod
+    def summary(out: Path, report: dict[str, Any]) -> list[str]:
+        return [
+            f"{out}: {report['target']}, takes {report['input']}, {report['precision']}, "
+            f"{report['nodes']:,} operators of opset {report['opset']}, {report['bytes'] / 1e6:.2f} MB",
+            f"compared with torch on {parity_summary(report)}",
+            *([int8_summary(report["int8"])] if report["int8"] else []),
+        ]
 
 
-def list_unsupported(source: Path) -> list[Unsupported]:
-    """Every layer of a checkpoint that cannot be exported."""
-    classifier = TrainedClassifier(source, "cpu")
-    return find_unsupported(classifier.network, classifier.header.frames.height, classifier.header.frames.width)
+class OnnxStepExporter(OnnxExporter):
+    """Writes one time step into a file, its state outside."""
 
-
-def build(graph: Graph, header: ExportHeader, options: OnnxOptions) -> onnx.ModelProto:
-    """The model of a target."""
-    if options.target == "onnx-step":
-        return single_step(graph, header)
-    return unrolled(graph, header, rates=options.rates)
+    def build(self, graph: Graph) -> onnx.ModelProto:
+        return single_step(graph, self.header)

@@ -28,7 +28,8 @@ from onnx import numpy_helper
 from neuromoco.checkpoint import KEY
 from neuromoco.export.to_onnx.model import check_onnx
 from neuromoco.runtime.header import ExportHeader
-from neuromoco.runtime.onnx_file import Floats, OnnxNetwork
+from neuromoco.runtime.onnx_file import OnnxNetwork
+from neuromoco.runtime.prediction import Floats
 
 WEIGHT = ".weight"  # how the names of synapses' weights end, see `onnx_body`
 LARGEST_INPUT = 128  # steps, see above
@@ -90,7 +91,7 @@ def calibrate(model: onnx.ModelProto, frames: Iterable[Floats]) -> dict[str, Ran
     return found
 
 
-def quantize(model: onnx.ModelProto, header: ExportHeader, ranges: dict[str, Ranges]) -> onnx.ModelProto:
+def quantize_onnx(model: onnx.ModelProto, header: ExportHeader, ranges: dict[str, Ranges]) -> onnx.ModelProto:
     """A model with 8-bit synapses.
 
     Args:

@@ -1,78 +1,81 @@
-"""What 8 bits cost: the quantised file beside the float one, on recordings that calibrated neither."""
+"""What 8 bits cost: the quantized network compared with the float32 one, on recordings that did not calibrate it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import onnx
-
+from neuromoco.config import FrameConfig
 from neuromoco.events import read_recording
-from neuromoco.export.check.accuracy_loss import LARGEST_LOSS, LEAST_AGREEMENT, accuracy, loss_problem, split_samples
+from neuromoco.export.check.accuracy_loss import Samples, copy_figures
+from neuromoco.export.check.parity import SpikeCounts
 from neuromoco.export.graph.nodes import Graph
-from neuromoco.export.to_onnx.int8 import calibrate, quantize
+from neuromoco.export.to_onnx.int8 import Ranges, calibrate, quantize_onnx
 from neuromoco.export.to_onnx.model import unrolled
+from neuromoco.frames import batch_frames
 from neuromoco.runtime.header import ExportHeader
-from neuromoco.runtime.onnx_file import Floats, OnnxNetwork
+from neuromoco.runtime.onnx_file import OnnxNetwork
+from neuromoco.runtime.prediction import Floats
 
 BATCH = 16
 
 
-def quantize_and_compare(
-    graph: Graph, header: ExportHeader, model: onnx.ModelProto, folder: Path
-) -> tuple[onnx.ModelProto, dict[str, Any]]:
-    """A float model with 8-bit synapses, and how it compares.
+def measure_ranges(graph: Graph, header: ExportHeader, paths: Sequence[Path]) -> dict[str, Ranges]:
+    """Ranges of the synapses of a graph on recordings, see `calibrate`."""
+    plain = header.model_copy(update={"input": "frames"})
+    return calibrate(unrolled(graph, plain), _batches(header.frames, paths))
 
-    Args:
-        graph: what the model was written from.
-        header: what the model says of itself.
-        model: unrolled, from frames or events.
-        folder: recordings; every second one calibrates.
+
+def compare_int8(graph: Graph, header: ExportHeader, ranges: dict[str, Ranges], held_out: Samples) -> dict[str, Any]:
+    """Runs held-out recordings through both networks.
 
     Returns:
-        The quantised model, and the figures for the report; "problem" says why it is not good enough, or is None.
-
-    Raises:
-        ConfigError: too few recordings.
-        EventFileError: one cannot be read.
+        Figures for the report; "problem" says why the quantized network is not good enough, or is None.
     """
-    calibration, judged = split_samples(folder, header.class_names)
     plain = header.model_copy(update={"input": "frames"})
     tapped = unrolled(graph, plain, taps=True)
-    floats = OnnxNetwork(tapped.SerializeToString())
-    ranges = calibrate(unrolled(graph, plain), _batches(floats, calibration.paths))
-    quantized = quantize(model, header, ranges)
-    bytes_ = OnnxNetwork(quantize(tapped, plain, ranges).SerializeToString())
-    names = [node.name for node in graph.neurons]
-    answers: dict[str, list[Any]] = {"float32": [], "int8": []}
-    spikes, differ, compared = np.zeros((2, len(names))), np.zeros(len(names)), np.zeros(len(names))
-    for batch in _batches(floats, judged.paths):
-        found = [network.run({"frames": batch}) for network in (floats, bytes_)]
-        for key, outputs in zip(answers, found, strict=True):
-            answers[key] += outputs["logits"].argmax(1).tolist()
-        for i, name in enumerate(names):
-            a, b = (outputs[name] for outputs in found)
-            spikes[:, i] += a.sum(), b.sum()
-            differ[i] += (a != b).sum()
-            compared[i] += a.size
-    figures = {
-        "calibrated_on": len(calibration.paths),
-        "recordings": len(judged.paths),
-        "agreement": float(np.mean(np.equal(answers["float32"], answers["int8"]))),
-        "accuracy": None if None in judged.labels else {k: accuracy(a, judged.labels) for k, a in answers.items()},
-        "bytes": {"float32": model.ByteSize(), "int8": quantized.ByteSize()},
-        "layers": [
-            {"name": n, "rate_float32": float(a), "rate_int8": float(b), "differ": float(d)}
-            for n, a, b, d in zip(names, *(spikes / compared), differ / compared, strict=True)
-        ],
-        "allowed": {"loss": LARGEST_LOSS, "agreement": LEAST_AGREEMENT},
+    networks = {
+        name: OnnxNetwork(model.SerializeToString())
+        for name, model in (("float32", tapped), ("int8", quantize_onnx(tapped, plain, ranges)))
     }
-    advice = "give more recordings to calibrate on, or keep float32"
-    return quantized, {**figures, "problem": loss_problem(figures, "int8", advice)}
+    counts = {node.name: SpikeCounts() for node in graph.neurons}
+    answers: dict[str, list[int]] = {name: [] for name in networks}
+    for batch in _batches(header.frames, held_out.paths):
+        outputs = {name: network.run({"frames": batch}) for name, network in networks.items()}
+        for name, values in outputs.items():
+            answers[name] += values["logits"].argmax(1).tolist()
+        for layer, count in counts.items():
+            count.add(outputs["float32"][layer], outputs["int8"][layer])
+    return {
+        "recordings": len(held_out.paths),
+        "layers": [
+            {
+                "name": name,
+                "rate_float32": count.source / count.compared,
+                "rate_int8": count.export / count.compared,
+                "differ": count.differ / count.compared,
+            }
+            for name, count in counts.items()
+        ],
+        **copy_figures(answers, held_out.labels, "give more recordings to calibrate on, or keep float32"),
+    }
 
 
-def _batches(network: OnnxNetwork, paths: Sequence[Path]) -> Iterator[Floats]:
+def int8_summary(figures: Mapping[str, Any]) -> str:
+    """What 8 bits cost and save, in a line."""
+    worst = max(figures["layers"], key=lambda layer: layer["differ"])
+    size = figures["bytes"]["int8"] / figures["bytes"]["float32"]
+    accuracy = figures["accuracy"]
+    return (
+        f"int8 compared with float32, calibrated on {figures['calibrated_on']} recordings, on {figures['recordings']} "
+        f"others: same answer on {figures['agreement']:.1%}"
+        + (f", accuracy {accuracy['int8']:.1%} (float32 {accuracy['float32']:.1%})" if accuracy else "")
+        + f", at most {worst['differ']:.1%} of a layer's spikes and silences differ ({worst['name']})"
+        + f", {size:.0%} of the bytes"
+    )
+
+
+def _batches(config: FrameConfig, paths: Sequence[Path]) -> Iterator[Floats]:
     for start in range(0, len(paths), BATCH):
-        yield network.frames([read_recording(path) for path in paths[start : start + BATCH]])
+        yield batch_frames([read_recording(path) for path in paths[start : start + BATCH]], config)

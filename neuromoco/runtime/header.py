@@ -9,7 +9,7 @@ from typing import Literal
 
 from neuromoco.checkpoint import CheckpointHeader
 
-Target = Literal["onnx", "onnx-step", "loihi", "nir"]
+TargetName = Literal["onnx", "onnx-step", "loihi", "nir"]
 
 
 class ExportHeader(CheckpointHeader):
@@ -25,7 +25,7 @@ class ExportHeader(CheckpointHeader):
         source: the checkpoint's name.
     """
 
-    target: Target
+    target: TargetName
     input: Literal["frames", "events"] = "frames"
     precision: Literal["float32", "int8"] = "float32"
     states: tuple[str, ...] = ()

@@ -15,8 +15,8 @@ from neuromoco.errors import CheckpointError
 from neuromoco.events import Recording
 from neuromoco.frames import batch_frames
 from neuromoco.runtime.header import ExportHeader
+from neuromoco.runtime.prediction import Floats
 
-Floats = NDArray[np.float32]
 # Names of a state's output: this, then the name of its input.
 NEXT = "next."
 LARGEST_BATCH = 64

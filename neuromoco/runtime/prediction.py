@@ -19,6 +19,7 @@ from neuromoco.events import Recording
 # formats without a length field give no other sign of it.
 SHORT_SHARE = 0.75
 
+Floats = NDArray[np.float32]
 Result = TypeVar("Result")
 
 

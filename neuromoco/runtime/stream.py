@@ -9,8 +9,8 @@ import numpy as np
 from neuromoco.errors import ConfigError
 from neuromoco.events import Recording
 from neuromoco.frames import to_frames
-from neuromoco.runtime.onnx_file import Floats, OnnxNetwork
-from neuromoco.runtime.prediction import Prediction
+from neuromoco.runtime.onnx_file import OnnxNetwork
+from neuromoco.runtime.prediction import Floats, Prediction
 
 
 class StreamClassifier:

@@ -14,8 +14,7 @@ import pytest
 from neuromoco.checkpoint import KEY
 from neuromoco.errors import CheckpointError, ConfigError, EventFileError
 from neuromoco.events import read_recording
-from neuromoco.export.header import OnnxOptions
-from neuromoco.export.to_onnx.export import export_onnx
+from neuromoco.export.targets import export
 from neuromoco.models import available_models, example_paths, model_path
 from neuromoco.runtime.batch import Job, classify_files
 from neuromoco.runtime.checkpoint_file import TrainedClassifier
@@ -28,7 +27,7 @@ SOURCE = model_path(suffix=".safetensors")
 @pytest.fixture(scope="module")
 def step_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("step") / "step.onnx"
-    export_onnx(SOURCE, out, OnnxOptions(target="onnx-step"), [])
+    export(SOURCE, out, target="onnx-step", recordings=[])
     return out
 
 
@@ -153,7 +152,7 @@ def test_an_early_stop_needs_a_file_of_one_step(step_file: Path) -> None:
 
 def test_events_and_frames_give_the_same_logits_on_real_recordings(real_folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "events.onnx"
-    export_onnx(SOURCE, out, OnnxOptions(input="events"), [])
+    export(SOURCE, out, input="events", recordings=[])
     recordings = [read_recording(path) for path in sorted(real_folder.rglob("*.bin"))]
     assert len(recordings) > 100
     by_events, by_frames = (OnnxNetwork(path).logits(recordings) for path in (out, model_path()))

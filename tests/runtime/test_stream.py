@@ -14,8 +14,7 @@ from neuromoco.checkpoint import CheckpointHeader, save_checkpoint
 from neuromoco.config import EncoderConfig, FrameConfig
 from neuromoco.errors import ConfigError
 from neuromoco.events import read_recording
-from neuromoco.export.header import OnnxOptions
-from neuromoco.export.to_onnx.export import export_onnx
+from neuromoco.export.targets import export
 from neuromoco.models import example_paths, model_path
 from neuromoco.runtime.onnx_file import OnnxNetwork
 from neuromoco.runtime.stream import StreamClassifier
@@ -27,7 +26,7 @@ STEPS = 4
 @pytest.fixture(scope="module")
 def by_count(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("count") / "step.onnx"
-    export_onnx(model_path(suffix=".safetensors"), out, OnnxOptions(target="onnx-step"), [])
+    export(model_path(suffix=".safetensors"), out, target="onnx-step", recordings=[])
     return out
 
 
@@ -38,7 +37,7 @@ def by_time(tmp_path_factory: pytest.TempPathFactory) -> Path:
     facts = export_header(STEPS, 34).model_dump(include=set(CheckpointHeader.model_fields))
     header = CheckpointHeader(**facts | {"frames": FrameConfig(steps=STEPS, slice_by="time")})
     save_checkpoint(folder / "m.safetensors", live_classifier(EncoderConfig(), event_frames(STEPS, 2, 34)), header)
-    export_onnx(folder / "m.safetensors", folder / "step.onnx", OnnxOptions(target="onnx-step"), [])
+    export(folder / "m.safetensors", folder / "step.onnx", target="onnx-step", recordings=[])
     return folder / "step.onnx"
 
 

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from neuromoco.config import Settings
@@ -34,11 +33,11 @@ from neuromoco.runtime.loihi.blocks import (
     is_relay,
 )
 from neuromoco.runtime.loihi.net_file import read_net
+from neuromoco.runtime.prediction import Floats
 
 NET, MANIFEST, FRAMES = "network.net", "manifest.json", "frames.npz"
 REPORT, REPORT_TEXT = "report.json", "report.md"
 OURS = frozenset({NET, MANIFEST, FRAMES, REPORT, REPORT_TEXT, "run_lava.py", "lava_parts"})
-Floats = NDArray[np.float32]
 
 
 class Layer(Settings):

@@ -29,9 +29,9 @@ from neuromoco.runtime.loihi.blocks import (
     Relay,
     conv_shape,
 )
+from neuromoco.runtime.prediction import Floats
 from neuromoco.snn.loihi_ranges import UNIT
 
-Floats = NDArray[np.float32]
 EXACT = 1 << 24  # float32 holds every whole number up to here
 COLUMNS = 1 << 22  # numbers of unfolded windows that are held at once
 

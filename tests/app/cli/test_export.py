@@ -30,7 +30,7 @@ def test_export_writes_a_file_and_its_report(tmp_path: Path) -> None:
     assert names(tmp_path) == ["m.onnx", "m.report.json"]
     report = json.loads((tmp_path / "m.report.json").read_text())
     assert f"{report['nodes']} operators of opset 18" in result.stdout
-    assert "against torch on 10 recordings and 4 of noise" in result.stdout
+    assert "compared with torch on 10 recordings and 4 of noise" in result.stdout
     assert report["bytes"] == out.stat().st_size
     assert report["parity"]["largest_error"] < 1e-4
     assert report["parity"]["problem"] is None
@@ -58,7 +58,11 @@ def test_every_target_answers_the_examples(tmp_path: Path) -> None:
         (["export", "nothing.safetensors"], 4, "nothing.safetensors: does not exist"),
         (["export", EXAMPLES[0]], 4, "is no safetensors file"),
         (["export", models.model_path()], 4, "is no safetensors file"),
-        (["export", SOURCE, "--out", "x.onnx", "--target", "onnx-step", "--input", "events"], 2, "takes frames; leave"),
+        (
+            ["export", SOURCE, "--out", "x.onnx", "--target", "onnx-step", "--input", "events"],
+            2,
+            "--target onnx-step; omit it",
+        ),
         (["export", SOURCE, "--out", "x.onnx", "--quantize", "int8"], 2, "give them with --data FOLDER"),
         (["export", SOURCE, "--out", SOURCE], 2, "is the checkpoint itself; --out names a new .onnx file"),
         (["export", SOURCE, "--out", "."], 2, ".: is a folder; --out names a new .onnx file"),
@@ -106,7 +110,7 @@ def test_an_interrupted_export_leaves_nothing_half_done(tmp_path: Path, monkeypa
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(onnx_export, "compare", interrupt)
+    monkeypatch.setattr(onnx_export, "measure_parity", interrupt)
     assert run("export", SOURCE, "--out", tmp_path / "m.onnx").exit_code == 130
     assert names(tmp_path) == []
 

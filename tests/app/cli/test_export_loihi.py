@@ -15,7 +15,7 @@ from neuromoco import models
 from neuromoco.checkpoint import CheckpointHeader, SeenRecordings, save_checkpoint
 from neuromoco.config import EncoderConfig, FrameConfig
 from neuromoco.events import read_recording
-from neuromoco.export.check import accuracy_loss as judging
+from neuromoco.export.check import accuracy_loss
 from neuromoco.export.to_loihi import export as loihi_export
 from neuromoco.runtime.checkpoint_file import TrainedClassifier
 from neuromoco.runtime.load import LoihiClassifier
@@ -117,7 +117,7 @@ def test_the_model_that_comes_along_has_every_backend() -> None:
 
 
 def test_a_chain_is_stock_and_a_finer_net_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(judging, "LEAST_AGREEMENT", 0.0)  # random weights answer at random
+    monkeypatch.setattr(accuracy_loss, "LEAST_AGREEMENT", 0.0)  # random weights answer at random
     chain = live_checkpoint(tmp_path / "chain.safetensors", "chain_tiny")
     report = json.loads(run("export", chain, "--target", "loihi", "--json", "--quiet").stdout)
     assert report["dialect"] == "stock"
@@ -139,9 +139,9 @@ def test_a_chain_is_stock_and_a_finer_net_is_not(tmp_path: Path, monkeypatch: py
             "stages.1.sn1: Conv: a residual path, and the stock dialect is a chain; use --dialect extended, or the "
             "encoder chain_tiny (and 4 more; --check lists them)",
         ),
-        (["--target", "loihi", "--input", "events"], 2, "leave --input, --quantize and --spike-rates out"),
-        (["--target", "nir", "--quantize", "int8"], 2, "leave --input, --quantize and --spike-rates out"),
-        (["--dialect", "stock"], 2, "--dialect with --target onnx; it goes with --target loihi"),
+        (["--target", "loihi", "--input", "events"], 2, "--input with --target loihi; omit it, or use --target onnx"),
+        (["--target", "nir", "--quantize", "int8"], 2, "--quantize with --target nir; omit it, or use --target onnx"),
+        (["--dialect", "stock"], 2, "--dialect with --target onnx; omit it, or use --target loihi"),
         (
             ["--target", "loihi", "--out", "."],
             2,
@@ -187,7 +187,7 @@ def test_a_bad_result_is_not_written_and_the_folder_before_stays(
     out = tmp_path / "m.loihi"
     assert run("export", SOURCE, "--target", "loihi", "--out", out).exit_code == 0
     before = (out / NET).read_bytes()
-    monkeypatch.setattr(judging, "LEAST_AGREEMENT", 1.1)
+    monkeypatch.setattr(accuracy_loss, "LEAST_AGREEMENT", 1.1)
     result = run("export", SOURCE, "--target", "loihi", "--out", out, "--data", labelled)
     assert result.exit_code == 7
     assert "not written: loihi: answers agree with float32 on" in error_line(result)
@@ -265,7 +265,7 @@ def test_verify_needs_an_export_and_says_what_is_missing(exported: Path, tmp_pat
 @pytest.mark.skipif(not find_spec("lava"), reason="Lava is not installed: make lava")
 @pytest.mark.parametrize("name", ["chain_tiny", "sew_resnet_tiny", "spikformer_tiny"])
 def test_lava_does_what_the_twin_does(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(judging, "LEAST_AGREEMENT", 0.0)
+    monkeypatch.setattr(accuracy_loss, "LEAST_AGREEMENT", 0.0)
     source = live_checkpoint(tmp_path / f"{name}.safetensors", name)
     exported = run("export", source, "--target", "loihi")
     assert exported.exit_code == 0, exported.stderr

@@ -16,12 +16,12 @@ from neuromoco.config import EncoderConfig
 from neuromoco.errors import ConfigError, NeuromocoError, ParityError
 from neuromoco.events import read_recording
 from neuromoco.export.graph.trace import lower
+from neuromoco.export.targets import export
 from neuromoco.export.to_loihi import export as loihi_export
 from neuromoco.export.to_loihi import report as loihi_report
 from neuromoco.export.to_loihi.calibrate import FACTORS
-from neuromoco.export.to_loihi.export import export_loihi
 from neuromoco.export.to_loihi.mapping import map_to_loihi
-from neuromoco.export.to_loihi.report import compare, layer_rows, warnings_of
+from neuromoco.export.to_loihi.report import compare_loihi, layer_rows, warnings_of
 from neuromoco.export.to_loihi.resources import energy_nj, limits_of, resources_of
 from neuromoco.runtime.loihi.blocks import READOUT, Attention, Conv, LoihiGraph, Neuron, Port
 from neuromoco.runtime.loihi.folder import TwinNetwork
@@ -54,7 +54,7 @@ def small() -> tuple[Any, Any, LoihiGraph, Any]:
 
 def test_operations_rates_and_energy_are_counted_spike_by_spike() -> None:
     network, graph, loihi, frames = small()
-    rows = {row["name"]: row for row in layer_rows(loihi, compare(network, graph, loihi, [frames]), STEPS)}
+    rows = {row["name"]: row for row in layer_rows(loihi, compare_loihi(network, graph, loihi, [frames]), STEPS)}
     spikes = run(loihi, frames, keep=lambda _: True).spikes
     for before, block in zip(loihi.blocks, loihi.blocks[1:], strict=False):
         assert isinstance(block, Conv)
@@ -83,7 +83,7 @@ def test_both_networks_are_asked() -> None:
     last = loihi.readout
     moved = Conv(**{**vars(last), "bias": np.array([2000, -2000, -2000], np.int32)})
     other = LoihiGraph((*loihi.blocks[:-1], moved))
-    honest, changed = (compare(network, graph, g, [frames]) for g in (loihi, other))
+    honest, changed = (compare_loihi(network, graph, g, [frames]) for g in (loihi, other))
     assert changed.answers["float32"] == honest.answers["float32"]
     assert changed.answers["loihi"] == [0, 0, 0]
 
@@ -98,12 +98,12 @@ def test_recordings_of_the_users_choose_scales_and_judge(
         return dict.fromkeys(spikes, 1.2)
 
     monkeypatch.setattr(loihi_export, "choose_clipping", choose)
-    report = export_loihi(SOURCE, tmp_path / "a.loihi", None, [], labelled)
+    report = export(SOURCE, tmp_path / "a.loihi", target="loihi", data=labelled)
     assert tried == [(sorted(FACTORS), 10)]
     assert report["calibrated_on"] == report["compared"]["recordings"] == 10
     assert report["accuracy"] == {"float32": 1.0, "loihi": 1.0}
     assert report["total"]["clipped"] > 0
-    report = export_loihi(SOURCE, tmp_path / "b.loihi", None, [], None)
+    report = export(SOURCE, tmp_path / "b.loihi", target="loihi")
     assert len(tried) == 1  # scales are exact without recordings of the user's
     assert report["calibrated_on"] == report["total"]["clipped"] == 0
     assert "give some like yours with --data" in report["warnings"][0]
@@ -113,18 +113,18 @@ def test_an_answer_that_moves_too_often_is_refused_with_recordings_of_the_users(
     labelled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def wrong(*args: Any) -> Any:
-        found = compare(*args)
+        found = compare_loihi(*args)
         found.answers["loihi"] = [(answer + 1) % 10 for answer in found.answers["float32"]]
         return found
 
-    monkeypatch.setattr(loihi_export, "compare", wrong)
+    monkeypatch.setattr(loihi_export, "compare_loihi", wrong)
     with pytest.raises(ParityError, match=r"accuracy falls from 100\.0% to 0\.0%"):
-        export_loihi(SOURCE, tmp_path / "a.loihi", None, [], labelled)
+        export(SOURCE, tmp_path / "a.loihi", target="loihi", data=labelled)
     assert [path.name for path in tmp_path.iterdir()] == ["a.loihi.report.json"]
 
 
 def test_the_readout_has_room_for_what_was_seen(tmp_path: Path) -> None:
-    report = export_loihi(SOURCE, tmp_path / "a.loihi", None, [], None)
+    report = export(SOURCE, tmp_path / "a.loihi", target="loihi")
     twin = TwinNetwork(tmp_path / "a.loihi")
     recordings = [read_recording(path) for path in models.example_paths()]
     logits = run(twin.graph, twin.frames(recordings)).logits
@@ -135,7 +135,7 @@ def test_the_readout_has_room_for_what_was_seen(tmp_path: Path) -> None:
 def test_a_readout_that_overflows_is_an_error_in_predict_and_export(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    export_loihi(SOURCE, tmp_path / "a.loihi", None, [], None)
+    export(SOURCE, tmp_path / "a.loihi", target="loihi")
     twin = TwinNetwork(tmp_path / "a.loihi")
     frames = twin.frames([read_recording(models.example_paths()[0])])
     last = twin.graph.readout
@@ -146,14 +146,14 @@ def test_a_readout_that_overflows_is_an_error_in_predict_and_export(
     network, graph, loihi, live = small()
     small_readout = Conv(**{**vars(loihi.readout), "neuron": Neuron(0, 0)})
     with pytest.raises(NeuromocoError, match="the readout adds up to"):
-        compare(network, graph, LoihiGraph((*loihi.blocks[:-1], small_readout)), [live])
+        compare_loihi(network, graph, LoihiGraph((*loihi.blocks[:-1], small_readout)), [live])
 
 
 def test_warnings_say_what_drops_bits_what_was_cut_and_what_is_silent() -> None:
     network, graph, loihi, frames = small()
     frames = frames.copy()
     frames[0, 0, 0, 0, 0] = 300
-    compared = compare(network, graph, loihi, [frames])
+    compared = compare_loihi(network, graph, loihi, [frames])
     assert compared.cut_counts == 1
     assert "1 event counts above 255 were sent as 255" in " ".join(warnings_of(loihi, STEPS, compared))
     first = loihi.blocks[1].name
@@ -161,7 +161,7 @@ def test_warnings_say_what_drops_bits_what_was_cut_and_what_is_silent() -> None:
     assert len(late) == 5
     assert late[0].startswith(f"{first}: T = 8, and with vDecay 2048 membranes drop bits after 7 steps")
     assert not any("drop bits" in line for line in warnings_of(loihi, 7, compared))
-    compared.layers[first].spikes = 0
+    compared.layers[first].export = 0
     assert f"{first}: never spikes on the recordings compared" in warnings_of(loihi, STEPS, compared)
 
 
@@ -207,16 +207,16 @@ def test_a_folder_of_somebody_elses_is_never_replaced(content: str, tmp_path: Pa
     (folder / "src" / "work.txt").write_text("precious")
     (folder / "manifest.json").write_text(content)
     with pytest.raises(ConfigError, match="holds src; only an earlier export is replaced"):
-        export_loihi(SOURCE, folder, None, [], None)
-    export_loihi(SOURCE, tmp_path / "a.loihi", None, [], None)
+        export(SOURCE, folder, target="loihi")
+    export(SOURCE, tmp_path / "a.loihi", target="loihi")
     (tmp_path / "a.loihi" / "notes.txt").write_text("mine")
     with pytest.raises(ConfigError, match=r"holds notes.txt; only an earlier export is replaced"):
-        export_loihi(SOURCE, tmp_path / "a.loihi", None, [], None)
+        export(SOURCE, tmp_path / "a.loihi", target="loihi")
     assert (tmp_path / "a.loihi" / "notes.txt").read_text() == "mine"
 
 
 def test_reports_of_a_folder_hold_every_layer(tmp_path: Path) -> None:
-    export_loihi(SOURCE, tmp_path / "a.loihi", None, [], None)
+    export(SOURCE, tmp_path / "a.loihi", target="loihi")
     report = json.loads((tmp_path / "a.loihi" / "report.json").read_text())
     assert loihi_report.as_text(report) == (tmp_path / "a.loihi" / "report.md").read_text()
     first = report["layers"][0]

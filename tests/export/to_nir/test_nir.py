@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional as F
 
-from neuromoco import models, read_recording
+from neuromoco import models
 from neuromoco.checkpoint import KEY, read_header, save_checkpoint
+from neuromoco.classifier import Classifier
 from neuromoco.config import EncoderConfig, NeuronConfig
 from neuromoco.errors import ConfigError, ParityError, UnsupportedLayerError
+from neuromoco.export.check.parity import Parity, measure_parity
 from neuromoco.export.graph.nodes import (
     LIF,
     Add,
@@ -37,8 +39,9 @@ from neuromoco.export.graph.nodes import (
     strided_windows,
 )
 from neuromoco.export.graph.trace import lower
+from neuromoco.export.targets import export, list_unsupported
 from neuromoco.export.to_nir import export as nir_export
-from neuromoco.export.to_nir.export import SnnTorchNetwork, compare_nir, differences, export_nir, list_unsupported_nir
+from neuromoco.export.to_nir.export import SnnTorchNetwork, differences, snntorch_runs
 from neuromoco.export.to_nir.nodes import DT, find_unsupported_nir, to_nir
 from neuromoco.runtime.loihi.blocks import conv_shape
 from tests.helpers.networks import around, event_frames, live_classifier
@@ -296,7 +299,7 @@ def test_sew_resnets_spike_as_in_torch(config: EncoderConfig, seed: int, tmp_pat
     network = live_classifier(config, event_frames(4, 4, 34, seed), seed)
     graph = lower(network, 34, 34)
     frames = [event_frames(4, 1, 34, 10 * seed + number).numpy() for number in range(6)]
-    parity = compare_nir(network, graph, reread(graph, tmp_path), frames)
+    parity = parity_of(network, graph, reread(graph, tmp_path), frames)
     assert [layer.name for layer in parity.layers] == [node.name for node in graph.neurons]
     assert all(0.02 < layer.rate < 0.9 for layer in parity.layers)
     assert [layer.flipped for layer in parity.layers] == [0] * len(parity.layers)
@@ -322,12 +325,17 @@ def test_spikingjelly_reads_the_file_too(tmp_path: Path) -> None:
     np.testing.assert_allclose(np.stack(found), run(graph, frames, tmp_path), rtol=1e-5, atol=1e-5)
 
 
+def parity_of(network: Classifier, graph: Graph, written: nir.NIRGraph, frames: list[NDArray[Any]]) -> Parity:
+    names = [node.name for node in graph.neurons]
+    return measure_parity(network, names, snntorch_runs(written, names, frames))
+
+
 def test_a_wrong_file_is_found_out() -> None:
     network = live_classifier(CONV_STEM, event_frames(4, 4, 34))
     graph = lower(network, 34, 34)
     written = to_nir(graph)
     written.nodes["stages.1.sn1"].v_threshold *= FLOAT(1.2)
-    parity = compare_nir(network, graph, written, [event_frames(4, 1, 34, 1).numpy()])
+    parity = parity_of(network, graph, written, [event_frames(4, 1, 34, 1).numpy()])
     assert parity.problem is not None
     assert {layer.name: layer.flipped > 0 for layer in parity.layers}["stages.1.sn1"]
     assert [layer.flipped for layer in parity.layers[:3]] == [0, 0, 0]
@@ -455,7 +463,7 @@ def names(folder: Path) -> list[str]:
 
 def test_export_writes_a_file_that_describes_itself_and_its_report(source: Path, tmp_path: Path) -> None:
     out = tmp_path / "out" / "m.nir"
-    report = export_nir(source, out, [read_recording(path) for path in models.example_paths()])
+    report = export(source, out, target="nir")
     assert names(out.parent) == ["m.nir", "m.nir.report.json"]
     assert json.loads((out.parent / "m.nir.report.json").read_text()) == json.loads(json.dumps(report))
     assert report["compared"] == {"noise": 4, "recordings": 10}
@@ -474,7 +482,7 @@ def test_export_writes_a_file_that_describes_itself_and_its_report(source: Path,
     assert header["class_names"] == list(read_header(source).class_names)
     assert read.metadata["dt"] == DT
     before = out.read_bytes()
-    export_nir(source, out, [])
+    export(source, out, target="nir", recordings=[])
     assert out.read_bytes() == before
 
 
@@ -482,7 +490,7 @@ def test_without_the_backend_the_report_says_that_nothing_was_compared(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(nir_export, "find_spec", lambda name: None)
-    report = export_nir(source, tmp_path / "m.nir", [])
+    report = export(source, tmp_path / "m.nir", target="nir", recordings=[])
     assert report["parity"] is report["backend"] is report["compared"] is None
     assert "pip install snntorch nirtorch" in report["not_compared"]
     assert "\n" not in report["not_compared"]
@@ -503,7 +511,7 @@ def test_a_file_that_answers_otherwise_is_not_kept(
     (folder / "m.nir").write_text("older")
     monkeypatch.setattr(nir_export, "to_nir", spoiled)
     with pytest.raises(ParityError, match=r"m\.nir: not written: logits differ by 0\.01"):
-        export_nir(source, folder / "m.nir", [])
+        export(source, folder / "m.nir", target="nir", recordings=[])
     assert names(folder) == ["m.nir", "m.nir.report.json"]
     assert (folder / "m.nir").read_text() == "older"
 
@@ -513,17 +521,17 @@ def test_a_file_that_reads_back_otherwise_is_not_kept(
 ) -> None:
     monkeypatch.setattr(nir, "read", lambda path: to_nir(residual()))
     with pytest.raises(ParityError, match="read back otherwise"):
-        export_nir(source, tmp_path / "out" / "m.nir", [])
-    assert names(tmp_path / "out") == []
+        export(source, tmp_path / "out" / "m.nir", target="nir", recordings=[])
+    assert names(tmp_path / "out") == ["m.nir.report.json"]
 
 
 def test_what_cannot_be_exported_leaves_nothing(tmp_path: Path, source: Path) -> None:
     with pytest.raises(UnsupportedLayerError, match=r"^stem\.3: MaxPool: .*strided convolution"):
-        export_nir(SOURCE, tmp_path / "m.nir", [])
-    assert [refused.name for refused in list_unsupported_nir(SOURCE)] == ["stem.3"]
-    assert list_unsupported_nir(source) == []
+        export(SOURCE, tmp_path / "m.nir", target="nir", recordings=[])
+    assert [refused.name for refused in list_unsupported(SOURCE, target="nir")] == ["stem.3"]
+    assert list_unsupported(source, target="nir") == []
     for out in (tmp_path, source):
         with pytest.raises(ConfigError, match=r"--out names a new \.nir file"):
-            export_nir(source, out, [])
+            export(source, out, target="nir", recordings=[])
     assert names(tmp_path) == ["source"]
     assert names(source.parent) == ["best.safetensors"]

@@ -12,9 +12,8 @@ import pytest
 from neuromoco.errors import ConfigError, ParityError
 from neuromoco.events import read_recording, write_atis
 from neuromoco.events.recording import Recording
-from neuromoco.export.check import accuracy_loss as judging
-from neuromoco.export.header import OnnxOptions
-from neuromoco.export.to_onnx.export import export_onnx
+from neuromoco.export.check import accuracy_loss
+from neuromoco.export.targets import export
 from neuromoco.models import example_paths, model_path
 from neuromoco.runtime.load import OnnxClassifier
 
@@ -39,13 +38,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def exported(folder: Path) -> Path:
     """The bundled model in 8 bits."""
     out = folder.with_name("int8") / "m.onnx"
-    export_onnx(SOURCE, out, OnnxOptions(quantize="int8"), [], folder)
+    export(SOURCE, out, quantize="int8", data=folder, recordings=[])
     return out
 
 
 def test_figures_are_those_of_both_files(exported: Path, folder: Path) -> None:
     figures = json.loads(exported.with_name("m.report.json").read_text())["int8"]
-    _, judged = judging.split_samples(folder, [str(i) for i in range(10)])
+    _, judged = accuracy_loss.split_samples(folder, [str(i) for i in range(10)])
     recordings = [read_recording(path) for path in judged.paths]
     floats, bytes_ = (OnnxClassifier(path) for path in (model_path(), exported))
     assert bytes_.header.precision == "int8"
@@ -65,7 +64,7 @@ def test_figures_are_those_of_both_files(exported: Path, folder: Path) -> None:
 
 
 def test_calibration_and_judgement_share_no_recording(folder: Path) -> None:
-    calibration, judged = judging.split_samples(folder, [str(i) for i in range(10)])
+    calibration, judged = accuracy_loss.split_samples(folder, [str(i) for i in range(10)])
     assert not set(calibration.paths) & set(judged.paths)
     assert len(calibration.paths) + len(judged.paths) == 40
     assert [path.parent.name for path in judged.paths] == [str(label) for label in judged.labels]
@@ -87,7 +86,7 @@ def test_synapses_are_8_bit_and_neurons_stay_as_they_are(exported: Path) -> None
 
 def test_a_file_that_takes_events_answers_as_the_one_that_takes_frames(exported: Path, folder: Path) -> None:
     out = exported.with_name("events.onnx")
-    export_onnx(SOURCE, out, OnnxOptions(quantize="int8", input="events"), [], folder)
+    export(SOURCE, out, quantize="int8", input="events", data=folder, recordings=[])
     recordings = [read_recording(path) for path in example_paths()]
     by_events, by_frames = (OnnxClassifier(path).network.logits(recordings) for path in (out, exported))
     assert by_events == pytest.approx(by_frames, abs=1e-5)
@@ -97,18 +96,18 @@ def test_a_file_that_takes_events_answers_as_the_one_that_takes_frames(exported:
 def test_a_result_below_the_limits_is_not_written(
     limit: str, value: float, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(judging, limit, value)
+    monkeypatch.setattr(accuracy_loss, limit, value)
     out = tmp_path / "m.onnx"
     with pytest.raises(ParityError, match=r"not written: int8: .* keep float32; see .*m.report.json") as error:
-        export_onnx(SOURCE, out, OnnxOptions(quantize="int8"), [], folder)
+        export(SOURCE, out, quantize="int8", data=folder, recordings=[])
     assert error.value.exit_code == 7
     assert [path.name for path in tmp_path.iterdir()] == ["m.report.json"]
 
 
 def test_recordings_are_needed_and_enough_of_them(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="give them with --data FOLDER"):
-        export_onnx(SOURCE, tmp_path / "m.onnx", OnnxOptions(quantize="int8"), [])
+        export(SOURCE, tmp_path / "m.onnx", quantize="int8", recordings=[])
     write_atis(tmp_path / "few/0.bin", read_recording(example_paths()[0]))
     with pytest.raises(ConfigError, match="1 recordings; 8 bits need at least 4"):
-        export_onnx(SOURCE, tmp_path / "m.onnx", OnnxOptions(quantize="int8"), [], tmp_path / "few")
+        export(SOURCE, tmp_path / "m.onnx", quantize="int8", data=tmp_path / "few", recordings=[])
     assert not (tmp_path / "m.onnx").exists()

@@ -1,0 +1,283 @@
+"""Every export target in one table, and the one path that all of them take: load, trace, write, compare, report.
+
+To add a target: a class like those in `to_*/export.py` (see `Exporter`), and a row in `TARGETS`. Importing this module
+loads neither torch nor a target's room.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from neuromoco.errors import ConfigError, ParityError
+from neuromoco.events import Recording
+from neuromoco.runtime.header import TargetName
+from neuromoco.support.extras import need
+from neuromoco.support.files import replacing_folder, write_json, writing
+from neuromoco.unsupported import Unsupported, refuse
+
+if TYPE_CHECKING:
+    from neuromoco.export.graph.nodes import Graph
+    from neuromoco.export.header import ExportJob
+
+
+class Exporter(Protocol):
+    """How a target writes and compares one checkpoint; its room supplies a class like this."""
+
+    def __init__(self, job: ExportJob, **options: Any) -> None:
+        """Takes a job and the target's options."""
+
+    @staticmethod
+    def check_place(source: Path, out: Path) -> None:
+        """Raises ConfigError where the export must not be written."""
+
+    def find_unsupported(self, graph: Graph) -> list[Unsupported]:
+        """Layers of a traced network that the target cannot express."""
+
+    def write(self, graph: Graph, part: Path) -> dict[str, Any]:
+        """Writes the export to `part`; returns facts for the report."""
+
+    def compare(self, graph: Graph, part: Path) -> tuple[dict[str, Any], str | None]:
+        """Compares `part` with its source; returns figures for the report, and why it must not be kept or None."""
+
+    def write_report(self, report: dict[str, Any], part: Path, out: Path) -> None:
+        """Writes the report of an export that is kept."""
+
+    @staticmethod
+    def summary(out: Path, report: dict[str, Any]) -> list[str]:
+        """The report in a few lines for the terminal."""
+
+
+@dataclass(frozen=True)
+class Option:
+    """An option of some targets.
+
+    Attributes:
+        values: allowed ones, the default first.
+        in_name: whether it shows in an export's default name.
+        needs_data: whether it needs recordings to calibrate on.
+    """
+
+    values: tuple[Any, ...]
+    in_name: bool = False
+    needs_data: bool = False
+
+
+OPTIONS = {
+    "input": Option(("frames", "events"), in_name=True),
+    "quantize": Option((None, "int8"), in_name=True, needs_data=True),
+    "spike_rates": Option((False, True)),
+    "dialect": Option((None, "stock", "extended")),
+}
+
+
+@dataclass(frozen=True)
+class Target:
+    """A format that checkpoints are exported to.
+
+    Attributes:
+        load: imports the room and returns its exporter.
+        suffix: of an export's default name, behind the checkpoint's stem and its options.
+        options: names of those in `OPTIONS` that it takes.
+        extras: of this package that it needs.
+        place: how what is written takes the place of an earlier export.
+    """
+
+    load: Callable[[], type[Exporter]]
+    suffix: str
+    options: tuple[str, ...] = ()
+    extras: tuple[str, ...] = ()
+    place: Callable[[Path], AbstractContextManager[Path]] = writing
+
+
+def _onnx() -> type[Exporter]:
+    from neuromoco.export.to_onnx.export import OnnxExporter
+
+    return OnnxExporter
+
+
+def _onnx_step() -> type[Exporter]:
+    from neuromoco.export.to_onnx.export import OnnxStepExporter
+
+    return OnnxStepExporter
+
+
+def _loihi() -> type[Exporter]:
+    from neuromoco.export.to_loihi.export import LoihiExporter
+
+    return LoihiExporter
+
+
+def _nir() -> type[Exporter]:
+    from neuromoco.export.to_nir.export import NirExporter
+
+    return NirExporter
+
+
+TARGETS: dict[str, Target] = {
+    "onnx": Target(_onnx, ".onnx", options=("input", "quantize", "spike_rates")),
+    "onnx-step": Target(_onnx_step, "-step.onnx"),
+    "loihi": Target(_loihi, ".loihi", options=("dialect",), extras=("loihi",), place=replacing_folder),
+    "nir": Target(_nir, ".nir", extras=("nir",)),
+}
+
+
+def export(
+    source: Path | str,
+    out: Path | str | None = None,
+    *,
+    target: TargetName = "onnx",
+    data: Path | str | None = None,
+    recordings: Sequence[Recording] | None = None,
+    **options: Any,
+) -> dict[str, Any]:
+    """Writes a trained classifier for another runtime and compares it with its source, layer by layer.
+
+    The network is run once and traced into a graph, which the target writes. Then source and export run the same
+    recordings: spikes of every layer, logits and answers are compared. Nothing but a report is written if they
+    differ too much.
+
+    Args:
+        source: checkpoint of a classifier (`.safetensors`).
+        out: file to write (for "loihi" a folder; an earlier export there is replaced). By default it is named after
+            the checkpoint and lies in the same folder.
+        target: what to write:
+
+            - "onnx": an ONNX file that computes all T time steps in one call: float32 `frames` [T, N, P, H, W] in,
+              `logits` [N, classes] and `logits_per_step` [T, N, classes] out.
+            - "onnx-step": an ONNX file of one time step; the caller keeps the neurons' state.
+            - "loihi": a folder for Intel's Lava with 8-bit weights.
+            - "nir": a graph of the Neuromorphic Intermediate Representation (Pedersen et al. 2024).
+        data: file or folder of recordings to compare on, or (for "loihi" and `quantize="int8"`) to calibrate on one
+            half of and compare on the other. By default the bundled example recordings.
+        recordings: to compare on instead of those in `data`; an empty list leaves noise alone.
+        **options: of the target.
+
+            - `input` ("onnx"): "frames" (default), or "events" for a file that takes raw events: `t` [E] in
+              microseconds, `x`, `y`, `p` [E] and `sensor` [2].
+            - `quantize` ("onnx"): "int8" for 8-bit weights, calibrated on `data`.
+            - `spike_rates` ("onnx"): True for another output `spike_rates` [N, layers], spikes per neuron and step.
+            - `dialect` ("loihi"): "stock" (a chain that any Lava-DL loads) or "extended"; by default "stock" where
+              the network allows it.
+
+    Returns:
+        The report that is also written as JSON, to `<name>.report.json` next to a file or `report.json` in a folder.
+
+    Raises:
+        ConfigError: unknown target, an option that it does not take, or a place that must not be overwritten.
+        CheckpointError: `source` is not a usable checkpoint of a classifier.
+        EventFileError: a recording cannot be read.
+        MissingExtraError: an optional part of this package is needed and is not installed.
+        UnsupportedLayerError: a layer that the target cannot express; `list_unsupported` lists all of them.
+        ParityError: the export's answers differ too much from those of its source.
+
+    Example:
+        ```python
+        import neuromoco
+
+        report = neuromoco.export("best.safetensors", "walk.onnx")
+        print(report["bytes"], report["parity"]["largest_error"])
+        answer = neuromoco.load_classifier("walk.onnx").predict([neuromoco.read_recording("walk.aedat4")])[0]
+        ```
+    """
+    from neuromoco.export.graph.trace import lower
+    from neuromoco.export.header import report_path
+
+    source, data = Path(source), None if data is None else Path(data)
+    row, chosen = _choose(target, options)
+    for name, value in chosen.items():
+        if OPTIONS[name].needs_data and value != OPTIONS[name].values[0] and data is None:
+            raise ConfigError(f"--{name} {value} is calibrated on your recordings: give them with --data FOLDER")
+    out = default_place(source, target, options) if out is None else Path(out)
+    job = _load(source, target, data, recordings)
+    exporter = row.load()(job, **chosen)
+    exporter.check_place(source, out)
+    begin = time.perf_counter()
+    graph = lower(job.classifier.network, *job.size)
+    refuse(exporter.find_unsupported(graph))
+    with row.place(out) as part:
+        facts = exporter.write(graph, part)
+        seconds = time.perf_counter() - begin
+        figures, problem = exporter.compare(graph, part)
+        report = {
+            "file": out.name,
+            "source": source.name,
+            "source_sha256": job.header.source_sha256,
+            "target": target,
+            **facts,
+            "seconds_to_write": seconds,
+            **figures,
+        }
+        if problem:
+            write_json(report_path(out), report)
+            raise ParityError(f"{out}: not written: {problem}; see {report_path(out)}")
+        exporter.write_report(report, part, out)
+    return report
+
+
+def list_unsupported(source: Path | str, *, target: TargetName = "onnx", **options: Any) -> list[Unsupported]:
+    """Lists every layer of a checkpoint that a target cannot express, in the order of computing.
+
+    Args:
+        source: checkpoint of a classifier.
+        target: see `export`.
+        **options: see `export`.
+
+    Raises:
+        ConfigError: unknown target, or an option that it does not take.
+        CheckpointError: `source` is not a usable checkpoint of a classifier.
+        MissingExtraError: an optional part of this package is needed and is not installed.
+    """
+    from neuromoco.export.graph.trace import find_unsupported, lower
+
+    row, chosen = _choose(target, options)
+    job = _load(Path(source), target)
+    unsupported = find_unsupported(job.classifier.network, *job.size)
+    return unsupported or row.load()(job, **chosen).find_unsupported(lower(job.classifier.network, *job.size))
+
+
+def default_place(source: Path, target: str, options: dict[str, Any]) -> Path:
+    """Where an export lies if no place is given: next to its source, named after it and what is special about it."""
+    special = "".join(
+        f"-{options[name]}"
+        for name, option in OPTIONS.items()
+        if option.in_name and options.get(name, option.values[0]) != option.values[0]
+    )
+    return source.with_name(f"{source.stem}{special}{TARGETS[target].suffix}")
+
+
+def summary(out: Path, report: dict[str, Any]) -> str:
+    """The report of an export at `out`, in a few lines for the terminal."""
+    return "\n".join(TARGETS[report["target"]].load().summary(out, report))
+
+
+def _choose(target: str, options: dict[str, Any]) -> tuple[Target, dict[str, Any]]:
+    """A target and its options; refuses what does not go together, and asks for what has to be installed."""
+    if target not in TARGETS:
+        raise ConfigError(f"target {target!r}; choose {', '.join(TARGETS)}")
+    row = TARGETS[target]
+    for name, value in options.items():
+        option, word = OPTIONS.get(name), f"--{name.replace('_', '-')}"
+        if option is None or value not in option.values:
+            allowed = ", ".join(OPTIONS) if option is None else ", ".join(map(str, option.values))
+            raise ConfigError(f"{name}={value!r}; allowed are {allowed}")
+        if value != option.values[0] and name not in row.options:
+            takers = [other for other, its in TARGETS.items() if name in its.options]
+            raise ConfigError(f"{word} with --target {target}; omit it, or use --target {' or '.join(takers)}")
+    need("export")
+    for extra in row.extras:
+        need(extra, f"--target {target}")
+    return row, {name: options.get(name, OPTIONS[name].values[0]) for name in row.options}
+
+
+def _load(
+    source: Path, target: TargetName, data: Path | None = None, recordings: Sequence[Recording] | None = None
+) -> ExportJob:
+    from neuromoco.export.header import ExportJob
+    from neuromoco.runtime.checkpoint_file import TrainedClassifier
+
+    return ExportJob(source, TrainedClassifier(source, "cpu"), target, data, recordings)
