@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 TRAIN := $(VENV)/.installed-train
 DEV := $(VENV)/.installed-dev
+DOCS := $(VENV)/.installed-docs
 
 # Node.js packages, for the test of docs/classify.mjs alone.
 NODE_RUNTIME := 1.30.0
@@ -13,7 +14,7 @@ NODE_READY := $(JAVASCRIPT)/.installed-onnxruntime-node-$(NODE_RUNTIME)
 # Intel's Lava simulator, for the test of export/lava_runner alone. Its metadata asks for Python < 3.11.
 LAVA_READY := $(VENV)/.installed-lava
 
-.PHONY: help demo test test-slow javascript lava fuzz check bench clean
+.PHONY: help demo test test-slow javascript lava fuzz check docs bench clean
 help:
 	@echo "make demo       install, then the whole chain on the built-in recordings (minutes)"
 	@echo "make test       install, then the tests"
@@ -22,6 +23,7 @@ help:
 	@echo "make lava       install Lava too, then the tests of Loihi networks in its simulator"
 	@echo "make fuzz       install, then read 100,000 damaged event files (minutes)"
 	@echo "make check      install, then lint and types"
+	@echo "make docs       install, then the documentation as a site in build/site"
 	@echo "make bench      install, then the measurements of benchmarks/"
 
 $(BIN)/python:
@@ -36,6 +38,10 @@ $(TRAIN): pyproject.toml | $(BIN)/python
 $(DEV): pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable '.[export,dev]'
 	@touch $@ $(TRAIN)
+
+$(DOCS): pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	@touch $@
 
 demo: $(TRAIN)
 	$(BIN)/neuromoco demo
@@ -75,6 +81,12 @@ check: $(DEV)
 	rm -rf build/typing build/lib
 	$(BIN)/python -m pip install --quiet --no-deps --upgrade --target build/typing .
 	$(BIN)/mypy --config-file pyproject.toml build/typing/neuromoco
+
+# A built copy for the API pages, for the same reason.
+docs: $(DOCS)
+	rm -rf build/docs-src build/lib build/site
+	$(BIN)/python -m pip install --quiet --no-deps --upgrade --target build/docs-src .
+	$(BIN)/mkdocs build --strict
 
 bench: $(DEV)
 	$(BIN)/python -m benchmarks
