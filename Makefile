@@ -86,7 +86,7 @@ check: $(DEV)
 docs: $(DOCS)
 	rm -rf build/docs-src build/lib build/site
 	$(BIN)/python -m pip install --quiet --no-deps --upgrade --target build/docs-src .
-	$(BIN)/mkdocs build --strict
+	$(BIN)/python -m mkdocs build --strict
 
 bench: $(DEV)
 	$(BIN)/python -m benchmarks

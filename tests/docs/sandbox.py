@@ -66,6 +66,7 @@ def prepare(folder: Path) -> None:
 
 def prepare_runs() -> None:
     """Makes the runs that the pages name, in the working folder."""
-    run_line("train --quiet --stage pretrain --data unlabelled --out runs/pre".split())
     weights = "runs/pre/weights/last.safetensors"
-    run_line(f"train --quiet --stage finetune --init {weights} --data labelled --out runs/tuned".split())
+    train = ["train", "--quiet", "--stage"]
+    run_line([*train, "pretrain", "--data", "unlabelled", "--out", "runs/pre"])
+    run_line([*train, "finetune", "--init", weights, "--data", "labelled", "--out", "runs/tuned"])
