@@ -1,4 +1,4 @@
-"""What a run would take: parameters, memory and steps, with no recording read and no value computed."""
+"""Estimates parameters, memory and steps of a run without reading a recording or computing a value."""
 
 from __future__ import annotations
 
@@ -19,67 +19,65 @@ from neuromoco.errors import ConfigError
 from neuromoco.frames import POLARITIES
 from neuromoco.moco import Projector
 from neuromoco.train.processes import divide_batch
-from neuromoco.train.stages import settled
+from neuromoco.train.stages import resolve_init
 
 FLOAT = 4  # bytes; weights, gradients and optimizers are float32 at any precision
 HOW = (
-    "memory is counted in the encoder's forward pass of one recording without values: the tensors that the way back "
-    "needs, times the recordings of a pass; with recomputed blocks what enters each, and the inside of the largest. "
-    "Temporary tensors, and the device's own libraries, come on top"
+    "memory is counted in the encoder's forward pass of one recording without values: the tensors saved for the "
+    "backward pass, times the recordings per pass; with recomputed blocks their inputs, and the inside of the largest. "
+    "Temporary tensors and the device's libraries need memory in addition"
 )
 
 
 def dry_run(config: RunConfig) -> dict[str, Any]:
-    """Plain data for JSON: what is trained on, and for each stage parameters, memory and steps.
+    """Estimates a run, as data for JSON.
+
+    Returns:
+        "data", "recordings" and "classes" (0 if unlabelled); "stages": for each stage its parameters, optimizer steps
+        and "memory_bytes" by use; "how": how memory is counted.
 
     Raises:
-        ConfigError: settings that cannot be run, or a folder that is not there.
+        ConfigError: settings that cannot be run, or a missing folder.
         CheckpointError: `init` cannot be used.
     """
-    config = settled(config)
+    config = resolve_init(config)
     sizes, classes = training_sizes(config.data)
     stages = ("pretrain", "finetune") if config.stage == "all" else (config.stage,)
     with FakeTensorMode():
         encoder = build_encoder(config.encoder)
         if config.compute.recompute_blocks:
-            recompute_blocks(build_encoder(config.encoder))  # for its refusal alone: what is counted is not recomputed
+            recompute_blocks(build_encoder(config.encoder))  # only checks that it is possible
         activations = _activations(encoder, config)
-    seen = [size - _held_out(size, config) for size in sizes]
-    found = {}
+    held = config.held_out
+    available = [size - (len(range(held.fold, size, held.folds)) if held else 0) for size in sizes]
+    estimates = {}
     for stage in stages:
         if stage == "pretrain":
-            found[stage] = _pretrain(config, config.pretrain, encoder, activations, sum(seen))
+            estimates[stage] = _pretrain(config, encoder, activations, sum(available))
             continue
         if not classes:
-            raise ConfigError(f"{config.data}: holds no class folders; training with labels needs one folder a class")
+            raise ConfigError(f"{config.data}: holds no class folders; training with labels needs one folder per class")
         settings = config.finetune if stage == "finetune" else config.supervised
-        found[stage] = _classify(config, settings, encoder, activations, seen)
+        estimates[stage] = _classify(config, settings, encoder, activations, available)
     count = {"recordings": sum(sizes), "classes": len(sizes) if classes else 0}
-    return {"data": config.data, **count, "stages": found, "how": HOW}
+    return {"data": config.data, **count, "stages": estimates, "how": HOW}
 
 
-def _held_out(size: int, config: RunConfig) -> int:
-    held = config.held_out
-    return len(range(held.fold, size, held.folds)) if held else 0
-
-
-def _pretrain(
-    config: RunConfig, settings: PretrainConfig, encoder: Encoder, activations: int, count: int
-) -> dict[str, Any]:
-    moco = settings.moco
+def _pretrain(config: RunConfig, encoder: Encoder, activations: int, count: int) -> dict[str, Any]:
+    settings, moco = config.pretrain, config.pretrain.moco
     count = round(settings.share * count)
     if count < max(2, settings.batch_size):
         raise ConfigError(f"{count} recordings are fewer than a batch of {settings.batch_size} (at least 2)")
-    a_pass = divide_batch("pretrain", settings.batch_size, settings.accumulate, 1, moco.groups)
+    per_pass = divide_batch("pretrain", settings.batch_size, settings.accumulate, 1, moco.groups)
     projector = Projector(encoder.feature_dim, moco.hidden_dim, moco.embed_dim)
     learned = _size(encoder) + _size(projector)
     memory = {
-        "weights_and_optimizer": _weights(learned, settings.optimizer) + FLOAT * learned,  # of the key encoder
+        "weights_and_optimizer": _weights(learned, settings.optimizer) + FLOAT * learned,  # key encoder
         "queue": FLOAT * moco.embed_dim * config.frames.steps * moco.queue_size,
-        "activations": activations * a_pass,
+        "activations": activations * per_pass,
     }
     return {
-        **_facts(config, settings, encoder, learned, memory, count, count // settings.batch_size, views=2),
+        **_estimate(config, settings, encoder, learned, memory, count, count // settings.batch_size, views=2),
         "queue_size": moco.queue_size,
         "queue_share": moco.queue_size / count,
         "activation_bytes_a_recording": activations,
@@ -101,11 +99,11 @@ def _classify(
         "activations": activations * divide_batch(config.stage, settings.batch_size, settings.accumulate, 1),
     }
     steps = math.ceil(count / settings.batch_size)
-    facts = _facts(config, settings, encoder, learned, memory, count, steps, views=1)
-    return facts | {"activation_bytes_a_recording": activations}
+    estimate = _estimate(config, settings, encoder, learned, memory, count, steps, views=1)
+    return estimate | {"activation_bytes_a_recording": activations}
 
 
-def _facts(
+def _estimate(
     config: RunConfig,
     settings: PretrainConfig | ClassifyConfig,
     encoder: Encoder,
@@ -115,14 +113,14 @@ def _facts(
     steps: int,
     views: int,
 ) -> dict[str, Any]:
-    f, a_pass = config.frames, settings.batch_size // settings.accumulate
-    memory = memory | {"frames": FLOAT * f.steps * POLARITIES * f.height * f.width * a_pass * views}
+    f, per_pass = config.frames, settings.batch_size // settings.accumulate
+    memory = memory | {"frames": FLOAT * f.steps * POLARITIES * f.height * f.width * per_pass * views}
     return {
         "recordings": count,
         "parameters": {"encoder": _size(encoder), "learned": learned},
         "epochs": settings.epochs,
         "batch_size": settings.batch_size,
-        "recordings_a_pass": a_pass,
+        "recordings_a_pass": per_pass,
         "steps_an_epoch": steps,
         "steps": settings.epochs * steps,
         "memory_bytes": memory | {"total": sum(memory.values())},
@@ -134,84 +132,86 @@ def _size(module: nn.Module) -> int:
 
 
 def _weights(learned: int, optimizer: OptimizerConfig) -> int:
-    """Weights, gradients, and what the optimizer keeps of each weight."""
-    kept = 2 if optimizer.name == "adamw" else int(optimizer.sgd_momentum > 0)
-    return FLOAT * learned * (2 + kept)
+    """Bytes of weights, gradients and the optimizer's state."""
+    states = 2 if optimizer.name == "adamw" else int(optimizer.sgd_momentum > 0)
+    return FLOAT * learned * (2 + states)
 
 
 def _activations(encoder: Encoder, config: RunConfig) -> int:
-    """Bytes that the way back needs of one recording's forward pass; to be called in a `FakeTensorMode`.
+    """Bytes saved for the backward pass of one recording; call it in a `FakeTensorMode`.
 
-    With the compiled pass of `neuromoco.snn.fused`, which CPUs take, it is less.
+    The compiled pass of `neuromoco.snn.fused`, used on CPUs, needs less.
     """
     f = config.frames
     frames = torch.zeros(f.steps, 1, POLARITIES, f.height, f.width)
-    kept = kept_bytes(encoder.train(), frames, half=config.compute.precision != "off")
-    if not config.compute.recompute_blocks:
-        return sum(kept.inside) + kept.outside
-    return kept.entering + kept.outside + max(kept.inside)
+    saved = saved_tensor_bytes(encoder.train(), frames, half=config.compute.precision != "off")
+    inside = saved.inputs + max(saved.inside) if config.compute.recompute_blocks else sum(saved.inside)
+    return saved.outside + inside
 
 
-class Kept(NamedTuple):
-    """Bytes of the tensors that the way back needs, without weights and without the frames themselves.
+class SavedBytes(NamedTuple):
+    """Bytes of the tensors that autograd saves for the backward pass, without weights and frames.
 
     Attributes:
-        inside: of each block, see `neuromoco.encoders.blocks`.
-        outside: of none.
-        entering: of what enters the blocks; if they are computed again, this is kept instead of `inside`.
+        inside: in each block, see `neuromoco.encoders.blocks`.
+        outside: outside all blocks.
+        inputs: inputs of the blocks, saved instead of `inside` if blocks are recomputed.
     """
 
     inside: tuple[int, ...]
     outside: int
-    entering: int
+    inputs: int
 
 
-def kept_bytes(encoder: Encoder, frames: Tensor, half: bool) -> Kept:
-    """What autograd keeps of a forward pass.
+def saved_tensor_bytes(encoder: Encoder, frames: Tensor, half: bool) -> SavedBytes:
+    """Measures what autograd saves in a forward pass.
 
     Args:
         encoder: in training mode.
         frames: float [T, N, P, H, W].
-        half: compute in 16 bits where that is allowed, as precision "bf16" does.
+        half: autocast to bfloat16, as precision "bf16" does.
     """
     blocks = [block for chain in encoder.modules() if isinstance(chain, Blocks) for block in chain.blocks()]
-    inside, outside, entering = [0] * len(blocks), 0, 0
+    inside, outside = [0] * len(blocks), 0
     current: int | None = None
-    known = {_storage_id(weight): weight.untyped_storage() for weight in (*encoder.parameters(), frames)}
-    entered = dict(known)  # holding each storage keeps its address from being used again
+    external = {_storage_id(tensor): tensor.untyped_storage() for tensor in (*encoder.parameters(), frames)}
+    counted = dict(external)  # references keep an address from being reused
+    inputs: dict[int, torch.UntypedStorage] = {}
 
     def pack(tensor: Tensor) -> Tensor:
         nonlocal outside
-        if _storage_id(tensor) not in known:
-            known[_storage_id(tensor)] = tensor.untyped_storage()
+        if _storage_id(tensor) not in counted:
+            counted[_storage_id(tensor)] = tensor.untyped_storage()
             if current is None:
                 outside += tensor.untyped_storage().nbytes()
             else:
                 inside[current] += tensor.untyped_storage().nbytes()
         return tensor
 
-    def begin(number: int, _: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        nonlocal current, entering
+    def enter(number: int, _: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+        nonlocal current
         current = number
-        if _storage_id(inputs[0]) not in entered:
-            entered[_storage_id(inputs[0])] = inputs[0].untyped_storage()
-            entering += inputs[0].untyped_storage().nbytes()
+        inputs.setdefault(_storage_id(arguments[0]), arguments[0].untyped_storage())
 
-    def end(*_: Any) -> None:
+    def leave(*_: Any) -> None:
         nonlocal current
         current = None
 
     hooks = []
     for number, block in enumerate(blocks):
-        hooks += [block[0].register_forward_pre_hook(partial(begin, number)), block[-1].register_forward_hook(end)]
-    keeping = torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor)
-    with keeping, torch.autocast("cpu", torch.bfloat16, enabled=half):
+        hooks += [block[0].register_forward_pre_hook(partial(enter, number)), block[-1].register_forward_hook(leave)]
+    with (
+        torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor),
+        torch.autocast("cpu", torch.bfloat16, enabled=half),
+    ):
         encoder(frames)
     for hook in hooks:
         hook.remove()
-    return Kept(tuple(inside), outside, entering)
+    size = sum(storage.nbytes() for key, storage in inputs.items() if key not in external)
+    return SavedBytes(tuple(inside), outside, size)
 
 
 def _storage_id(tensor: Tensor) -> int:
-    """Tells storages apart, also those without memory."""
-    return tensor.untyped_storage()._cdata
+    """Identifies storages, even those without memory."""
+    address: int = tensor.untyped_storage()._cdata
+    return address

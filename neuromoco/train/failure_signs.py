@@ -1,4 +1,4 @@
-"""Signs that a training fails, read off its settings and figures: each is one line that says what to set."""
+"""Warnings of failing training, derived from settings and metrics: each is one line that says what to set."""
 
 from __future__ import annotations
 
@@ -12,32 +12,34 @@ from neuromoco.config import OptimizerConfig, RunConfig
 Line = Mapping[str, Any]  # of metrics.jsonl
 SPIKE_RATE = "spike_rate/"  # and the layer's name
 
-PATIENCE = 5  # epochs that a sign must last, where a passing one is no harm
+PATIENCE = 5  # epochs that a sign must last where a short one is harmless
 COLLAPSED_FOR = 2
 COLLAPSED_STD = 0.02  # of 1 for embeddings spread evenly over the sphere
 COLLAPSED_RANK = 1.05  # of 1 for features that are multiples of one
 NEAR_CHANCE = 0.01  # of log(K + 1)
-FOUND_AT_ONCE = 0.99
-RISEN = 0.02
+EASY_ACCURACY = 0.99
+KNN_PROGRESS = 0.02
 SILENT, SATURATED = 1e-3, 0.95
 EXPLODED = 10.0  # times the median epoch
-SHOWN = 3
+MOST_NAMES = 3
 
 
-def new_signs(config: RunConfig, recordings: int, history: Sequence[Line]) -> dict[str, str]:
-    """The signs that the newest epoch shows and no earlier line of the history has told.
+def new_warnings(config: RunConfig, recordings: int, history: Sequence[Line]) -> dict[str, str]:
+    """Warnings that hold at the newest epoch and that no earlier line of the history has.
 
     Args:
         config: the run's settings.
-        recordings: how many are trained on.
+        recordings: number of training recordings.
         history: lines of `metrics.jsonl`; none before the first epoch.
 
     Returns:
-        The sentence by the sign's name.
+        Sign -> sentence.
     """
     checks: dict[str, Callable[[], str | None]] = {
-        "silent layers": lambda: _silent(config, history),
-        "saturated layers": lambda: _saturated(config, history),
+        "silent layers": lambda: _rates(config, history, lambda rate: rate < SILENT, f"less than {SILENT:.1%}", 0.5),
+        "saturated layers": lambda: _rates(
+            config, history, lambda rate: rate > SATURATED, f"more than {SATURATED:.0%}", 2.0
+        ),
         "exploding gradient": lambda: _exploding(config, history),
     }
     if config.stage == "pretrain":
@@ -48,9 +50,8 @@ def new_signs(config: RunConfig, recordings: int, history: Sequence[Line]) -> di
             "loss at chance": lambda: _at_chance(config, history),
             "task too easy": lambda: _too_easy(history),
         }
-    told = {name for line in history for name in line.get("warnings", ())}
-    found = {name: check() for name, check in checks.items() if name not in told}
-    return {name: f"{name}: {text}" for name, text in found.items() if text}
+    earlier = {name for line in history for name in line.get("warnings", ())}
+    return {name: f"{name}: {text}" for name, check in checks.items() if name not in earlier and (text := check())}
 
 
 def _large_queue(config: RunConfig, recordings: int) -> str | None:
@@ -58,7 +59,7 @@ def _large_queue(config: RunConfig, recordings: int) -> str | None:
     if size < recordings:
         return None
     return (
-        f"{size} keys and {recordings} recordings, so each meets its own older key as a negative: "
+        f"{size} keys and {recordings} recordings, so each recording meets its own older key as a negative: "
         f"--set pretrain.moco.queue_size={max(1, recordings // 2)}"
     )
 
@@ -104,49 +105,38 @@ def _at_chance(config: RunConfig, history: Sequence[Line]) -> str | None:
 
 
 def _too_easy(history: Sequence[Line]) -> str | None:
-    # In the first epoch the queue still holds random numbers, which are no match for a key.
+    # In the first epoch the queue still holds random numbers, which are easy negatives.
     early = history[1 : 1 + PATIENCE]
-    if len(early) < PATIENCE or any(line["accuracy"] < FOUND_AT_ONCE for line in early):
+    if len(early) < PATIENCE or any(line["accuracy"] < EASY_ACCURACY for line in early):
         return None
     known = [line["knn_accuracy"] for line in history if "knn_accuracy" in line]
-    if len(known) == 1 or (known and known[-1] - known[0] > RISEN):
+    if len(known) == 1 or (known and known[-1] - known[0] > KNN_PROGRESS):
         return None
-    beside = f" while kNN accuracy goes from {known[0]:.1%} to {known[-1]:.1%}" if known else ""
+    knn = f" while kNN accuracy goes from {known[0]:.1%} to {known[-1]:.1%}" if known else ""
     return (
-        f"own keys are found from the beginning (accuracy {early[0]['accuracy']:.1%}){beside}; views give recordings "
-        "away: --set pretrain.views.drop=0.5, stronger pretrain.views, or a larger pretrain.moco.queue_size"
+        f"own keys are found from the beginning (accuracy {early[0]['accuracy']:.1%}){knn}; the views "
+        "are too similar: --set pretrain.views.drop=0.5, stronger pretrain.views, or a larger pretrain.moco.queue_size"
     )
 
 
-def _silent(config: RunConfig, history: Sequence[Line]) -> str | None:
-    names = _layers(config, history, lambda rate: rate < SILENT)
-    if not names:
-        return None
-    return f"{names} spike at less than {SILENT:.1%}: {_threshold(config, 0.5)}, or a lower optimizer.lr"
-
-
-def _saturated(config: RunConfig, history: Sequence[Line]) -> str | None:
-    names = _layers(config, history, lambda rate: rate > SATURATED)
-    if not names:
-        return None
-    return f"{names} spike at more than {SATURATED:.0%}: {_threshold(config, 2.0)}, or a lower optimizer.lr"
-
-
-def _layers(config: RunConfig, history: Sequence[Line], is_bad: Callable[[float], bool]) -> str:
-    """The layers that were so in all of the last epochs, in words; empty if there are none."""
-    # Residual branches are made to begin in silence; learning wakes them.
+def _rates(
+    config: RunConfig, history: Sequence[Line], is_bad: Callable[[float], bool], rate: str, factor: float
+) -> str | None:
+    """Warns of layers whose spike rate was bad in all recent epochs; the threshold times `factor` would help."""
+    # Residual branches are initialised silent; learning wakes them.
     last = history[_optimizer(config).warmup_epochs :][-PATIENCE:]
     if len(last) < PATIENCE:
-        return ""
-    rates = [name for name in last[-1] if name.startswith(SPIKE_RATE)]
-    bad = [name.removeprefix(SPIKE_RATE) for name in rates if all(is_bad(line[name]) for line in last)]
-    more = f" and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
-    return ", ".join(bad[:SHOWN]) + more
-
-
-def _threshold(config: RunConfig, factor: float) -> str:
+        return None
+    layers = [name for name in last[-1] if name.startswith(SPIKE_RATE)]
+    bad = [name.removeprefix(SPIKE_RATE) for name in layers if all(is_bad(line[name]) for line in last)]
+    if not bad:
+        return None
+    more = f" and {len(bad) - MOST_NAMES} more" if len(bad) > MOST_NAMES else ""
     again = "pre-train again with " if config.stage == "finetune" else ""
-    return f"{again}--set encoder.neuron.v_threshold={config.encoder.neuron.v_threshold * factor:.3g}"
+    return (
+        f"{', '.join(bad[:MOST_NAMES])}{more} spike at {rate}: {again}--set encoder.neuron.v_threshold="
+        f"{config.encoder.neuron.v_threshold * factor:.3g}, or a lower optimizer.lr"
+    )
 
 
 def _exploding(config: RunConfig, history: Sequence[Line]) -> str | None:

@@ -1,7 +1,7 @@
-"""The loop that every stage shares: epochs, schedule, progress, metrics, weights, and going on again.
+"""The training loop of every stage: epochs, schedule, progress, metrics, weights and resuming.
 
-Whatever is random follows from the settings' seed and the place in the training, or is in the state
-(`neuromoco.train.state`): a run that was killed and goes on ends in the same weights and metrics.
+Everything random follows from the seed and the position in the training, or is saved in the state
+(`neuromoco.train.state`): a run that is killed and resumed ends in the same weights and metrics.
 """
 
 from __future__ import annotations
@@ -24,19 +24,18 @@ from neuromoco.snn.batch_norm import share_running_statistics
 from neuromoco.snn.memory import freed_memory_kept
 from neuromoco.support.console import console, progress_bar
 from neuromoco.support.files import write_json
-from neuromoco.train.monitor import watching
+from neuromoco.train.monitor import Monitor
 from neuromoco.train.run_folder import RunFolder
 from neuromoco.train.state import Progress, States
 from neuromoco.train.task import Task
 
-# What the line of an epoch says; `metrics.jsonl` has all figures.
-SHOWN = ("loss", "mbc", "mac", "accuracy", "feature_std", "effective_rank", "knn_accuracy", "validation_accuracy")
-
-SHORT_EPOCH_S = 2.0  # of shorter epochs, not every one is worth a state, which takes as long
+# Metrics printed after each epoch; `metrics.jsonl` has all of them.
+PRINTED = ("loss", "mbc", "mac", "accuracy", "feature_std", "effective_rank", "knn_accuracy", "validation_accuracy")
+SHORT_EPOCH_S = 2.0  # shorter epochs do not all write a state, which would take as long
 
 
 def learning_rate(peak: float, step: int, steps: int, warmup: int, floor: float) -> float:
-    """Linear from 0 over `warmup` steps, then a cosine from `peak` down to `floor` at the last step."""
+    """Rises linearly from 0 over `warmup` steps, then falls as a cosine from `peak` to `floor` at the last step."""
     if step < warmup:
         return peak * (step + 1) / warmup
     done = (step - warmup) / max(1, steps - warmup - 1)
@@ -44,31 +43,30 @@ def learning_rate(peak: float, step: int, steps: int, warmup: int, floor: float)
 
 
 def fit(task: Task, run: RunFolder, accelerator: Accelerator, compute: ComputeConfig) -> dict[str, Any]:
-    """Trains to the last epoch, from the newest state of the run folder if there is one.
+    """Trains to the last epoch, starting from the newest state of the run folder if it has one.
 
     Returns:
-        The metrics of the last epoch and of the best one, as in `metrics.json`.
+        Metrics of the last and of the best epoch, as in `metrics.json`.
 
     Raises:
-        ConfigError: the loss is no number any more, or the run was begun by another number of processes.
+        ConfigError: the loss became infinite or NaN, or another number of processes began the run.
     """
     states = States(run, accelerator, compute.save_minutes)
     loop = _Loop(task, accelerator, states)
     progress = states.read()
     history = run.history()[: progress.epoch - 1]
     if progress.epoch > 1 or progress.steps:
-        console.print(f"going on in epoch {progress.epoch} of {task.epochs}, after {progress.steps} steps")
-    with freed_memory_kept(), progress_bar() as bar, watching(task, run, accelerator, history) as watch:
+        console.print(f"resuming in epoch {progress.epoch} of {task.epochs}, after {progress.steps} steps")
+    with freed_memory_kept(), progress_bar() as bar, Monitor(task, run, accelerator, history) as monitor:
         while progress.epoch <= task.epochs:
-            line = loop.epoch(progress, bar)
-            history.append(line)
-            watch.after_epoch(history)
+            history.append(loop.epoch(progress, bar))
+            monitor.after_epoch()
             if accelerator.is_main_process:
-                _keep(task, run, history)
+                _save(task, run, history)
             progress = Progress(progress.epoch + 1)
             if states.due(min(SHORT_EPOCH_S, states.seconds)) or progress.epoch > task.epochs:
                 states.write(progress, (progress.epoch - 1) * task.steps)
-            console.print(_in_words(line, task.epochs), soft_wrap=True)
+            console.print(_summary(history[-1], task.epochs), soft_wrap=True)
     task.check_end()
     summary = {"last": history[-1], "best": _best(task, history)}
     if accelerator.is_main_process:
@@ -78,43 +76,43 @@ def fit(task: Task, run: RunFolder, accelerator: Accelerator, compute: ComputeCo
 
 
 class _Loop:
-    """Epochs and steps of one task, on what Accelerate made of its model, optimizer and loader."""
+    """Epochs and steps of one task, with its model, optimizer and loader prepared by Accelerate."""
 
     def __init__(self, task: Task, accelerator: Accelerator, states: States) -> None:
         self.task, self.accelerator, self.states = task, accelerator, states
         self.model, self.optimizer, self.loader = accelerator.prepare(task.model, task.optimizer, task.loader)
         if isinstance(self.model, DistributedDataParallel):
-            # The queue and the running statistics are kept alike without sending all of them before every pass.
+            # Queue and running statistics stay equal in all processes; broadcasting them before each pass is a waste.
             self.model.forward_sync_buffers = False
 
     def epoch(self, progress: Progress, bar: Any) -> dict[str, Any]:
-        """Does the rest of an epoch; its line of metrics."""
+        """Runs the rest of an epoch and returns its line of metrics."""
         task, processes = self.task, self.accelerator.num_processes
         begun = time.monotonic() - progress.seconds
-        bars = bar.add_task(f"epoch {progress.epoch}/{task.epochs}", total=len(task.data), note="")
+        row = bar.add_task(f"epoch {progress.epoch}/{task.epochs}", total=len(task.data), note="")
         passes = self._passes(progress)
         self.model.train()
         for step in range((progress.epoch - 1) * task.steps + progress.steps, progress.epoch * task.steps):
             self._set_rates(step)
-            losses, seen = self._step(list(islice(passes, task.accumulate)), step * task.accumulate)
+            losses, recordings = self._step(list(islice(passes, task.accumulate)), step * task.accumulate)
             task.after_step((step + 1) / (task.epochs * task.steps))
-            progress.add(losses, seen)
+            progress.add(losses, recordings)
             progress.seconds = time.monotonic() - begun
-            bar.update(bars, completed=progress.recordings * processes, note=f"loss {losses['loss']:.3f}")
+            bar.update(row, completed=progress.recordings * processes, note=f"loss {losses['loss']:.3f}")
             if progress.steps < task.steps and self.states.due():
-                self._means(progress)  # which no state is written without
+                self._means(progress)  # raises rather than saving a diverged state
                 self.states.write(progress, step + 1)
-        for _ in passes:  # less than a batch may be left
+        for _ in passes:  # exhausts the loader: less than a batch may be left
             pass
-        bar.remove_task(bars)
+        bar.remove_task(row)
         means, rate = self._means(progress), progress.recordings * processes / progress.seconds
         figures = {"lr": self.optimizer.param_groups[-1]["lr"], "samples_per_s": rate, "seconds": progress.seconds}
         return {"epoch": progress.epoch, **means, **task.validate(), **figures}
 
     def _passes(self, progress: Progress) -> Iterator[tuple[Tensor, ...]]:
-        """What is left of the passes of an epoch."""
-        self.task.data.set_epoch(progress.epoch)  # the views of the recordings
-        self.loader.set_epoch(progress.epoch)  # and their order
+        """The remaining passes of an epoch."""
+        self.task.data.set_epoch(progress.epoch)  # seeds the views
+        self.loader.set_epoch(progress.epoch)  # and the order of the recordings
         done = progress.steps * self.task.accumulate
         return iter(self.accelerator.skip_first_batches(self.loader, done) if done else self.loader)
 
@@ -125,17 +123,17 @@ class _Loop:
             group["lr"] = learning_rate(group["peak"], step, task.epochs * task.steps, warmup, floor)
 
     def _step(self, batches: list[tuple[Tensor, ...]], number: int) -> tuple[dict[str, float], int]:
-        """One optimizer step on a batch that comes in passes, the first of which has this number.
+        """One optimizer step on a batch of one or more passes, the first of which is pass `number`.
 
         Returns:
-            The means of the metrics over the batch, and how many recordings of it this process saw.
+            Mean metrics of the batch, and the number of its recordings in this process.
         """
         accelerator, model = self.accelerator, self.model
         sizes = [batch[0].shape[1] for batch in batches]  # frames are [T, N, P, H, W]
         means: dict[str, Tensor] = {}
         for index, (batch, size) in enumerate(zip(batches, sizes, strict=True)):
             share = size / sum(sizes)
-            # Gradients meet those of other processes once, in the last pass.
+            # Gradients are averaged over processes once, in the last pass.
             with nullcontext() if index == len(batches) - 1 else accelerator.no_sync(model):
                 losses = self.task.losses(model, batch, number + index)
                 accelerator.backward(losses["loss"] * share)
@@ -149,37 +147,34 @@ class _Loop:
         return dict(zip(means, torch.stack([*means.values()]).tolist(), strict=True)), sum(sizes)
 
     def _means(self, progress: Progress) -> dict[str, float]:
-        """Metrics of the epoch so far, of all processes."""
-        own = torch.tensor(list(progress.sums.values()), dtype=torch.float64) / progress.recordings
-        means = self.accelerator.reduce(own.to(self.accelerator.device), "mean").tolist()
-        found = dict(zip(progress.sums, means, strict=True))
-        if not math.isfinite(found["loss"]):
-            raise ConfigError(f"the loss became {found['loss']} in epoch {progress.epoch}: lower the optimizer's lr")
-        # With a scaled loss, a step whose gradient overflowed is left out; else it has ruined the weights.
-        if self.accelerator.scaler is None and not math.isfinite(found["grad_norm"]):
-            raise ConfigError(
-                f"the gradient became {found['grad_norm']} in epoch {progress.epoch}: lower the optimizer's lr"
-            )
-        return found
+        """Mean metrics of the epoch so far, over all processes."""
+        local = torch.tensor(list(progress.sums.values()), dtype=torch.float64) / progress.recordings
+        reduced = self.accelerator.reduce(local.to(self.accelerator.device), "mean").tolist()
+        means = dict(zip(progress.sums, reduced, strict=True))
+        # With a scaled loss, a step whose gradient overflowed was skipped; otherwise it has ruined the weights.
+        checked = {"loss": "loss"} | ({"gradient": "grad_norm"} if self.accelerator.scaler is None else {})
+        for what, value in ((what, means[name]) for what, name in checked.items()):
+            if not math.isfinite(value):
+                raise ConfigError(f"the {what} became {value} in epoch {progress.epoch}: lower the optimizer's lr")
+        return means
 
 
 def _best(task: Task, history: list[dict[str, Any]]) -> dict[str, Any] | None:
-    # The first of equals: it needed least training.
-    better = task.better
-    return max(history, key=lambda line: line[better]) if better else None
+    # The first of equals: it took the least training.
+    metric = task.better
+    return max(history, key=lambda line: line[metric]) if metric else None
 
 
-def _keep(task: Task, run: RunFolder, history: list[dict[str, Any]]) -> None:
+def _save(task: Task, run: RunFolder, history: list[dict[str, Any]]) -> None:
     line = history[-1]
-    left_out = ("epoch", "seconds", "samples_per_s", "warnings")
-    metrics = {name: value for name, value in line.items() if name not in left_out and "/" not in name}
+    excluded = ("epoch", "seconds", "samples_per_s", "warnings")
+    metrics = {name: value for name, value in line.items() if name not in excluded and "/" not in name}
     task.save(run.last, line["epoch"], metrics)
     if _best(task, history) is line:
         task.save(run.best, line["epoch"], metrics)
     run.write_history(history)
 
 
-def _in_words(line: dict[str, Any], epochs: int) -> str:
-    told = [name for name in SHOWN if name in line]
-    figures = "  ".join(f"{name} {line[name]:.3f}" for name in told)
-    return f"epoch {line['epoch']:>4}/{epochs}  {figures}  {line['samples_per_s']:.0f}/s"
+def _summary(line: dict[str, Any], epochs: int) -> str:
+    metrics = "  ".join(f"{name} {line[name]:.3f}" for name in PRINTED if name in line)
+    return f"epoch {line['epoch']:>4}/{epochs}  {metrics}  {line['samples_per_s']:.0f}/s"

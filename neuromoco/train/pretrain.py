@@ -1,16 +1,15 @@
-"""Pre-training without labels: NeuroMoCo on a folder of recordings."""
+"""Pre-training without labels: momentum contrast on a folder of recordings."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from neuromoco.checkpoint import CheckpointHeader, SeenRecordings, save_checkpoint
+from neuromoco.checkpoint import SeenRecordings
 from neuromoco.config import RunConfig
 from neuromoco.datasets.cache import FrameStore
 from neuromoco.datasets.torch_sets import FrameSet, collate
@@ -18,9 +17,8 @@ from neuromoco.encoders import Encoder
 from neuromoco.errors import ConfigError
 from neuromoco.losses import MixLoss
 from neuromoco.moco import MoCo
-from neuromoco.train.monitor import knn_figure, queue_age
+from neuromoco.train.monitor import knn_metric, queue_age
 from neuromoco.train.processes import divide_batch
-from neuromoco.train.run_folder import package_versions
 from neuromoco.train.task import Task, build_optimizer
 from neuromoco.views import TwoViews, build_view
 
@@ -31,14 +29,14 @@ class PretrainTask(Task):
     Args:
         config: the run's settings.
         encoder: the encoder to pre-train.
-        store: frames of recordings.
-        members: which of them to train on.
-        seen: facts of those, for the checkpoint.
+        store: frames of S recordings.
+        members: indices of the training recordings.
+        seen: facts about them, for the checkpoint.
         accelerator: device and processes.
-        labels: S class indices to watch kNN accuracy by, never to train on; empty where there are none.
+        labels: S class indices for the kNN accuracy, never for training; empty if unknown.
 
     Raises:
-        ConfigError: fewer recordings than a batch, or a batch that cannot be divided as asked.
+        ConfigError: fewer recordings than a batch, or a batch that cannot be divided.
     """
 
     def __init__(
@@ -76,24 +74,23 @@ class PretrainTask(Task):
     def losses(self, model: nn.Module, batch: tuple[Tensor, ...], number: int) -> dict[str, Tensor]:
         loss, keys = model(*batch)
         self._keys.append(keys)
-        signs = contrast_metrics(loss, keys, self.moco.config.temperature)
-        return {"loss": loss.total, "mbc": loss.mbc, "mac": loss.mac, **signs}
+        metrics = contrast_metrics(loss, keys, self.moco.config.temperature)
+        return {"loss": loss.total, "mbc": loss.mbc, "mac": loss.mac, **metrics}
 
     def after_step(self, done: float) -> None:
         self.moco.update_key_encoder(done)
         for keys in self._keys:
-            # gather joins along the first axis, so the batch goes first for a moment
-            everyone = self.accelerator.gather(keys.transpose(0, 1)).transpose(0, 1)  # [T, N, D]
-            self.moco.enqueue(everyone)
+            # gather concatenates along the first axis, so the batch goes first
+            self.moco.enqueue(self.accelerator.gather(keys.transpose(0, 1)).transpose(0, 1))  # [T, N, D]
         self._keys.clear()
 
-    def encoder_now(self) -> Encoder:
+    def current_encoder(self) -> Encoder:
         return self.encoder
 
-    def figures(self, epoch: int) -> dict[str, float]:
+    def extra_metrics(self, epoch: int) -> dict[str, float]:
         settings = self.config.pretrain
         age = queue_age(settings.moco.queue_size, settings.batch_size, epoch * self.steps)
-        figures = {
+        metrics = {
             "queue_age": age,
             "queue_age_epochs": age / self.steps,
             "queue_age_momentum": age * (1.0 - self.moco.momentum(epoch / self.epochs)),
@@ -101,31 +98,17 @@ class PretrainTask(Task):
         every = self.config.watch.knn_every
         due = every and (epoch % every == 0 or epoch in (1, self.epochs))
         if due and len(set(self.labels)) > 1:
-            figures |= knn_figure(self, self.labels, self.accelerator)
-        return figures
-
-    def save(self, path: Path, epoch: int, metrics: dict[str, float]) -> None:
-        header = CheckpointHeader(
-            kind="encoder",
-            encoder=self.config.encoder,
-            frames=self.config.frames,
-            seen=self.seen,
-            stage="pretrain",
-            epoch=epoch,
-            seed=self.config.seed,
-            metrics=metrics,
-            versions=package_versions(),
-        )
-        save_checkpoint(path, self.encoder, header)
+            metrics |= knn_metric(self, self.labels, self.accelerator)
+        return metrics
 
 
 def contrast_metrics(loss: MixLoss, keys: Tensor, temperature: float) -> dict[str, Tensor]:
-    """Signs of learning and of collapse.
+    """Metrics of learning and of collapse.
 
     Returns:
-        accuracy: how often a query's own key is nearer than every negative.
+        accuracy: fraction of queries whose own key is nearer than every negative.
         positive_similarity: mean similarity of a query to its own key, as in MBC.
-        negative_similarity: mean similarity to the keys of other recordings.
+        negative_similarity: mean similarity of a query to the keys of other recordings.
         feature_std: standard deviation of the keys over the batch, times sqrt(D): 1 for keys spread
             evenly over the sphere, 0 for collapsed ones.
     """

@@ -1,4 +1,4 @@
-"""One process or several: what they share is Accelerate's; how they divide a batch and agree on mistakes is here."""
+"""One or several training processes, through Accelerate: setup, shared errors, division of a batch."""
 
 from __future__ import annotations
 
@@ -15,75 +15,74 @@ from neuromoco.errors import ConfigError, NeuromocoError
 from neuromoco.support.console import console
 from neuromoco.support.device import pick_device
 
-# The others wait while the first process reads recordings.
-PATIENCE = timedelta(hours=6)
+TIMEOUT = timedelta(hours=6)  # the other processes wait while the first one reads recordings
 
-Found = TypeVar("Found")
+Result = TypeVar("Result")
 
 
 def build_accelerator(device: str, seed: int, compute: ComputeConfig) -> Accelerator:
-    """Device, processes, precision and order of the batches of a run.
+    """Sets up device, processes, precision and order of the batches.
 
     Raises:
-        ConfigError: an unknown device, one that this machine does not have, or fp16 without CUDA.
+        ConfigError: an unknown or missing device, or fp16 without CUDA.
     """
     cpu = pick_device(device).type == "cpu"
     if cpu and compute.precision == "fp16":
         raise ConfigError("compute.precision=fp16 needs CUDA; on the CPU give bf16 or off")
-    # A program may train several times, each run with its own precision.
+    # A program may train several times with different precisions.
     AcceleratorState._reset_state()
     accelerator = Accelerator(
         cpu=cpu,
         mixed_precision="no" if compute.precision == "off" else compute.precision,
-        # A batch is that of all processes together.
+        # The batch size counts all processes together.
         dataloader_config=DataLoaderConfiguration(split_batches=True, use_seedable_sampler=True, data_seed=seed),
-        kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)],
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=TIMEOUT)],
     )
-    console.quiet = console.quiet or not accelerator.is_main_process  # one voice is enough
+    console.quiet = console.quiet or not accelerator.is_main_process  # only one process prints
     return accelerator
 
 
-def in_turn(accelerator: Accelerator, work: Callable[[], Found]) -> Found:
-    """Does some work in the main process, which fills the caches, and then in the others.
+def main_process_first(accelerator: Accelerator, work: Callable[[], Result]) -> Result:
+    """Does the work in the main process, which fills the caches, then in the others.
 
-    Whatever goes wrong in one process is raised in all of them, so that none waits for one that is gone.
+    An error in one process is raised in all, so that none waits for a process that has ended.
     """
-    found: list[Found] = []
-    own: Exception | None = None
+    results: list[Result] = []
+    local: Exception | None = None
     for turn in (True, False):
         if accelerator.is_main_process == turn:
             try:
-                found.append(work())
+                results.append(work())
             except Exception as error:
-                own = error
+                local = error
         accelerator.wait_for_everyone()
-    mistakes = gather_object([None if own is None else str(own)])
-    if own is not None:
-        raise own
-    for mistake in filter(None, mistakes):
-        raise NeuromocoError(mistake)
-    return found[0]
+    messages = gather_object([None if local is None else str(local)])
+    if local is not None:
+        raise local
+    for message in filter(None, messages):
+        raise NeuromocoError(message)
+    return results[0]
 
 
 def divide_batch(setting: str, batch_size: int, accumulate: int, processes: int, groups: int = 1) -> int:
-    """Recordings of a pass through the network, in all processes together.
+    """Recordings per pass through the network, in all processes together.
 
     Args:
-        setting: the stage's part of the settings, for the message.
-        batch_size: recordings an optimizer step.
-        accumulate: passes a step.
-        processes: how many.
-        groups: of batch norm, in all processes together.
+        setting: the stage's section of the settings, for the message.
+        batch_size: recordings per optimizer step.
+        accumulate: passes per step.
+        processes: number of processes.
+        groups: groups of batch norm, in all processes together.
 
     Raises:
-        ConfigError: they do not divide the batch.
+        ConfigError: the batch is not divisible.
     """
     parts = accumulate * max(groups, processes)
     if batch_size % parts:
         by = [f"{processes} processes"] * (processes > 1) + [f"{accumulate} passes"] * (accumulate > 1)
         by += [f"{groups} groups of batch norm"] * (groups > 1)
         raise ConfigError(
-            f"a batch of {batch_size} recordings does not divide among {' and '.join(by)}; give a multiple of "
+            f"a batch of {batch_size} recordings cannot be divided among {' and '.join(by)}; give a multiple of "
             f"{parts}: --set {setting}.batch_size={parts * max(1, round(batch_size / parts))}"
         )
     return batch_size // accumulate

@@ -1,14 +1,14 @@
-"""The folder of one run: what was asked for, on what, with what, and what came of it.
+"""The folder of one run.
 
-config.yaml        the complete settings: the run can be made again from this file
+config.yaml        the complete settings, from which the run can be repeated
 environment.json   versions, git revision, command, threads
-split.json         which recordings trained and which validated (stages with labels)
-metrics.jsonl      a line an epoch
-curves.png         them as curves, drawn anew now and then
-logs/              what trackers write that keep files
+split.json         the training and validation recordings
+metrics.jsonl      one line per epoch
+curves.png         the metrics as curves, redrawn every minute or so
+logs/              files of the experiment trackers
 metrics.json       the last and the best epoch, written at the end
-weights/           last.safetensors, best.safetensors (the latter by validation only)
-state/             what is needed to go on after an interruption
+weights/           last.safetensors, and best.safetensors if there is a validation set
+state/             the state to resume from after an interruption
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import platform
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -26,17 +27,13 @@ from typing import Any
 
 from neuromoco.config import RunConfig, dump_config, load_config
 from neuromoco.errors import ConfigError
-from neuromoco.support.files import write_json, write_text, writing
+from neuromoco.support.files import read_json, write_json, write_text
 
 PACKAGES = ("neuromoco", "torch", "spikingjelly", "accelerate", "numpy")
 
 
 class RunFolder:
-    """Paths and files of one run.
-
-    Args:
-        path: the folder.
-    """
+    """Paths and files of one run."""
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
@@ -48,28 +45,22 @@ class RunFolder:
         self.states = self.path / "state"
 
     def check_free(self) -> None:
-        """Refuses a folder that holds something already.
-
-        Raises:
-            ConfigError: it does.
-        """
-        # Parts of files that a killed run left before it had begun are not worth keeping.
-        if self.path.is_file() or (self.path.is_dir() and any(p for p in self.path.iterdir() if not _is_part(p))):
+        """Raises ConfigError if the path is a file, or a folder with anything but partial files of a killed run."""
+        if self.path.is_file() or (self.path.is_dir() and not all(map(_is_partial, self.path.iterdir()))):
             raise ConfigError(
-                f"{self.path}: exists already; go on with it: neuromoco train --resume {self.path}, "
-                "or give another --out"
+                f"{self.path}: already exists; resume it: neuromoco train --resume {self.path}, or give another --out"
             )
 
     def begin(self, config: RunConfig) -> None:
-        """Makes the folder of a new run, or completes one that was only just begun."""
+        """Creates the folder of a new run, or adds what an interrupted start did not write."""
         if not self.is_begun:
             write_text(self.path / "config.yaml", dump_config(config))
         if not (self.path / "environment.json").is_file():
             write_json(self.path / "environment.json", environment())
 
-    def drop_parts(self) -> None:
+    def remove_partial_files(self) -> None:
         """Removes what a killed run had not finished writing."""
-        for part in [p for p in self.path.rglob(".*") if _is_part(p)]:
+        for part in list(filter(_is_partial, self.path.rglob(".*"))):
             if part.is_dir():
                 shutil.rmtree(part, ignore_errors=True)
             else:
@@ -77,10 +68,10 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: Path | str) -> tuple[RunFolder, RunConfig]:
-        """Finds a run that was begun, and its settings.
+        """Opens the folder of a started run and loads its settings.
 
         Raises:
-            ConfigError: there is no run in the folder.
+            ConfigError: the folder holds no run.
         """
         run = cls(path)
         if not run.is_begun:
@@ -88,30 +79,28 @@ class RunFolder:
         return run, load_config(run.path / "config.yaml")
 
     def split(self) -> dict[str, Any] | None:
-        """What `split.json` holds, if it is written."""
+        """The content of `split.json`, or None if it is not written yet."""
         file = self.path / "split.json"
-        found: dict[str, Any] | None = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
-        return found
+        return read_json(file) if file.is_file() else None
 
     @property
     def is_begun(self) -> bool:
-        """Whether there are settings to go on with."""
+        """Whether the folder holds a run, which can be resumed."""
         return (self.path / "config.yaml").is_file()
 
     @property
     def is_complete(self) -> bool:
-        """Whether the last epoch was reached."""
+        """Whether the run reached its last epoch."""
         return self.summary.is_file()
 
     def latest_state(self) -> Path | None:
-        """The newest whole state, if there is one."""
-        states = sorted(self.states.glob("step-[0-9]*"))
-        return states[-1] if states else None
+        """The newest complete state, if there is one."""
+        return max(self.states.glob("step-[0-9]*"), default=None)
 
-    def drop_states_but(self, keep: Path) -> None:
-        """Removes older states, and parts of states that an interruption left."""
+    def remove_states_except(self, newest: Path) -> None:
+        """Removes older and partial states."""
         for entry in self.states.iterdir():
-            if entry != keep:
+            if entry != newest:
                 shutil.rmtree(entry, ignore_errors=True)
 
     def history(self) -> list[dict[str, Any]]:
@@ -121,29 +110,26 @@ class RunFolder:
         return [json.loads(line) for line in self.metrics.read_text(encoding="utf-8").splitlines()]
 
     def write_history(self, history: list[dict[str, Any]]) -> None:
-        """Writes all lines anew, so that an interruption leaves no half line."""
-        with writing(self.metrics) as part:
-            part.write_text("".join(json.dumps(line) + "\n" for line in history), encoding="utf-8")
+        """Rewrites the whole file, so that an interruption leaves no incomplete line."""
+        write_text(self.metrics, "".join(json.dumps(line) + "\n" for line in history))
 
 
-def _is_part(path: Path) -> bool:
+def _is_partial(path: Path) -> bool:
     return path.name.startswith(".") and path.name.endswith(".part")
 
 
 @cache
 def package_versions() -> dict[str, str]:
-    """Versions of the packages that decide what comes out."""
-    found = {"python": platform.python_version()}
+    """Versions of Python and of the packages that affect the result."""
+    versions = {"python": platform.python_version()}
     for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
+        with suppress(PackageNotFoundError):
+            versions[name] = version(name)
+    return versions
 
 
 def environment() -> dict[str, Any]:
-    """Where and how a run is made."""
+    """The machine, versions and command of a run."""
     import torch
 
     return {
@@ -160,15 +146,9 @@ def environment() -> dict[str, Any]:
 
 @cache
 def _git_revision() -> str | None:
-    """Of the checkout that the package runs from, if it does."""
+    """The commit of the checkout that the package runs from, or None."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40"]
     try:
-        answer = subprocess.run(
-            ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40"],
-            capture_output=True,
-            text=True,
-            timeout=5,
-            check=False,
-        )
+        return subprocess.run(command, capture_output=True, text=True, timeout=5, check=False).stdout.strip() or None
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return answer.stdout.strip() or None

@@ -1,4 +1,4 @@
-"""The stages by name: settings in, a finished run folder out."""
+"""Training by stage: settings in, a finished run folder out."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from neuromoco.datasets import (
     read_recordings,
     split_by_class,
 )
-from neuromoco.encoders import Encoder, build_encoder
+from neuromoco.encoders import build_encoder
 from neuromoco.encoders.blocks import recompute_blocks
 from neuromoco.errors import CheckpointError, ConfigError, NeuromocoError
 from neuromoco.support.console import console
@@ -33,28 +33,45 @@ from neuromoco.support.files import write_json
 from neuromoco.train.classify import ClassifyTask
 from neuromoco.train.loop import fit
 from neuromoco.train.pretrain import PretrainTask
-from neuromoco.train.processes import build_accelerator, divide_batch, in_turn
+from neuromoco.train.processes import build_accelerator, divide_batch, main_process_first
 from neuromoco.train.run_folder import RunFolder
 from neuromoco.train.task import Task
 from neuromoco.train.trackers import check_trackers
 
 
-def train(config: RunConfig, out: Path, device: str = "auto", read: Reader = read_recordings) -> dict[str, Any]:
-    """Makes a new run. If it cannot begin, it leaves no folder behind.
+def train(config: RunConfig, out: Path | str, device: str = "auto", read: Reader = read_recordings) -> dict[str, Any]:
+    """Trains an encoder or a classifier and writes everything about the run to a folder.
+
+    The folder receives `config.yaml` (the settings), `environment.json` (versions and machine), `split.json` (training
+    and validation recordings), `metrics.jsonl` (one line per epoch), `curves.png`, `metrics.json` (last and best
+    epoch), `weights/last.safetensors`, `weights/best.safetensors` if there is a validation set, and `state/`, from
+    which `resume` continues after an interruption. If training cannot start, no folder is left behind.
 
     Args:
-        config: the complete settings.
-        out: the run folder, new or empty. With stage "all" it holds the folders of both stages.
-        device: "auto", "cpu" or "cuda".
-        read: where recordings come from; whoever makes many runs gives one that remembers.
+        config: complete settings, for example of `neuromoco.recipes.load_recipe`. `config.stage` is "pretrain" (without
+            labels), "finetune" (needs `config.init`), "supervised" (from scratch), or "all" (pretrain, then finetune).
+        out: the run folder, new or empty. Stage "all" writes its two runs to `out/pretrain` and `out/finetune`.
+        device: "auto" (CUDA if there is one), "cpu" or "cuda".
+        read: returns the recordings and their frames; the default reads from disk and caches the frames.
 
     Returns:
-        The figures of `metrics.json`; of the last stage where there are two.
+        The content of `metrics.json`: "last" and "best" (None without validation), each the metrics of an epoch by
+        name. Rates of metrics are 0 to 1, "seconds" are of the epoch. Of the last stage if there are two.
 
     Raises:
-        ConfigError: settings, data or folder are not usable.
+        ConfigError: settings, data or folder cannot be used, or the loss became infinite or NaN.
         EventFileError: a recording cannot be read.
-        CheckpointError: `init` cannot be used.
+        CheckpointError: `config.init` cannot be used.
+        MissingExtraError: the data set "digits" needs scikit-learn.
+
+    Example:
+        >>> from neuromoco.config import with_values
+        >>> from neuromoco.recipes import load_recipe
+        >>> from neuromoco.train import best_weights, train
+        >>> config = with_values(load_recipe("tiny"), {"stage": "pretrain", "data": "digits"})
+        >>> summary = train(config, "runs/digits", device="cpu")  # doctest: +SKIP
+        >>> best_weights("runs/digits")  # doctest: +SKIP
+        PosixPath('runs/digits/weights/last.safetensors')
     """
     run = RunFolder(out)
     accelerator = build_accelerator(device, config.seed, config.compute)
@@ -62,48 +79,73 @@ def train(config: RunConfig, out: Path, device: str = "auto", read: Reader = rea
     def check() -> RunConfig:
         run.check_free()
         check_trackers(config.watch.trackers)
-        return settled(config)
+        return resolve_init(config)
 
-    config = in_turn(accelerator, check)
-    if accelerator.is_main_process:
-        run.drop_parts()
-        run.begin(config)
+    config = main_process_first(accelerator, check)
     try:
-        if config.stage == "all":  # better now than after the pre-training
-            in_turn(accelerator, lambda: _finetune_will_begin(config, accelerator))
-        return _continue(run, config, accelerator, read)
+        _begin(run, config, accelerator)
+        if config.stage == "all":  # fails before the pre-training rather than after it
+            main_process_first(accelerator, lambda: _check_finetuning(config, accelerator))
+        return _run_stages(run, config, accelerator, read)
     except NeuromocoError:
-        if accelerator.is_main_process and not _holds_work(run.path):
+        # Without an epoch, or a state within one, there is nothing to resume.
+        if accelerator.is_main_process and not any(any(run.path.rglob(name)) for name in ("metrics.jsonl", "step-*")):
             shutil.rmtree(run.path, ignore_errors=True)
         raise
 
 
-def _holds_work(folder: Path) -> bool:
-    """Whether there is an epoch, or a state within one, to go on from."""
-    return any(any(folder.rglob(name)) for name in ("metrics.jsonl", "step-*"))
+def resume(out: Path | str, device: str = "auto", read: Reader = read_recordings) -> dict[str, Any]:
+    """Continues an interrupted run with the settings in its folder.
 
+    The run ends with the same weights and metrics as without the interruption, on the same machine and with the same
+    number of processes.
 
-def resume(out: Path, device: str = "auto", read: Reader = read_recordings) -> dict[str, Any]:
-    """Goes on with a run that was interrupted, with the settings in its folder. Raises as `train`."""
+    Args:
+        out: the run folder that `train` has started. It is completed as `train` describes.
+        device: "auto" (CUDA if there is one), "cpu" or "cuda".
+        read: returns the recordings and their frames; the default reads from disk and caches the frames.
+
+    Returns:
+        The content of `metrics.json`, as `train` returns it.
+
+    Raises:
+        ConfigError: the folder holds no run or a complete one, the recordings have changed, or another number of
+            processes started it.
+        EventFileError: a recording cannot be read.
+        CheckpointError: the checkpoint to start from cannot be used.
+
+    Example:
+        >>> from neuromoco.train import resume
+        >>> summary = resume("runs/digits")  # doctest: +SKIP
+        >>> summary["last"]["epoch"]  # doctest: +SKIP
+        100
+    """
     run, config = RunFolder.open(out)
     if run.is_complete:
         raise ConfigError(f"{out}: is complete; its weights are in {run.last.parent}")
     accelerator = build_accelerator(device, config.seed, config.compute)
-    accelerator.wait_for_everyone()  # before the first process may write
-    if accelerator.is_main_process:
-        run.drop_parts()
-        run.begin(config)
-    return _continue(run, config, accelerator, read)
+    accelerator.wait_for_everyone()  # before the main process writes
+    _begin(run, config, accelerator)
+    return _run_stages(run, config, accelerator, read)
 
 
-def best_weights(out: Path) -> Path:
-    """The weights of a finished run to use: `best` where validation chose one, else `last`."""
-    run = RunFolder(out / "finetune" if (out / "finetune").is_dir() else out)
+def best_weights(out: Path | str) -> Path:
+    """The checkpoint of a finished run to use: `best.safetensors` if there was validation, else `last.safetensors`.
+
+    Of a run with stage "all", it is the fine-tuned classifier.
+    """
+    tuned = Path(out) / "finetune"
+    run = RunFolder(tuned if tuned.is_dir() else out)
     return run.best if run.best.is_file() else run.last
 
 
-def settled(config: RunConfig) -> RunConfig:
-    """The settings with what a checkpoint to begin from decides; raises as `train`."""
+def resolve_init(config: RunConfig) -> RunConfig:
+    """Settings with encoder and frames of the checkpoint to start from, if there is one.
+
+    Raises:
+        ConfigError: `init` is missing, or not allowed at this stage.
+        CheckpointError: `init` cannot be used.
+    """
     if config.stage != "finetune":
         if config.init:
             raise ConfigError(f"--init is for --stage finetune, not {config.stage}")
@@ -118,99 +160,93 @@ def settled(config: RunConfig) -> RunConfig:
         raise CheckpointError(
             f"{config.init}: is a trained classifier; --init takes a pre-trained encoder (a classifier with --quantize)"
         )
-    # Weights fix what they were trained with: network and frames come from the checkpoint.
     return config.model_copy(update={"encoder": header.encoder, "frames": header.frames})
 
 
-def _continue(run: RunFolder, config: RunConfig, accelerator: Accelerator, read: Reader) -> dict[str, Any]:
+def _begin(run: RunFolder, config: RunConfig, accelerator: Accelerator) -> None:
+    if accelerator.is_main_process:
+        run.remove_partial_files()
+        run.begin(config)
+
+
+def _run_stages(run: RunFolder, config: RunConfig, accelerator: Accelerator, read: Reader) -> dict[str, Any]:
     if config.stage != "all":
-        return _one_stage(run, config, accelerator, read)
-    before, after = RunFolder(run.path / "pretrain"), RunFolder(run.path / "finetune")
-    if not before.is_complete:
-        _one_stage(before, config.model_copy(update={"stage": "pretrain"}), accelerator, read)
-    tuned = settled(config.model_copy(update={"stage": "finetune", "init": str(before.last)}))
-    summary = _one_stage(after, tuned, accelerator, read)
+        return _run_stage(run, config, accelerator, read)
+    pretrained, tuned = RunFolder(run.path / "pretrain"), RunFolder(run.path / "finetune")
+    if not pretrained.is_complete:
+        _run_stage(pretrained, config.model_copy(update={"stage": "pretrain"}), accelerator, read)
+    tuning = resolve_init(config.model_copy(update={"stage": "finetune", "init": str(pretrained.last)}))
+    summary = _run_stage(tuned, tuning, accelerator, read)
     if accelerator.is_main_process:
         write_json(run.summary, summary)
     return summary
 
 
-def _one_stage(run: RunFolder, config: RunConfig, accelerator: Accelerator, read: Reader) -> dict[str, Any]:
+def _run_stage(run: RunFolder, config: RunConfig, accelerator: Accelerator, read: Reader) -> dict[str, Any]:
     if accelerator.is_main_process:
         run.begin(config)
     set_seed(config.seed)
-    task = in_turn(accelerator, lambda: _task(run, config, accelerator, read))
+    task = main_process_first(accelerator, lambda: _build_task(run, config, accelerator, read))
     size = sum(parameter.numel() for parameter in task.model.parameters() if parameter.requires_grad)
-    what = f"[bold]{config.stage}[/] {config.encoder.name}, {size / 1e3:.0f} k parameters to learn"
+    what = f"[bold]{config.stage}[/] {config.encoder.name}, {size / 1e3:.0f} k trainable parameters"
     console.print(f"{what}, in {escape(str(run.path))}", soft_wrap=True)
     return fit(task, run, accelerator, config.compute)
 
 
-def _task(run: RunFolder, config: RunConfig, accelerator: Accelerator, read: Reader) -> Task:
+def _build_task(run: RunFolder, config: RunConfig, accelerator: Accelerator, read: Reader) -> Task:
     if not run.is_begun:
-        raise ConfigError(f"{run.path}: this machine does not see it; --out must be on a disk that all machines share")
+        raise ConfigError(f"{run.path}: not visible on this machine; --out must be on a disk that all machines share")
     encoder = build_encoder(config.encoder)
     if config.compute.recompute_blocks:
         recompute_blocks(encoder)
-    if config.stage == "pretrain":
-        return _pretrain_task(run, config, encoder, accelerator, read)
-    return _classify_task(run, config, encoder, accelerator, read)
-
-
-def _pretrain_task(
-    run: RunFolder, config: RunConfig, encoder: Encoder, accelerator: Accelerator, read: Reader
-) -> PretrainTask:
-    listing, store = read(config.data, config.frames, "train", labelled=False)
-    split = Split(pretrain_members(listing, config), ())
-    task = PretrainTask(config, encoder, store, split.train, _seen(store, split.train), accelerator, listing.labels)
-    _keep_split(run, describe_split(listing, split, config.seed), accelerator)
+    pretraining = config.stage == "pretrain"
+    listing, store = read(config.data, config.frames, "train", labelled=not pretraining)
+    task: Task
+    if pretraining:
+        split = Split(_pretraining_members(listing, config), ())
+        seen = _summarize(store, split.train)
+        task = PretrainTask(config, encoder, store, split.train, seen, accelerator, listing.labels)
+    else:
+        settings = config.finetune if config.stage == "finetune" else config.supervised
+        split = labelled_split(listing, config, settings)
+        seen = _summarize(store, split.train)
+        task = ClassifyTask(config, settings, encoder, listing, split, store, seen, accelerator)
+        console.print(f"{len(split.train)} recordings to train on, {len(split.validation)} to validate on")
+    _write_or_check_split(run, describe_split(listing, split, config.seed), accelerator)
     return task
 
 
-def _classify_task(
-    run: RunFolder, config: RunConfig, encoder: Encoder, accelerator: Accelerator, read: Reader
-) -> ClassifyTask:
-    settings = config.finetune if config.stage == "finetune" else config.supervised
-    listing, store = read(config.data, config.frames, "train", labelled=True)
-    split = labelled_split(listing, config, settings)
-    task = ClassifyTask(config, settings, encoder, listing, split, store, _seen(store, split.train), accelerator)
-    _keep_split(run, describe_split(listing, split, config.seed), accelerator)
-    console.print(f"{len(split.train)} recordings to train on, {len(split.validation)} to validate on")
-    return task
-
-
-def _finetune_will_begin(config: RunConfig, accelerator: Accelerator) -> None:
+def _check_finetuning(config: RunConfig, accelerator: Accelerator) -> None:
     labelled_split(list_data(config.labelled_data, "train"), config, config.finetune)
     divide_batch("finetune", config.finetune.batch_size, config.finetune.accumulate, accelerator.num_processes)
 
 
-def _keep_split(run: RunFolder, split: dict[str, Any], accelerator: Accelerator) -> None:
-    """Writes a new run's split; a run that goes on must find the one that it began with."""
+def _write_or_check_split(run: RunFolder, split: dict[str, Any], accelerator: Accelerator) -> None:
+    """Writes the split of a new run; a resumed run must have the split that it started with."""
     before = run.split()
     if before is None:
         if accelerator.is_main_process:
             write_json(run.path / "split.json", split)
     elif before["sha256"] != split["sha256"]:
         raise ConfigError(
-            f"{split['data']}: holds other recordings than when {run.path} was begun; "
-            "put them back as its split.json lists them, or begin a new run"
+            f"{split['data']}: holds other recordings than when {run.path} was started; "
+            "restore those that its split.json lists, or start a new run"
         )
 
 
 def _members(listing: Listing, config: RunConfig) -> tuple[int, ...]:
-    """The recordings that a run may see."""
+    """Recordings that are not held out."""
     held = config.held_out
     return hold_out(listing, held.folds, held.fold).train if held else tuple(range(len(listing)))
 
 
-def pretrain_members(listing: Listing, config: RunConfig) -> tuple[int, ...]:
-    """The recordings that a run with these settings pre-trains on."""
+def _pretraining_members(listing: Listing, config: RunConfig) -> tuple[int, ...]:
     members = np.random.default_rng(config.seed).permutation(_members(listing, config))
     return tuple(sorted(members[: round(config.pretrain.share * len(members))].tolist()))
 
 
 def labelled_split(listing: Listing, config: RunConfig, settings: ClassifyConfig) -> Split:
-    """The recordings that a run with these settings trains on with labels, and those it keeps to validate on."""
+    """The training and validation recordings of a run with labels; `settings` is the stage's section of `config`."""
     members = _members(listing, config)
     labels = [listing.labels[i] for i in members]
     names = listing.class_names
@@ -218,15 +254,15 @@ def labelled_split(listing: Listing, config: RunConfig, settings: ClassifyConfig
     return Split(tuple(members[i] for i in split.train), tuple(members[i] for i in split.validation))
 
 
-def _seen(store: FrameStore, indices: Sequence[int]) -> SeenRecordings:
+def _summarize(store: FrameStore, indices: Sequence[int]) -> SeenRecordings:
     durations, events = store.durations[list(indices)], store.events[list(indices)]
-    sensors, times = np.unique(store.sensors[list(indices)], axis=0, return_counts=True)
-    height, width = sensors[times.argmax()]
+    sensors, counts = np.unique(store.sensors[list(indices)], axis=0, return_counts=True)
+    height, width = sensors[counts.argmax()].tolist()
     return SeenRecordings(
         count=len(durations),
         shortest_us=int(durations.min()),
         longest_us=int(durations.max()),
         fewest_events=int(events.min()),
         most_events=int(events.max()),
-        sensor=(int(height), int(width)),
+        sensor=(height, width),
     )

@@ -1,9 +1,9 @@
-"""What a run needs to go on exactly where it was, written beside and renamed.
+"""States, from which a run resumes exactly where it stopped.
 
-A state is a folder state/step-N: Accelerate's files (weights, momentum encoder, queue and pointer, optimizer,
-loss scale, the random states of each process) and `progress.json`: epoch, optimizer steps done in it, and the
-metrics summed over them. Order and views of the recordings follow from (seed, epoch, index), so the number of
-steps done is the sampler's position.
+A state is a folder state/step-N: Accelerate's files (weights, key encoder, queue and pointer, optimizer, loss scale,
+the random states of each process) and `progress.json`: epoch, optimizer steps done in it, and the metrics summed over
+them. Order and views of the recordings follow from (seed, epoch, index), so the number of steps done is the sampler's
+position.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from neuromoco.train.run_folder import RunFolder
 
 @dataclass
 class Progress:
-    """How far an epoch is.
+    """Progress within an epoch.
 
     Attributes:
-        epoch: the one under way, from 1.
+        epoch: the current epoch, from 1.
         steps: optimizer steps done in it.
-        recordings: that this process has seen in it.
-        sums: of this process's metrics, by name, over these recordings.
-        seconds: that it took so far.
+        recordings: recordings that this process has used in it.
+        sums: sum of each of this process's metrics over these recordings.
+        seconds: time spent on it.
     """
 
     epoch: int = 1
@@ -41,7 +41,7 @@ class Progress:
     seconds: float = 0.0
 
     def add(self, means: dict[str, float], recordings: int) -> None:
-        """Counts one more step, with the means of its metrics over so many recordings."""
+        """Counts one step, given the mean of each metric over its recordings."""
         self.steps, self.recordings = self.steps + 1, self.recordings + recordings
         for name, value in means.items():
             self.sums[name] = self.sums.get(name, 0.0) + value * recordings
@@ -52,8 +52,8 @@ class States:
 
     Args:
         run: its folder.
-        accelerator: holds what was prepared for training.
-        minutes: between two states within an epoch.
+        accelerator: after it has prepared model, optimizer and loader.
+        minutes: time between two states within an epoch.
     """
 
     def __init__(self, run: RunFolder, accelerator: Accelerator, minutes: float) -> None:
@@ -61,13 +61,13 @@ class States:
         self.written = time.monotonic()
 
     def due(self, seconds: float | None = None) -> bool:
-        """Whether the last is older than this, by default the settings' time; all processes get one answer."""
+        """Whether the last state is older than `seconds`, by default the settings' time; equal in all processes."""
         late = float(time.monotonic() - self.written >= (self.seconds if seconds is None else seconds))
         flag = torch.tensor(late, device=self.accelerator.device)
         return bool(self.accelerator.reduce(flag, "sum") > 0)
 
     def write(self, progress: Progress, step: int) -> None:
-        """Writes the state after `step` optimizer steps, and drops those before it."""
+        """Writes the state after `step` optimizer steps and removes earlier ones."""
         accelerator = self.accelerator
         state = self.run.states / f"step-{step:09d}"
         part = state.with_name(f".{state.name}.part")  # one name for all processes
@@ -76,28 +76,28 @@ class States:
             part.mkdir(parents=True)
         accelerator.wait_for_everyone()
         accelerator.save_state(str(part))
-        everyone = gather_object([asdict(progress)])
+        by_process = gather_object([asdict(progress)])
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
-            write_json(part / "progress.json", everyone)
+            write_json(part / "progress.json", by_process)
             part.rename(state)
-            self.run.drop_states_but(state)
+            self.run.remove_states_except(state)
         self.written = time.monotonic()
 
     def read(self) -> Progress:
-        """Loads the newest state, or begins.
+        """Loads the newest state, if there is one.
 
         Raises:
-            ConfigError: it was written by another number of processes.
+            ConfigError: another number of processes wrote it.
         """
         state = self.run.latest_state()
         if state is None:
             return Progress()
-        everyone = json.loads((state / "progress.json").read_text(encoding="utf-8"))
-        if len(everyone) != self.accelerator.num_processes:
+        by_process = json.loads((state / "progress.json").read_text(encoding="utf-8"))
+        if len(by_process) != self.accelerator.num_processes:
             raise ConfigError(
-                f"{self.run.path}: was begun with {len(everyone)} process(es); go on with as many, "
-                f"here are {self.accelerator.num_processes}"
+                f"{self.run.path}: was started with {len(by_process)} process(es), resumed with "
+                f"{self.accelerator.num_processes}; resume with {len(by_process)}"
             )
         self.accelerator.load_state(str(state))
-        return Progress(**everyone[self.accelerator.process_index])
+        return Progress(**by_process[self.accelerator.process_index])

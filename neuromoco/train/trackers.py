@@ -1,4 +1,4 @@
-"""Experiment trackers by name, through Accelerate: what `metrics.jsonl` holds, sent elsewhere too."""
+"""Experiment trackers, through Accelerate: they receive what `metrics.jsonl` holds."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from neuromoco.config import RunConfig
 from neuromoco.errors import ConfigError, MissingPackageError
 
 PROJECT = "neuromoco"
-INSTALLED_BY = {"tensorboard": '"neuromoco[tensorboard]"', "comet_ml": "comet-ml"}
+PIP_NAMES = {"tensorboard": '"neuromoco[tensorboard]"', "comet_ml": "comet-ml"}
 
 
 def check_trackers(names: Sequence[str]) -> None:
-    """Refuses trackers that there are not, before anything is trained.
+    """Checks that trackers exist and are installed.
 
     Raises:
         ConfigError: an unknown name.
@@ -26,19 +26,14 @@ def check_trackers(names: Sequence[str]) -> None:
     for name in names:
         if name not in LOGGER_TYPE_TO_CLASS:
             raise ConfigError(f"watch.trackers: no tracker named {name!r}; known are {', '.join(LOGGER_TYPE_TO_CLASS)}")
-        if name not in [str(found) for found in get_available_trackers()]:
-            what = INSTALLED_BY.get(name, name)
-            raise MissingPackageError(f"watch.trackers: {name} is not installed: pip install {what}")
+        if name not in map(str, get_available_trackers()):
+            raise MissingPackageError(
+                f"watch.trackers: {name} is not installed: pip install {PIP_NAMES.get(name, name)}"
+            )
 
 
 def open_trackers(accelerator: Accelerator, config: RunConfig, folder: Path) -> None:
-    """Begins a run with the trackers of the settings; `accelerator.log` then reaches them.
-
-    Args:
-        accelerator: of the run; only its main process logs.
-        config: the settings, which the trackers keep too.
-        folder: the run folder; those that write files write them into its `logs/`.
-    """
+    """Starts the trackers of the settings, which `accelerator.log` then reaches; their files go to `folder/logs`."""
     check_trackers(config.watch.trackers)
     if not config.watch.trackers:
         return
@@ -48,14 +43,14 @@ def open_trackers(accelerator: Accelerator, config: RunConfig, folder: Path) -> 
 
 
 def close_trackers(accelerator: Accelerator) -> None:
-    """Writes what the trackers hold back; the next stage opens its own."""
+    """Flushes the trackers; the next stage opens its own."""
     for tracker in accelerator.trackers:
         tracker.finish()
     accelerator.trackers.clear()
 
 
 def _leaves(tree: Mapping[str, Any], above: str = "") -> dict[str, str | float]:
-    """Settings by their full names, as trackers take them."""
+    """Settings by dotted name, the form that trackers accept."""
     leaves: dict[str, str | float] = {}
     for name, value in tree.items():
         if isinstance(value, Mapping):

@@ -24,7 +24,7 @@ from neuromoco.errors import ConfigError, NeuromocoError
 from neuromoco.train.classify import ClassifyTask
 from neuromoco.train.loop import fit
 from neuromoco.train.pretrain import PretrainTask
-from neuromoco.train.processes import build_accelerator, in_turn
+from neuromoco.train.processes import build_accelerator, main_process_first
 from neuromoco.train.run_folder import RunFolder
 from neuromoco.train.task import Task
 from tests.helpers.networks import alive
@@ -116,7 +116,7 @@ def mistake_of_the_second(accelerator: Accelerator) -> str:
             raise ConfigError("the second process has no data")
 
     try:
-        in_turn(accelerator, work)
+        main_process_first(accelerator, work)
     except NeuromocoError as error:
         return str(error)
     return ""

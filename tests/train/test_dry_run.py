@@ -18,7 +18,7 @@ from neuromoco.encoders.blocks import recompute_blocks
 from neuromoco.recipes import list_recipes, load_recipe
 from neuromoco.snn import native
 from neuromoco.train import train
-from neuromoco.train.dry_run import dry_run, kept_bytes
+from neuromoco.train.dry_run import dry_run, saved_tensor_bytes
 from tests.helpers.cli import error_line, run
 
 Folders = Callable[[int, int], Path]
@@ -81,12 +81,12 @@ def test_what_is_counted_without_values_is_kept_with_them(
     config = EncoderConfig(name=name)
     with FakeTensorMode():
         encoder = build_encoder(config)
-        counted = kept_bytes(encoder.train(), torch.zeros(2, 1, 2, 24, 24), half=False)
+        counted = saved_tensor_bytes(encoder.train(), torch.zeros(2, 1, 2, 24, 24), half=False)
     encoder = build_encoder(config).train()
     if again:
         recompute_blocks(encoder)
     inside = 0 if again else sum(counted.inside)
-    expected = inside + counted.outside + (counted.entering if again else 0)
+    expected = inside + counted.outside + (counted.inputs if again else 0)
     assert expected == really_kept(encoder, torch.zeros(2, 1, 2, 24, 24)) > 0
 
 

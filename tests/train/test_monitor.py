@@ -1,4 +1,4 @@
-"""Watching a training: figures, warnings that say what to set, trackers, curves; and that none of it changes a run."""
+"""Monitoring: metrics, warnings that say what to set, trackers, curves; and that none of it changes a run."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from neuromoco.config import RunConfig, with_values
 from neuromoco.errors import MissingPackageError
 from neuromoco.losses import MixLoss
 from neuromoco.train import train
-from neuromoco.train.failure_signs import PATIENCE, new_signs
-from neuromoco.train.monitor import queue_age, spread
+from neuromoco.train.failure_signs import PATIENCE, new_warnings
+from neuromoco.train.monitor import queue_age
 from neuromoco.train.pretrain import PretrainTask, contrast_metrics
 from neuromoco.train.run_folder import RunFolder
 from tests.train.test_training import StopError, same_weights, settings
@@ -39,11 +39,6 @@ def test_the_age_of_a_full_queue() -> None:
     assert queue_age(128, 64, 10**6) == 1.5  # half 1 step old, half 2
     assert queue_age(65536, 256, 10**6) == 128.5
     assert queue_age(8, 64, 1) == 1.0
-
-
-def test_spread_takes_evenly_spaced_ones() -> None:
-    assert spread(range(10, 20), 4) == [10, 13, 16, 19]
-    assert spread([3, 5, 9], 256) == [3, 5, 9]
 
 
 def test_similarities_are_cosines_whatever_the_temperature() -> None:
@@ -147,12 +142,12 @@ CASES = [
 
 @pytest.mark.parametrize(("name", "run", "history", "words"), CASES)
 def test_each_sign_says_once_what_to_set(name: str, run: RunConfig, history: list[dict[str, Any]], words: str) -> None:
-    found = new_signs(run, 5000, history)
+    found = new_warnings(run, 5000, history)
     assert list(found) == [name]
     assert words in found[name]
     assert "\n" not in found[name]
     told = [*history[:-1], {**history[-1], "warnings": found}]
-    assert new_signs(run, 5000, [*told, history[-1]]) == {}
+    assert new_warnings(run, 5000, [*told, history[-1]]) == {}
 
 
 HEALTHY = [
@@ -168,19 +163,19 @@ HEALTHY = [
 
 @pytest.mark.parametrize("history", HEALTHY)
 def test_a_healthy_training_raises_none(history: list[dict[str, Any]]) -> None:
-    assert new_signs(config(), 5000, history) == {}
+    assert new_warnings(config(), 5000, history) == {}
 
 
 def test_a_layer_may_be_silent_while_the_rate_warms_up() -> None:
     silent = [healthy(**{"spike_rate/stem.2": 0.0})] * (PATIENCE + 2)
-    assert new_signs(config(pretrain__optimizer__warmup_epochs=3), 5000, silent) == {}
+    assert new_warnings(config(pretrain__optimizer__warmup_epochs=3), 5000, silent) == {}
 
 
 def test_a_queue_as_large_as_the_set_is_told_before_the_first_epoch() -> None:
-    (text,) = new_signs(config(), 1024, []).values()
+    (text,) = new_warnings(config(), 1024, []).values()
     assert text.startswith("queue too large: 1024 keys and 1024 recordings")
     assert text.endswith("--set pretrain.moco.queue_size=512")
-    assert new_signs(config("supervised"), 10, []) == {}
+    assert new_warnings(config("supervised"), 10, []) == {}
 
 
 def test_a_run_is_watched(class_folders: Folders, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -54,7 +54,7 @@ def assert_same(run: Path, whole: Path) -> None:
 
 @pytest.fixture
 def lives() -> Iterator[Callable[[Path, Path, float], tuple[int, float]]]:
-    """Runs a training, or goes on with it, for so many seconds: (run folder, settings, seconds) -> code, seconds."""
+    """Trains, or resumes, for some seconds: (run folder, settings, seconds) -> code, seconds."""
     worker = subprocess.Popen(
         [sys.executable, str(Path(__file__).parents[1] / "helpers/resume_worker.py")],
         stdin=subprocess.PIPE,
@@ -162,5 +162,5 @@ def test_another_number_of_processes_is_refused(class_folders: Folders, tmp_path
     assert state is not None
     everyone = json.loads((state / "progress.json").read_text())
     (state / "progress.json").write_text(json.dumps(everyone * 2))
-    with pytest.raises(ConfigError, match=r"was begun with 2 process\(es\); go on with as many, here are 1"):
+    with pytest.raises(ConfigError, match=r"was started with 2 process\(es\), resumed with 1; resume with 2"):
         resume(run.path, "cpu")

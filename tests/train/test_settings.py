@@ -141,7 +141,10 @@ def test_mixup_mixes_recordings_and_losses_until_it_is_switched_off(
 def test_what_does_not_divide_is_refused_in_one_line(class_folders: Folders, tmp_path: Path) -> None:
     data = class_folders(2, 8)
     for config, words in (
-        (settings(data, "pretrain", pretrain__accumulate=3), "a batch of 8 recordings does not divide among 3 passes"),
+        (
+            settings(data, "pretrain", pretrain__accumulate=3),
+            "a batch of 8 recordings cannot be divided among 3 passes",
+        ),
         (
             settings(data, "pretrain", pretrain__moco__batch_norm_groups=3),
             "among 3 groups of batch norm; give a multiple of 3: --set pretrain.batch_size=9",

@@ -274,7 +274,7 @@ def test_mistakes_are_found_before_anything_is_trained(class_folders: Folders, t
         resume(tmp_path / "data", "cpu")
     out.mkdir()
     (out / "mine.txt").touch()
-    with pytest.raises(ConfigError, match="exists already"):
+    with pytest.raises(ConfigError, match="already exists"):
         train(settings(data, "pretrain"), out, "cpu")
 
 
