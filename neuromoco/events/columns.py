@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuromoco.errors import EventFileError
+from neuromoco.events.recording import LARGEST_SIDE
 from neuromoco.events.stream import Columns
 
 ROLES = "txyp"
@@ -26,7 +27,6 @@ NAMES = {
 }
 # A microsecond is 10 to this power of the unit.
 POWER = {"s": 6, "ms": 3, "us": 0, "ns": -3}
-LARGEST_SIDE = 65535
 LARGEST_US = (1 << 63) - 1
 
 

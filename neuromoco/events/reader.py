@@ -1,7 +1,7 @@
-"""One door for every event file: what it holds decides how it is read, not what it is called.
+"""One entry for every event file: its content decides how it is read, not its name.
 
 To add a format, write a module with `looks_like_...(head, size)` and `open_...(path, options)` and add its row
-to `MARKED`, or to `UNMARKED` if its files begin with no mark of their own. The first row that recognises
+to `MARKED`, or to `UNMARKED` if its files do not begin with a signature. The first row that recognises
 the head of a file reads it.
 """
 
@@ -20,7 +20,7 @@ from neuromoco.events.hdf5 import events as hdf5
 from neuromoco.events.prophesee import dat, evt
 from neuromoco.events.recording import Recording
 from neuromoco.events.ros import packets as ros
-from neuromoco.events.stream import EventStream, ReadOptions, gather, windows
+from neuromoco.events.stream import EventStream, ReadOptions, extent, gather, windows
 from neuromoco.events.survey import Survey, survey
 from neuromoco.events.text import lines as text
 
@@ -54,7 +54,7 @@ UNMARKED = (
     Format("atis", atis.FORMAT, atis.looks_like_atis, atis.open_atis),
 )
 
-# Files that people drop by mistake: named, so that the message helps.
+# Files that people give by mistake: the message names their kind.
 OTHERS = (
     (b"\x89PNG", "a PNG picture"),
     (b"\xff\xd8\xff", "a JPEG picture"),
@@ -77,53 +77,83 @@ def readable_formats() -> str:
 def read_recording(
     path: Path | str, start: int | None = None, stop: int | None = None, options: ReadOptions | None = None
 ) -> Recording:
-    """Reads an event recording of any format in the table, recognised by its content.
+    """Reads an event recording of any known format, recognised by its content.
+
+    >>> from neuromoco.events import read_recording
+    >>> recording = read_recording("models/examples/3.bin")
+    >>> len(recording), recording.width, recording.height, recording.source
+    (4364, 34, 34, 'ATIS .bin')
+    >>> len(read_recording("models/examples/3.bin", stop=100_000))
+    1599
 
     Args:
         path: the file.
-        start, stop: read a part, in microseconds from the first event; it holds start and ends before stop.
-        options: what the file does not say of itself.
+        start, stop: the interval to read, in microseconds from the first event; start is included, stop is not.
+        options: what the file does not say itself.
+
+    Returns:
+        All events of the interval in order of time, with columns t, x, y, p [E].
 
     Raises:
         EventFileError: the file is missing, empty, damaged or of another kind. The message is one
             line that begins with the path.
-        ConfigError: an unknown format is given.
+        ConfigError: `options` names an unknown format.
+        MissingExtraError: the format needs a package that is not installed.
     """
-    with _named(path):
+    with _naming(path):
         return gather(_open(Path(path), options or ReadOptions()), start, stop)
 
 
 def read_windows(path: Path | str, length: int, options: ReadOptions | None = None) -> Iterator[Recording]:
-    """A recording cut into parts of equal duration, one at a time: memory does not grow with the file.
+    """Reads a recording in consecutive windows of equal duration. Memory does not grow with the file.
+
+    >>> from neuromoco.events import read_windows
+    >>> [len(window) for window in read_windows("models/examples/3.bin", 100_000)]
+    [1599, 1543, 1213, 9]
 
     Args:
         path: the file.
-        length: microseconds of a part; the last may be shorter, and parts may be empty.
-        options: what the file does not say of itself.
+        length: duration of a window in microseconds.
+        options: what the file does not say itself.
+
+    Yields:
+        The windows in order of time, empty ones included; the last may be shorter.
 
     Raises:
-        EventFileError: see `read_recording`; or times that run back by more than 10 ms.
-        ConfigError: an unknown format is given.
+        EventFileError: see `read_recording`; or times step back by more than 10 ms.
+        ConfigError: `options` names an unknown format.
+        MissingExtraError: the format needs a package that is not installed.
     """
-    with _named(path):
-        yield from windows(_of_known_sensor(Path(path), options or ReadOptions()), length)
+    with _naming(path):
+        yield from windows(_open_sized(Path(path), options or ReadOptions()), length)
 
 
 def survey_recording(path: Path | str, options: ReadOptions | None = None) -> Survey:
-    """What a file holds, in one pass (two where it does not name its sensor) and in bounded memory.
+    """Gathers facts about a file in bounded memory, in one pass (two if the file does not name its sensor).
+
+    >>> from neuromoco.events import survey_recording
+    >>> survey = survey_recording("models/examples/3.bin")
+    >>> survey.events, survey.first_us, survey.last_us, survey.unsorted
+    (4364, 2233, 308559, 0)
+
+    Args:
+        path: the file.
+        options: what the file does not say itself.
 
     Raises:
-        EventFileError: see `read_recording`, but for events outside the sensor, which are counted.
-        ConfigError: an unknown format is given.
+        EventFileError: see `read_recording`; but events outside the sensor are counted, not refused.
+        ConfigError: `options` names an unknown format.
+        MissingExtraError: the format needs a package that is not installed.
     """
-    with _named(path):
-        return survey(_of_known_sensor(Path(path), options or ReadOptions()))
+    with _naming(path):
+        return survey(_open_sized(Path(path), options or ReadOptions()))
 
 
-def _of_known_sensor(path: Path, options: ReadOptions) -> EventStream:
+def _open_sized(path: Path, options: ReadOptions) -> EventStream:
+    """Opens a file; if it does not name its sensor, its events are read once to find their extent."""
     stream = _open(path, options)
     if stream.width is None or stream.height is None:
-        stream.width, stream.height = _extent(_open(path, options))
+        stream.width, stream.height = extent(_open(path, options).pieces)
     return stream
 
 
@@ -137,24 +167,15 @@ def _open(path: Path, options: ReadOptions) -> EventStream:
     size = path.stat().st_size
     if size == 0:
         raise EventFileError("is empty (0 bytes)")
-    stream = (_format_of(head, size) if options.format is None else _format_named(options.format)).open(path, options)
+    stream = _format_of(head, size, options.format).open(path, options)
     if options.sensor and (stream.width is None or stream.height is None):
         stream.width, stream.height = options.sensor
     return stream
 
 
-def _extent(stream: EventStream) -> tuple[int, int]:
-    """Width and height that hold every event."""
-    right = bottom = 0
-    for piece in stream.pieces:
-        if piece.t.size:
-            right, bottom = max(right, int(piece.x.max())), max(bottom, int(piece.y.max()))
-    return right + 1, bottom + 1
-
-
 @contextmanager
-def _named(path: Path | str) -> Iterator[None]:
-    """Errors of a file begin with its path."""
+def _naming(path: Path | str) -> Iterator[None]:
+    """Makes errors begin with the path of the file."""
     try:
         yield
     except FileNotFoundError:
@@ -165,14 +186,13 @@ def _named(path: Path | str) -> Iterator[None]:
         raise EventFileError(f"{path}: {error}") from error.__cause__
 
 
-def _format_named(key: str) -> Format:
-    rows = {row.key: row for row in MARKED + UNMARKED}
-    if key not in rows:
-        raise ConfigError(f"no format named {key!r}; known are {', '.join(rows)}")
-    return rows[key]
-
-
-def _format_of(head: bytes, size: int) -> Format:
+def _format_of(head: bytes, size: int, key: str | None) -> Format:
+    """The format that the user names, or else the one that recognises the file."""
+    if key is not None:
+        rows = {row.key: row for row in MARKED + UNMARKED}
+        if key not in rows:
+            raise ConfigError(f"no format named {key!r}; known are {', '.join(rows)}")
+        return rows[key]
     for row in MARKED:
         if row.recognises(head, size):
             return row

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from neuromoco.errors import EventFileError
+
+LARGEST_SIDE = 65535  # pixels
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -26,7 +29,11 @@ class Recording:
         source: the format that the events came from, for example "ATIS .bin".
 
     Columns are contiguous: a packed structured array of the same events is many times slower to
-    slice and to count. Build one with `Recording.from_columns`, which checks all of the above.
+    slice and to count. `Recording.from_columns` checks all of the above:
+
+    >>> recording = Recording.from_columns(t=[0, 250], x=[3, 4], y=[7, 7], p=[1, 0], width=34, height=34)
+    >>> len(recording), recording.duration, recording.on_share
+    (2, 250, 0.5)
     """
 
     t: NDArray[np.int64]
@@ -49,7 +56,7 @@ class Recording:
         height: int | None = None,
         source: str = "memory",
     ) -> Recording:
-        """Checks columns and makes them contiguous. Events out of order are sorted, stably.
+        """Checks columns and makes them contiguous. Sorts events by time; those of equal time keep their order.
 
         Args:
             t: times in microseconds, any integer type.
@@ -68,20 +75,15 @@ class Recording:
         width = _side("width", width, columns["x"])
         height = _side("height", height, columns["y"])
         _check_inside(columns["x"], columns["y"], width, height)
-        times = columns["t"].astype(np.int64, copy=False)
-        if times.size and np.any(times[1:] < times[:-1]):
-            order = np.argsort(times, kind="stable")
-            times = times[order]
+        columns["t"] = columns["t"].astype(np.int64, copy=False)
+        if columns["p"].dtype.kind == "i":
+            columns["p"] = columns["p"] > 0
+        if np.any(columns["t"][1:] < columns["t"][:-1]):
+            order = np.argsort(columns["t"], kind="stable")
             columns = {name: v[order] for name, v in columns.items()}
-        return cls(
-            t=np.ascontiguousarray(times),
-            x=np.ascontiguousarray(columns["x"], dtype=np.uint16),
-            y=np.ascontiguousarray(columns["y"], dtype=np.uint16),
-            p=_polarity(columns["p"]),
-            width=width,
-            height=height,
-            source=source,
-        )
+        types = {"t": np.int64, "x": np.uint16, "y": np.uint16, "p": np.uint8}
+        contiguous = {name: np.ascontiguousarray(v, types[name]) for name, v in columns.items()}
+        return cls(**contiguous, width=width, height=height, source=source)
 
     def __len__(self) -> int:
         return int(self.t.size)
@@ -96,40 +98,39 @@ class Recording:
         """Share of ON events, 0 to 1; 0 without events."""
         return float(self.p.mean()) if len(self) else 0.0
 
-    def facts(self) -> dict[str, Any]:
-        """What one wants to know first of a recording, ready for JSON."""
-        seconds = self.duration / 1e6
-        return {
-            "format": self.source,
-            "sensor": f"{self.width} x {self.height}",
-            "events": len(self),
-            "duration_ms": self.duration / 1e3,
-            "rate_events_per_s": len(self) / seconds if seconds else None,
-            "on_share": self.on_share,
-            "first_us": int(self.t[0]) if len(self) else None,
-            "last_us": int(self.t[-1]) if len(self) else None,
-        }
-
 
 def check_columns(columns: Mapping[str, NDArray[Any]]) -> None:
-    """Whether columns t, x, y, p can be events.
-
-    Raises:
-        EventFileError: they differ in length, or hold something else than whole numbers and two polarities.
-    """
+    """Refuses columns t, x, y, p that differ in length, or hold anything but integers and two polarities."""
     for name, column in columns.items():
         if column.ndim != 1:
             raise EventFileError(f"column {name} has shape {column.shape}; a column has one dimension")
         if column.dtype.kind not in "iub":
             raise EventFileError(f"column {name} holds {column.dtype}; events are whole numbers")
-    if len({column.size for column in columns.values()}) > 1:
-        sizes = ", ".join(f"{name} {column.size}" for name, column in columns.items())
-        raise EventFileError(f"columns differ in length: {sizes}")
+    check_lengths("columns", {name: column.size for name, column in columns.items()})
     t, p = columns["t"], columns["p"]
     if t.dtype == np.uint64 and t.size and int(t.max()) > np.iinfo(np.int64).max:
         raise EventFileError(f"a time of {int(t.max())} us does not fit 63 bits")
     if p.size and (p.min() < -1 or p.max() > 1 or (p.min() == -1 and np.any(p == 0))):
         raise EventFileError(f"polarities run from {p.min()} to {p.max()}; they are 0 and 1, or -1 and 1")
+
+
+def check_lengths(what: str, counts: Mapping[str, int | None]) -> None:
+    """Refuses columns of different lengths."""
+    if len(set(counts.values())) > 1:
+        sizes = ", ".join(f"{name} {count}" for name, count in counts.items())
+        raise EventFileError(f"{what} differ in length: {sizes}")
+
+
+def check_fits(path: Path, recording: Recording, name: str, width: int, height: int, last_us: int) -> None:
+    """Refuses a recording whose sensor or times a format cannot hold."""
+    if recording.width > width or recording.height > height:
+        raise EventFileError(
+            f"{path}: {name} holds up to {width} x {height} pixels, not {recording.width} x {recording.height}"
+        )
+    if len(recording) and not (recording.t[0] >= 0 and recording.t[-1] <= last_us):
+        raise EventFileError(
+            f"{path}: {name} holds times from 0 to {last_us} us, not {recording.t[0]} to {recording.t[-1]}"
+        )
 
 
 def _check_inside(x: NDArray[Any], y: NDArray[Any], width: int, height: int) -> None:
@@ -144,13 +145,8 @@ def _check_inside(x: NDArray[Any], y: NDArray[Any], width: int, height: int) -> 
     )
 
 
-def _polarity(p: NDArray[Any]) -> NDArray[np.uint8]:
-    """0 and 1 of checked polarities."""
-    return np.ascontiguousarray(p > 0 if p.dtype.kind == "i" else p, dtype=np.uint8)
-
-
-def _side(name: str, given: int | None, coordinates: NDArray[Any]) -> int:
-    side = int(coordinates.max()) + 1 if given is None and coordinates.size else int(given or 1)
-    if not 1 <= side <= 65535:
-        raise EventFileError(f"a sensor {name} of {side}; it lies between 1 and 65535")
+def _side(name: str, side: int | None, coordinates: NDArray[Any]) -> int:
+    side = int(coordinates.max(initial=0)) + 1 if side is None else int(side or 1)
+    if not 1 <= side <= LARGEST_SIDE:
+        raise EventFileError(f"a sensor {name} of {side}; it is between 1 and {LARGEST_SIDE}")
     return side

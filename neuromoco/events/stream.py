@@ -1,30 +1,39 @@
-"""Events as they come out of a file: piece by piece, so that memory does not grow with the file."""
+"""Events as they come out of a file: in pieces, so that memory does not grow with the file."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from itertools import chain
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from neuromoco.errors import EventFileError
 from neuromoco.events.recording import Recording
 
-PIECE = 1 << 20  # events that a reader holds at once, about
-# Cameras and their software let times step back a little; events are sorted. What comes later than this is damage
-# to a reader that must not look further ahead.
+PIECE = 1 << 20  # events that a reader holds at once, approximately
+# Cameras and their software let times step back a little; events are sorted. An event that is later than this is
+# damage to a reader that must not look further ahead.
 LATEST_US = 10_000
+
+T = TypeVar("T")
 
 
 class Columns(NamedTuple):
-    """Some events: arrays of one length, of any whole-numbered types; times in microseconds."""
+    """Some events: arrays of one length, of any integer type; times in microseconds."""
 
     t: NDArray[Any]
     x: NDArray[Any]
     y: NDArray[Any]
     p: NDArray[Any]
+
+    def take(self, part: Any) -> Columns:
+        """The events of a slice, a mask or an array of indices."""
+        return Columns(*(column[part] for column in self))
 
 
 @dataclass
@@ -33,8 +42,8 @@ class EventStream:
 
     Attributes:
         source: the format.
-        pieces: the events, some `PIECE` at a time. Taking the next one may raise `EventFileError`.
-        width, height: of the sensor, if the file says so.
+        pieces: the events, about `PIECE` at a time. Taking the next piece may raise `EventFileError`.
+        width, height: of the sensor, if the file names them.
     """
 
     source: str
@@ -42,16 +51,26 @@ class EventStream:
     width: int | None = None
     height: int | None = None
 
+    def events(self) -> Iterator[Columns]:
+        """The pieces that are not empty; `EventFileError` if there are none."""
+        empty = True
+        for piece in self.pieces:
+            if piece.t.size:
+                empty = False
+                yield piece
+        if empty:
+            raise EventFileError(f"the {self.source} file holds no events")
+
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """What a user says of a file that does not say it.
+    """What the user says about a file that does not say it itself.
 
     Attributes:
         format: short name of a format, for files that cannot be recognised.
-        sensor: width and height.
+        sensor: width and height in pixels.
         columns: order of the columns of a text or an unnamed array, such as "xytp".
-        time_unit: of times in a text or an array.
+        time_unit: unit of the times in a text or an array.
     """
 
     format: str | None = None
@@ -61,99 +80,140 @@ class ReadOptions:
 
 
 def gather(stream: EventStream, start: int | None = None, stop: int | None = None) -> Recording:
-    """All events of a stream, or those of a part of its time.
+    """All events of a stream, or those of an interval of time. The stream is used up.
 
     Args:
-        stream: is used up.
-        start, stop: microseconds from the first event; the part holds start and ends before stop.
+        stream: the events.
+        start, stop: microseconds from the first event; the interval includes start and excludes stop.
 
     Raises:
         EventFileError: damaged, or without events.
     """
     parts, first = [], None
-    for piece in stream.pieces:
-        if not piece.t.size:
-            continue
-        if first is None:
-            first = int(piece.t.min())
-        if start is not None or stop is not None:
-            t = piece.t.astype(np.int64)
-            inside = np.ones(t.size, bool)
-            if start is not None:
-                inside &= t >= first + start
-            if stop is not None:
-                inside &= t < first + stop
-            if inside.any():
-                parts.append(Columns(*(column[inside] for column in piece)))
-            if stop is not None and int(t.min()) > first + stop + LATEST_US:
-                break
-        else:
+    for piece in stream.events():
+        if start is None and stop is None:
             parts.append(piece)
-    if first is None:
-        raise EventFileError(f"the {stream.source} file holds no events")
+            continue
+        t = piece.t.astype(np.int64)
+        first = int(t.min()) if first is None else first
+        inside = np.ones(t.size, bool)
+        if start is not None:
+            inside &= t >= first + start
+        if stop is not None:
+            inside &= t < first + stop
+        parts.append(piece.take(inside))
+        if stop is not None and int(t.min()) > first + stop + LATEST_US:
+            break
     return _recording(stream, parts)
 
 
 def windows(stream: EventStream, length: int) -> Iterator[Recording]:
-    """Recordings of equal duration, one after another, the last shorter; none is left out, not even an empty one.
+    """Consecutive recordings of equal duration, empty ones included; the last may be shorter. The stream is used up.
 
     Args:
-        stream: of a known sensor; is used up.
+        stream: from a known sensor.
         length: microseconds.
 
     Raises:
-        EventFileError: damaged, without events, or times that run back by more than 10 ms.
+        EventFileError: damaged, without events, or times that step back by more than 10 ms.
     """
     held: list[Columns] = []  # joined only when a window is complete, or long ones would be joined again and again
-    begin = latest = None
-    for piece in stream.pieces:
-        if not piece.t.size:
-            continue
-        held.append(piece)
-        begin = int(piece.t.min()) if begin is None else begin
-        latest = int(piece.t.max()) if latest is None else max(latest, int(piece.t.max()))
-        if latest - LATEST_US >= begin + length:
-            kept = _sorted(held, begin)
-            while latest - LATEST_US >= begin + length:
-                part, kept = _cut(kept, begin + length)
+    begin = latest = 0
+    for piece in chain(stream.events(), (None,)):
+        if piece is not None:
+            last = int(piece.t.max())
+            begin, latest = (begin, max(latest, last)) if held else (int(piece.t.min()), last)
+            held.append(piece)
+        limit = latest + length if piece is None else latest - LATEST_US
+        if limit >= begin + length:
+            rest = _in_order(held, begin)
+            while limit >= begin + length:
                 begin += length
-                yield _recording(stream, [part])
-            held = [kept]
-    if begin is None or latest is None:
-        raise EventFileError(f"the {stream.source} file holds no events")
-    kept = _sorted(held, begin)
-    while begin <= latest:
-        part, kept = _cut(kept, begin + length)
-        begin += length
-        yield _recording(stream, [part])
+                at = int(np.searchsorted(rest.t, begin))
+                yield _recording(stream, [rest.take(slice(at))])
+                rest = rest.take(slice(at, None))
+            held = [rest]
 
 
-def _sorted(pieces: list[Columns], begin: int) -> Columns:
-    """All of them in order of time, none of them before a time."""
-    columns = [np.concatenate(column) for column in zip(*pieces, strict=True)]
-    t = columns[0].astype(np.int64)
+def _in_order(pieces: list[Columns], begin: int) -> Columns:
+    """The events of all pieces in order of time; none may be earlier than `begin`."""
+    columns = _joined(pieces)
+    t = columns.t.astype(np.int64)
     if t.size and int(t.min()) < begin:
         raise EventFileError(f"times run back by {begin - int(t.min())} us, into a window that is done")
-    if np.all(t[1:] >= t[:-1]):
-        return Columns(t, *columns[1:])
-    order = np.argsort(t, kind="stable")
-    return Columns(t[order], *(column[order] for column in columns[1:]))
+    columns = columns._replace(t=t)
+    return columns if np.all(t[1:] >= t[:-1]) else columns.take(np.argsort(t, kind="stable"))
 
 
-def _cut(columns: Columns, time: int) -> tuple[Columns, Columns]:
-    """What comes before a time, and the rest."""
-    at = int(np.searchsorted(columns.t, time))
-    return Columns(*(column[:at] for column in columns)), Columns(*(column[at:] for column in columns))
+def _joined(parts: list[Columns]) -> Columns:
+    return parts[0] if len(parts) == 1 else Columns(*map(np.concatenate, zip(*parts, strict=True)))
 
 
 def _recording(stream: EventStream, parts: list[Columns]) -> Recording:
-    empty = Columns(*(np.empty(0, np.int64) for _ in Columns._fields))
-    parts = parts or [empty]
-    columns = parts[0] if len(parts) == 1 else [np.concatenate(column) for column in zip(*parts, strict=True)]
-    return Recording.from_columns(*columns, width=stream.width, height=stream.height, source=stream.source)
+    return Recording.from_columns(*_joined(parts), width=stream.width, height=stream.height, source=stream.source)
+
+
+# What readers share.
+
+
+def extent(pieces: Iterable[Columns]) -> tuple[int, int]:
+    """Width and height that hold every event."""
+    width = height = 1
+    for piece in pieces:
+        width, height = (
+            max(side, int(column.max(initial=0)) + 1) for side, column in ((width, piece.x), (height, piece.y))
+        )
+    return width, height
 
 
 def in_pieces(columns: Columns, size: int = PIECE) -> Iterator[Columns]:
-    """Columns that are there already, such as memory-mapped ones, piece by piece."""
+    """Columns that are already there, such as memory-mapped ones, piece by piece."""
     for first in range(0, len(columns.t), size):
-        yield Columns(*(column[first : first + size] for column in columns))
+        yield columns.take(slice(first, first + size))
+
+
+def in_batches(parts: Iterable[T], size_of: Callable[[T], int], size: int) -> Iterator[list[T]]:
+    """Consecutive parts together until their sizes add up to `size`: files have packets far smaller than a piece."""
+    batch: list[T] = []
+    held = 0
+    for part in parts:
+        batch.append(part)
+        held += size_of(part)
+        if held >= size:
+            yield batch
+            batch, held = [], 0
+    if batch:
+        yield batch
+
+
+def check_whole(path: Path, begin: int, size: int, name: str) -> None:
+    """Refuses a file whose bytes from `begin` on are not a whole number of records of `size` bytes."""
+    length = path.stat().st_size - begin
+    if length % size:
+        raise EventFileError(
+            f"{length} bytes of events are not a whole number of {size}-byte {name}: the file is cut or damaged"
+        )
+
+
+def records(path: Path, dtype: DTypeLike, begin: int, count: int) -> Iterator[NDArray[Any]]:
+    """The whole records of a file from byte `begin` on, up to `count` at a time."""
+    dtype = np.dtype(dtype)
+    left = (path.stat().st_size - begin) // dtype.itemsize
+    with path.open("rb") as file:
+        file.seek(begin)
+        while left > 0:
+            block = np.fromfile(file, dtype, min(left, count))
+            if not len(block):
+                raise EventFileError("the file became shorter while it was read")
+            left -= len(block)
+            yield block
+
+
+@contextmanager
+def damage(file: str, errors: tuple[type[BaseException], ...]) -> Iterator[None]:
+    """Turns what a library raises on a damaged file into an `EventFileError` of one line."""
+    try:
+        yield
+    except errors as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise EventFileError(f"the {file} is cut or damaged ({reason})") from error

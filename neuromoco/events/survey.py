@@ -1,4 +1,4 @@
-"""What a file holds, found in one pass without keeping its events: facts, oddities, and what a picture needs."""
+"""Facts about a file, gathered in one pass without keeping its events: oddities, event rate, and an image."""
 
 from __future__ import annotations
 
@@ -8,31 +8,30 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from neuromoco.errors import EventFileError
 from neuromoco.events.stream import Columns, EventStream
 
 LARGEST_IMAGE = 1024  # pixels of a side; neighbours of larger sensors are counted together
-BINS = 4096  # of the event rate; twice as long ones are taken as the recording goes on
+BINS = 4096  # of the event rate; their duration doubles whenever the recording outgrows them
 FIRST_BIN_US = 64
 
 
 @dataclass
 class Survey:
-    """Facts of a stream of events.
+    """Facts about a stream of events.
 
     Attributes:
         source: the format.
-        width, height: of the sensor; where the file does not say, what holds every event.
-        events: how many.
-        on: how many are ON.
+        width, height: of the sensor; if the file does not name it, large enough for every event.
+        events: number of events.
+        on: number of ON events.
         first_us, last_us: earliest and latest time.
-        unsorted: events that come after a later one.
-        largest_step_back_us: by how much at most.
+        unsorted: events that follow a later one.
+        largest_step_back_us: the most by which such an event is earlier.
         outside: events outside the sensor that the file declares.
         duplicates: events equal to one of the same time, pixel and polarity before them, within a piece.
-        image: events a pixel and polarity, int64 [P, rows, columns].
-        rate: events in each of equal parts of the time, int64 [BINS].
-        bin_us: duration of such a part.
+        image: events per pixel and polarity, int64 [P, rows, columns].
+        rate: events in equal intervals of time, int64 [BINS].
+        bin_us: duration of such an interval.
     """
 
     source: str
@@ -51,7 +50,7 @@ class Survey:
     bin_us: int = FIRST_BIN_US
 
     def facts(self) -> dict[str, Any]:
-        """What one wants to know first of a recording, ready for JSON."""
+        """The figures, without image and rate, ready for JSON."""
         duration = self.last_us - self.first_us
         return {
             "format": self.source,
@@ -78,53 +77,42 @@ class Survey:
 
 
 def survey(stream: EventStream) -> Survey:
-    """Goes through a stream.
-
-    Args:
-        stream: of a known sensor; is used up.
+    """Surveys a stream from a known sensor, which is used up.
 
     Raises:
         EventFileError: damaged, or without events.
     """
     assert stream.width is not None
     assert stream.height is not None
-    found = Survey(stream.source, stream.width, stream.height)
-    shrink = -(-max(found.width, found.height) // LARGEST_IMAGE)
-    found.image = np.zeros((2, -(-found.height // shrink), -(-found.width // shrink)), np.int64)
-    latest: int | None = None
-    for piece in stream.pieces:
-        if piece.t.size:
-            latest = _add(found, piece, latest, shrink)
-    if latest is None:
-        raise EventFileError(f"the {stream.source} file holds no events")
-    return found
+    facts = Survey(stream.source, stream.width, stream.height)
+    shrink = -(-max(facts.width, facts.height) // LARGEST_IMAGE)
+    facts.image = np.zeros((2, -(-facts.height // shrink), -(-facts.width // shrink)), np.int64)
+    for piece in stream.events():
+        _add(facts, piece, shrink)
+    return facts
 
 
-def _add(found: Survey, piece: Columns, latest: int | None, shrink: int) -> int:
-    t = piece.t.astype(np.int64)
-    x, y, p = piece.x.astype(np.int64), piece.y.astype(np.int64), (np.asarray(piece.p) > 0).astype(np.int64)
-    begin = int(t[0]) if latest is None else latest
-    so_far = np.maximum(np.maximum.accumulate(t), begin)
+def _add(facts: Survey, piece: Columns, shrink: int) -> None:
+    t, x, y = (column.astype(np.int64) for column in piece[:3])
+    p = (np.asarray(piece.p) > 0).astype(np.int64)
+    so_far = np.maximum.accumulate(t)
+    if facts.events:
+        so_far = np.maximum(so_far, facts.last_us)
     back = so_far - t
-    found.unsorted += int(np.count_nonzero(back))
-    found.largest_step_back_us = max(found.largest_step_back_us, int(back.max()))
-    found.first_us = int(t.min()) if latest is None else min(found.first_us, int(t.min()))
-    found.last_us = int(so_far[-1])
-    inside = (x >= 0) & (x < found.width) & (y >= 0) & (y < found.height)
-    found.outside += int(np.count_nonzero(~inside))
-    found.events += t.size
-    found.on += int(p.sum())
+    facts.unsorted += int(np.count_nonzero(back))
+    facts.largest_step_back_us = max(facts.largest_step_back_us, int(back.max()))
+    facts.first_us = min(facts.first_us, int(t.min())) if facts.events else int(t.min())
+    facts.last_us = int(so_far[-1])
+    inside = (x >= 0) & (x < facts.width) & (y >= 0) & (y < facts.height)
+    facts.outside += int(np.count_nonzero(~inside))
+    facts.events += t.size
+    facts.on += int(p.sum())
     order = np.lexsort((p, x, y, t))
     same = [np.diff(column[order]) == 0 for column in (t, x, y, p)]
-    found.duplicates += int(np.count_nonzero(np.logical_and.reduce(same)))
-    cell = (p * found.image.shape[1] + y // shrink) * found.image.shape[2] + x // shrink
-    found.image += np.bincount(cell[inside], minlength=found.image.size).reshape(found.image.shape)
-    _count_rate(found, t)
-    return found.last_us
-
-
-def _count_rate(found: Survey, t: NDArray[np.int64]) -> None:
-    while (found.last_us - found.first_us) // found.bin_us >= BINS:
-        found.rate = np.concatenate([found.rate.reshape(-1, 2).sum(1), np.zeros(BINS // 2, np.int64)])
-        found.bin_us *= 2
-    found.rate += np.bincount(np.maximum(t - found.first_us, 0) // found.bin_us, minlength=BINS)[:BINS]
+    facts.duplicates += int(np.count_nonzero(np.logical_and.reduce(same)))
+    cell = (p * facts.image.shape[1] + y // shrink) * facts.image.shape[2] + x // shrink
+    facts.image += np.bincount(cell[inside], minlength=facts.image.size).reshape(facts.image.shape)
+    while (facts.last_us - facts.first_us) // facts.bin_us >= BINS:
+        facts.rate = np.concatenate([facts.rate.reshape(-1, 2).sum(1), np.zeros(BINS // 2, np.int64)])
+        facts.bin_us *= 2
+    facts.rate += np.bincount(np.maximum(t - facts.first_us, 0) // facts.bin_us, minlength=BINS)[:BINS]

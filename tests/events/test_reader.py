@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from neuromoco import EventFileError, Recording, read_recording
-from neuromoco.events import write_atis, write_npz
+from neuromoco.events import survey_recording, write_atis, write_npz
 from neuromoco.events.arrays import npz
 from neuromoco.events.atis import LAST_US
 from tests.conftest import make_recording
@@ -95,8 +95,9 @@ def test_events_out_of_order_are_sorted_stably() -> None:
     assert recording.x.tolist() == [3, 1, 0, 2]
 
 
-def test_facts() -> None:
-    facts = make_recording(0, events=600).facts()
+def test_facts(tmp_path: Path) -> None:
+    write_npz(tmp_path / "a.npz", make_recording(0, events=600))
+    facts = survey_recording(tmp_path / "a.npz").facts()
     assert facts["events"] == 600
     assert facts["duration_ms"] == 300.0
     assert facts["rate_events_per_s"] == pytest.approx(2000.0)

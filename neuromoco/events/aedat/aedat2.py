@@ -1,19 +1,19 @@
 """AEDAT 2.0: the `.aedat` files of jAER, from a DVS128 (CIFAR10-DVS, MNIST-DVS) or a DAVIS.
 
 Header lines `#...`, then big-endian pairs of a 32-bit address and 32-bit signed microseconds
-(docs.inivation.com, "AEDAT 2.0"). What an address means is decided by the camera's class in jAER, so its code is the
+(docs.inivation.com, "AEDAT 2.0"). The meaning of an address depends on the camera's class in jAER, so its code is the
 source here (github.com/SensorsINI/jaer, `DVS128.java`, `DavisChip.java`, `DavisBaseCamera.java`):
 
     DVS128  bit 0 polarity, bits 1-7 x, bits 8-14 y; bit 15 or bit 31 set: an external event
     DAVIS   bit 31 set: a sample of a frame or of the IMU; else bit 10 set: an external event;
             else bit 11 polarity, bits 12-21 x, bits 22-30 y
 
-Only pixel events are taken. jAER counts x from the right (it shows width - 1 - x) and y from the bottom, for both
+Only pixel events are read. jAER counts x from the right (it shows width - 1 - x) and y from the bottom, for both
 layouts, so both are flipped here. A DVS128's polarity bit is 0 for ON, as jAER, SpikingJelly and the authors' dat2mat.m
-of CIFAR10-DVS read it, and against the table of iniVation's page; files whose bit is never set are therefore all
-ON. A DAVIS's is 1 for ON.
+of CIFAR10-DVS read it, contrary to the table on iniVation's page; files whose bit is never set are therefore
+all ON. A DAVIS's is 1 for ON.
 
-CIFAR10-DVS: SpikingJelly and tonic also exchange x with y, which turns the camera's picture upright. That belongs to
+CIFAR10-DVS: SpikingJelly and tonic also exchange x and y, which turns the camera's picture upright. That is specific to
 the data set, not to the camera, and is not done here: exchange both columns to get their frames.
 """
 
@@ -28,18 +28,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuromoco.errors import EventFileError
-from neuromoco.events.stream import PIECE, Columns, EventStream, ReadOptions
+from neuromoco.events.stream import PIECE, Columns, EventStream, ReadOptions, check_whole, records
 
 FORMAT = "AEDAT 2.0"
 MAGIC = b"#!AER-DAT2."
-RECORD_BYTES = 8
+RECORD = np.dtype((">u4", 2))  # address, time
 LARGEST_HEADER = 1 << 22
 # A header line holds no control characters. Addresses may begin with "#" too: their low bits are 0, so that the only
 # line they could be taken for is "#\n", which jAER, ending lines in \r\n, does not write.
 HEADER_LINES = re.compile(rb"(?:#(?:[\t\x20-\x7e\x80-\xff]++\r?|\r)\n)*+")
 NAMED_CHIP = re.compile(rb"^#[ \t]*AEChip:[ \t]*(\S+)", re.MULTILINE)
 NAMED_INTERFACE = re.compile(rb"^#[ \t]*HardwareInterface:[^\r\n]*?(DVS128|DAVIS)", re.MULTILINE | re.IGNORECASE)
-# How names of jAER's classes go on after the package, in small letters, and what they are.
+# How the names of jAER's classes begin after the package, in lower case, and the sensors of these cameras.
 CHIPS = (
     ("dvs128", (128, 128)),
     ("davis240", (240, 180)),
@@ -53,7 +53,7 @@ CHIPS = (
 
 
 class Layout(NamedTuple):
-    """Where an address keeps what; masks are applied before shifts."""
+    """The bits of an address; masks apply after shifts."""
 
     name: str
     not_events: int  # an address with one of these bits is no event of a pixel
@@ -76,46 +76,36 @@ def looks_like_aedat2(head: bytes, size: int) -> bool:
 
 
 def open_aedat2(path: Path, options: ReadOptions) -> EventStream:
-    """Opens a file; frames, IMU samples and external events are passed over.
+    """Opens a file; frames, IMU samples and external events are skipped.
 
     Raises:
         EventFileError: cut, from another camera, or from a DAVIS of unknown size.
     """
     with path.open("rb") as file:
         head = file.read(LARGEST_HEADER)
+    matched = HEADER_LINES.match(head)
+    begin = matched.end() if matched else 0
+    if begin <= len(MAGIC):
         first_line = head[:100].split(b"\n")[0]
-        matched = HEADER_LINES.match(head)
-        begin = matched.end() if matched else 0
-        if begin <= len(MAGIC):
-            raise EventFileError(f"the AEDAT 2.0 header does not end: its first line is {first_line!r}")
-        if begin > LARGEST_HEADER - len(MAGIC):
-            raise EventFileError(f"the AEDAT 2.0 header is longer than {LARGEST_HEADER} bytes: damaged")
-        size = file.seek(0, 2) - begin
-        if size % RECORD_BYTES:
-            raise EventFileError(
-                f"{size} bytes after the header are not a whole number of 8-byte events: the file is cut or damaged"
-            )
-        file.seek(begin)
-        addresses = np.fromfile(file, ">u4", 2 * PIECE)[::2]
-    layout, (width, height) = _camera(head[:begin], addresses, options)
+        raise EventFileError(f"the AEDAT 2.0 header does not end: its first line is {first_line!r}")
+    if begin > LARGEST_HEADER - len(MAGIC):
+        raise EventFileError(f"the AEDAT 2.0 header is longer than {LARGEST_HEADER} bytes: damaged")
+    check_whole(path, begin, RECORD.itemsize, "AEDAT 2.0 records")
+    first = next(records(path, RECORD, begin, PIECE), np.empty((0, 2), np.uint32))
+    layout, (width, height) = _camera(head[:begin], first[:, 0], options)
     return EventStream(FORMAT, _pieces(path, begin, layout, width, height), width, height)
 
 
 def _camera(header: bytes, addresses: NDArray[np.uint32], options: ReadOptions) -> tuple[Layout, tuple[int, int]]:
-    """What the header says, else what the user says, else what the addresses allow.
-
-    Args:
-        header: its lines.
-        addresses: uint32 [any], the first ones, of all kinds.
-        options: what the user says.
-    """
+    """The camera that the header names, else the user, else the one that the first addresses allow."""
     layout: Layout | None = None
     sensor = options.sensor
     if named := NAMED_CHIP.search(header):
         name = named[1].decode("latin-1").rsplit(".", 1)[-1]
-        known = next((size for begin, size in CHIPS if name.lower().startswith(begin)), None)
-        layout = DVS128 if name.lower().startswith("dvs128") else DAVIS
-        if known is None and "davis" not in name.lower():
+        lower = name.lower()
+        known = next((size for begin, size in CHIPS if lower.startswith(begin)), None)
+        layout = DVS128 if lower.startswith("dvs128") else DAVIS
+        if known is None and "davis" not in lower:
             raise EventFileError(f"an AEDAT 2.0 file of the camera {name[:60]!r}; those of DVS128 and DAVIS are read")
         sensor = known or sensor
     elif named := NAMED_INTERFACE.search(header):
@@ -136,57 +126,43 @@ def _camera(header: bytes, addresses: NDArray[np.uint32], options: ReadOptions) 
 
 def _pieces(path: Path, begin: int, layout: Layout, width: int, height: int) -> Iterator[Columns]:
     clock = Clock()
-    records = events = 0
-    with path.open("rb") as file:
-        file.seek(begin)
-        while (raw := np.fromfile(file, ">u4", 2 * PIECE)).size:
-            address, time = raw[0::2].astype(np.uint32), raw[1 : raw.size : 2].astype(np.int32)
-            records += address.size
-            other = address & np.uint32(layout.not_events) != 0
-            if other.any():
-                address, time = address[~other], time[~other]
-            if layout.unused and np.any(wrong := address & np.uint32(layout.unused) != 0):
-                raise EventFileError(
-                    f"an address of {int(address[wrong.argmax()]):#010x} is none of a {layout.name}: "
-                    "the file is damaged, or of a DAVIS: give --sensor WIDTHxHEIGHT"
-                )
-            events += address.size
-            if address.size:
-                yield _columns(address, clock.unwrapped(time), layout, width, height)
-    if records and not events:
-        raise EventFileError(f"the AEDAT 2.0 file holds {records} samples of frames or others, and no events")
-
-
-def _columns(address: NDArray[np.uint32], t: NDArray[np.int64], layout: Layout, width: int, height: int) -> Columns:
-    x = (width - 1) - (address >> layout.x_shift & layout.x_mask).astype(np.int32)
-    y = (height - 1) - (address >> layout.y_shift & layout.y_mask).astype(np.int32)
-    p = (address >> layout.polarity & 1 ^ (1 - layout.on)).astype(np.uint8)
-    return Columns(t, x, y, p)
+    count = events = 0
+    for raw in records(path, RECORD, begin, PIECE):
+        address, time = raw[:, 0].astype(np.uint32), raw[:, 1].astype(np.int32)
+        count += address.size
+        other = address & np.uint32(layout.not_events) != 0
+        if other.any():
+            address, time = address[~other], time[~other]
+        if layout.unused and np.any(wrong := address & np.uint32(layout.unused) != 0):
+            raise EventFileError(
+                f"an address of {int(address[wrong.argmax()]):#010x} is none of a {layout.name}: "
+                "the file is damaged, or of a DAVIS: give --sensor WIDTHxHEIGHT"
+            )
+        events += address.size
+        if address.size:
+            x = (width - 1) - (address >> layout.x_shift & layout.x_mask).astype(np.int32)
+            y = (height - 1) - (address >> layout.y_shift & layout.y_mask).astype(np.int32)
+            p = (address >> layout.polarity & 1 ^ (1 - layout.on)).astype(np.uint8)
+            yield Columns(clock.unwrap(time), x, y, p)
+    if count and not events:
+        raise EventFileError(f"the AEDAT 2.0 file holds {count} samples of frames or others, and no events")
 
 
 class Clock:
     """Continues 32-bit times over their overflow, after 36 minutes from 0 and every 72 minutes from then on.
 
-    Of two times in a row the second is the one nearest to the first: an overflow is told from a step back that way,
-    and a step back at an overflow is none further.
+    The shorter way from one time to the next is taken, so an overflow differs from a step back.
     """
 
     def __init__(self) -> None:
-        self._last: int | None = None  # unwrapped
+        self._reading: NDArray[np.int32] | None = None  # the last one
+        self._t = 0  # the last time
 
-    def unwrapped(self, time: NDArray[np.int32]) -> NDArray[np.int64]:
+    def unwrap(self, time: NDArray[np.int32]) -> NDArray[np.int64]:
         """Times in microseconds, int64 [E], of the next events; at least one."""
-        begin = int(time[0])
-        if self._last is not None:
-            begin = self._last + _nearest(begin - self._last)
-        steps = np.diff(time)  # wraps around, as meant
-        t = np.empty(time.size, np.int64)
-        t[0] = begin
-        np.cumsum(steps, dtype=np.int64, out=t[1:])
-        t[1:] += begin
-        self._last = int(t[-1])
+        if self._reading is None:
+            self._reading, self._t = time[:1], int(time[0])
+        steps = np.diff(time, prepend=self._reading)  # wraps around, as intended
+        t = self._t + np.cumsum(steps, dtype=np.int64)
+        self._reading, self._t = time[-1:], int(t[-1])
         return t
-
-
-def _nearest(step: int) -> int:
-    return (step + (1 << 31)) % (1 << 32) - (1 << 31)

@@ -3,8 +3,8 @@
 Header lines up to `#!END-HEADER`, then packets, all little-endian (docs.inivation.com, "AEDAT 3.1"): a header of
 28 bytes (type, source, event size, offset of the time, overflow, capacity, number, valid), then `capacity` events of
 one size. A polarity event is a word (bit 0 valid, bit 1 polarity, bits 2-16 y, bits 17-31 x; (0, 0) at the upper left)
-and a time in microseconds of 31 bits, which the packet's overflow continues. Events that are not valid, and packets
-of other types, are passed over.
+and a time in microseconds of 31 bits, which the packet's overflow continues. Invalid events, and packets of other
+types, are skipped.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuromoco.errors import EventFileError
-from neuromoco.events.stream import PIECE, Columns, EventStream, ReadOptions
+from neuromoco.events.stream import PIECE, Columns, EventStream, ReadOptions, in_batches
 
 FORMAT = "AEDAT 3.1"
 MAGIC = b"#!AER-DAT3."
 LARGEST_HEADER = 1 << 20
 HEADER_END = re.compile(rb"^#!END-HEADER\r?\n", re.MULTILINE)
 NAMED_FORMAT = re.compile(rb"^#Format:\s*([^\r\n]*)", re.MULTILINE)
-# Whoever records a recording anew keeps the old sources with a minus.
+# A recording of a recording keeps the old sources with a minus.
 NAMED_SOURCE = re.compile(rb"^#-*Source\s+\d+:\s*(\S+)", re.MULTILINE)
 SENSORS = {
     "DVS128": (128, 128),
@@ -52,7 +52,7 @@ def looks_like_aedat3(head: bytes, size: int) -> bool:
 
 
 def open_aedat3(path: Path, options: ReadOptions) -> EventStream:
-    """Opens a file; everything but polarity events is passed over.
+    """Opens a file; everything but polarity events is skipped.
 
     Raises:
         EventFileError: without a whole header, compressed, or of version 3.0.
@@ -71,26 +71,14 @@ def open_aedat3(path: Path, options: ReadOptions) -> EventStream:
         raise EventFileError(f"an AEDAT 3.1 file of the format {kind[1][:40].decode('latin-1')!r}; RAW is read")
     names = {name.decode("latin-1").upper() for name in NAMED_SOURCE.findall(header)}
     sensors = {SENSORS[name] for name in names if name in SENSORS}
-    width, height = sensors.pop() if len(sensors) == 1 else (options.sensor or (None, None))
-    return EventStream(FORMAT, _pieces(path, len(header)), width, height)
+    sensor = sensors.pop() if len(sensors) == 1 else options.sensor
+    return EventStream(FORMAT, _pieces(path, len(header)), *(sensor or ()))
 
 
 def _pieces(path: Path, begin: int) -> Iterator[Columns]:
     """Events of many packets at a time: cAER's packets hold a few hundred."""
-    parts: list[bytes] = []
-    counts: list[int] = []
-    overflows: list[int] = []
-    held = 0
-    for overflow, part in _parts(path, begin):
-        parts.append(part)
-        counts.append(len(part) // EVENT_BYTES)
-        overflows.append(overflow)
-        held += counts[-1]
-        if held >= PIECE:
-            yield _columns(b"".join(parts), counts, overflows)
-            parts, counts, overflows, held = [], [], [], 0
-    if held:
-        yield _columns(b"".join(parts), counts, overflows)
+    for parts in in_batches(_parts(path, begin), lambda part: len(part[1]) // EVENT_BYTES, PIECE):
+        yield _columns(parts)
 
 
 def _parts(path: Path, begin: int) -> Iterator[tuple[int, bytes]]:
@@ -128,19 +116,17 @@ def _parts(path: Path, begin: int) -> Iterator[tuple[int, bytes]]:
             file.seek((capacity - number) * size, 1)
 
 
-def _columns(raw: bytes, counts: list[int], overflows: list[int]) -> Columns:
-    """Events of packets, those that are not valid left out."""
-    words: NDArray[np.uint32] = np.frombuffer(raw, "<u4").reshape(-1, 2)
+def _columns(parts: list[tuple[int, bytes]]) -> Columns:
+    """The valid events of packets, given the overflow and the events of each."""
+    words: NDArray[np.uint32] = np.frombuffer(b"".join(events for _, events in parts), "<u4").reshape(-1, 2)
     data, time = words[:, 0], words[:, 1].view(np.int32)
-    t = time.astype(np.int64)
     if time.size and time.min() < 0:
         raise EventFileError(f"a time of {int(time.min())} us in an AEDAT 3.1 file: damaged")
-    if any(overflows):
-        t += np.repeat(np.array(overflows, np.int64) << 31, counts)
-    columns = Columns(t, (data >> 17).astype(np.uint16), (data >> 2 & 0x7FFF).astype(np.uint16), _bit(data, 1))
-    valid = _bit(data, 0).astype(bool)
-    return columns if valid.all() else Columns(*(column[valid] for column in columns))
-
-
-def _bit(data: NDArray[np.uint32], at: int) -> NDArray[np.uint8]:
-    return (data >> at & 1).astype(np.uint8)
+    t = time.astype(np.int64)
+    if any(overflow for overflow, _ in parts):
+        overflows = np.array([overflow for overflow, _ in parts], np.int64)
+        t += np.repeat(overflows << 31, [len(events) // EVENT_BYTES for _, events in parts])
+    x, y, p = (data >> 17).astype(np.uint16), (data >> 2 & 0x7FFF).astype(np.uint16), (data >> 1 & 1).astype(np.uint8)
+    valid = (data & 1).astype(bool)
+    columns = Columns(t, x, y, p)
+    return columns if valid.all() else columns.take(valid)
