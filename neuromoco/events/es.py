@@ -1,28 +1,27 @@
 """Event Stream, `.es`, with events of a DVS.
 
 Layout: https://github.com/neuromorphic-paris/event_stream (README.md, versions 1.0 and 2.0). After a header, every
-event is some bytes, its first one with the time since the event before. A first byte of certain values is no event, but
-an overflow: so much time passes (none, and it is called a reset). Bits from the highest:
+event is a few bytes, of which the first holds the time since the event before. Certain values of the first byte mark
+an overflow instead of an event: time passes (none after a reset). Bits from the highest:
 
     version 2   5 bytes: 7 time, 1 polarity; 16 x; 16 y (little-endian)    overflow 0xFF: 127 us, reset 0xFE
     version 1   3 bytes: 4 x, 4 time; 2 y, 6 x; 1 polarity, 7 y            overflow 0x?F: 15 us times the high 4 bits
 
-Rows count from the bottom, as this format's writers do it; version 1 does not name the sensor.
+Rows count from the bottom, as in the writers of this format; version 1 does not name the sensor.
 
-Where an event begins depends on all the bytes before. `_marks` finds it without going through them one by one.
+Where an event begins depends on all bytes before it. `_marks` finds it without a loop over bytes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from neuromoco.errors import EventFileError
-from neuromoco.events.stream import Columns, EventStream, ReadOptions
+from neuromoco.events.stream import Columns, EventStream, ReadOptions, records, starts_with
 
 FORMAT = "Event Stream .es"
 MAGIC = b"Event Stream"
@@ -35,68 +34,45 @@ HEADER_BYTES = {1: 15, 2: 20}
 CHUNK = 1 << 20  # bytes that are decoded at once
 
 
-@dataclass(frozen=True)
-class _Layout:
-    version: int
-    width: int
-    height: int
-
-
-def looks_like_es(head: bytes, size: int) -> bool:
-    """Whether the file begins as Event Stream files do."""
-    return head.startswith(MAGIC)
+looks_like_es = starts_with(MAGIC)
 
 
 def open_es(path: Path, options: ReadOptions) -> EventStream:
     """Opens a file.
 
     Raises:
-        EventFileError: another version, other events than a DVS's, an unknown sensor, or cut.
+        EventFileError: another version, other events than those of a DVS, an unknown sensor, or cut.
     """
     with path.open("rb") as file:
         head = file.read(HEADER_BYTES[2])
     version = head[12] if len(head) > 12 else 0
-    if len(head) < 15:
+    if len(head) < HEADER_BYTES.get(version, HEADER_BYTES[1]):
         raise EventFileError("the header of the Event Stream file is cut")
     if version not in KINDS:
         raise EventFileError(f"Event Stream version {version}.{head[13]}; versions 1 and 2 are read")
-    kind = _kind(version, head)
-    if kind != "DVS":
+    number, kinds = head[13 + version], KINDS[version]
+    if (kind := kinds[number] if number < len(kinds) else f"unknown ({number})") != "DVS":
         raise EventFileError(f"the Event Stream file holds {kind} events; those of a DVS are read")
     sensor = options.sensor
     if version == 2:
-        if len(head) < HEADER_BYTES[2]:
-            raise EventFileError("the header of the Event Stream file is cut")
         sensor = int.from_bytes(head[16:18], "little"), int.from_bytes(head[18:20], "little")
         if not all(sensor):
             raise EventFileError(f"the header's sensor has {sensor[0]} x {sensor[1]} pixels; the file is damaged")
     if sensor is None:
         raise EventFileError("Event Stream 1 does not name the sensor: give --sensor WIDTHxHEIGHT, for example 304x240")
-    return EventStream(f"Event Stream {version}", _pieces(path, _Layout(version, *sensor)), *sensor)
+    return EventStream(f"Event Stream {version}", _pieces(path, version, *sensor), *sensor)
 
 
-def _kind(version: int, head: bytes) -> str:
-    at = HEADER_BYTES[1] if version == 2 else HEADER_BYTES[1] - 1
-    if len(head) <= at:
-        raise EventFileError("the header of the Event Stream file is cut")
-    kinds = KINDS[version]
-    return kinds[head[at]] if head[at] < len(kinds) else f"unknown ({head[at]})"
-
-
-def _pieces(path: Path, layout: _Layout) -> Iterator[Columns]:
-    length = EVENT_BYTES[layout.version]
+def _pieces(path: Path, version: int, width: int, height: int) -> Iterator[Columns]:
+    length = EVENT_BYTES[version]
     t, rest = 0, np.empty(0, np.uint8)
-    with path.open("rb") as file:
-        file.seek(HEADER_BYTES[layout.version])
-        while (new := np.fromfile(file, np.uint8, CHUNK)).size:
-            raw = np.concatenate((rest, new)) if rest.size else new
-            waits, rest, events = _split(raw, layout.version, length)
-            first = events[:, 0] >> 1 if layout.version == 2 else events[:, 0] & 15
-            waits[:-1] += first
-            times = t + np.cumsum(waits)
-            t = int(times[-1])
-            if len(events):
-                yield _columns(times[:-1], events, layout)
+    for block in records(path, np.uint8, HEADER_BYTES[version], CHUNK):
+        waits, rest, events = _split(np.concatenate((rest, block)) if rest.size else block, version, length)
+        waits[:-1] += events[:, 0] >> 1 if version == 2 else events[:, 0] & 15
+        times = t + np.cumsum(waits)
+        t = int(times[-1])
+        if len(events):
+            yield _columns(times[:-1], events, version, width, height)
     if rest.size:
         raise EventFileError(f"the last event has {rest.size} of its {length} bytes: the file is cut or damaged")
 
@@ -104,11 +80,11 @@ def _pieces(path: Path, layout: _Layout) -> Iterator[Columns]:
 def _split(
     raw: NDArray[np.uint8], version: int, length: int
 ) -> tuple[NDArray[np.int64], NDArray[np.uint8], NDArray[np.uint8]]:
-    """Takes bytes apart that begin with an event or an overflow.
+    """Splits bytes that begin with an event or an overflow.
 
     Returns:
-        Microseconds of the overflows before each event [E + 1], the last of them after all; the bytes of an event that
-        is not whole; the bytes of the events [E, length].
+        Microseconds of the overflows before each event, and after the last [E + 1]; the bytes of an incomplete event;
+        the bytes of the events [E, length].
     """
     is_mark, begin, end = _marks(raw >= 0xFE if version == 2 else raw & 15 == 15, length)
     data = raw
@@ -116,7 +92,7 @@ def _split(
         few = begin.size < raw.size >> 6
         data = raw[~is_mark] if few else raw.take(np.flatnonzero(~is_mark))
     whole = data.size // length
-    # Of an event that is not whole, the bytes are the last ones: no overflow is between them.
+    # An incomplete event is at the end, without an overflow among its bytes.
     events, rest = data[: whole * length].reshape(whole, length), data[whole * length :].copy()
     waits = np.zeros(whole + 1, np.int64)
     if begin.size:
@@ -134,15 +110,15 @@ def _marks(alike: NDArray[np.bool_], length: int) -> tuple[NDArray[np.bool_], ND
     """Where the overflows are.
 
     Between two overflows, all events begin at the same place modulo their length. So a run of bytes that look like
-    overflows maps the place where events begin before it to the one after it: to the end of the run if an event was to
-    begin in it, else to itself.
+    overflows maps the place where events begin before it to the place after it: to the end of the run if an event
+    would begin in it, else to itself.
 
     Args:
-        alike: which bytes have the value of an overflow [N]; within an event they may be anything.
+        alike: which bytes have the value of an overflow [N]; some of them may be inside an event.
         length: bytes of an event.
 
     Returns:
-        Which of them are overflows, because an event could begin there [N]; begin and end of each run of overflows.
+        Which bytes are overflows, because an event could begin there [N]; begin and end of each run of overflows.
     """
     edges = np.empty(alike.size + 1, bool)
     edges[0], edges[-1] = alike[0], alike[-1]
@@ -152,14 +128,13 @@ def _marks(alike: NDArray[np.bool_], length: int) -> tuple[NDArray[np.bool_], ND
         return alike, begin, end
     size, place = end - begin, (begin % length).astype(np.uint8)
     shape = place * np.uint8(length) + np.minimum(size, length).astype(np.uint8) - np.uint8(1)
-    always = np.flatnonzero(size >= length)  # an event was to begin in it wherever it was to begin
+    always = np.flatnonzero(size >= length)  # an event would begin in it in any case
     shape[always] = length * length + end.take(always) % length
-    ahead = _follow(shape, _shapes(length)) + (
-        np.uint8(length) - place
-    )  # from the run's begin to where an event begins
+    # From the begin of a run to where an event begins.
+    ahead = _walk(shape, _shapes(length)) + (np.uint8(length) - place)
     ahead -= np.uint8(length) * (ahead >= length)
     marks = alike.copy()
-    for step in range(length - 1):  # what comes before that place in a run belongs to the event before
+    for step in range(length - 1):  # bytes before that place belong to the event before
         marks[begin.compress((ahead > step) & (size > step)) + step] = False
     begin = begin + ahead
     runs = np.flatnonzero(begin < end)
@@ -169,21 +144,19 @@ def _marks(alike: NDArray[np.bool_], length: int) -> tuple[NDArray[np.bool_], ND
 def _shapes(length: int) -> NDArray[np.uint8]:
     """The maps of all runs, [K, length]: by the place of their begin and their size, then those with a single end."""
     places = np.arange(length)
-    maps = []
-    for begin in places:
-        for size in 1 + places:
-            maps.append(np.where((places - begin) % length < size, (begin + size) % length, places))
-    maps += [np.full(length, end) for end in places]
-    return np.array(maps, np.uint8)
+    begins, sizes = places[:, None, None], 1 + places[:, None]
+    maps = np.where((places - begins) % length < sizes, (begins + sizes) % length, places)
+    ends = np.broadcast_to(places[:, None], (length, length))
+    return np.concatenate((maps.reshape(-1, length), ends)).astype(np.uint8)
 
 
-def _follow(shapes: NDArray[np.uint8], maps: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The places that a walk from place 0 is at before each of its maps.
+def _walk(shapes: NDArray[np.uint8], maps: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The place before each map of a walk that starts at place 0.
 
-    The maps of a block are composed, for all blocks at once; then it is known where each block begins.
+    The maps of a block are composed, for all blocks at once; then the place where each block begins is known.
 
     Args:
-        shapes: [R], which map comes when.
+        shapes: [R], numbers of the maps in their order.
         maps: [K, length], from place to place.
     """
     length = maps.shape[1]
@@ -207,21 +180,17 @@ def _follow(shapes: NDArray[np.uint8], maps: NDArray[np.uint8]) -> NDArray[np.ui
     return walk.T.ravel()[: shapes.size]
 
 
-def _columns(t: NDArray[np.int64], events: NDArray[np.uint8], layout: _Layout) -> Columns:
-    """Columns of whole events [E, length].
-
-    Raises:
-        EventFileError: an event lies outside the sensor.
-    """
-    if layout.version == 2:
+def _columns(t: NDArray[np.int64], events: NDArray[np.uint8], version: int, width: int, height: int) -> Columns:
+    """Columns of whole events [E, length]; events outside the sensor are refused."""
+    if version == 2:
         place = np.ascontiguousarray(events[:, 1:]).view("<u2")  # [E, 2]
         x, y, p = place[:, 0], place[:, 1], events[:, 0] & 1
     else:
         a, b, c = (events[:, i].astype(np.uint16) for i in range(3))
         x, y, p = a >> 4 | (b & 63) << 4, b >> 6 | (c & 127) << 2, events[:, 2] >> 7
-    if x.max() >= layout.width or y.max() >= layout.height:
-        at = int(np.argmax((x >= layout.width) | (y >= layout.height)))
+    if x.max() >= width or y.max() >= height:
+        at = int(np.argmax((x >= width) | (y >= height)))
         raise EventFileError(
-            f"an event lies outside the {layout.width} x {layout.height} sensor: x={x[at]}, y={y[at]} from the bottom"
+            f"an event lies outside the {width} x {height} sensor: x={x[at]}, y={y[at]} from the bottom"
         )
-    return Columns(t, np.ascontiguousarray(x), (layout.height - 1 - y).astype(np.uint16), p)
+    return Columns(t, np.ascontiguousarray(x), (height - 1 - y).astype(np.uint16), p)

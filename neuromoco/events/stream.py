@@ -215,5 +215,19 @@ def damage(file: str, errors: tuple[type[BaseException], ...]) -> Iterator[None]
     try:
         yield
     except errors as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise EventFileError(f"the {file} is cut or damaged ({reason})") from error
+        raise EventFileError(f"the {file} is cut or damaged ({reason_of(error)})") from error
+
+
+def reason_of(error: BaseException) -> str:
+    """The message of an error on one line, or the name of its class."""
+    return one_line(str(error)) or type(error).__name__
+
+
+def one_line(text: str) -> str:
+    """A text from a file, fit for a message."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text[:200]).split())
+
+
+def starts_with(*marks: bytes) -> Callable[[bytes, int], bool]:
+    """A test of the first bytes of a file; its second argument, the size of the file, does not matter."""
+    return lambda head, size: head.startswith(marks)

@@ -124,7 +124,7 @@ def test_packets_hold_100000_events(tmp_path: Path) -> None:
 def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
     with pytest.raises(EventFileError, match=r"up to 32768 x 32768 pixels, not 40000 x 1"):
         write_aedat4(tmp_path / "a.aedat4", Recording.from_columns([0], [0], [0], [0], width=40_000, height=1))
-    with pytest.raises(EventFileError, match=r"times from 0 us, not -1"):
+    with pytest.raises(EventFileError, match=r"times from 0 to \d+ us, not -1"):
         write_aedat4(tmp_path / "a.aedat4", Recording.from_columns([-1], [0], [0], [0]))
     assert not list(tmp_path.iterdir())
 

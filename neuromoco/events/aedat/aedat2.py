@@ -28,12 +28,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuromoco.errors import EventFileError
-from neuromoco.events.stream import PIECE, Columns, EventStream, ReadOptions, check_whole, records
+from neuromoco.events.stream import PIECE, Columns, EventStream, ReadOptions, check_whole, records, starts_with
 
 FORMAT = "AEDAT 2.0"
 MAGIC = b"#!AER-DAT2."
 RECORD = np.dtype((">u4", 2))  # address, time
 LARGEST_HEADER = 1 << 22
+looks_like_aedat2 = starts_with(MAGIC)
 # A header line holds no control characters. Addresses may begin with "#" too: their low bits are 0, so that the only
 # line they could be taken for is "#\n", which jAER, ending lines in \r\n, does not write.
 HEADER_LINES = re.compile(rb"(?:#(?:[\t\x20-\x7e\x80-\xff]++\r?|\r)\n)*+")
@@ -68,11 +69,6 @@ class Layout(NamedTuple):
 
 DVS128 = Layout("DVS128", 1 << 31 | 1 << 15, 0x7FFF0000, 0, 0, 1, 0x7F, 8, 0x7F)
 DAVIS = Layout("DAVIS", 1 << 31 | 1 << 10, 0, 11, 1, 12, 0x3FF, 22, 0x1FF)
-
-
-def looks_like_aedat2(head: bytes, size: int) -> bool:
-    """Whether the file begins as AEDAT 2.0 files do."""
-    return head.startswith(MAGIC)
 
 
 def open_aedat2(path: Path, options: ReadOptions) -> EventStream:

@@ -18,11 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuromoco.errors import EventFileError
-from neuromoco.events.stream import PIECE, Columns, EventStream, ReadOptions, in_batches
+from neuromoco.events.stream import PIECE, Columns, EventStream, ReadOptions, in_batches, starts_with
 
 FORMAT = "AEDAT 3.1"
 MAGIC = b"#!AER-DAT3."
 LARGEST_HEADER = 1 << 20
+looks_like_aedat3 = starts_with(MAGIC)
 HEADER_END = re.compile(rb"^#!END-HEADER\r?\n", re.MULTILINE)
 NAMED_FORMAT = re.compile(rb"^#Format:\s*([^\r\n]*)", re.MULTILINE)
 # A recording of a recording keeps the old sources with a minus.
@@ -44,11 +45,6 @@ PACKET = struct.Struct("<hhiiiiii")
 POLARITY = 1
 EVENT_BYTES = 8
 TIME_AT = 4
-
-
-def looks_like_aedat3(head: bytes, size: int) -> bool:
-    """Whether the file begins as AEDAT 3 files do."""
-    return head.startswith(MAGIC)
 
 
 def open_aedat3(path: Path, options: ReadOptions) -> EventStream:

@@ -2,8 +2,8 @@
 
 A line with the version, then flatbuffers, each after its own size (docs.inivation.com, "AEDAT 4.0"; dv-processing's
 schemas IOHeader, EventPacket and FileDataTable): the header with an XML of the streams; packets of events, each after
-8 bytes with its stream and size; at the end a table of the packets, which lets a player jump. Flatbuffers leave a
-writer free where to put its fields; here they always lie in the same places, so that `struct` is enough.
+8 bytes with its stream and size; at the end a table of the packets, which lets a player seek. A writer of flatbuffers
+may choose where its fields go; here they are always in the same places, so `struct` is enough.
 """
 
 from __future__ import annotations
@@ -14,22 +14,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from neuromoco.errors import EventFileError
-from neuromoco.events.recording import Recording
+from neuromoco.events.recording import Recording, check_fits
 from neuromoco.support.files import writing
 
 VERSION = b"#!AER-DAT4.0\r\n"
 PACKET_EVENTS = 100_000
 LARGEST_SIDE = 1 << 15  # coordinates are signed 16-bit
 STREAM = 0
-EVENT = np.dtype(
-    {
-        "names": ["t", "x", "y", "on"],
-        "formats": ["<i8", "<i2", "<i2", "u1"],
-        "offsets": [0, 8, 10, 12],
-        "itemsize": 16,
-    }
-)
+LAST_US = (1 << 63) - 1
+EVENT = np.dtype([("t", "<i8"), ("x", "<i2"), ("y", "<i2"), ("on", "u1"), ("unused", "V3")])
 STREAMS = """<dv version="2.0">
     <node name="outInfo" path="/mainloop/Recorder/outInfo/">
         <node name="0" path="/mainloop/Recorder/outInfo/0/">
@@ -51,7 +44,7 @@ STREAMS = """<dv version="2.0">
 
 
 class Packet(NamedTuple):
-    """What the table says of a packet: where its events' flatbuffer lies, and what it holds."""
+    """A packet in the table: where the flatbuffer of its events is, and what it holds."""
 
     at: int
     size: int
@@ -61,18 +54,21 @@ class Packet(NamedTuple):
 
 
 def write_aedat4(path: Path, recording: Recording) -> None:
-    """Writes a recording so that `read_recording` and DV give it back unchanged.
+    """Writes a recording as AEDAT4, uncompressed; `read_recording` and DV read it back unchanged.
+
+    >>> import tempfile
+    >>> from neuromoco.events import read_recording
+    >>> recording = read_recording("models/examples/3.bin")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_aedat4(Path(folder) / "3.aedat4", recording)
+    ...     read_recording(Path(folder) / "3.aedat4").source
+    'AEDAT4'
 
     Raises:
         EventFileError: the sensor is wider or higher than 32768 pixels, or a time is negative.
     """
-    if max(recording.width, recording.height) > LARGEST_SIDE:
-        raise EventFileError(
-            f"{path}: AEDAT4 holds up to {LARGEST_SIDE} x {LARGEST_SIDE} pixels, "
-            f"not {recording.width} x {recording.height}"
-        )
-    if len(recording) and recording.t[0] < 0:  # the fields could, but the package `aedat` takes them for unsigned
-        raise EventFileError(f"{path}: AEDAT4 holds times from 0 us, not {recording.t[0]}")
+    # Times could be negative, but the package `aedat` reads them as unsigned.
+    check_fits(path, recording, "AEDAT4", LARGEST_SIDE, LARGEST_SIDE, LAST_US)
     streams = STREAMS.format(width=recording.width, height=recording.height).encode()
     packets = []
     with writing(path) as part, part.open("wb") as file:
@@ -101,19 +97,18 @@ def _header(streams: bytes, table_at: int) -> bytes:
 def _events(recording: Recording, first: int) -> bytes:
     """`EventPacket`: a vector of structures of 16 bytes, at a multiple of 8 bytes."""
     part = slice(first, first + PACKET_EVENTS)
-    events = np.zeros(recording.t[part].size, EVENT)
-    events["t"], events["x"], events["y"], events["on"] = (
-        getattr(recording, name)[part] for name in ("t", "x", "y", "p")
-    )
+    t, x, y, p = (column[part] for column in (recording.t, recording.x, recording.y, recording.p))
+    events = np.zeros(t.size, EVENT)
+    events["t"], events["x"], events["y"], events["on"] = t, x, y, p
     return _sized(_vector_root(b"EVTS") + struct.pack("<I", events.size) + events.tobytes())
 
 
 def _table(packets: list[Packet]) -> bytes:
     """`FileDataTable`: a vector of tables, which all share one description of their fields."""
     vtable = struct.pack("<7H", 14, 44, 12, 4, 20, 28, 36)
-    vector_at = 24  # from the beginning of what is sized
+    vector_at = 24  # from behind the size
     vtable_at = vector_at + 4 + 4 * len(packets)
-    # 64-bit fields begin 12 bytes into a table, and are to lie at multiples of 8, the size in front counted.
+    # 64-bit fields begin 12 bytes into a table and must be at multiples of 8, counted from before the size.
     begin = vtable_at + len(vtable) + -(vtable_at + len(vtable)) % 8
     stride = 48
     offsets = [begin + stride * i - (vector_at + 4 + 4 * i) for i in range(len(packets))]
