@@ -1,8 +1,8 @@
-"""Columns of events as people name and write them, made into ours: for the formats that leave both open.
+"""Columns of events in the names and number types of others, for the formats that leave both open.
 
 Names in any case: t, ts, time, times, timestamp, timestamps; x, xs; y, ys; p, ps, pol, polarity, on.
-Times without a stated unit are seconds where they are floating-point numbers, microseconds where they are
-whole numbers; both are rounded to the nearest microsecond.
+Times without a stated unit are seconds if they are floating-point numbers and microseconds if they are integers; both
+are rounded to the nearest microsecond.
 """
 
 from __future__ import annotations
@@ -25,39 +25,44 @@ NAMES = {
     "y": ("y", "ys"),
     "p": ("p", "ps", "pol", "polarity", "on"),
 }
-# A microsecond is 10 to this power of the unit.
+# A unit is 10 to this power of microseconds.
 POWER = {"s": 6, "ms": 3, "us": 0, "ns": -3}
 LARGEST_US = (1 << 63) - 1
 
 
 def roles_of(names: Iterable[str]) -> dict[str, str]:
-    """Which of some names are columns of events: {"t": its name, ...}; a missing column is left out."""
+    """The names of the columns of events: {"t": name, ...}; a missing column is omitted."""
     lower = {name.lower(): name for name in names}
-    found = {role: next((lower[name] for name in NAMES[role] if name in lower), None) for role in ROLES}
-    return {role: name for role, name in found.items() if name is not None}
+    known = {role: [lower[name] for name in NAMES[role] if name in lower] for role in ROLES}
+    return {role: names[0] for role, names in known.items() if names}
+
+
+def no_columns(what: str, names: Iterable[str], missing: Iterable[str], columns: str = "t, x, y, p") -> EventFileError:
+    """The error of a file without some of the columns."""
+    return EventFileError(f"the {what} are {shown(names)}; a recording has {columns}: {', '.join(missing)} missing")
 
 
 def shown(names: Iterable[str]) -> str:
-    """The first of some names, for a message of one line whatever they hold."""
+    """The first names, for a message of one line whatever they contain."""
     text = ", ".join(islice(names, 20)) or "none"
     return "".join(letter if letter.isprintable() else "?" for letter in text[:300])
 
 
-def given_order(columns: str, count: int | None = None) -> dict[str, int]:
-    """Places of the columns that a user names, such as "xytp"; "_" stands for a column that is passed over.
+def column_order(columns: str, count: int | None = None) -> dict[str, int]:
+    """Places of the columns that a user names, such as "xytp"; "_" stands for a column to skip.
 
     Args:
         columns: what the user gave.
-        count: columns that there are, if that is known.
+        count: the number of columns, if it is known.
 
     Raises:
-        EventFileError: a letter is missing, unknown or there twice, or the number of columns is another.
+        EventFileError: a letter is missing, unknown or repeated, or the number of columns differs.
     """
     letters = columns.lower()
     if sorted(letters.replace("_", "")) != sorted(ROLES):
         raise EventFileError(
             f"--columns {columns}: name t, x, y and p once each, in the order of the file, such as txyp "
-            "(_ passes a column over)"
+            "(_ skips a column)"
         )
     if count is not None and len(letters) != count:
         raise EventFileError(f"--columns {columns} names {len(letters)} columns; there are {count}")
@@ -65,37 +70,26 @@ def given_order(columns: str, count: int | None = None) -> dict[str, int]:
 
 
 def tidy(pieces: Iterable[Columns], unit: str | None) -> Iterator[Columns]:
-    """Columns of any number type as a stream yields them.
+    """Converts columns of any number type: t to int64 microseconds, x and y to uint16, p to uint8.
 
     Args:
         pieces: in the order of the file.
-        unit: of the times; see the module for what None means.
-
-    Yields:
-        t int64 in microseconds, x and y uint16, p uint8.
+        unit: of the times; for None see the top of this module.
 
     Raises:
         EventFileError: a number that is not finite, not whole where it has to be, or out of range.
     """
     polarities, count = Polarities(), 0
     for piece in pieces:
-        # Fields of packed records are many times slower to go through than contiguous columns.
+        # Fields of packed records are many times slower to process than contiguous columns.
         t, x, y, p = (np.ascontiguousarray(column) for column in piece)
-        yield Columns(
-            microseconds(t, unit, count),
-            coordinates("x", x, count),
-            coordinates("y", y, count),
-            polarities.of(p, count),
-        )
+        x, y = coordinates("x", x, count), coordinates("y", y, count)
+        yield Columns(microseconds(t, unit, count), x, y, polarities.of(p, count))
         count += len(t)
 
 
 def microseconds(t: NDArray[Any], unit: str | None, first: int = 0) -> NDArray[np.int64]:
-    """Times [E] in whole microseconds.
-
-    Raises:
-        EventFileError: not numbers, not finite, or beyond 63 bits; the message counts events from `first`.
-    """
+    """Times [E] in whole microseconds; messages count events from `first`."""
     if t.dtype.kind == "f":
         power = POWER[unit or "s"]
         seconds = t.astype(np.float64, copy=False)
@@ -119,52 +113,38 @@ def microseconds(t: NDArray[Any], unit: str | None, first: int = 0) -> NDArray[n
 
 
 def coordinates(name: str, values: NDArray[Any], first: int = 0) -> NDArray[np.uint16]:
-    """A column x or y [E] as uint16.
-
-    Raises:
-        EventFileError: not whole numbers from 0 to 65534; the message counts events from `first`.
-    """
+    """A column x or y [E] of whole numbers from 0 to 65534 as uint16; messages count events from `first`."""
     if values.dtype.kind not in "iufb":
         raise EventFileError(f"column {name} holds {values.dtype}; it holds whole numbers")
-    if values.dtype.kind == "f":
-        bad = ~((values >= 0) & (values < LARGEST_SIDE) & (values == np.rint(values)))
-    elif values.size and values.dtype.kind != "b" and (values.min() < 0 or values.max() >= LARGEST_SIDE):
-        bad = (values < 0) | (values >= LARGEST_SIDE)
-    else:
-        bad = None
-    if bad is not None:
+    is_float = values.dtype.kind == "f"
+    # The extremes first: a mask of every event costs more than reading them.
+    if values.size and (is_float or not (values.min() >= 0 and values.max() < LARGEST_SIDE)):
+        good = (values >= 0) & (values < LARGEST_SIDE)
+        bad = ~(good & (values == np.rint(values)) if is_float else good)
         _refuse(bad, values, first, name, "coordinates are whole numbers from 0")
     return values.astype(np.uint16)
 
 
 class Polarities:
-    """Polarities piece by piece: all 0 and 1, or all -1 and 1, and nothing else."""
+    """Polarities piece by piece: all 0 and 1, or all -1 and 1."""
 
     def __init__(self) -> None:
         self.zero = self.minus = False
 
     def of(self, values: NDArray[Any], first: int = 0) -> NDArray[np.uint8]:
-        """A column p [E] as 0 and 1.
-
-        Raises:
-            EventFileError: another value, or both 0 and -1 in one file.
-        """
+        """A column p [E] as 0 and 1; other values, and both 0 and -1 in one file, are refused."""
         if values.dtype.kind not in "iufb":
             raise EventFileError(f"column p holds {values.dtype}; polarities are 0 and 1, or -1 and 1")
         if values.dtype.kind != "b" and values.size:
-            self._note(values, first)
+            lowest, highest = values.min(), values.max()
+            if values.dtype.kind == "f" or not (lowest >= -1 and highest <= 1):
+                bad = (values != 1) & (values != 0) & (values != -1)
+                _refuse(bad, values, first, "the polarity", "it is 0 or 1, or -1 or 1")
+            self.minus |= bool(lowest == -1)
+            self.zero |= bool(lowest == 0 or (lowest == -1 and np.any(values == 0)))
         if self.zero and self.minus:
             raise EventFileError("polarities of -1 and of 0 in one file; they are 0 and 1, or -1 and 1")
         return (values == 1).astype(np.uint8)
-
-    def _note(self, values: NDArray[Any], first: int) -> None:
-        """Remembers which values there are; refuses others."""
-        lowest, highest = values.min(), values.max()
-        if values.dtype.kind == "f" or not (lowest >= -1 and highest <= 1):
-            bad = (values != 1) & (values != 0) & (values != -1)
-            _refuse(bad, values, first, "the polarity", "it is 0 or 1, or -1 or 1")
-        self.minus |= bool(lowest == -1)
-        self.zero |= bool(lowest == 0) or (bool(lowest == -1) and bool(np.any(values == 0)))
 
 
 def _refuse(bad: NDArray[Any], values: NDArray[Any], first: int, what: str, allowed: str) -> None:

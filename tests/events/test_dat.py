@@ -105,7 +105,7 @@ def test_times_go_on_after_2_to_the_32(tmp_path: Path, monkeypatch: pytest.Monke
         (HEADER + b"\x0e\x08" + b"\0" * 8, "external triggers"),
         (HEADER + b"\x0c\x10" + b"\0" * 16, "type 0x0c and 16 bytes"),
         (HEADER + b"\x07\x08" + b"\0" * 8, "type 0x07 and 8 bytes"),
-        (HEADER + b"\x0c\x08" + b"\0" * 9, "9 bytes are not a whole number"),
+        (HEADER + b"\x0c\x08" + b"\0" * 9, "9 bytes of events are not a whole number"),
         (HEADER.replace(b"Version 2", b"Version 3") + b"\x0c\x08", "DAT version '3'; versions 1 and 2"),
         (HEADER.replace(b"640", b"x") + b"\x0c\x08", "the header's sensor is 'xx480'"),
         (HEADER[:-3], "the header is cut"),

@@ -1,12 +1,11 @@
 """`.npy`: one numpy array of events, memory-mapped (numpy.lib.format, versions 1 to 3).
 
-A structured array [E] with the fields of `neuromoco.events.columns` under any of their names, or a plain
-array [E, 4] where the user says which column is which. Nothing is ever unpickled.
+A structured array [E] with the fields of `neuromoco.events.columns` under any of their names, or a plain array [E, 4]
+whose columns the user names. Nothing is ever unpickled.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +13,15 @@ import numpy as np
 
 from neuromoco.errors import EventFileError
 from neuromoco.events.arrays.npz import DAMAGE
-from neuromoco.events.columns import ROLES, given_order, roles_of, shown, tidy
-from neuromoco.events.stream import PIECE, Columns, EventStream, ReadOptions
+from neuromoco.events.columns import ROLES, column_order, no_columns, roles_of, shown, tidy
+from neuromoco.events.stream import Columns, EventStream, ReadOptions, in_pieces, reason_of, starts_with
 
 FORMAT = "npy"
 MAGIC = b"\x93NUMPY"
 LARGEST_HEADER = 1 << 16
 
 
-def looks_like_npy(head: bytes, size: int) -> bool:
-    """Whether the file begins as numpy's arrays do."""
-    return head.startswith(MAGIC)
+looks_like_npy = starts_with(MAGIC)
 
 
 def open_npy(path: Path, options: ReadOptions) -> EventStream:
@@ -39,13 +36,11 @@ def open_npy(path: Path, options: ReadOptions) -> EventStream:
     """
     array = _mapped(path)
     if array.dtype.names is not None:
-        columns: list[Any] = list(_fields(array, options))
-        pieces = _slices(columns, len(array))
+        columns = _fields(array)
     else:
         order = _order(array, options)
-        pieces = _slices([array[:, order[role]] for role in ROLES], len(array))
-    width, height = options.sensor or (None, None)
-    return EventStream(FORMAT, tidy(pieces, options.time_unit), width, height)
+        columns = Columns(*(array[:, order[role]] for role in ROLES))
+    return EventStream(FORMAT, tidy(in_pieces(columns), options.time_unit), *(options.sensor or ()))
 
 
 def _mapped(path: Path) -> np.memmap[Any, Any]:
@@ -57,13 +52,11 @@ def _mapped(path: Path) -> np.memmap[Any, Any]:
         raise EventFileError(f"the npy file is damaged: a header of {length} bytes")
     try:
         array = np.lib.format.open_memmap(path, mode="r", max_header_size=LARGEST_HEADER)
-    except DAMAGE as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    except (*DAMAGE, Warning) as error:  # warnings where they are errors
+        reason = reason_of(error)
         if "Python objects" in reason:
             reason = "it holds Python objects, which are never loaded"
         raise EventFileError(f"the npy file is cut or damaged ({reason})") from error
-    except Warning as warning:  # where warnings are errors
-        raise EventFileError(f"the npy file is damaged ({str(warning).splitlines()[0]})") from warning
     more = path.stat().st_size - array.offset - array.nbytes
     if more:
         raise EventFileError(f"the npy file is damaged: {more} bytes follow its array")
@@ -72,20 +65,19 @@ def _mapped(path: Path) -> np.memmap[Any, Any]:
     return array
 
 
-def _fields(array: np.memmap[Any, Any], options: ReadOptions) -> Iterator[Any]:
+def _fields(array: np.memmap[Any, Any]) -> Columns:
     """The fields t, x, y, p of a structured array."""
     names = array.dtype.names or ()
-    found = roles_of(names)
-    if len(found) < len(ROLES):
-        missing = ", ".join(role for role in ROLES if role not in found)
-        raise EventFileError(f"the fields are {shown(names)}; a recording has t, x, y, p: {missing} missing")
+    roles = roles_of(names)
+    if missing := [role for role in ROLES if role not in roles]:
+        raise no_columns("fields", names, missing)
     if array.ndim != 1:
         raise EventFileError(f"the array has shape {array.shape}; events are [E]")
-    for role in ROLES:
-        column = array[found[role]]
+    columns = Columns(*(array[roles[role]] for role in ROLES))
+    for role, column in zip(ROLES, columns, strict=True):
         if column.ndim != 1 or column.dtype.kind not in "iufb":
-            raise EventFileError(f"field {found[role]} holds {shown([str(column.dtype)])}; a column holds numbers")
-        yield column
+            raise EventFileError(f"field {roles[role]} holds {shown([str(column.dtype)])}; a column holds numbers")
+    return columns
 
 
 def _order(array: np.memmap[Any, Any], options: ReadOptions) -> dict[str, int]:
@@ -100,9 +92,4 @@ def _order(array: np.memmap[Any, Any], options: ReadOptions) -> dict[str, int]:
             f"a plain array of shape {array.shape} does not say which column is which; "
             "give their order, such as --columns txyp"
         )
-    return given_order(options.columns, array.shape[1])
-
-
-def _slices(columns: list[Any], count: int) -> Iterator[Columns]:
-    for first in range(0, count, PIECE):
-        yield Columns(*(np.asarray(column[first : first + PIECE]) for column in columns))
+    return column_order(options.columns, array.shape[1])

@@ -7,7 +7,7 @@ import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any
 
@@ -15,18 +15,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuromoco.errors import EventFileError
-from neuromoco.events.recording import Recording, check_columns
-from neuromoco.events.stream import PIECE, Columns, EventStream, ReadOptions
+from neuromoco.events.columns import ROLES, no_columns
+from neuromoco.events.recording import Recording, check_columns, check_lengths
+from neuromoco.events.stream import PIECE, Columns, EventStream, ReadOptions, damage
 from neuromoco.support.files import writing
 
 FORMAT = "npz"
-COLUMNS = ("t", "x", "y", "p")
 MAGIC = b"PK\x03\x04"
-# A small archive can unpack to any size. Events do not shrink to less than this share of theirs, few of them do.
+# A small archive can unpack to any size. Packed events are at least this share of their size, unless they are few.
 LARGEST_RATIO = 200
 HARMLESS_BYTES = 1 << 26
 LARGEST_HEADER = 1 << 16
-# What numpy and zipfile raise on archives that are cut, flipped or made by hand.
+# What numpy and zipfile raise on archives that are damaged or made by hand.
 DAMAGE = (
     ValueError,
     TypeError,
@@ -50,12 +50,12 @@ def looks_like_npz(head: bytes, size: int) -> bool:
 
 
 def open_npz(path: Path, options: ReadOptions) -> EventStream:
-    """Named columns, unpacked piece by piece. Times are microseconds; nothing is ever unpickled.
+    """Opens named columns, unpacked piece by piece. Times are microseconds; nothing is ever unpickled.
 
     Raises:
-        EventFileError: damaged, packed beyond reason, a column is missing, or a column is no plain array.
+        EventFileError: damaged, packed too well for events, or a column is missing or no plain array.
     """
-    with _damage():
+    with damage("npz file", DAMAGE):
         with zipfile.ZipFile(path) as archive:
             unpacked = sum(member.file_size for member in archive.infolist())
             names = {member.removesuffix(".npy") for member in archive.namelist()}
@@ -64,23 +64,17 @@ def open_npz(path: Path, options: ReadOptions) -> EventStream:
                 f"the archive unpacks to {unpacked} bytes, {unpacked // path.stat().st_size} times its size; "
                 f"up to {LARGEST_RATIO} times are read"
             )
-        missing = [name for name in COLUMNS if name not in names]
-        if missing:
-            raise EventFileError(
-                f"the arrays are {', '.join(sorted(names)) or 'none'}; "
-                f"a recording has t, x, y, p: {', '.join(missing)} missing"
-            )
+        if missing := [name for name in ROLES if name not in names]:
+            raise no_columns("arrays", sorted(names), missing)
         sides = {name: _number(path, name) for name in ("width", "height") if name in names}
     return EventStream(FORMAT, _pieces(path), sides.get("width"), sides.get("height"))
 
 
 def _pieces(path: Path) -> Iterator[Columns]:
-    with _damage(), zipfile.ZipFile(path) as archive, ExitStack() as opened:
-        members = [_Member(opened.enter_context(archive.open(f"{name}.npy")), name) for name in COLUMNS]
+    with damage("npz file", DAMAGE), zipfile.ZipFile(path) as archive, ExitStack() as opened:
+        members = [_Member(opened.enter_context(archive.open(f"{name}.npy")), name) for name in ROLES]
         check_columns({member.name: np.empty(0, member.dtype) for member in members})
-        if len({member.count for member in members}) > 1:
-            sizes = ", ".join(f"{member.name} {member.count}" for member in members)
-            raise EventFileError(f"columns differ in length: {sizes}")
+        check_lengths("columns", {member.name: member.count for member in members})
         for _ in range(0, members[0].count, PIECE):
             piece = Columns(*(member.read(PIECE) for member in members))
             check_columns(piece._asdict())
@@ -95,7 +89,7 @@ def _number(path: Path, name: str) -> int:
 
 
 class _Member:
-    """An array [E] in an archive, read from its beginning on."""
+    """An array [E] in an archive, read from its beginning."""
 
     def __init__(self, file: IO[bytes], name: str) -> None:
         self._file, self.name = file, name
@@ -111,7 +105,7 @@ class _Member:
         self.count = self._left = shape[0]
 
     def read(self, most: int) -> NDArray[Any]:
-        """The next events, at most so many."""
+        """At most `most` further events."""
         size = min(most, self._left)
         raw = self._file.read(size * self.dtype.itemsize)
         if len(raw) < size * self.dtype.itemsize:
@@ -120,30 +114,22 @@ class _Member:
         return np.frombuffer(raw, self.dtype)
 
     def end(self) -> None:
-        """Whether nothing follows; the archive's checksum is compared here."""
+        """Refuses an array that something follows; reading on also compares the archive's checksum."""
         if self._file.read(1):
             raise ValueError(f"column {self.name} is longer than it says")
 
 
-@contextmanager
-def _damage() -> Iterator[None]:
-    """What numpy and zipfile raise, as a damaged file."""
-    try:
-        yield
-    except DAMAGE as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise EventFileError(f"the npz file is cut or damaged ({reason})") from error
-
-
 def write_npz(path: Path, recording: Recording) -> None:
-    """Writes a recording so that `read_recording` gives it back unchanged, whatever the name of the file."""
+    """Writes a recording as a compressed `.npz`; `read_recording` reads it back unchanged, whatever the file's name.
+
+    >>> import tempfile
+    >>> from neuromoco.events import read_recording, write_npz
+    >>> recording = read_recording("models/examples/3.bin")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_npz(Path(folder) / "3.npz", recording)
+    ...     read_recording(Path(folder) / "3.npz").source
+    'npz'
+    """
+    arrays = {name: getattr(recording, name) for name in (*ROLES, "width", "height")}
     with writing(path) as part, part.open("wb") as file:
-        np.savez_compressed(
-            file,
-            t=recording.t,
-            x=recording.x,
-            y=recording.y,
-            p=recording.p,
-            width=recording.width,
-            height=recording.height,
-        )
+        np.savez_compressed(file, **arrays)

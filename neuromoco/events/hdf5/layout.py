@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuromoco.errors import EventFileError
-from neuromoco.events.columns import LARGEST_SIDE, ROLES, given_order, roles_of, shown
+from neuromoco.events.columns import LARGEST_SIDE, ROLES, column_order, roles_of, shown
 from neuromoco.events.stream import Columns
 
 # Groups of a file that are looked into, and members of one group: files of images have many.
@@ -195,7 +195,7 @@ def _of_table(dataset: Any, columns: str | None) -> Source | None:
     named = dataset.name.rsplit("/", 1)[-1].lower() == "events"
     if not named or dataset.ndim != 2 or dataset.dtype.kind not in "iuf" or not 4 <= dataset.shape[1] <= 16:
         return None
-    order = given_order(columns or ("xytp" if dataset.dtype.kind == "f" else "txyp"), dataset.shape[1])
+    order = column_order(columns or ("xytp" if dataset.dtype.kind == "f" else "txyp"), dataset.shape[1])
     return Source(dataset.name, (dataset.name,) * 4, tuple(order[role] for role in ROLES), dataset.shape[0])
 
 

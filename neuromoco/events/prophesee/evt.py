@@ -1,22 +1,21 @@
 """Prophesee RAW: the words of an event camera as they were sent, in the encodings EVT2, EVT2.1 and EVT3.
 
 Layouts: https://docs.prophesee.ai/stable/data/encoding_formats/evt2.html, .../evt21.html, .../evt3.html. All words are
-little-endian. The 64-bit words of EVT2.1 come with their low half first (`endianness=little`, the default) or with
-their high half first (`endianness=legacy`, sensors Gen 4.1 and IMX636). Bits, from the highest:
+little-endian. The 64-bit words of EVT2.1 are stored low half first (`endianness=little`, the default) or high half
+first (`endianness=legacy`, sensors Gen 4.1 and IMX636). Bits, from the highest:
 
     EVT2    4 type, 6 time, 11 x, 11 y; TIME_HIGH: 4 type, 28 time
     EVT2.1  the same, then 32 bits, one for each of the pixels x to x + 31 that has an event
     EVT3    see `evt3.py`
 
-Triggers, monitoring and continued words are passed over. Events before the first TIME_HIGH have no time and are left
-out: a recording may begin in the middle of a stream. Words of reserved types are refused.
+Triggers, monitoring and continued words are skipped. Events before the first TIME_HIGH have no time and are omitted:
+a recording may begin in the middle of a stream. Words of reserved types are refused.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,16 +24,15 @@ from neuromoco.errors import EventFileError
 from neuromoco.events.prophesee.evt3 import Evt3Decoder
 from neuromoco.events.prophesee.header import (
     Clock,
-    Header,
+    FileHeader,
     bits_of,
-    nothing,
     parse_header,
     read_header,
     sensor_of,
     start_of,
     types_in,
 )
-from neuromoco.events.stream import Columns, EventStream, ReadOptions
+from neuromoco.events.stream import Columns, EventStream, ReadOptions, check_whole, records
 
 FORMAT = "Prophesee RAW"
 MARK = b"% "
@@ -44,7 +42,7 @@ NAMES = {
     **dict.fromkeys(("EVT3", "EVT3.0", "3", "3.0"), "EVT3"),
 }
 WORD = {"EVT2": np.dtype("<u4"), "EVT2.1": np.dtype(("<u4", 2)), "EVT3": np.dtype("<u2")}
-# Words that are decoded at once. Larger pieces leave the processor's cache, smaller ones cost Python's time.
+# Words decoded at once. Larger pieces exceed the processor's cache, smaller ones add calls.
 WORDS = {"EVT2": 1 << 17, "EVT2.1": 1 << 15, "EVT3": 1 << 17}
 CD_OFF, CD_ON, TIME_HIGH, TRIGGER, OTHERS, CONTINUED = 0x0, 0x1, 0x8, 0xA, 0xE, 0xF
 KNOWN = bits_of(CD_OFF, CD_ON, TIME_HIGH, TRIGGER, OTHERS, CONTINUED)
@@ -53,7 +51,7 @@ HIGH_BITS, LOW_BITS = 28, 6
 
 def looks_like_evt(head: bytes, size: int) -> bool:
     """Whether the header names an encoding, as those of RAW files do."""
-    return head.startswith(MARK) and not {"evt", "format"}.isdisjoint(parse_header(head, MARK).fields)
+    return not {"evt", "format"}.isdisjoint(parse_header(head, MARK).fields)
 
 
 def open_evt(path: Path, options: ReadOptions) -> EventStream:
@@ -67,24 +65,16 @@ def open_evt(path: Path, options: ReadOptions) -> EventStream:
     sensor = sensor_of(header.fields) or options.sensor
     if sensor is None:
         raise EventFileError("the header does not name the sensor: give --sensor WIDTHxHEIGHT, for example 640x480")
-    word = WORD[encoding]
-    size = path.stat().st_size - header.begin
-    if size % word.itemsize:
-        raise EventFileError(
-            f"its {size} bytes of events are not a whole number of {word.itemsize}-byte {encoding} words: "
-            "the file is cut or damaged"
-        )
-    decode: Callable[[NDArray[Any]], Columns]
+    check_whole(path, header.begin, WORD[encoding].itemsize, f"{encoding} words")
+    decoder: Evt2Decoder | Evt3Decoder
     if encoding == "EVT3":
-        decode = Evt3Decoder(sensor).decode
+        decoder = Evt3Decoder(sensor)
     else:
-        legacy = header.fields.get("endianness", "little") == "legacy"
-        decode = Evt2Decoder(vectors=encoding == "EVT2.1", high_first=legacy).decode
-    pieces = _pieces(path, header, encoding, decode)
-    return EventStream(f"{FORMAT} {encoding}", pieces, *sensor)
+        decoder = Evt2Decoder(encoding == "EVT2.1", header.fields.get("endianness") == "legacy")
+    return EventStream(f"{FORMAT} {encoding}", _pieces(path, header, encoding, decoder), *sensor)
 
 
-def _encoding(header: Header) -> str:
+def _encoding(header: FileHeader) -> str:
     name = header.fields.get("format") or header.fields.get("evt", "")
     encoding = NAMES.get(name.upper())
     if encoding is None:
@@ -96,30 +86,16 @@ def _encoding(header: Header) -> str:
     return encoding
 
 
-def _pieces(path: Path, header: Header, encoding: str, decode: Callable[[NDArray[Any]], Columns]) -> Iterator[Columns]:
-    """Decodes a file, some hundred thousand words at a time."""
+def _pieces(path: Path, header: FileHeader, encoding: str, decoder: Evt2Decoder | Evt3Decoder) -> Iterator[Columns]:
     t0 = start_of(header.fields)
-    word = WORD[encoding]
-    left = (path.stat().st_size - header.begin) // word.itemsize
-    with path.open("rb") as file:
-        file.seek(header.begin)
-        while left:
-            words = np.fromfile(file, word, min(left, WORDS[encoding]))
-            if not len(words):
-                raise EventFileError("the file became shorter while it was read")
-            left -= len(words)
-            columns = decode(words)
-            if len(columns.t):
-                yield columns._replace(t=columns.t + t0) if t0 else columns
+    for words in records(path, WORD[encoding], header.begin, WORDS[encoding]):
+        columns = decoder.decode(words)
+        if len(columns.t):
+            yield columns._replace(t=columns.t + t0) if t0 else columns
 
 
 class Evt2Decoder:
-    """Decodes EVT2 and EVT2.1 piece by piece.
-
-    Args:
-        vectors: EVT2.1.
-        high_first: whether the high half of an EVT2.1 word comes first.
-    """
+    """Decodes EVT2 or, with `vectors`, EVT2.1 piece by piece; `high_first`: the high half of a word is first."""
 
     def __init__(self, vectors: bool, high_first: bool = False) -> None:
         self.vectors = vectors
@@ -128,33 +104,26 @@ class Evt2Decoder:
         self.high: int | None = None
 
     def decode(self, words: NDArray[np.uint32]) -> Columns:
-        """Decodes words: uint32 [N], or uint32 [N, 2] of EVT2.1.
-
-        Raises:
-            EventFileError: a reserved type of word.
-        """
+        """Decodes words: uint32 [N], or uint32 [N, 2] of EVT2.1."""
         heads = np.ascontiguousarray(words[:, self.half]) if self.vectors else words
         types = (heads >> 28).astype(np.uint8)
         types_in(types, KNOWN, "EVT2.1" if self.vectors else "EVT2")
         places = np.flatnonzero(types == TIME_HIGH)
         highs = self.clock.unwrap(heads.take(places) & ((1 << HIGH_BITS) - 1))
-        if self.high is None and not highs.size:
-            return nothing()
         events = np.flatnonzero(types <= CD_ON)
         before = np.searchsorted(events, places)  # events before each TIME_HIGH
         if self.high is None:
-            events, before = events[before[0] :], before - before[0]
-        # Each TIME_HIGH, and the one that was carried over, holds for the events up to the next.
+            first = before[0] if highs.size else len(events)
+            events, before = events[first:], before - first
+        # Each TIME_HIGH, and the one from the piece before, holds for the events up to the next.
         base = np.concatenate(([self.high or 0], highs)) << LOW_BITS
-        self.high = int(base[-1]) >> LOW_BITS
+        if highs.size:
+            self.high = int(highs[-1])
         heads = heads.take(events)
         t = np.repeat(base, np.diff(before, prepend=0, append=len(events)))
         t += heads >> 22 & 63
-        x, y, p = (
-            (heads >> 11 & 2047).astype(np.uint16),
-            (heads & 2047).astype(np.uint16),
-            (heads >> 28).astype(np.uint8),
-        )
+        x, y = ((half & 2047).astype(np.uint16) for half in (heads >> 11, heads))
+        p = (heads >> 28).astype(np.uint8)
         if not self.vectors:
             return Columns(t, x, y, p)
         masks = np.ascontiguousarray(words[events, 1 - self.half])

@@ -1,4 +1,4 @@
-"""EVT3: 16-bit words that say only what changed since the word before.
+"""EVT3: 16-bit words, each with only what changed since the word before.
 
 Layout: https://docs.prophesee.ai/stable/data/encoding_formats/evt3.html. A word is 4 bits of type and 12 bits:
 
@@ -6,12 +6,12 @@ Layout: https://docs.prophesee.ai/stable/data/encoding_formats/evt3.html. A word
     0x2 ADDR_X       1 polarity, 11 x: one event
     0x3 VECT_BASE_X  1 polarity, 11 x: where the next vector begins
     0x4 VECT_12      one bit for each of 12 pixels; the next vector begins 12 further
-    0x5 VECT_8       the same, of 8 pixels
+    0x5 VECT_8       one bit for each of 8 pixels; the next vector begins 8 further
     0x6 TIME_LOW, 0x8 TIME_HIGH: the low and high half of 24 bits of microseconds
-    0x7, 0xA, 0xE, 0xF: continued words, triggers and monitoring, passed over
+    0x7, 0xA, 0xE, 0xF: continued words, triggers and monitoring, skipped
 
-A TIME_HIGH of another value sets the low half to 0 until the next TIME_LOW. Some cameras let times step back by some
-microseconds; they are left so. What comes before the first TIME_HIGH and ADDR_Y has no time or place and is left out.
+A TIME_HIGH of another value sets the low half to 0 until the next TIME_LOW. Some cameras let times step back by a few
+microseconds; they are not changed. Events before the first TIME_HIGH and ADDR_Y have no time or place and are omitted.
 """
 
 from __future__ import annotations
@@ -31,29 +31,21 @@ KNOWN = bits_of(ADDR_Y, ADDR_X, VECT_BASE_X, TIME_LOW, 0x7, TIME_HIGH, 0xA, 0xE,
 # Pixels of an event word. ADDR_X is a vector of one pixel: its mask is set to 1.
 PIXELS = np.zeros(16, np.uint16)
 PIXELS[VECT_12], PIXELS[VECT_8] = 0xFFF, 0xFF
-FARTHEST = 1 << 20  # columns; a vector that begins there is far outside of every sensor
+FARTHEST = 1 << 20  # columns; far outside of every sensor
 
 
 class Evt3Decoder:
-    """Decodes EVT3 piece by piece.
-
-    Args:
-        sensor: width and height; vectors of events that leave it are refused.
-    """
+    """Decodes EVT3 piece by piece; vectors of events that leave the sensor (width, height) are refused."""
 
     def __init__(self, sensor: tuple[int, int]) -> None:
         self.sensor = sensor
         self.clock = Clock(1 << 12, 8)  # steps back by less than 33 ms
         self.high, self.low, self.y = -1, 0, -1  # -1: not known yet
         self.base, self.base_p = -1, 0  # where the next vector begins
-        self.cameras = 0
+        self.cameras: set[int] = set()
 
     def decode(self, words: NDArray[np.uint16]) -> Columns:
-        """Decodes uint16 words [N], N below 2^26.
-
-        Raises:
-            EventFileError: a reserved type of word, a vector outside of the sensor, or the events of two cameras.
-        """
+        """Decodes uint16 words [N], N below 2^26."""
         types = (words >> 12).astype(np.uint8)
         present = types_in(types, KNOWN, "EVT3")
         known = self.high >= 0 and self.y >= 0
@@ -71,7 +63,9 @@ class Evt3Decoder:
         else:
             event = words.take(at)
             x, p = event & 0x7FF, (event >> 11 & 1).astype(np.uint8)
-            self._keep_base(words[np.flatnonzero(types == VECT_BASE_X)[-1:]])
+            bases = words[np.flatnonzero(types == VECT_BASE_X)]
+            if bases.size:
+                self.base, self.base_p = int(bases[-1] & 0x7FF), int(bases[-1] >> 11 & 1)
         if not known:
             good = np.flatnonzero((t >= 0) & (y >= 0))
             t, x, y, p = t[good], x[good], y[good], p[good]
@@ -82,20 +76,19 @@ class Evt3Decoder:
         return Columns(t, x.astype(np.uint16, copy=False), y.view(np.uint16), p)
 
     def _rows(self, words: NDArray[np.uint16], types: NDArray[np.uint8]) -> tuple[NDArray[np.int16], NDArray[Any]]:
-        """Rows in their order, that of the piece before first; for every word, which of them holds."""
+        """Rows in their order, beginning with that of the piece before; and the index of the row of every word."""
         here = types == ADDR_Y
-        found = words.take(np.flatnonzero(here))
-        if found.size:
-            self.cameras |= 1 if not int(np.bitwise_and.reduce(found)) & 0x800 else 0
-            self.cameras |= 2 if int(np.bitwise_or.reduce(found)) & 0x800 else 0
-            if self.cameras == 3:
+        addresses = words.take(np.flatnonzero(here))
+        if addresses.size:
+            self.cameras |= {int(ufunc.reduce(addresses)) >> 11 & 1 for ufunc in (np.bitwise_and, np.bitwise_or)}
+            if len(self.cameras) > 1:
                 raise EventFileError("the EVT3 file holds events of two cameras, master and slave; one is read")
-        rows = np.concatenate((np.array([self.y], np.int16), (found & 0x7FF).view(np.int16)))
+        rows = np.concatenate((np.array([self.y], np.int16), (addresses & 0x7FF).view(np.int16)))
         self.y = int(rows[-1])
         return rows, np.cumsum(here, dtype=np.int32)
 
     def _times(self, words: NDArray[np.uint16], types: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[Any]]:
-        """Times in their order, that of the piece before first; for every word, which of them holds."""
+        """Times in their order, beginning with that of the piece before; and the index of the time of every word."""
         at_high = np.flatnonzero(types == TIME_HIGH)
         highs = np.concatenate(([self.high], self.clock.unwrap(words.take(at_high) & 0xFFF)))
         # The low half comes from TIME_LOW, or is 0 after a TIME_HIGH of another value; the same value changes nothing.
@@ -112,27 +105,17 @@ class Evt3Decoder:
         self.high, self.low = int(times[-1]) >> 12, int(times[-1]) & 0xFFF
         return times, np.cumsum(here, dtype=np.int32)  # before the first TIME_HIGH, times are below 0
 
-    def _keep_base(self, word: NDArray[np.uint16]) -> None:
-        """Keeps the last VECT_BASE_X [0 or 1] of a piece without vectors."""
-        if word.size:
-            self.base, self.base_p = int(word[0] & 0x7FF), int(word[0] >> 11 & 1)
-
     def _vectors(
         self, words: NDArray[np.uint16], types: NDArray[np.uint8], at: NDArray[np.int64]
     ) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.uint8]]:
-        """For every event: its word's index in `at`, x and polarity.
-
-        Args:
-            words, types: [N].
-            at: indices of the words with events.
-        """
+        """For every event of the words `at`: the index of its word in `at`, x and polarity."""
         event, kind = words.take(at), types.take(at)
         x, p = (event & 0x7FF).astype(np.int32), (event >> 11 & 1).astype(np.uint8)
         vectors = np.flatnonzero(kind != ADDR_X)
         x[vectors], p[vectors] = self._bases(words, types, at[vectors])
         pixels = event & PIXELS[kind]
         pixels |= kind == ADDR_X
-        pixels *= x >= 0  # none before the first VECT_BASE_X
+        pixels *= x >= 0  # no events before the first VECT_BASE_X
         bits = np.flatnonzero(np.unpackbits(pixels.view(np.uint8), bitorder="little").view(bool))
         of_event = bits >> 4
         x = x.take(of_event)
@@ -142,12 +125,7 @@ class Evt3Decoder:
     def _bases(
         self, words: NDArray[np.uint16], types: NDArray[np.uint8], vectors: NDArray[np.int64]
     ) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:
-        """Where each vector begins, and its polarity; -1 where no VECT_BASE_X was before.
-
-        Args:
-            words, types: [N].
-            vectors: indices of the vectors.
-        """
+        """Where each of the words `vectors` begins, -1 without a VECT_BASE_X before it; and its polarity."""
         is_base = types == VECT_BASE_X
         bases = words[np.flatnonzero(is_base)]
         of = np.cumsum(is_base, dtype=np.int32)[vectors]  # how many VECT_BASE_X came before each vector
@@ -155,7 +133,7 @@ class Evt3Decoder:
         polarity = np.concatenate((np.array([self.base_p], np.uint8), (bases >> 11 & 1).astype(np.uint8)))
         width = np.where(types[vectors] == VECT_12, np.int32(12), np.int32(8))
         moved = np.cumsum(width, dtype=np.int32)  # by all vectors up to and with each
-        # Of what all vectors moved, that counts which came after the base: take off what there was before its first.
+        # Only the vectors after a base move it: subtract what the vectors before its first one moved.
         first = np.flatnonzero(np.diff(of, prepend=-1))
         before = np.repeat(moved[first] - width[first], np.diff(first, append=of.size))
         x = begins[of] + (moved - width - before)

@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from neuromoco.errors import EventFileError
-from neuromoco.events.columns import LARGEST_SIDE, ROLES, Polarities, given_order, roles_of
+from neuromoco.events.columns import LARGEST_SIDE, ROLES, Polarities, column_order, roles_of
 from neuromoco.events.recording import Recording
 from neuromoco.events.stream import PIECE, Columns, EventStream, ReadOptions
 from neuromoco.events.text import numbers as text_numbers
@@ -128,7 +128,7 @@ def _layout(head: bytes, given_columns: str | None) -> Layout:
 def _named(layout: Layout, names: list[str] | None, given: str | None, separator: bytes, fields: list[str]) -> Layout:
     """The layout with its columns, as the user or the text names them; fields are those of the first event."""
     if given is not None:
-        return replace(layout, rows=Rows(separator, len(given), given_order(given, len(fields) or None)))
+        return replace(layout, rows=Rows(separator, len(given), column_order(given, len(fields) or None)))
     if names is None:
         if ["." in field for field in fields] != [True, False, False, False]:
             return layout
