@@ -16,7 +16,7 @@ from neuromoco.datasets.torch_sets import FrameSet
 from neuromoco.encoders import build_encoder
 from neuromoco.moco import MoCo
 from neuromoco.recipes import load_recipe
-from neuromoco.views import TwoViews, build_view
+from neuromoco.views import TwoViews, View
 
 RECORDINGS = 512
 
@@ -39,7 +39,7 @@ def main() -> None:
     settings, size = config.pretrain.views, config.frames
     shape = (RECORDINGS, size.steps, 2, size.height, size.width)
     frames = np.random.default_rng(0).poisson(0.4, shape).astype(np.uint8)
-    data = FrameSet(frames, range(RECORDINGS), view=TwoViews(build_view(settings)))
+    data = FrameSet(frames, range(RECORDINGS), view=TwoViews(View(settings)))
     chosen = np.random.default_rng(1).permutation(RECORDINGS)[: config.pretrain.batch_size].tolist()
     moco = MoCo(build_encoder(config.encoder), config.pretrain.moco, size.steps)
     views = data.__getitems__(chosen)

@@ -1,12 +1,14 @@
-"""Checkpoints that describe themselves: safetensors with everything needed to use the weights.
+"""Checkpoints that describe themselves: safetensors files with everything needed to use the weights.
 
-The file's header holds one JSON text under "neuromoco" (see `CheckpointHeader`); the tensors are those of
-`Classifier` or of an encoder alone. Reading the header needs no torch.
+The metadata has one JSON text under "neuromoco" (see `CheckpointHeader`); the tensors are those of a `Classifier` or of
+an encoder alone. Reading the header needs no torch.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -25,15 +27,15 @@ KEY = "neuromoco"
 
 
 class SeenRecordings(Settings):
-    """The recordings that a network was trained on, so that a very different one can be told.
+    """Summary of the recordings that a network was trained on, to warn of very different ones.
 
     Attributes:
         count: number of recordings.
         shortest_us: duration of the shortest, microseconds.
-        longest_us: duration of the longest.
+        longest_us: duration of the longest, microseconds.
         fewest_events: events of the sparsest.
         most_events: events of the densest.
-        sensor: rows and columns of the sensor of most of them.
+        sensor: rows and columns of their most frequent sensor.
     """
 
     count: int
@@ -45,20 +47,20 @@ class SeenRecordings(Settings):
 
 
 class CheckpointHeader(Settings):
-    """What a checkpoint says of itself.
+    """Everything that a checkpoint states about its weights.
 
     Attributes:
         format: version of this layout.
         kind: "encoder" (features only) or "classifier".
-        encoder: the registry's name, options and neuron.
+        encoder: name in the registry, options and neuron.
         frames: how recordings become frames.
         class_names: in the order of the logits; empty for an encoder.
         seen: the training recordings.
         stage: "pretrain", "finetune" or "supervised".
-        epoch: epochs behind these weights.
+        epoch: epochs of training behind these weights.
         seed: of the run.
-        metrics: figures of that epoch, by name.
-        versions: of the packages that wrote it.
+        metrics: of that epoch, by name.
+        versions: of the packages that wrote the file, by name.
     """
 
     format: Literal[1] = FORMAT_VERSION
@@ -78,7 +80,7 @@ HeaderType = TypeVar("HeaderType", bound=CheckpointHeader)
 
 
 def save_checkpoint(path: Path | str, module: nn.Module, header: CheckpointHeader) -> None:
-    """Writes a module's parameters and buffers with their header, whole or not at all."""
+    """Writes a module's parameters and buffers with a header; an interrupted write leaves no file."""
     from safetensors.torch import save_file
 
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
@@ -87,7 +89,7 @@ def save_checkpoint(path: Path | str, module: nn.Module, header: CheckpointHeade
 
 
 def is_checkpoint(path: Path | str) -> bool:
-    """Whether a file begins as safetensors files do: the length of a header that it can hold, then a brace."""
+    """Whether a file starts like safetensors: the length of a header that fits into the file, then a brace."""
     try:
         with Path(path).open("rb") as file:
             head = file.read(9)
@@ -97,79 +99,76 @@ def is_checkpoint(path: Path | str) -> bool:
 
 
 def read_header(path: Path | str) -> CheckpointHeader:
-    """What a checkpoint says of itself.
+    """Reads the header of a checkpoint.
 
     Raises:
-        CheckpointError: missing, damaged, or not written by neuromoco.
+        CheckpointError: the file is missing, damaged, or not written by neuromoco.
     """
-    return parse_header(path, _metadata(path), CheckpointHeader, "a safetensors")
+    with _open(path, "numpy") as file:
+        return parse_header(path, file.metadata() or {}, CheckpointHeader, "a safetensors")
 
 
 def load_tensors(path: Path | str) -> dict[str, Tensor]:
-    """The tensors of a checkpoint, on the CPU.
+    """Loads the tensors of a checkpoint, by name, onto the CPU.
 
     Raises:
-        CheckpointError: missing or damaged.
+        CheckpointError: the file is missing or damaged.
     """
-    from safetensors.torch import load_file
-
-    _metadata(path)
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path}: is cut or damaged ({error})") from error
+    with _open(path, "pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no mapping)
 
 
 def load_into(module: nn.Module, tensors: dict[str, Tensor], path: Path | str) -> None:
-    """Loads tensors into a module that must have exactly these.
+    """Loads tensors into a module, whose names and shapes must match exactly.
 
     Raises:
-        CheckpointError: a tensor is missing, unknown, or of another shape.
+        CheckpointError: a tensor is missing, unknown, or of another shape; `path` begins the message.
     """
-    own = module.state_dict()
-    missing, unknown = sorted(own.keys() - tensors.keys()), sorted(tensors.keys() - own.keys())
+    state = module.state_dict()
+    missing, unknown = sorted(state.keys() - tensors.keys()), sorted(tensors.keys() - state.keys())
     if missing or unknown:
         what = f"lacks {missing[0]}" if missing else f"has {unknown[0]}, which the network does not"
         raise CheckpointError(f"{path}: {what}; it was written for another network than its header says")
     for name, tensor in tensors.items():
-        if tensor.shape != own[name].shape:
-            shapes = f"{tuple(tensor.shape)} instead of {tuple(own[name].shape)}"
+        if tensor.shape != state[name].shape:
+            shapes = f"{tuple(tensor.shape)} instead of {tuple(state[name].shape)}"
             raise CheckpointError(f"{path}: {name} has shape {shapes}")
     module.load_state_dict(tensors)
 
 
-def _metadata(path: Path | str) -> dict[str, str]:
+@contextmanager
+def _open(path: Path | str, framework: str) -> Iterator[Any]:
     path = Path(path)
     if not path.is_file():
         what = "is a folder; give a file in its weights/" if path.is_dir() else "does not exist"
         raise CheckpointError(f"{path}: {what}")
     try:
-        with safe_open(path, framework="numpy") as file:
-            return dict(file.metadata() or {})
+        with safe_open(path, framework=framework) as file:
+            yield file
     except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(f"{path}: is no safetensors file, or is cut or damaged ({error})") from error
 
 
-def parse_header(path: Path | str, metadata: dict[str, str], kind: type[HeaderType], what: str) -> HeaderType:
-    """The header of a file that neuromoco wrote.
+def parse_header(path: Path | str, metadata: Mapping[str, str], kind: type[HeaderType], what: str) -> HeaderType:
+    """Parses the header of a file that neuromoco wrote.
 
     Args:
-        path: named in errors.
-        metadata: texts by key, as the file has them.
-        kind: the header's class.
-        what: the file's format, for errors.
+        path: of the file; it begins every error message.
+        metadata: the file's texts, by key.
+        kind: class of the header.
+        what: the file's format with its article, for errors, such as "an ONNX".
 
     Raises:
-        CheckpointError: not written by neuromoco, by a newer one, or damaged.
+        CheckpointError: another program or a newer neuromoco wrote the file, or its header is damaged.
     """
     if KEY not in metadata:
         raise CheckpointError(f"{path}: is {what} file that neuromoco did not write")
     try:
         tree: Any = json.loads(metadata[KEY])
-        found = tree.get("format") if isinstance(tree, dict) else None
-        if found != FORMAT_VERSION:
+        version = tree.get("format") if isinstance(tree, dict) else None
+        if version != FORMAT_VERSION:
             raise CheckpointError(
-                f"{path}: has format {found}; this version reads {FORMAT_VERSION}: install a newer neuromoco"
+                f"{path}: has format {version}; this version reads {FORMAT_VERSION}: install a newer neuromoco"
             )
         return kind.model_validate(tree)
     except (json.JSONDecodeError, ValidationError) as error:

@@ -1,4 +1,4 @@
-"""An encoder with a linear head."""
+"""The classifier: an encoder with a linear head."""
 
 from __future__ import annotations
 
@@ -8,9 +8,13 @@ from neuromoco.encoders import Encoder
 
 
 class Classifier(nn.Module):
-    """A linear head on every time step's features: frames [T, N, P, H, W] -> logits [T, N, classes].
+    """An encoder and a linear head on its features: frames [T, N, P, H, W] -> logits per time step [T, N, classes].
 
-    The answer is the mean of the logits over time.
+    The prediction is the softmax of the mean of the logits over time.
+
+    Args:
+        encoder: gives features [T, N, D].
+        classes: number of classes.
     """
 
     def __init__(self, encoder: Encoder, classes: int) -> None:

@@ -1,23 +1,23 @@
-"""What can go wrong because of something the user gave.
+"""The errors that a user can cause.
 
     NeuromocoError            exit code 1
     ├── ConfigError           2  a setting, an argument or a name that is not allowed
     ├── EventFileError        3  a file that is not a readable event recording
     ├── CheckpointError       4  a file that is not a usable checkpoint
-    ├── MissingPackageError   5  something is needed that is not installed
-    │   └── MissingExtraError    an optional part of this package
+    ├── MissingPackageError   5  a package that is needed but not installed
+    │   └── MissingExtraError    an optional part of neuromoco that is needed but not installed
     ├── UnsupportedLayerError 6  a network that an export target cannot express
-    └── ParityError           7  an export whose answers differ too much from those of its source
+    └── ParityError           7  an export whose logits differ too much from those of its source
 
 Every message is one line that says what was given, what is allowed, and what to type. The command
-line prints it and exits with the code; anything else that escapes is a defect of this package.
+line prints it and exits with the code. Any other exception that escapes is a bug in neuromoco.
 """
 
 from __future__ import annotations
 
 
 class NeuromocoError(Exception):
-    """Base of every error that a user can cause."""
+    """Base of every error that a user can cause; `exit_code` is that of the command line."""
 
     exit_code = 1
 
@@ -41,25 +41,30 @@ class CheckpointError(NeuromocoError):
 
 
 class MissingPackageError(NeuromocoError):
-    """Something is needed that is not installed."""
+    """A package that is needed but not installed."""
 
     exit_code = 5
 
 
 class MissingExtraError(MissingPackageError):
-    """An optional part of the package is needed and is not installed."""
+    """An optional part of neuromoco that is needed but not installed; the message names its pip command.
+
+    Args:
+        what: needs the packages, begins the message.
+        extra: to install, such as "loihi".
+    """
 
     def __init__(self, what: str, extra: str) -> None:
         super().__init__(f'{what} needs packages that are not installed: pip install "neuromoco[{extra}]"')
 
 
 class UnsupportedLayerError(NeuromocoError):
-    """A network has a layer that the graph or a target cannot express."""
+    """A network with a layer that an export target cannot express. The message names the layer."""
 
     exit_code = 6
 
 
 class ParityError(NeuromocoError):
-    """An export answers differently from its source by more than is allowed."""
+    """An export whose logits differ from those of its source by more than is allowed."""
 
     exit_code = 7

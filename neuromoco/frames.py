@@ -1,6 +1,6 @@
-"""Events -> frames: how often each pixel fired in each slice of a recording.
+"""Events -> frames: event counts per pixel in each time slice of a recording.
 
-Shapes: T slices ("time steps"), P = 2 polarities (0 OFF, 1 ON), H rows, W columns.
+Shapes: T time steps (slices), N recordings, P = 2 polarities (0 OFF, 1 ON), H rows, W columns.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ def slice_bounds(recording: Recording, steps: int, by: SliceBy) -> NDArray[np.in
     Args:
         recording: E events in order of time.
         steps: T, the number of slices.
-        by: "count": E // T events a slice, the remainder in the last one.
+        by: "count": E // T events per slice, and the remainder in the last one.
             "time": slices of equal duration from the first event to the last; some may be empty.
 
     Returns:
         int64 [T + 1], from 0 to E.
 
     Raises:
-        ConfigError: no slices, or an unknown way to cut.
+        ConfigError: fewer than one slice, or an unknown `by`.
     """
     if steps < 1:
         raise ConfigError(f"{steps} time steps; at least 1 is needed")
@@ -55,22 +55,28 @@ def slice_bounds(recording: Recording, steps: int, by: SliceBy) -> NDArray[np.in
 def to_frames(
     recording: Recording, steps: int, by: SliceBy = "count", size: tuple[int, int] | None = None
 ) -> NDArray[np.int32]:
-    """Counts events per slice, polarity and pixel.
+    """Counts a recording's events per time slice, polarity and pixel.
 
     Args:
-        recording: the events, of any sensor.
+        recording: the events, of a sensor of any size.
         steps: T, the number of slices.
-        by: how to cut, see `slice_bounds`.
-        size: (H, W) of the frames; by default the sensor's. Along an axis on which the sensor is larger,
-            neighbouring pixels are counted together (column x falls into x * W // width), so that no
-            event is lost. Along an axis on which it is smaller, pixels are repeated (nearest neighbour).
-            The aspect ratio is not kept.
+        by: "count": slices of equally many events, and the remainder in the last one.
+            "time": slices of equal duration from the first event to the last; some may be empty.
+        size: (H, W) of the frames; by default the sensor's. Where the sensor is larger, neighbouring pixels are
+            counted together (column x becomes x * W // width), so no event is lost. Where it is smaller, pixels
+            are repeated (nearest neighbour). The aspect ratio is not kept.
 
     Returns:
-        int32 [T, P, H, W], exact counts.
+        Exact counts, int32 [T, P, H, W]; polarity 0 is OFF, 1 is ON.
 
     Raises:
-        ConfigError: no slices, an unknown way to cut, or an empty size.
+        ConfigError: fewer than one slice, an unknown `by`, or an empty size.
+
+    >>> from neuromoco import read_recording, to_frames
+    >>> recording = read_recording("models/examples/3.bin")
+    >>> frames = to_frames(recording, steps=4)
+    >>> frames.shape, int(frames.sum()) == len(recording)
+    ((4, 2, 34, 34), True)
     """
     height, width = size or (recording.height, recording.width)
     if height < 1 or width < 1:
@@ -78,7 +84,7 @@ def to_frames(
     rows, columns = min(height, recording.height), min(width, recording.width)
     cells = POLARITIES * rows * columns
     frames = np.empty((steps, cells), np.int32)
-    # One slice after another, in the smallest numbers: what is counted stays in the processor's cache.
+    # One slice at a time, in small integers: the counts stay in the processor's cache.
     for step, (first, last) in enumerate(pairwise(slice_bounds(recording, steps, by))):
         cell: NDArray[Any] = recording.p[first:last].astype(np.uint32 if cells <= 1 << 32 else np.int64)
         cell *= rows
@@ -86,26 +92,25 @@ def to_frames(
         cell *= columns
         cell += _shrink(recording.x[first:last], recording.width, columns)
         frames[step] = np.bincount(cell, minlength=cells)
-    whole = frames.reshape(steps, POLARITIES, rows, columns)
-    return _grow(_grow(whole, height, axis=2), width, axis=3)
+    counts = frames.reshape(steps, POLARITIES, rows, columns)
+    return _repeat(_repeat(counts, height, axis=2), width, axis=3)
 
 
 def recording_frames(recording: Recording, config: FrameConfig) -> NDArray[np.int32]:
-    """Frames [T, P, H, W] as the settings ask."""
+    """Frames of one recording as `config` describes them, int32 [T, P, H, W]; raises as `to_frames`."""
     return to_frames(recording, config.steps, config.slice_by, (config.height, config.width))
 
 
 def batch_frames(recordings: Sequence[Recording], config: FrameConfig) -> NDArray[np.float32]:
-    """Frames [T, N, P, H, W] of N recordings, as networks take them."""
-    counts = [recording_frames(recording, config) for recording in recordings]
-    return np.stack(counts, axis=1).astype(np.float32)
+    """Frames of N recordings as networks take them, float32 [T, N, P, H, W]; raises as `to_frames`."""
+    return np.stack([recording_frames(recording, config) for recording in recordings], axis=1).astype(np.float32)
 
 
 def _shrink(coordinate: NDArray[np.uint16], sensor: int, side: int) -> NDArray[np.unsignedinteger[Any]]:
-    # A product of two sides is below 2^32.
+    # The product of two sides is below 2^32.
     return coordinate if side == sensor else coordinate.astype(np.uint32) * side // sensor
 
 
-def _grow(frames: NDArray[np.int32], side: int, axis: int) -> NDArray[np.int32]:
+def _repeat(frames: NDArray[np.int32], side: int, axis: int) -> NDArray[np.int32]:
     sensor = frames.shape[axis]
     return frames if side == sensor else frames.take(np.arange(side) * sensor // side, axis=axis)

@@ -1,4 +1,4 @@
-"""Views: each step by its geometry, one draw for all steps of time, and the generator alone decides."""
+"""Views: the geometry of each warp, one draw for all time steps, and nothing but the generator decides."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ def generator(seed: int) -> np.random.Generator:
     return np.random.default_rng(seed)
 
 
-def after(frames: torch.Tensor, *path: views.Step) -> torch.Tensor:
-    """One recording [T, P, H, W] after a path."""
-    return views.move(frames[None], [path])[0]
+def after(frames: torch.Tensor, *warps: views.Warp) -> torch.Tensor:
+    """One recording [T, P, H, W] after its warps."""
+    return views.warp_frames(frames[None], [warps])[0]
 
 
 def seen(view: views.View, frames: torch.Tensor, seed: int) -> torch.Tensor:
@@ -55,7 +55,7 @@ def noise(*shape: int, rate: float = 0.7) -> torch.Tensor:
     return torch.from_numpy(generator(1).poisson(rate, shape).astype(np.uint8))
 
 
-def test_geometry_of_each_step() -> None:
+def test_geometry_of_each_warp() -> None:
     frames = point(4, 6)  # the centre is (10, 10)
     assert place(after(frames, views.flip())) == (4, 14)
     assert place(after(frames, views.roll(3, -7))) == (7, 20)
@@ -72,13 +72,13 @@ def test_geometry_of_each_step() -> None:
     assert after(torch.ones(1, 2, 9, 9), views.cutout(0, 0, 4)).sum() == 2 * (81 - 4)
 
 
-def test_a_path_is_its_steps_one_after_the_other() -> None:
+def test_several_warps_equal_one_after_the_other() -> None:
     frames = point(4, 6)
-    path = (views.flip(), views.roll(-6, 0), views.rotate(90), views.cutout(0, 0, 6), views.translate(2, 1))
+    warps = (views.flip(), views.roll(-6, 0), views.rotate(90), views.cutout(0, 0, 6), views.translate(2, 1))
     stepwise = frames
-    for step in path:
-        stepwise = after(stepwise, step)
-    assert torch.equal(after(frames, *path), stepwise)
+    for warp in warps:
+        stepwise = after(stepwise, warp)
+    assert torch.equal(after(frames, *warps), stepwise)
     assert stepwise.any()
     lost = (views.translate(-5, 0), views.translate(5, 0))
     assert not after(frames, *lost).any()  # what left does not come back
@@ -109,7 +109,7 @@ def test_affine_maps_equal_torchvisions(what: str, amount: int, width: int) -> N
 def test_one_draw_serves_all_steps_and_polarities(config: ViewConfig, seed: int) -> None:
     image = noise(19, 23)
     frames = image.expand(4, 2, 19, 23).clone()
-    result = seen(views.build_view(config), frames, seed)
+    result = seen(views.View(config), frames, seed)
     assert result.shape == frames.shape
     assert torch.equal(result, result[:1, :1].expand_as(result))
     assert set(result.unique().tolist()) <= {0, *frames.unique().tolist()}  # counts stay counts
@@ -122,7 +122,7 @@ def test_a_view_depends_on_its_generator_and_not_on_the_batch(
     config: ViewConfig, seeds: list[int], most: float
 ) -> None:
     frames = noise(len(seeds), 2, 2, 20, 20)
-    view = views.build_view(config.model_copy(update={"drop": most}))
+    view = views.View(config.model_copy(update={"drop": most}))
     batch = view(frames, [generator(seed) for seed in seeds])
     for own, before, seed in zip(batch, frames, seeds, strict=True):
         assert torch.equal(own, seen(view, before, seed))
@@ -131,15 +131,15 @@ def test_a_view_depends_on_its_generator_and_not_on_the_batch(
 @pytest.mark.parametrize("policy", POLICY_NAMES)
 def test_the_two_views_differ(policy: str) -> None:
     frames = noise(1, 2, 2, 34, 34)
-    two = views.TwoViews(views.build_view(ViewConfig(policy=policy, shift=5)))
+    two = views.TwoViews(views.View(ViewConfig(policy=policy, shift=5)))
     pairs = [two(frames, [generator(seed)]) for seed in range(40)]
     assert sum(torch.equal(query, key) for query, key in pairs) <= 4  # the identity may be drawn twice
 
 
 def test_nda_is_one_of_three_and_the_group_set_one_of_seven() -> None:
     frames = torch.rand(1, 2, 34, 34, generator=torch.Generator().manual_seed(1))
-    nda = views.View(views.NDA(5, 30.0, math.tan(math.radians(30))))
-    group = views.View(views.GroupSet(5, 30.0, 0.3, 8))
+    nda = views.View(ViewConfig(policy="nda", flip=0.0, shear=math.tan(math.radians(30))))
+    group = views.View(ViewConfig(policy="group", flip=0.0))
     ordered = frames.flatten().sort().values
     rolled = sum(torch.equal(seen(nda, frames, seed).flatten().sort().values, ordered) for seed in range(300))
     assert 70 <= rolled <= 130  # a third, within 3.7 standard deviations
@@ -149,7 +149,7 @@ def test_nda_is_one_of_three_and_the_group_set_one_of_seven() -> None:
 
 def test_mn_applies_different_operations() -> None:
     # With all four, the cutout is always among them.
-    view = views.View(views.NDAmn(4, 0, 0.0, 0.0, 6))
+    view = views.View(ViewConfig(policy="nda-mn", flip=0.0, ops=4, shift=0, rotate=0.0, shear=0.0, cutout=6))
     frames = torch.ones(1, 2, 34, 34)
     for seed in range(10):
         assert 18 <= 2 * 34 * 34 - seen(view, frames, seed).sum() <= 72
@@ -160,7 +160,7 @@ def test_the_affine_set_does_everything_every_time() -> None:
 
     def emptied(**limits: float) -> list[int]:
         settled = {"shift": 0, "rotate": 0.0, "shear": 0.0, "scale": 0.0, "cutout": 0} | limits
-        view = views.View(views.Affine(**settled))
+        view = views.View(ViewConfig(policy="affine", flip=0.0, **settled))
         return [int(1600 - seen(view, frames, seed).sum()) for seed in range(30)]
 
     assert max(emptied()) == 0
@@ -173,17 +173,17 @@ def test_the_affine_set_does_everything_every_time() -> None:
 
 def test_dropping_leaves_whole_events_out() -> None:
     frames = torch.full((4, 2, 50, 50), 10, dtype=torch.uint8)
-    left = views.drop(frames[None], [0.3], [generator(0)])[0]
+    left = views.drop_events(frames[None], [0.3], [generator(0)])[0]
     assert left.dtype == torch.uint8
     assert left.max() <= 10
     # 200,000 events kept with chance 0.7: five standard deviations are 1,025
     assert abs(left.sum().item() - 140_000) < 1025
     # 20,000 pixels of Binomial(10, 0.7), variance 2.1
     assert left.float().var() == pytest.approx(2.1, abs=0.12)
-    assert torch.equal(views.drop(frames[None], [0.0], [generator(0)])[0], frames)
+    assert torch.equal(views.drop_events(frames[None], [0.0], [generator(0)])[0], frames)
     nothing = torch.zeros_like(frames[None])
-    assert torch.equal(views.drop(nothing, [0.5], [generator(0)]), nothing)
-    view = views.build_view(ViewConfig(policy="nda", flip=0.0, drop=0.5))
+    assert torch.equal(views.drop_events(nothing, [0.5], [generator(0)]), nothing)
+    view = views.View(ViewConfig(policy="nda", flip=0.0, drop=0.5))
     shares = [1 - seen(view, frames, seed).sum().item() / frames.sum().item() for seed in range(60)]
     assert max(shares) > 0.4
     assert len({round(share, 4) for share in shares}) > 50
@@ -198,4 +198,4 @@ def test_dropping_leaves_whole_events_out() -> None:
 )
 def test_a_setting_that_the_policy_does_not_use(values: dict[str, object], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
-        views.build_view(ViewConfig(**values))
+        views.View(ViewConfig(**values))

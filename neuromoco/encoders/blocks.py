@@ -1,4 +1,4 @@
-"""A chain of layers that can forget what is inside its blocks and compute it again on the way back."""
+"""What encoders are built of: convolution with norm and neurons, chains that can recompute, initial weights."""
 
 from __future__ import annotations
 
@@ -7,22 +7,23 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 
 import torch
+from spikingjelly.activation_based import layer
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
+from neuromoco.config import NeuronConfig
 from neuromoco.errors import ConfigError
 from neuromoco.snn.fused import SpikeSequential, run_layers
-from neuromoco.snn.neurons import LIFNode, reset_state
+from neuromoco.snn.neurons import LIFNode, lif, reset_state
 
 
 class Blocks(SpikeSequential):
-    """Layers one after another, [T, N, ...] in and out.
+    """Layers in sequence, [T, N, ...] in and out, which can be recomputed in the backward pass.
 
     Attributes:
-        recompute: keep only what enters each block (gradient checkpointing, Chen et al. 2016, arXiv
-            1604.06174). A convolution with what follows it up to the next one, or a residual or attention
-            block, is a block.
+        recompute: keep only the input of each block (gradient checkpointing, Chen et al. 2016, arXiv 1604.06174).
+            A block is a residual or attention block, or a convolution with all that follows it up to the next one.
     """
 
     recompute = False
@@ -35,17 +36,46 @@ class Blocks(SpikeSequential):
         return x
 
     def blocks(self) -> list[list[nn.Module]]:
-        """What is computed again as one, in order."""
+        """The groups of layers that are recomputed together, in order."""
         blocks: list[list[nn.Module]] = []
-        for layer in self:
-            if not blocks or not isinstance(layer, _BatchNorm | LIFNode | nn.MaxPool2d):
+        for module in self:
+            if not blocks or not isinstance(module, _BatchNorm | LIFNode | nn.MaxPool2d):
                 blocks.append([])
-            blocks[-1].append(layer)
+            blocks[-1].append(module)
         return blocks
 
 
+def conv_norm_lif(
+    inputs: int, outputs: int, neuron: NeuronConfig, kernel: int = 3, stride: int = 1
+) -> tuple[nn.Module, ...]:
+    """A convolution padded to half its kernel, batch norm, neurons: [T, N, inputs, H, W] -> [T, N, outputs, h, w]."""
+    return (
+        layer.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False, step_mode="m"),
+        layer.BatchNorm2d(outputs, step_mode="m"),
+        lif(neuron),
+    )
+
+
+def initialise_weights(net: nn.Module, neuron: NeuronConfig) -> float:
+    """Initialises convolutions and batch norms so that no layer of neurons falls silent or saturates.
+
+    A neuron divides its input by tau: with this gain the standard deviation of its drive is the threshold
+    (Zheng et al. 2021, arXiv 2011.05280).
+
+    Returns:
+        The weight of every batch norm.
+    """
+    gain = neuron.tau * neuron.v_threshold
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        elif isinstance(module, nn.BatchNorm2d):
+            nn.init.constant_(module.weight, gain)
+    return gain
+
+
 def recompute_blocks(module: nn.Module) -> None:
-    """Turns recomputation on.
+    """Makes every chain of `Blocks` in a module recompute its blocks in the backward pass.
 
     Raises:
         ConfigError: the module has no `Blocks`.
@@ -58,22 +88,21 @@ def recompute_blocks(module: nn.Module) -> None:
 
 
 def _contexts(block: list[nn.Module]) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-    return nullcontext(), _again(block)
+    return nullcontext(), _recomputation(block)
 
 
 @contextmanager
-def _again(block: list[nn.Module]) -> Iterator[None]:
-    """Neurons start from rest once more, and no batch is counted twice in the running statistics."""
-    for layer in block:
-        reset_state(layer)
-    norms = [module for layer in block for module in layer.modules() if isinstance(module, _BatchNorm)]
-    kept = [dict(norm.named_buffers(recurse=False)) for norm in norms]
-    for norm, buffers in zip(norms, kept, strict=True):
-        for name, buffer in buffers.items():
-            setattr(norm, name, buffer.clone())
+def _recomputation(block: list[nn.Module]) -> Iterator[None]:
+    """Neurons start from rest, and the batch is not counted again in the running statistics."""
+    modules = [module for member in block for module in member.modules()]
+    norms = [module for module in modules if isinstance(module, _BatchNorm)]
+    buffers = [(norm, *named) for norm in norms for named in norm.named_buffers(recurse=False)]
+    for module in block:
+        reset_state(module)
+    for norm, name, buffer in buffers:
+        setattr(norm, name, buffer.clone())
     try:
         yield
     finally:
-        for norm, buffers in zip(norms, kept, strict=True):
-            for name, buffer in buffers.items():
-                setattr(norm, name, buffer)
+        for norm, name, buffer in buffers:
+            setattr(norm, name, buffer)

@@ -1,7 +1,7 @@
-"""A plain chain of convolutions and neurons, for chips whose network format knows nothing else.
+"""A plain chain of convolutions and neurons, for chips whose network format has no other layers.
 
-No skips and no max pools: strided convolutions make the maps smaller. With fewer than 128 channels in
-every layer, hard reset and ungrouped convolutions, each layer fits the stock network format of Loihi.
+Strided convolutions reduce the maps; there are no skips and no max pools. With fewer than 128 channels in every layer,
+hard reset and ungrouped convolutions, each layer fits Loihi's standard network format.
 """
 
 from __future__ import annotations
@@ -10,12 +10,10 @@ from spikingjelly.activation_based import layer
 from torch import Tensor, nn
 
 from neuromoco.config import NeuronConfig
-from neuromoco.encoders.blocks import Blocks
-from neuromoco.encoders.initialise import start_alive
+from neuromoco.encoders.blocks import Blocks, conv_norm_lif, initialise_weights
 from neuromoco.encoders.registry import Encoder, register_encoder
 from neuromoco.errors import ConfigError
 from neuromoco.frames import POLARITIES
-from neuromoco.snn.neurons import lif
 
 CHANNEL_LIMIT = 128
 # of each layer: channels as a multiple of the width, and stride
@@ -23,35 +21,30 @@ LAYERS = ((1, 1), (2, 2), (2, 1), (4, 2), (4, 1))
 
 
 class Chain(nn.Module):
-    """Convolution, batch norm, neurons, again and again, then average pool: [T, N, P, H, W] -> [T, N, D].
+    """Five times convolution, batch norm and neurons, then average pool: [T, N, P, H, W] -> [T, N, D].
 
     Args:
         neuron: constants of every neuron.
-        widths: channels of each layer.
-        strides: of each layer's 3x3 convolution.
-        pool: side of the grid that features are averaged to; D = widths[-1] * pool^2.
+        width: channels of the first layer; the last has four times as many.
+        pool: side of the grid that features are averaged to; D = 4 * width * pool^2.
 
     Raises:
         ConfigError: a layer with 128 channels or more.
     """
 
-    def __init__(self, neuron: NeuronConfig, widths: tuple[int, ...], strides: tuple[int, ...], pool: int) -> None:
+    def __init__(self, neuron: NeuronConfig, width: int, pool: int) -> None:
         super().__init__()
-        if max(widths) >= CHANNEL_LIMIT:
-            raise ConfigError(f"a layer of {max(widths)} channels; a chain has fewer than {CHANNEL_LIMIT} in each")
+        widest = max(factor for factor, _ in LAYERS) * width
+        if widest >= CHANNEL_LIMIT:
+            raise ConfigError(f"a layer of {widest} channels; a chain has fewer than {CHANNEL_LIMIT} in each")
         self.layers = Blocks()
         channels = POLARITIES
-        for width, stride in zip(widths, strides, strict=True):
-            self.layers.extend(
-                [
-                    layer.Conv2d(channels, width, 3, stride, 1, bias=False, step_mode="m"),
-                    layer.BatchNorm2d(width, step_mode="m"),
-                    lif(neuron),
-                ]
-            )
-            channels = width
+        for factor, stride in LAYERS:
+            self.layers.extend(conv_norm_lif(channels, factor * width, neuron, stride=stride))
+            channels = factor * width
+        self.feature_dim = channels * pool**2
         self.pool = layer.AdaptiveAvgPool2d(pool, step_mode="m")
-        start_alive(self, neuron)
+        initialise_weights(self, neuron)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.layers(x)  # [T, N, C, h, w]
@@ -61,6 +54,5 @@ class Chain(nn.Module):
 @register_encoder
 def chain_tiny(neuron: NeuronConfig, *, width: int = 16, pool: int = 2) -> Encoder:
     """Chain of five convolutions without skips or max pools, 70 k parameters, for 34 x 34 pixels on a CPU."""
-    widths = tuple(factor * width for factor, _ in LAYERS)
-    strides = tuple(stride for _, stride in LAYERS)
-    return Encoder(Chain(neuron, widths, strides, pool), widths[-1] * pool**2, smallest=8)
+    chain = Chain(neuron, width, pool)
+    return Encoder(chain, chain.feature_dim, smallest=8)

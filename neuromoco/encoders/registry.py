@@ -1,12 +1,12 @@
-"""Encoders by name.
+"""The registry of encoders, by name.
 
-To add one, write a function that returns an `Encoder` and register it:
+To add an encoder, register a function that returns an `Encoder`:
 
     @register_encoder
     def my_encoder(neuron: NeuronConfig, *, width: int = 32) -> Encoder:
-        '''One line that `neuromoco encoders` shows.'''
+        '''The line that `neuromoco encoders` shows.'''
 
-Its name is the function's, its options are the keyword arguments after `neuron`.
+The encoder has the function's name, and its options are the keyword arguments after `neuron`.
 """
 
 from __future__ import annotations
@@ -19,15 +19,17 @@ from torch import Tensor, nn
 
 from neuromoco.config import EncoderConfig
 from neuromoco.errors import ConfigError
+from neuromoco.frames import POLARITIES
 from neuromoco.snn.neurons import reset_state
 
 
 class Encoder(nn.Module):
-    """A spiking encoder.
+    """A spiking encoder: frames [T, N, P, H, W] -> one feature vector per time step, [T, N, D].
 
     Attributes:
+        body: the network between frames and features.
         feature_dim: D, width of a feature vector.
-        smallest: the smallest H and W that it takes.
+        smallest: the smallest H and W that the encoder takes.
     """
 
     def __init__(self, body: nn.Module, feature_dim: int, smallest: int) -> None:
@@ -37,7 +39,7 @@ class Encoder(nn.Module):
         self.smallest = smallest
 
     def forward(self, frames: Tensor) -> Tensor:
-        """Features of frames, every neuron starting from rest.
+        """Computes features of frames; every neuron starts from rest.
 
         Args:
             frames: event counts, float [T, N, P, H, W].
@@ -46,9 +48,9 @@ class Encoder(nn.Module):
             float [T, N, D].
 
         Raises:
-            ConfigError: frames of another rank, another number of polarities, or too small.
+            ConfigError: frames of another rank or number of polarities, or too small.
         """
-        if frames.ndim != 5 or frames.shape[2] != 2 or min(frames.shape[3:]) < self.smallest:
+        if frames.ndim != 5 or frames.shape[2] != POLARITIES or min(frames.shape[3:]) < self.smallest:
             raise ConfigError(
                 f"frames of shape {tuple(frames.shape)}; this encoder takes [T, N, 2, H, W] "
                 f"with H and W of at least {self.smallest}"
@@ -64,10 +66,10 @@ _BUILDERS: dict[str, Callable[..., Encoder]] = {}
 
 
 def register_encoder(builder: Builder) -> Builder:
-    """Makes an encoder known by its function's name.
+    """Registers a function `(neuron, *, options) -> Encoder` under its own name; a decorator.
 
     Raises:
-        ConfigError: the name is taken.
+        ConfigError: another encoder has that name.
     """
     name = builder.__name__
     if name in _BUILDERS:
@@ -77,50 +79,51 @@ def register_encoder(builder: Builder) -> Builder:
 
 
 def list_encoders() -> dict[str, str]:
-    """Every encoder's name and what it is, in one line."""
+    """Name and one-line description of every registered encoder.
+
+    >>> from neuromoco.encoders import list_encoders
+    >>> sorted(list_encoders())
+    ['chain_tiny', 'sew_resnet18', 'sew_resnet_tiny', 'spikformer_2_256', 'spikformer_tiny']
+    """
     return {name: (inspect.getdoc(b) or "").partition("\n")[0] for name, b in sorted(_BUILDERS.items())}
 
 
 def describe_encoders() -> list[dict[str, Any]]:
-    """Name, parameters, feature width, options with their defaults, and one line, of every encoder."""
+    """What `neuromoco encoders` shows of each: name, parameters, features (D), options with defaults, and `what`."""
     rows = []
     for name, what in list_encoders().items():
-        parameters = inspect.signature(_BUILDERS[name]).parameters
-        options = {key: value.default for key, value in parameters.items() if key != "neuron"}
         encoder = build_encoder(EncoderConfig(name=name))
         size = sum(parameter.numel() for parameter in encoder.parameters())
+        options = {option: p.default for option, p in _options(_BUILDERS[name]).items()}
         rows.append(
-            {
-                "name": name,
-                "parameters": size,
-                "features": encoder.feature_dim,
-                "options": options,
-                "what": what,
-            }
+            {"name": name, "parameters": size, "features": encoder.feature_dim, "options": options, "what": what}
         )
     return rows
 
 
 def build_encoder(config: EncoderConfig) -> Encoder:
-    """A new encoder with fresh weights.
+    """Builds an encoder with fresh weights, drawn from torch's global generator.
 
     Raises:
-        ConfigError: an unknown name, an unknown option, or an option's value that is not allowed.
+        ConfigError: an unknown encoder, an unknown option, or a value that the option does not allow.
     """
     builder = _BUILDERS.get(config.name)
     if builder is None:
         raise ConfigError(f"no encoder named {config.name!r}; known are {', '.join(list_encoders())}")
-    known = [name for name in inspect.signature(builder).parameters if name != "neuron"]
-    unknown = sorted(set(config.options) - set(known))
-    if unknown:
-        raise ConfigError(f"{config.name} has no option {unknown[0]!r}; it has {', '.join(known)}")
+    known = _options(builder)
     for name, value in config.options.items():
-        _check_option(config.name, name, value, inspect.signature(builder).parameters[name].default)
+        if name not in known:
+            raise ConfigError(f"{config.name} has no option {name!r}; it has {', '.join(known)}")
+        _check_option(config.name, name, value, known[name].default)
     return builder(config.neuron, **config.options)
 
 
+def _options(builder: Callable[..., Encoder]) -> dict[str, inspect.Parameter]:
+    return {name: option for name, option in inspect.signature(builder).parameters.items() if name != "neuron"}
+
+
 def _check_option(encoder: str, name: str, value: Any, default: Any) -> None:
-    """An option is of its default's kind; numbers are above 0. What texts are allowed, the encoder says."""
+    """An option has the type of its default, and numbers are above 0. The encoder itself checks names."""
     number = isinstance(default, int | float)
     kind: Any = (int, float) if isinstance(default, float) else type(default)
     allowed = isinstance(value, kind) and not isinstance(value, bool)

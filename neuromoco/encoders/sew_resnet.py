@@ -2,21 +2,20 @@
 
 A residual block joins the spikes of its two branches element by element: ADD (x + y, so that counts
 above 1 occur), AND (x * y) or IAND (x * (1 - y), x the shortcut). The last batch norm of every
-residual branch starts so that the block starts as its shortcut does (ADD, IAND) or copies it (AND).
+residual branch is initialised so that the block passes its shortcut on.
 """
 
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, Literal
+from typing import Literal, get_args
 
-from spikingjelly.activation_based import layer
+from spikingjelly.activation_based import functional, layer
 from spikingjelly.activation_based.model.sew_resnet import BasicBlock, sew_function
 from torch import Tensor, nn
 
 from neuromoco.config import NeuronConfig
-from neuromoco.encoders.blocks import Blocks
-from neuromoco.encoders.initialise import start_alive
+from neuromoco.encoders.blocks import Blocks, conv_norm_lif, initialise_weights
 from neuromoco.encoders.registry import Encoder, register_encoder
 from neuromoco.errors import ConfigError
 from neuromoco.frames import POLARITIES
@@ -26,13 +25,9 @@ from neuromoco.snn.spike_conv import convolve
 
 Stem = Literal["imagenet", "conv", "conv-pool"]
 Connect = Literal["ADD", "AND", "IAND"]
-# kernel, stride, padding of the convolution, and whether a max pool follows
-STEMS = {
-    "imagenet": (7, 2, 3, True),
-    "conv": (3, 1, 1, False),
-    "conv-pool": (3, 1, 1, True),
-}
-CONNECTS = ("ADD", "AND", "IAND")
+# kernel and stride of the convolution, and whether a max pool follows
+STEMS = {"imagenet": (7, 2, True), "conv": (3, 1, False), "conv-pool": (3, 1, True)}
+CONNECTS = get_args(Connect)
 
 
 class SEWResNet(nn.Module):
@@ -66,16 +61,23 @@ class SEWResNet(nn.Module):
         if connect not in CONNECTS:
             raise ConfigError(f"connect {connect!r}; allowed are {', '.join(CONNECTS)}")
         self.widths = widths
-        self.stem = _stem(stem, widths[0], neuron)
+        kernel, stride, pooled = STEMS[stem]
+        self.stem = Blocks(*conv_norm_lif(POLARITIES, widths[0], neuron, kernel, stride))
+        if pooled:
+            self.stem.append(layer.MaxPool2d(3, 2, 1, step_mode="m"))
         self.stages = Blocks()
         channels = widths[0]
         for index, (width, count) in enumerate(zip(widths, blocks, strict=True)):
             for number in range(count):
-                stride = 2 if index and not number else 1
-                self.stages.append(_block(channels, width, stride, connect, neuron))
+                self.stages.append(_block(channels, width, 2 if index and not number else 1, connect, neuron))
                 channels = width
         self.pool = layer.AdaptiveAvgPool2d(pool, step_mode="m")
-        _initialise(self, connect, neuron)
+        gain = initialise_weights(self, neuron)
+        for module in self.modules():
+            if isinstance(module, SEWBlock):
+                nn.init.zeros_(module.bn2.weight)
+                # With AND a silent branch would erase the shortcut, so it fires at every step instead.
+                nn.init.constant_(module.bn2.bias, 1.25 * gain if connect == "AND" else 0.0)
 
     def forward(self, x: Tensor) -> Tensor:
         if self.training and not any(width % 16 for width in self.widths):
@@ -85,7 +87,7 @@ class SEWResNet(nn.Module):
 
 
 class SEWBlock(BasicBlock):
-    """spikingjelly's block, its batch norms and neurons fused."""
+    """spikingjelly's residual block with its batch norms and neurons fused: [T, N, C, H, W] -> [T, N, C', h, w]."""
 
     def forward(self, x: Tensor) -> Tensor:
         out = norm_then_fire(self.bn1, self.sn1, convolve(self.conv1, x))
@@ -97,47 +99,16 @@ class SEWBlock(BasicBlock):
         return joined
 
 
-def _stem(stem: Stem, width: int, neuron: NeuronConfig) -> Blocks:
-    kernel, stride, padding, pool = STEMS[stem]
-    layers: list[nn.Module] = [
-        layer.Conv2d(POLARITIES, width, kernel, stride, padding, bias=False, step_mode="m"),
-        layer.BatchNorm2d(width, step_mode="m"),
-        lif(neuron),
-    ]
-    if pool:
-        layers.append(layer.MaxPool2d(3, 2, 1, step_mode="m"))
-    return Blocks(*layers)
-
-
 def _block(inputs: int, outputs: int, stride: int, connect: Connect, neuron: NeuronConfig) -> SEWBlock:
     downsample = None
     if stride != 1 or inputs != outputs:
         convolution = layer.Conv2d(inputs, outputs, 1, stride, bias=False, step_mode="m")
-        convolution.weight.register_hook(_as_laid_out)
+        # A 1x1 kernel's gradient has the strides of channels last, its weights have not.
+        convolution.weight.register_hook(lambda grad: grad.contiguous().flatten().view(grad.shape))
         downsample = nn.Sequential(convolution, layer.BatchNorm2d(outputs, step_mode="m"))
-    block = SEWBlock(inputs, outputs, stride, downsample, cnf=connect, spiking_neuron=partial(_neuron, neuron))
-    for module in block.modules():
-        if hasattr(module, "step_mode"):
-            module.step_mode = "m"
+    block = SEWBlock(inputs, outputs, stride, downsample, cnf=connect, spiking_neuron=partial(lif, neuron))
+    functional.set_step_mode(block, "m")
     return block
-
-
-def _as_laid_out(grad: Tensor) -> Tensor:
-    """The gradient of a 1x1 kernel with the strides of its weights, which are not those of channels last."""
-    return grad.contiguous().flatten().view(grad.shape)
-
-
-def _neuron(config: NeuronConfig, **_: Any) -> nn.Module:
-    return lif(config)
-
-
-def _initialise(net: nn.Module, connect: Connect, neuron: NeuronConfig) -> None:
-    gain = start_alive(net, neuron)
-    for module in net.modules():
-        if isinstance(module, SEWBlock):
-            nn.init.zeros_(module.bn2.weight)
-            # With AND a silent branch would erase the shortcut: let it fire at every step instead.
-            nn.init.constant_(module.bn2.bias, 1.25 * gain if connect == "AND" else 0.0)
 
 
 @register_encoder

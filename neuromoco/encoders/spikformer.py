@@ -5,7 +5,7 @@ Convolutional stem with max pools on spikes, a relative position convolution, th
 
     SSA = LIF(BN(W LIF_theta(scale * (q k^T) v)))
 
-Every parameter declared here is used (public code carries norms and heads that are not).
+Every parameter declared here is used (public implementations also carry unused norms and heads).
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from spikingjelly.activation_based.model.spikformer import SpikformerMLP
 from torch import Tensor, nn
 
 from neuromoco.config import NeuronConfig
-from neuromoco.encoders.blocks import Blocks
+from neuromoco.encoders.blocks import Blocks, conv_norm_lif
 from neuromoco.encoders.registry import Encoder, register_encoder
 from neuromoco.errors import ConfigError
 from neuromoco.frames import POLARITIES
 from neuromoco.snn import native
 from neuromoco.snn.fused import channels_last, tokens_norm_then_fire
-from neuromoco.snn.neurons import SURROGATES, LIFNode, lif
+from neuromoco.snn.neurons import SURROGATES, LIFNode
 
 ATTENTION_SCALE = 0.25
 ATTENTION_THRESHOLD = 0.5
@@ -40,17 +40,11 @@ class Spikformer(nn.Module):
         mlp_ratio: hidden channels of the MLP over `dim`.
 
     Raises:
-        ConfigError: heads do not divide the width.
+        ConfigError: 8 or `heads` does not divide `dim`.
     """
 
     def __init__(
-        self,
-        neuron: NeuronConfig,
-        dim: int,
-        depth: int,
-        heads: int,
-        pools: tuple[bool, ...],
-        mlp_ratio: float,
+        self, neuron: NeuronConfig, dim: int, depth: int, heads: int, pools: tuple[bool, ...], mlp_ratio: float
     ) -> None:
         super().__init__()
         if dim % 8 or dim % heads:
@@ -59,11 +53,11 @@ class Spikformer(nn.Module):
         self.stem = Blocks()
         channels = POLARITIES
         for width, pool in zip((dim // 8, dim // 4, dim // 2, dim), pools, strict=True):
-            self.stem.extend(_conv_bn_lif(channels, width, neuron))
+            self.stem.extend(conv_norm_lif(channels, width, neuron))
             if pool:
                 self.stem.append(layer.MaxPool2d(3, 2, 1, step_mode="m"))
             channels = width
-        self.position = Blocks(*_conv_bn_lif(dim, dim, neuron))
+        self.position = Blocks(*conv_norm_lif(dim, dim, neuron))
         self.blocks = Blocks(*(SpikformerBlock(dim, heads, mlp_ratio, neuron) for _ in range(depth)))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -75,16 +69,8 @@ class Spikformer(nn.Module):
         return x.flatten(3).mean(-1)  # [T, N, D]
 
 
-def _conv_bn_lif(inputs: int, outputs: int, neuron: NeuronConfig) -> list[nn.Module]:
-    return [
-        layer.Conv2d(inputs, outputs, 3, 1, 1, bias=False, step_mode="m"),
-        layer.BatchNorm2d(outputs, step_mode="m"),
-        lif(neuron),
-    ]
-
-
 def attend(attention: SpikingSelfAttention, x: Tensor) -> Tensor:
-    """spikingjelly's attention, its batch norms and neurons fused in training: [T, N, D, L] -> the same."""
+    """Spiking self-attention; in training, batch norms and neurons are fused: [T, N, D, L] -> [T, N, D, L]."""
     if not attention.training or native.has_hooks(attention):
         spikes: Tensor = attention(x)
         return spikes
@@ -95,7 +81,7 @@ def attend(attention: SpikingSelfAttention, x: Tensor) -> Tensor:
 
 
 class MLP(SpikformerMLP):
-    """spikingjelly's MLP, its batch norms and neurons fused: [T, N, D, L] -> the same."""
+    """spikingjelly's MLP with batch norms and neurons fused: [T, N, D, L] -> [T, N, D, L]."""
 
     def forward(self, x: Tensor) -> Tensor:
         x = tokens_norm_then_fire(self.fc1, self.neuron1, x)
@@ -103,7 +89,7 @@ class MLP(SpikformerMLP):
 
 
 class SpikformerBlock(nn.Module):
-    """`x + SSA(x)`, then `x + MLP(x)`: [T, N, D, h, w] -> the same."""
+    """`x + SSA(x)`, then `x + MLP(x)`: [T, N, D, h, w] -> [T, N, D, h, w]."""
 
     def __init__(self, dim: int, heads: int, mlp_ratio: float, neuron: NeuronConfig) -> None:
         super().__init__()

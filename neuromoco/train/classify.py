@@ -26,7 +26,7 @@ from neuromoco.snn.batch_norm import sync_batch_norm
 from neuromoco.snn.loihi_rounding import LoihiRounded
 from neuromoco.train.processes import divide_batch
 from neuromoco.train.task import Task, build_optimizer
-from neuromoco.views import build_view
+from neuromoco.views import View
 
 
 class ClassifyTask(Task):
@@ -68,7 +68,7 @@ class ClassifyTask(Task):
         self._rounded = LoihiRounded(self.classifier, height, width) if settings.quantize else None
         self.model = self._rounded or self.classifier
         self._frozen = state_sha256(self.classifier.encoder) if settings.freeze_encoder else None
-        view = build_view(settings.views) if settings.views else None
+        view = View(settings.views) if settings.views else None
         self.data = FrameSet(store.frames, split.train, listing.labels, view, config.seed)
         self.accumulate = settings.accumulate
         size = divide_batch(config.stage, settings.batch_size, settings.accumulate, accelerator.num_processes)

@@ -20,7 +20,7 @@ from neuromoco.moco import MoCo
 from neuromoco.train.monitor import knn_metric, queue_age
 from neuromoco.train.processes import divide_batch
 from neuromoco.train.task import Task, build_optimizer
-from neuromoco.views import TwoViews, build_view
+from neuromoco.views import TwoViews, View
 
 
 class PretrainTask(Task):
@@ -62,7 +62,7 @@ class PretrainTask(Task):
         self.accumulate = settings.accumulate
         self.moco = MoCo(encoder, settings.moco, config.frames.steps, config.seed)
         self.model = self.moco
-        view = TwoViews(build_view(settings.views))
+        view = TwoViews(View(settings.views))
         self.data = FrameSet(store.frames, members, view=view, seed=config.seed)
         groups = settings.moco.groups
         size = divide_batch("pretrain", settings.batch_size, settings.accumulate, accelerator.num_processes, groups)

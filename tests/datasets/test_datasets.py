@@ -19,7 +19,7 @@ from neuromoco.datasets import describe_split, list_data, list_recordings, split
 from neuromoco.datasets.digits import digit_images
 from neuromoco.datasets.torch_sets import FrameSet, collate
 from neuromoco.support.files import cache_folder
-from neuromoco.views import TwoViews, build_view
+from neuromoco.views import TwoViews, View
 
 Folders = Callable[[int, int], Path]
 
@@ -120,7 +120,7 @@ def test_batches_put_time_first_and_views_follow_seed_epoch_and_index(dtype: typ
     assert batch.is_contiguous()
     assert found.tolist() == [1, 2]
     assert torch.equal(batch[:, 1], torch.from_numpy(frames[2].astype(np.float32)))
-    view = TwoViews(build_view(ViewConfig(policy="nda", drop=0.3)))
+    view = TwoViews(View(ViewConfig(policy="nda", drop=0.3)))
 
     def pairs(seed: int, epoch: int, order: list[int], size: int) -> dict[int, torch.Tensor]:
         data = FrameSet(frames, order, view=view, seed=seed)
