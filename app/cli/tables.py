@@ -14,7 +14,7 @@ from neuromoco.sweep.summary import SPREAD, accuracy_words, difference_words, la
 if TYPE_CHECKING:
     from neuromoco.evaluation.accuracy import Evaluation
     from neuromoco.evaluation.probe import Probe
-    from neuromoco.runtime.batch import Answer
+    from neuromoco.runtime.batch import FileResult
 
 
 def facts_table(title: str, facts: Mapping[str, Any]) -> Table:
@@ -58,7 +58,7 @@ def prediction_line(prediction: Prediction) -> str:
     return f"[bold]{escape(label)}[/] {share:.1%}" + (f"  (then {then})" if then else "")
 
 
-def answer_line(answer: Answer) -> str:
+def answer_line(answer: FileResult) -> str:
     """A file, or a window of it, and its class."""
     place = escape(str(answer.file))
     if answer.window is not None:
@@ -67,7 +67,7 @@ def answer_line(answer: Answer) -> str:
     return f"{place}: {prediction_line(answer.result) if isinstance(answer.result, Prediction) else 'no events'}"
 
 
-def answer_facts(answer: Answer) -> dict[str, Any]:
+def answer_facts(answer: FileResult) -> dict[str, Any]:
     """The same as plain data."""
     facts: dict[str, Any] = {"file": str(answer.file)}
     if answer.window is not None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from neuromoco.runtime.loihi.blocks import Block, Conv, LoihiGraph, Port
+from neuromoco.runtime.loihi.blocks import LoihiBlock, LoihiConv, LoihiGraph, Port
 from neuromoco.runtime.loihi.twin import spikes_of
 from neuromoco.runtime.prediction import Floats
 
@@ -41,11 +41,11 @@ def choose_clipping(
             values[block.name] = spikes_of(block, exact, x, steps)[0]
             continue
         wanted = values[block.name] = spikes[block.name].reshape(steps * batch, *block.shape)
-        if isinstance(block, Conv):
+        if isinstance(block, LoihiConv):
             tried = {factor: _differing(graph[block.name], graph, x, wanted, steps) for factor, graph in graphs.items()}
             chosen[block.name] = min(tried, key=lambda factor: (tried[factor], factor))
     return chosen
 
 
-def _differing(block: Block, graph: LoihiGraph, x: Floats, wanted: Floats, steps: int) -> int:
+def _differing(block: LoihiBlock, graph: LoihiGraph, x: Floats, wanted: Floats, steps: int) -> int:
     return int(np.count_nonzero(spikes_of(block, graph, x, steps)[0] != wanted))

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from neuromoco.export.graph import nodes as floats
-from neuromoco.export.to_loihi.scales import IntegerSynapse, attention_neuron, quantize, readout
+from neuromoco.export.to_loihi.scales import IntegerSynapse, attention_neuron, readout, round_synapse
 from neuromoco.export.to_loihi.synapses import FloatSynapse, Windows, convolution, full_size, passing, pooled
 from neuromoco.runtime.loihi import blocks as loihi
 from neuromoco.unsupported import RefusedError, Unsupported
@@ -60,7 +60,7 @@ class _Mapper:
     graph: floats.Graph
     largest_sum: float
     clipping: Mapping[str, float]
-    blocks: dict[str, loihi.Block] = field(default_factory=dict)
+    blocks: dict[str, loihi.LoihiBlock] = field(default_factory=dict)
     unsupported: list[Unsupported] = field(default_factory=list)
     signals: dict[str, Signal] = field(default_factory=dict)
 
@@ -82,7 +82,7 @@ class _Mapper:
         """What a node takes."""
         return self.signals[node.inputs[number]]
 
-    def _keep(self, block: loihi.Block) -> Signal:
+    def _keep(self, block: loihi.LoihiBlock) -> Signal:
         self.blocks[block.name] = block
         return Signal((block.name,), block.shape)
 
@@ -119,8 +119,8 @@ class _Mapper:
             return self._attention(node, x.drive, x)
         synapse = self._synapse(x)
         if x.drive is not None and not synapse.weight.any():
-            raise RefusedError(f"all weights of {x.drive.name} are 0; leave the layer out, or train it")
-        whole = quantize(synapse, node, self.clipping.get(node.name, 1.0))
+            raise RefusedError(f"all weights of {x.drive.name} are 0; omit the layer, or train it")
+        whole = round_synapse(synapse, node, self.clipping.get(node.name, 1.0))
         return self._keep(_conv(node.name, x, synapse, whole, self._depth(x) + 1))
 
     def _attention(self, node: floats.LIF, product: floats.Attention, x: Signal) -> Signal:
@@ -129,7 +129,7 @@ class _Mapper:
         gain, neuron = attention_neuron(node, product.scale, largest)
         shape = (channels, *x.shape[1:])
         return self._keep(
-            loihi.Attention(
+            loihi.LoihiAttention(
                 name=node.name,
                 inputs=x.sources,
                 shape=shape,
@@ -226,10 +226,10 @@ class _Mapper:
             self.unsupported.append(Unsupported(node.name, type(node).__name__, str(refusal)))
 
 
-def _conv(name: str, x: Signal, synapse: FloatSynapse, whole: IntegerSynapse, depth: int) -> loihi.Conv:
+def _conv(name: str, x: Signal, synapse: FloatSynapse, whole: IntegerSynapse, depth: int) -> loihi.LoihiConv:
     geometry = (synapse.stride, synapse.padding, synapse.dilation)
     shape = loihi.conv_shape(x.shape, len(whole.weight), whole.weight.shape[2:], *geometry)
-    return loihi.Conv(
+    return loihi.LoihiConv(
         name=name,
         inputs=x.sources,
         shape=_three(shape),
@@ -246,10 +246,10 @@ def _conv(name: str, x: Signal, synapse: FloatSynapse, whole: IntegerSynapse, de
     )
 
 
-def _or(shared: Mapping[str, Any], kernel: loihi.Pair, stride: loihi.Pair, padding: loihi.Pair) -> loihi.Conv:
+def _or(shared: Mapping[str, Any], kernel: loihi.Pair, stride: loihi.Pair, padding: loihi.Pair) -> loihi.LoihiConv:
     channels = shared["shape"][0]
     weight = np.ones((channels, 1, *kernel), np.int32)
-    return loihi.Conv(**shared, weight=weight, stride=stride, padding=padding, groups=channels, neuron=loihi.OR)
+    return loihi.LoihiConv(**shared, weight=weight, stride=stride, padding=padding, groups=channels, neuron=loihi.OR)
 
 
 def _spikes(x: Signal) -> Signal:

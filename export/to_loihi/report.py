@@ -13,7 +13,7 @@ from neuromoco.export.check.parity import SpikeCounts, logit_error, run_source
 from neuromoco.export.graph.nodes import Graph
 from neuromoco.export.to_loihi.resources import __doc__ as rules
 from neuromoco.export.to_loihi.resources import energy_nj, limits_of, operations, resources_of, total
-from neuromoco.runtime.loihi.blocks import Attention, Conv, LoihiGraph, exact_steps
+from neuromoco.runtime.loihi.blocks import LoihiAttention, LoihiConv, LoihiGraph, exact_steps
 from neuromoco.runtime.loihi.folder import kind_of
 from neuromoco.runtime.loihi.twin import check_readout, run
 from neuromoco.runtime.prediction import Floats
@@ -95,7 +95,7 @@ def layer_rows(graph: LoihiGraph, compared: Comparison, steps: int) -> list[dict
     rows = []
     for block in graph.blocks[1:]:
         layer, neuron = compared.layers[block.name], getattr(block, "neuron", None)
-        conv = block if isinstance(block, Conv) else None
+        conv = block if isinstance(block, LoihiConv) else None
         recordings = max(1, compared.recordings)
         seen = layer.source > 0 or layer.differ > 0
         rows.append(
@@ -104,7 +104,7 @@ def layer_rows(graph: LoihiGraph, compared: Comparison, steps: int) -> list[dict
                 "kind": "readout" if block is graph.readout else kind_of(block),
                 "shape": list(block.shape),
                 "depth": block.depth,
-                "scale": conv.scale if conv else float(block.gain) if isinstance(block, Attention) else 1.0,
+                "scale": conv.scale if conv else float(block.gain) if isinstance(block, LoihiAttention) else 1.0,
                 "vThMant": neuron.v_threshold if neuron else None,
                 "vDecay": neuron.v_decay if neuron else None,
                 "clipped": conv.clipped if conv else 0,
@@ -131,7 +131,7 @@ def warnings_of(graph: LoihiGraph, steps: int, compared: Comparison) -> list[str
     """What a user should know, one line each."""
     found = []
     for block in graph.blocks[1:]:
-        if (exact := exact_steps(block)) and steps > exact and isinstance(block, Conv | Attention):
+        if (exact := exact_steps(block)) and steps > exact and isinstance(block, LoihiConv | LoihiAttention):
             found.append(
                 f"{block.name}: T = {steps}, and with vDecay {block.neuron.v_decay} membranes drop bits after "
                 f"{exact} steps: in Lava and in the twin, not in the float network"

@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from neuromoco.runtime.loihi.blocks import Attention, Block, Conv, LoihiGraph, Relay
+from neuromoco.runtime.loihi.blocks import LoihiAttention, LoihiBlock, LoihiConv, LoihiGraph, Relay
 from neuromoco.runtime.prediction import Floats
 
 WEIGHT_BITS = 8
@@ -57,7 +57,7 @@ class Resources:
         return asdict(self)
 
 
-def resources_of(block: Block, graph: LoihiGraph) -> Resources:
+def resources_of(block: LoihiBlock, graph: LoihiGraph) -> Resources:
     """Of one layer."""
     axons = sum(graph[name].neurons for name in block.inputs)
     connections = int(fan_out(block, graph).sum()) * len(block.inputs)
@@ -82,7 +82,7 @@ def limits_of(graph: LoihiGraph) -> list[str]:
     """What does not fit a chip of the first generation, or a chip of either, one line each."""
     found = []
     for block in graph.blocks[1:]:
-        if isinstance(block, Conv) and (fan_in := block.weight[0].size * len(block.inputs)) > LOIHI1_AXONS:
+        if isinstance(block, LoihiConv) and (fan_in := block.weight[0].size * len(block.inputs)) > LOIHI1_AXONS:
             found.append(
                 f"{block.name}: a neuron listens to {fan_in:,} others, and a core of Loihi 1 has {LOIHI1_AXONS:,} axons"
             )
@@ -93,19 +93,19 @@ def limits_of(graph: LoihiGraph) -> list[str]:
     return found
 
 
-def fan_out(block: Block, graph: LoihiGraph) -> NDArray[np.int64]:
+def fan_out(block: LoihiBlock, graph: LoihiGraph) -> NDArray[np.int64]:
     """How many neurons of a block listen to each neuron [C, H, W] of its (every) input."""
     channels, *sides = graph[block.inputs[0]].shape
-    if isinstance(block, Conv):
+    if isinstance(block, LoihiConv):
         rows, columns = (_reach(block, axis, sides[axis]) for axis in (0, 1))
         each = np.outer(rows, columns) * (block.shape[0] // block.groups)
         return np.broadcast_to(each, (channels, *sides)).astype(np.int64)
-    if isinstance(block, Attention):  # whatever it is made of, each spike meets a head's channels at every token
+    if isinstance(block, LoihiAttention):  # whatever it is made of, each spike meets a head's channels at every token
         return np.full((channels, *sides), block.shape[0] // block.heads * math.prod(sides), np.int64)
     return np.ones((channels, *sides), np.int64)
 
 
-def _reach(block: Conv, axis: int, side: int) -> NDArray[np.int64]:
+def _reach(block: LoihiConv, axis: int, side: int) -> NDArray[np.int64]:
     """For each row (or column) of the input, how many rows of the output see it."""
     seen = np.zeros(side, np.int64)
     for out in range(block.shape[1 + axis]):
@@ -115,7 +115,7 @@ def _reach(block: Conv, axis: int, side: int) -> NDArray[np.int64]:
     return seen
 
 
-def operations(block: Block, graph: LoihiGraph, arrived: Floats) -> float:
+def operations(block: LoihiBlock, graph: LoihiGraph, arrived: Floats) -> float:
     """Synaptic operations of a block a recording: every spike times the neurons that listen to it.
 
     Args:
@@ -139,7 +139,7 @@ def energy_nj(operations: float, neurons: int, spikes: float, steps: int) -> flo
     return (operations * SYNAPSE_PJ + spikes * FIRING_PJ + silent * SILENT_PJ) / 1e3
 
 
-def _weights(block: Block) -> int:
-    if isinstance(block, Conv):
+def _weights(block: LoihiBlock) -> int:
+    if isinstance(block, LoihiConv):
         return int(block.weight.size + (0 if block.bias is None else block.bias.size))
     return block.shape[0] if isinstance(block, Relay) else 0

@@ -47,7 +47,7 @@ class IntegerSynapse:
     clipped: int
 
 
-def quantize(synapse: FloatSynapse, lif: LIF, clipping: float = 1.0) -> IntegerSynapse:
+def round_synapse(synapse: FloatSynapse, lif: LIF, clipping: float = 1.0) -> IntegerSynapse:
     """Whole weights and biases, and the neuron to go with them.
 
     Args:

@@ -39,7 +39,7 @@ class FloatSynapse:
         if not (np.isfinite(self.weight).all() and np.isfinite(self.bias).all()):
             raise RefusedError("weights that are no numbers (NaN or infinite); train it again")
         if not self.weight.any():
-            raise RefusedError("all its weights are 0; leave the layer out, or train it")
+            raise RefusedError("all its weights are 0; omit the layer, or train it")
         return finest_scale(float(np.abs(self.weight).max()), float(np.abs(self.bias).max()))
 
 

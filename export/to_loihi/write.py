@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 
 from neuromoco.errors import ConfigError
 from neuromoco.runtime.header import ExportHeader
-from neuromoco.runtime.loihi import twin as loihi_twin
 from neuromoco.runtime.loihi.blocks import (
     LARGEST_MESSAGE,
     Dialect,
     LoihiGraph,
 )
-from neuromoco.runtime.loihi.folder import FRAMES, MANIFEST, NET, OURS, Layer, Manifest, kind_of
+from neuromoco.runtime.loihi.folder import FRAMES, MANIFEST, NET, OURS, Manifest, ManifestLayer, kind_of
 from neuromoco.runtime.loihi.net_file import layer_numbers, write_net
+from neuromoco.runtime.loihi.twin import run
 from neuromoco.snn.loihi_ranges import UNIT
 from neuromoco.support.files import write_json
 
@@ -46,7 +46,7 @@ def describe(graph: LoihiGraph, dialect: Dialect, header: ExportHeader) -> Manif
         },
         class_names=header.class_names,
         layers=tuple(
-            Layer(
+            ManifestLayer(
                 index=numbers[block.name],
                 name=block.name,
                 kind="readout" if block is graph.readout else kind_of(block),
@@ -74,7 +74,7 @@ def write_folder(folder: Path, graph: LoihiGraph, manifest: Manifest, samples: N
     """
     write_net(folder / NET, graph, manifest.dialect)
     write_json(folder / MANIFEST, manifest.model_dump(mode="json"))
-    logits = loihi_twin.run(graph, samples).logits.sum(0)
+    logits = run(graph, samples).logits.sum(0)
     np.savez_compressed(folder / FRAMES, frames=samples, logits=logits.astype(np.int64))
     for source in sorted(RUNNER.rglob("*.py")):  # contents alone: an installed package may be read-only
         place = folder / source.relative_to(RUNNER)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Answer:
+class FileResult:
     """What became of a file, or of a window of it.
 
     Attributes:
@@ -68,19 +68,19 @@ class Job:
             check_early_stop(classifier, self.stop_at)
         return classifier
 
-    def answers(self, classifier: AnyClassifier, file: Path) -> Iterator[Answer]:
+    def answers(self, classifier: AnyClassifier, file: Path) -> Iterator[FileResult]:
         """The answer to a file, or to its windows one after another; the last may be why there are no more."""
         if self.window is None:
-            yield Answer(file, self.answer(classifier, file))
+            yield FileResult(file, self.answer(classifier, file))
             return
         begin = 0
         try:
             for recording in read_windows(file, self.window, self.options):
                 result = self._predict(classifier, recording) if len(recording) else None
-                yield Answer(file, result, (begin, begin + self.window))
+                yield FileResult(file, result, (begin, begin + self.window))
                 begin += self.window
         except NeuromocoError as error:
-            yield Answer(file, error, (begin, begin + self.window))
+            yield FileResult(file, error, (begin, begin + self.window))
 
     def answer(self, classifier: AnyClassifier, file: Path) -> Prediction | NeuromocoError:
         """The answer to a whole file, or why there is none."""
@@ -99,7 +99,7 @@ class Job:
         return prediction
 
 
-def classify_files(files: Sequence[Path], job: Job, processes: int = 1) -> Iterator[Answer]:
+def classify_files(files: Sequence[Path], job: Job, processes: int = 1) -> Iterator[FileResult]:
     """The answers to every file, in the order of the files.
 
     Raises:
@@ -129,5 +129,5 @@ class _Worker:
         cls.job, cls.classifier = job, job.load(threads=1)
 
     @classmethod
-    def answers(cls, file: Path) -> list[Answer]:
+    def answers(cls, file: Path) -> list[FileResult]:
         return list(cls.job.answers(cls.classifier, file))

@@ -33,7 +33,7 @@ Synapse = nn.Conv1d | nn.Conv2d | nn.Linear
 
 
 @dataclass
-class Layer:
+class RoundedLayer:
     """Weights and what becomes of their result.
 
     Attributes:
@@ -116,7 +116,7 @@ class LoihiRounded(nn.Module):
         return copy
 
 
-def find_layers(network: nn.Module, height: int, width: int) -> list[Layer]:
+def find_layers(network: nn.Module, height: int, width: int) -> list[RoundedLayer]:
     """Every layer of a classifier, from one run of it.
 
     Raises:
@@ -137,11 +137,11 @@ class _Watcher:
 
     def __init__(self, network: nn.Module) -> None:
         self.network = network
-        self.layers: dict[str, Layer] = {}
+        self.layers: dict[str, RoundedLayer] = {}
         # by address; the tensor is kept, or its memory would be given again
-        self._made: dict[int, tuple[Tensor, int, Layer]] = {}
+        self._made: dict[int, tuple[Tensor, int, RoundedLayer]] = {}
 
-    def run(self, height: int, width: int) -> list[Layer]:
+    def run(self, height: int, width: int) -> list[RoundedLayer]:
         frames = torch.zeros(2, 1, 2, height, width, device=next(self.network.parameters()).device)
         with ExitStack() as hooks:
             for name, module in self.network.named_modules():
@@ -167,7 +167,7 @@ class _Watcher:
     def _synapse(self, name: str, result: Tensor) -> None:
         if name in self.layers:
             raise ConfigError(f"{name}: {_wanted('it is used twice')}")
-        self.layers[name] = Layer(name)
+        self.layers[name] = RoundedLayer(name)
         self._keep(result, self.layers[name])
 
     def _norm(self, name: str, module: _BatchNorm, x: Tensor, result: Tensor) -> None:
@@ -188,10 +188,10 @@ class _Watcher:
         decays = isinstance(module, neuron.LIFNode) and module.decay_input
         layer.drive = float(module.v_threshold) * (float(module.tau) if decays else 1.0)
 
-    def _keep(self, result: Tensor, layer: Layer) -> None:
+    def _keep(self, result: Tensor, layer: RoundedLayer) -> None:
         self._made[result.data_ptr()] = (result, result._version, layer)
 
-    def _maker(self, x: Tensor) -> Layer | None:
+    def _maker(self, x: Tensor) -> RoundedLayer | None:
         """Whose result a value is, if nothing was written into it since."""
         made = self._made.get(x.data_ptr())
         return made[2] if made and x.numel() == made[0].numel() and made[0]._version == made[1] else None
@@ -201,7 +201,7 @@ def _wanted(found: str) -> str:
     return f"{found}; rounding for Loihi needs convolutions or linear layers, then batch norm, then neurons"
 
 
-def _rounded_layer(network: nn.Module, layer: Layer) -> dict[str, Tensor]:
+def _rounded_layer(network: nn.Module, layer: RoundedLayer) -> dict[str, Tensor]:
     module = cast(Any, network.get_submodule(layer.name))
     own_bias = module.bias if module.bias is not None else module.weight.new_zeros(len(module.weight))
     if layer.norm is None:

@@ -1,4 +1,4 @@
-"""The network as Loihi computes it: blocks of integer synapses and neurons, each of which costs one time step.
+"""The network as Loihi computes it: blocks of integer synapses and neurons, each of which takes one time step.
 
 With a[t] the weighted sum of what arrives, u its current and v its membrane, both 0 at first, a neuron does
 
@@ -6,13 +6,14 @@ With a[t] the weighted sum of what arrives, u its current and v its membrane, bo
     v[t] = clip(trunc(v[t-1] (4096 - v_decay) / 4096) + u[t] + 64 bias, -(2^23 - 1), 2^23 - 1)
     s[t] = 1 if v[t] > 64 v_threshold else 0;  v[t] = 0 where s[t] = 1
 
-which is Lava's fixed-point CUBA neuron with a current that does not last (iDecay 4096). trunc rounds towards zero.
-A block's spikes for the recording's step t leave it at step t + depth. Shapes are (C, H, W); where a block has
-several inputs, their spikes are added as they arrive.
+which is Lava's fixed-point CUBA neuron with a current that decays at once (iDecay 4096). trunc rounds towards zero.
+A block emits its spikes for step t of a recording at step t + depth. Shapes are (C, H, W); the spikes of several inputs
+are added as they arrive.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -31,7 +32,7 @@ Sizes = tuple[int, ...]
 Pair = tuple[int, int]
 Integers = NDArray[np.int32]
 
-LARGEST_DRIVE = 1 << 17  # |a| stays below, or 64 a leaves the 24 bits of a current
+LARGEST_DRIVE = 1 << 17  # |a| is smaller, or 64 a would not fit into the 24 bits of a current
 LARGEST_MEMBRANE = (1 << 23) - 1
 LARGEST_MESSAGE = 255  # of a graded spike of 8 bits
 FULL_DECAY = 4096
@@ -51,7 +52,7 @@ class Neuron:
     v_decay: int
 
     def exact_steps(self, unit: int = UNIT) -> int | None:
-        """How many time steps pass before trunc drops a bit of membranes in whole units; None if none ever is."""
+        """Number of time steps before trunc drops a bit of a membrane; None if it never does."""
         keep = FULL_DECAY - self.v_decay
         if keep in (0, FULL_DECAY):
             return None
@@ -64,15 +65,15 @@ READOUT = Neuron(v_threshold=LARGEST_THRESHOLD, v_decay=0)  # adds up and never 
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Block:
-    """What all blocks share.
+class LoihiBlock:
+    """Base of all blocks.
 
     Attributes:
-        name: of the layer of neurons, or of what else it stands for; unique.
-        inputs: names of the blocks whose spikes it takes.
+        name: unique; that of the layer of neurons, where there is one.
+        inputs: names of the blocks whose spikes it receives.
         shape: (C, H, W) of its spikes.
-        depth: steps from the input to it.
-        largest: its largest spike: 1, or more where spikes are graded.
+        depth: steps from the input to this block.
+        largest: largest value of a spike: 1, or more for graded spikes.
     """
 
     name: str
@@ -83,27 +84,31 @@ class Block:
 
     @property
     def neurons(self) -> int:
-        """How many neurons it has."""
+        """Number of neurons."""
         return math.prod(self.shape)
+
+    def refused(self, reason: str) -> Unsupported:
+        """This block as one that cannot be expressed."""
+        return Unsupported(self.name, type(self).__name__.removeprefix("Loihi"), reason)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Port(Block):
+class Port(LoihiBlock):
     """The input: event counts, as graded spikes."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Conv(Block):
+class LoihiConv(LoihiBlock):
     """Cross-correlation with integer weights, zeros outside, then neurons.
 
     Attributes:
         weight: int32 [O, I / groups, kh, kw], each within +-127.
         bias: int32 [O], each within +-4095, or None.
         stride, padding, dilation: along rows and columns.
-        groups: the channels fall into so many groups that do not mix.
+        groups: number of groups of channels that do not mix.
         neuron: constants of its neurons.
-        scale: a weight here is so many times the weight of the network it was made from.
-        clipped: how many weights and biases were cut to the range.
+        scale: ratio of an integer weight to its float weight.
+        clipped: number of weights and biases that were cut to the range.
     """
 
     weight: Integers = field(repr=False)
@@ -123,21 +128,16 @@ class Conv(Block):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Relay(Block):
+class Relay(LoihiBlock):
     """Sends the sum of what arrives one step later, as a graded spike."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Attention(Block):
+class LoihiAttention(LoihiBlock):
     """Spiking self-attention, a = gain * v (k^T q) in every head, then neurons.
 
-    Its one input has 3 C channels: queries, keys, values. Each falls into `heads` groups of channels in a row;
-    tokens are pixels.
-
-    Attributes:
-        heads: number of heads.
-        gain: whole number.
-        neuron: constants of its neurons.
+    Its one input has 3 C channels: queries, keys, values, each of `heads` consecutive groups of channels. Tokens are
+    pixels.
     """
 
     heads: int
@@ -145,16 +145,16 @@ class Attention(Block):
     neuron: Neuron
 
 
-def exact_steps(block: Block) -> int | None:
-    """For how many time steps a block's neurons do exactly what float neurons of the same weights do; None: for any."""
-    if isinstance(block, Attention):
+def exact_steps(block: LoihiBlock) -> int | None:
+    """Number of time steps for which a block's neurons equal float neurons of the same weights; None for all."""
+    if isinstance(block, LoihiAttention):
         return block.neuron.exact_steps(block.gain)  # its threshold is a whole number of products
-    return block.neuron.exact_steps() if isinstance(block, Conv) else None
+    return block.neuron.exact_steps() if isinstance(block, LoihiConv) else None
 
 
-def is_relay(block: Block) -> bool:
-    """Whether a block does nothing but pass on what arrives."""
-    passing = isinstance(block, Conv) and block.neuron == OR and block.kernel == (1, 1)
+def is_relay(block: LoihiBlock) -> bool:
+    """Whether a block only passes on what arrives."""
+    passing = isinstance(block, LoihiConv) and block.neuron == OR and block.kernel == (1, 1)
     return isinstance(block, Relay) or passing
 
 
@@ -162,66 +162,64 @@ def is_relay(block: Block) -> bool:
 class LoihiGraph:
     """Blocks in the order of computing: the port first, the readout last.
 
-    The readout's membranes after the last step, divided by 64 and by its scale, are the logits summed over time.
+    The readout's membranes after the last step, divided by 64 and by its scale, are the sum of the logits over time.
     """
 
-    blocks: tuple[Block, ...]
+    blocks: tuple[LoihiBlock, ...]
 
-    def __getitem__(self, name: str) -> Block:
+    def __getitem__(self, name: str) -> LoihiBlock:
         return self._by_name[name]
 
     @cached_property
-    def _by_name(self) -> dict[str, Block]:
+    def _by_name(self) -> dict[str, LoihiBlock]:
         return {block.name: block for block in self.blocks}
 
     @property
-    def port(self) -> Block:
+    def port(self) -> LoihiBlock:
         """The input."""
         return self.blocks[0]
 
     @property
-    def readout(self) -> Conv:
+    def readout(self) -> LoihiConv:
         """The block whose membranes are the logits."""
         last = self.blocks[-1]
-        assert isinstance(last, Conv)
+        assert isinstance(last, LoihiConv)
         return last
 
     @property
     def latency(self) -> int:
-        """Steps from an input to the readout that has seen it."""
+        """Steps from an input to the readout."""
         return self.readout.depth
 
-    def largest_input(self, block: Block) -> int:
+    def largest_input(self, block: LoihiBlock) -> int:
         """The largest value that can arrive at a block's synapse."""
         return sum(self[name].largest for name in block.inputs)
 
     def problems(self, dialect: Dialect) -> list[Unsupported]:
-        """Whatever the hardware or the file format cannot hold, with a substitute."""
-        found = [problem for block in self.blocks[1:] for problem in self._problems_of(block)]
+        """Lists what the hardware or the file format cannot hold, with substitutes."""
+        problems = [block.refused(reason) for block in self.blocks[1:] for reason in self._problems_of(block) if reason]
         if dialect == "stock":
-            found += [
-                Unsupported(block.name, type(block).__name__, reason)
-                for before, block in zip(self.blocks, self.blocks[1:], strict=False)
-                if not is_relay(block)  # they are there because of the layer that they lead to
+            problems += [
+                block.refused(reason)
+                for before, block in itertools.pairwise(self.blocks)
+                if not is_relay(block)  # the layer that it leads to is listed
                 and (reason := _beyond_stock(block, before))
             ]
-        return found
+        return problems
 
-    def _problems_of(self, block: Block) -> Iterator[Unsupported]:
-        reasons = []
-        if isinstance(block, Conv):
+    def _problems_of(self, block: LoihiBlock) -> Iterator[str]:
+        if isinstance(block, LoihiConv):
             if not block.weight.any():
-                reasons.append("all its weights are 0; leave the layer out, or train it")
-            reasons.append(_beyond("a weight", int(np.abs(block.weight).max()), LARGEST_WEIGHT))
+                yield "all its weights are 0; omit the layer, or train it"
+            yield _beyond("a weight", int(np.abs(block.weight).max()), LARGEST_WEIGHT)
             if block.bias is not None:
-                reasons.append(_beyond("a bias", int(np.abs(block.bias).max()), LARGEST_BIAS))
-        if isinstance(block, Conv | Attention):
-            reasons.append(_beyond("a threshold vThMant", block.neuron.v_threshold, LARGEST_THRESHOLD))
+                yield _beyond("a bias", int(np.abs(block.bias).max()), LARGEST_BIAS)
+        if isinstance(block, LoihiConv | LoihiAttention):
+            yield _beyond("a threshold vThMant", block.neuron.v_threshold, LARGEST_THRESHOLD)
         if isinstance(block, Relay) and block.largest > LARGEST_MESSAGE:
-            reasons.append(f"sums of up to {block.largest} in a spike of 8 bits; put fewer residual blocks in a row")
+            yield f"sums of up to {block.largest} in a spike of 8 bits; put fewer residual blocks in a row"
         if {self[name].depth for name in block.inputs} != {block.depth - 1}:
-            reasons.append("its inputs arrive at different steps; put relays between")
-        yield from (Unsupported(block.name, type(block).__name__, reason) for reason in reasons if reason)
+            yield "its inputs arrive at different steps; put relays between"
 
 
 def _beyond(what: str, value: int, most: int) -> str:
@@ -230,25 +228,25 @@ def _beyond(what: str, value: int, most: int) -> str:
     return f"{what} of {value}, and Loihi holds 0 to {most}; train with --quantize loihi, or raise the threshold"
 
 
-def _beyond_stock(block: Block, before: Block) -> str:
-    if isinstance(block, Attention):
-        return "attention, which the stock dialect has not; use --dialect extended, or the encoder chain_tiny"
+def _beyond_stock(block: LoihiBlock, before: LoihiBlock) -> str:
+    if isinstance(block, LoihiAttention):
+        return "attention, which the stock dialect lacks; use --dialect extended, or the encoder chain_tiny"
     if block.inputs != (before.name,) or isinstance(block, Relay):
         return "a residual path, and the stock dialect is a chain; use --dialect extended, or the encoder chain_tiny"
-    if isinstance(block, Conv) and block.groups > STOCK_SIZE:
+    if isinstance(block, LoihiConv) and block.groups > STOCK_SIZE:
         return (
-            f"{block.groups} groups, and stock Lava counts up to {STOCK_SIZE}; use a strided convolution instead of "
+            f"{block.groups} groups, and stock Lava holds at most {STOCK_SIZE}; use a strided convolution instead of "
             "a max pool, fewer channels, or --dialect extended"
         )
-    if isinstance(block, Conv) and (size := max(*block.kernel, *block.stride, *block.padding)) > STOCK_SIZE:
+    if isinstance(block, LoihiConv) and (size := max(*block.kernel, *block.stride, *block.padding)) > STOCK_SIZE:
         return (
-            f"a kernel, stride or padding of {size}, and stock Lava counts up to {STOCK_SIZE}; use smaller frames, or "
+            f"a kernel, stride or padding of {size}, and stock Lava holds at most {STOCK_SIZE}; use smaller frames, or "
             "--dialect extended"
         )
     return ""
 
 
 def conv_shape(shape: Sizes, out: int, kernel: Sizes, stride: Sizes, padding: Sizes, dilation: Sizes) -> Sizes:
-    """Shape of a convolution's value: `out` channels, and rounding down along each axis of space."""
+    """Shape of a convolution's result: `out` channels, and sides rounded down."""
     sides = zip(shape[1:], kernel, stride, padding, dilation, strict=True)
     return (out, *((side + 2 * p - d * (k - 1) - 1) // s + 1 for side, k, s, p, d in sides))

@@ -1,17 +1,16 @@
-"""A Loihi export on disk: a folder with the network description and everything to run it, written and read.
+"""A Loihi export on disk: a folder with the network description and everything to run it.
 
-    network.net     Lava-DL's format, see `to_lava`
+    network.net     Lava-DL's format, see `net_file`
     manifest.json   what it is and how to run it, see `Manifest`
-    frames.npz      some recordings as frames, and the logits that they must give
-    run_lava.py     runs the folder in Lava's simulator; lava_parts holds what it needs
-    report.json     how it compares with its source; report.md says the same for people
+    frames.npz      recordings as frames, and the logits that they must give
+    run_lava.py     runs the folder in Lava's simulator; needs lava_parts
+    report.json     how it compares with its source; report.md is the same for people
 
 Reading needs h5py and no torch.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -24,15 +23,15 @@ from neuromoco.errors import CheckpointError
 from neuromoco.events import Recording
 from neuromoco.frames import batch_frames
 from neuromoco.runtime.header import ExportHeader
-from neuromoco.runtime.loihi import twin as loihi_twin
 from neuromoco.runtime.loihi.blocks import (
-    Attention,
-    Block,
     Dialect,
+    LoihiAttention,
+    LoihiBlock,
     Port,
     is_relay,
 )
 from neuromoco.runtime.loihi.net_file import read_net
+from neuromoco.runtime.loihi.twin import check_readout, run
 from neuromoco.runtime.prediction import Floats
 
 NET, MANIFEST, FRAMES = "network.net", "manifest.json", "frames.npz"
@@ -40,16 +39,16 @@ REPORT, REPORT_TEXT = "report.json", "report.md"
 OURS = frozenset({NET, MANIFEST, FRAMES, REPORT, REPORT_TEXT, "run_lava.py", "lava_parts"})
 
 
-class Layer(Settings):
-    """A block and where it stands in the file.
+class ManifestLayer(Settings):
+    """A block and its place in the file.
 
     Attributes:
         index: of its group in the file.
-        name: of the layer of neurons that it stands for.
+        name: of its layer of neurons.
         kind: "input", "conv", "relay", "ssa" or "readout".
-        depth: its spikes for step t of a recording leave it at step t + depth.
-        largest: its largest spike.
-        scale: an integer weight is so many times the float one.
+        depth: it emits its spikes for step t of a recording at step t + depth.
+        largest: largest value of its spikes.
+        scale: ratio of an integer weight to its float weight.
     """
 
     index: int
@@ -61,19 +60,19 @@ class Layer(Settings):
 
 
 class Manifest(Settings):
-    """What a folder holds and how it is run.
+    """What a folder holds and how to run it.
 
     Attributes:
         dialect: "stock": unmodified lava.lib.dl.netx loads it. "extended": run_lava.py does.
         net: name of the network description.
         steps: T of a recording; recordings follow one another without a gap.
         latency: steps from a recording's last input to its answer.
-        reset: netx's reset_interval and reset_offset; without a reset, a recording would meet its predecessor.
+        reset: netx's reset_interval and reset_offset, which begin each recording at rest.
         input: its coding.
-        readout: number of the layer, scale of its membranes, and how they are read.
+        readout: number of the layer, scale of its membranes, and how to read them.
         class_names: in the order of the readout.
         layers: every block.
-        header: what the source says of itself, and versions.
+        header: what the export says about itself and its source.
     """
 
     format: Literal[1] = 1
@@ -85,25 +84,25 @@ class Manifest(Settings):
     input: dict[str, Any]
     readout: dict[str, Any]
     class_names: tuple[str, ...]
-    layers: tuple[Layer, ...]
+    layers: tuple[ManifestLayer, ...]
     header: ExportHeader
 
 
-def kind_of(block: Block) -> Literal["input", "conv", "relay", "ssa"]:
-    """What a block is, in a word. Relays of single spikes are convolutions to Lava."""
+def kind_of(block: LoihiBlock) -> Literal["input", "conv", "relay", "ssa"]:
+    """A block's kind in the manifest. Lava computes relays of single spikes as convolutions."""
     if isinstance(block, Port):
         return "input"
-    if isinstance(block, Attention):
+    if isinstance(block, LoihiAttention):
         return "ssa"
     return "relay" if is_relay(block) else "conv"
 
 
 class TwinNetwork:
-    """A classifier in such a folder, computed by the integer twin.
+    """A classifier in the folder of a Loihi export, computed by the integer twin.
 
     Attributes:
-        manifest: what the folder says of itself.
-        header: what its source said.
+        manifest: what the folder holds.
+        header: what the export says about itself and its source.
         graph: the network.
     """
 
@@ -118,29 +117,28 @@ class TwinNetwork:
             what = "does not exist" if not Path(folder).exists() else "is no folder"
             raise CheckpointError(f"{folder}: {what}; a Loihi export is made by neuromoco export --target loihi")
         try:
-            tree = json.loads(path.read_text(encoding="utf-8"))
-            self.manifest = Manifest.model_validate(tree)
+            self.manifest = Manifest.model_validate_json(path.read_bytes())
         except OSError as error:
             raise CheckpointError(
-                f"{folder}: is a folder, and no Loihi export ({MANIFEST}: {error.strerror}); of a run, give a file in "
+                f"{folder}: is a folder, and no Loihi export ({MANIFEST}: {error.strerror}); for a run, give a file in "
                 "its weights/"
             ) from None
-        except (ValueError, ValidationError) as error:
+        except ValidationError as error:
             raise CheckpointError(f"{path}: is cut or damaged ({str(error).splitlines()[0]})") from None
         self.header = self.manifest.header
         layers = [layer.model_dump() for layer in self.manifest.layers]
         self.graph = read_net(Path(folder) / self.manifest.net, layers)
 
     def frames(self, recordings: Sequence[Recording]) -> Floats:
-        """Frames [T, N, P, H, W] as the network takes them."""
+        """Frames [T, N, P, H, W] of N recordings."""
         return batch_frames(recordings, self.header.frames)
 
     def frame_logits(self, frames: Floats) -> Floats:
         """Logits [T, N, classes] of frames [T, N, P, H, W].
 
         Raises:
-            NeuromocoError: they drive a part of the network out of its range.
+            NeuromocoError: they drive the network out of the hardware's range.
         """
-        logits = loihi_twin.run(self.graph, frames).logits
-        loihi_twin.check_readout(logits, self.graph.readout.neuron.v_threshold)
+        logits = run(self.graph, frames).logits
+        check_readout(logits, self.graph.readout.neuron.v_threshold)
         return (logits / self.graph.readout.scale).astype(np.float32)

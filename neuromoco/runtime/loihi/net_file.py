@@ -2,7 +2,7 @@
 
 The layout is that of lava.lib.dl.netx 0.6. A chain of convolutions is *stock*: unmodified netx loads it. Anything
 else is *extended*: layers name their inputs by number, relays have neurons of type GRADED, attention is a layer of
-type ssa. netx drops what it does not know without a word, so extended files begin with a layer that it refuses.
+type ssa. netx silently drops what it does not know, so extended files begin with a layer that it refuses.
 """
 
 from __future__ import annotations
@@ -14,20 +14,30 @@ import h5py
 import numpy as np
 
 from neuromoco.errors import CheckpointError
-from neuromoco.runtime.loihi.blocks import FULL_DECAY, Attention, Block, Conv, Dialect, LoihiGraph, Neuron, Port, Relay
+from neuromoco.runtime.loihi.blocks import (
+    FULL_DECAY,
+    Dialect,
+    LoihiAttention,
+    LoihiBlock,
+    LoihiConv,
+    LoihiGraph,
+    Neuron,
+    Port,
+    Relay,
+)
 from neuromoco.support.files import writing
 from neuromoco.unsupported import refuse
 
 GUARD = "unpool"  # a type for which netx raises NotImplementedError
 EXTENDED = "neuromoco-extended-1"
 REFRACTORY = 1  # steps; netx ignores it and Lava's neuron has none
+GEOMETRY = ("stride", "padding", "dilation")
 
 
 def layer_numbers(graph: LoihiGraph, dialect: Dialect) -> dict[str, int]:
-    """Where every block stands in a file."""
+    """The number of every block's layer in a file."""
     first = 2 if dialect == "extended" else 1  # after the guard
-    numbers = {block.name: i for i, block in enumerate(graph.blocks[1:], first)}
-    return {graph.port.name: 0, **numbers}
+    return {graph.port.name: 0} | {block.name: i for i, block in enumerate(graph.blocks[1:], first)}
 
 
 def write_net(path: Path, graph: LoihiGraph, dialect: Dialect) -> None:
@@ -49,36 +59,32 @@ def write_net(path: Path, graph: LoihiGraph, dialect: Dialect) -> None:
                 _put(group, inputs=np.array([numbers[name] for name in block.inputs]))
 
 
-def _layer(block: Block, graph: LoihiGraph) -> dict[str, Any]:
-    """Entries of a layer's group."""
+def _layer(block: LoihiBlock, graph: LoihiGraph) -> dict[str, Any]:
     shape = np.array(block.shape)
     if isinstance(block, Port):
         return {"type": "input", "shape": shape}
-    if isinstance(block, Attention):
+    if isinstance(block, LoihiAttention):
         return {"type": "ssa", "shape": shape, "heads": block.heads, "gain": block.gain, "neuron": _cuba(block.neuron)}
     if isinstance(block, Relay):
         channels = block.shape[0]
         ones = np.ones((channels, 1, 1, 1), np.int32)
-        passing = Conv(**_place(block), weight=ones, groups=channels, neuron=Neuron(0, 0))
+        passing = LoihiConv(**vars(block), weight=ones, groups=channels, neuron=Neuron(0, 0))
         return {**_convolution(passing, channels), "neuron": {"type": "GRADED"}}
-    assert isinstance(block, Conv)
+    assert isinstance(block, LoihiConv)
     return {**_convolution(block, graph[block.inputs[0]].shape[0]), "neuron": _cuba(block.neuron)}
 
 
-def _convolution(block: Conv, channels: int) -> dict[str, Any]:
-    bias = {} if block.bias is None else {"bias": block.bias}
+def _convolution(block: LoihiConv, channels: int) -> dict[str, Any]:
     return {
         "type": "conv",
         "shape": np.array(block.shape),
         "inChannels": channels,
         "outChannels": block.shape[0],
         "kernelSize": np.array(block.kernel),
-        "stride": np.array(block.stride),
-        "padding": np.array(block.padding),
-        "dilation": np.array(block.dilation),
+        **{name: np.array(getattr(block, name)) for name in GEOMETRY},
         "groups": block.groups,
         "weight": block.weight,
-        **bias,
+        **({} if block.bias is None else {"bias": block.bias}),
     }
 
 
@@ -104,14 +110,14 @@ def _put(group: h5py.Group, **entries: Any) -> None:
 
 
 def read_net(path: Path, layers: list[dict[str, Any]]) -> LoihiGraph:
-    """The blocks of a network description.
+    """The blocks of a network description that `write_net` wrote.
 
     Args:
-        path: a file that `write_net` wrote.
+        path: the file.
         layers: for each block, its `index` in the file, `name`, `depth`, `largest` and `scale`.
 
     Raises:
-        CheckpointError: missing, damaged, or not such a file.
+        CheckpointError: the file is missing, damaged, or something else.
     """
     if not path.is_file():
         raise CheckpointError(f"{path}: does not exist")
@@ -123,7 +129,7 @@ def read_net(path: Path, layers: list[dict[str, Any]]) -> LoihiGraph:
         raise CheckpointError(f"{path}: is no network description, or is cut or damaged ({error})") from error
 
 
-def _block(group: h5py.Group, layer: dict[str, Any], names: dict[int, str]) -> Block:
+def _block(group: h5py.Group, layer: dict[str, Any], names: dict[int, str]) -> LoihiBlock:
     index, kind = layer["index"], group["type"][0].decode()
     before = [index - 1] if "inputs" not in group else [int(number) for number in group["inputs"]]
     channels, height, width = (int(side) for side in group["shape"])
@@ -141,23 +147,15 @@ def _block(group: h5py.Group, layer: dict[str, Any], names: dict[int, str]) -> B
         return Relay(**place)
     constants = Neuron(int(neuron["vThMant"][()]), int(neuron["vDecay"][()]))
     if kind == "ssa":
-        return Attention(**place, heads=int(group["heads"][()]), gain=int(group["gain"][()]), neuron=constants)
+        return LoihiAttention(**place, heads=int(group["heads"][()]), gain=int(group["gain"][()]), neuron=constants)
     if kind != "conv":
         raise ValueError(f"layer {index} of type {kind}")
-    sides: dict[str, Any] = {
-        name: (int(group[name][0]), int(group[name][1])) for name in ("stride", "padding", "dilation")
-    }
-    return Conv(
+    return LoihiConv(
         **place,
-        **sides,
+        **{name: tuple(map(int, group[name])) for name in GEOMETRY},
         weight=group["weight"][()],
         bias=group["bias"][()] if "bias" in group else None,
         groups=int(group["groups"][()]),
         neuron=constants,
         scale=layer["scale"],
     )
-
-
-def _place(block: Block) -> dict[str, Any]:
-    """What all blocks share."""
-    return {name: getattr(block, name) for name in ("name", "inputs", "shape", "depth", "largest")}

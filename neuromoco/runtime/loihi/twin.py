@@ -19,10 +19,10 @@ from neuromoco.runtime.loihi.blocks import (
     LARGEST_DRIVE,
     LARGEST_MEMBRANE,
     LARGEST_MESSAGE,
-    Attention,
-    Block,
-    Conv,
     Integers,
+    LoihiAttention,
+    LoihiBlock,
+    LoihiConv,
     LoihiGraph,
     Pair,
     Port,
@@ -83,25 +83,25 @@ def run(graph: LoihiGraph, frames: NDArray[Any], *, keep: Callable[[str], bool] 
     return result
 
 
-def spikes_of(block: Block, graph: LoihiGraph, x: Any, steps: int) -> tuple[Floats, int]:
+def spikes_of(block: LoihiBlock, graph: LoihiGraph, x: Any, steps: int) -> tuple[Floats, int]:
     """Spikes [T * N, C, H, W] of a block from the sum of its inputs, and how many membranes were clipped.
 
     Raises:
         NeuromocoError: a drive leaves the range of the hardware.
     """
-    if isinstance(block, Conv):
+    if isinstance(block, LoihiConv):
         return _fire(block, convolve(block, x, graph.largest_input(block)), steps)
-    if isinstance(block, Attention):
+    if isinstance(block, LoihiAttention):
         return _fire(block, attend(block, x), steps)
     assert isinstance(block, Port | Relay)
     return x, 0
 
 
-def _fire(block: Conv | Attention, drive: Floats, steps: int) -> tuple[Floats, int]:
+def _fire(block: LoihiConv | LoihiAttention, drive: Floats, steps: int) -> tuple[Floats, int]:
     """Neurons driven by a [T * N, C, H, W], from rest; see `loihi_graph` for the equation."""
     _check_drive(block.name, drive)
     bias: Any = 0.0
-    if isinstance(block, Conv) and block.bias is not None:
+    if isinstance(block, LoihiConv) and block.bias is not None:
         bias = UNIT * block.bias.astype(np.float64).reshape(-1, 1, 1)  # [C, 1, 1]
     drives = drive.reshape(steps, -1, *block.shape)  # [T, N, C, H, W]
     spikes, clipped = np.empty(drives.shape, np.float32), 0
@@ -119,7 +119,7 @@ def _fire(block: Conv | Attention, drive: Floats, steps: int) -> tuple[Floats, i
     return spikes.reshape(drive.shape), clipped
 
 
-def _readout(block: Conv, graph: LoihiGraph, x: Any) -> Integers:
+def _readout(block: LoihiConv, graph: LoihiGraph, x: Any) -> Integers:
     """What every step adds to the logits, [T * N, classes]."""
     drive = convolve(block, x, graph.largest_input(block))
     _check_drive(block.name, drive)
@@ -154,7 +154,7 @@ def _check_drive(name: str, drive: Floats) -> None:
         )
 
 
-def convolve(block: Conv, x: Floats, largest: int) -> Floats:
+def convolve(block: LoihiConv, x: Floats, largest: int) -> Floats:
     """Exact sums a [B, O, h, w] of whole numbers x [B, I, H, W].
 
     Args:
@@ -189,7 +189,7 @@ def _windows(x: Floats, kernel: Pair, stride: Pair, dilation: Pair, sides: Pair)
     )
 
 
-def attend(block: Attention, x: Floats) -> Floats:
+def attend(block: LoihiAttention, x: Floats) -> Floats:
     """a [B, C, H, W] from the spikes of queries, keys and values [B, 3 C, H, W]."""
     channels, *sides = block.shape
     heads = x.reshape(len(x), 3, block.heads, channels // block.heads, -1)

@@ -23,7 +23,7 @@ from neuromoco.export.to_loihi.calibrate import FACTORS
 from neuromoco.export.to_loihi.mapping import map_to_loihi
 from neuromoco.export.to_loihi.report import compare_loihi, layer_rows, warnings_of
 from neuromoco.export.to_loihi.resources import energy_nj, limits_of, resources_of
-from neuromoco.runtime.loihi.blocks import READOUT, Attention, Conv, LoihiGraph, Neuron, Port
+from neuromoco.runtime.loihi.blocks import READOUT, LoihiAttention, LoihiConv, LoihiGraph, Neuron, Port
 from neuromoco.runtime.loihi.folder import TwinNetwork
 from neuromoco.runtime.loihi.twin import run
 from tests.helpers.networks import event_frames, live_classifier
@@ -57,7 +57,7 @@ def test_operations_rates_and_energy_are_counted_spike_by_spike() -> None:
     rows = {row["name"]: row for row in layer_rows(loihi, compare_loihi(network, graph, loihi, [frames]), STEPS)}
     spikes = run(loihi, frames, keep=lambda _: True).spikes
     for before, block in zip(loihi.blocks, loihi.blocks[1:], strict=False):
-        assert isinstance(block, Conv)
+        assert isinstance(block, LoihiConv)
         fired = torch.from_numpy((spikes[before.name] != 0).reshape(-1, *before.shape)).double()
         ones = torch.ones(block.weight.shape, dtype=torch.double)
         reached = torch.nn.functional.conv2d(fired, ones, None, block.stride, block.padding)
@@ -81,7 +81,7 @@ def test_both_networks_are_asked() -> None:
     network, graph, loihi, frames = small()
     # The integer network alone is changed: its answers must be the ones that move.
     last = loihi.readout
-    moved = Conv(**{**vars(last), "bias": np.array([2000, -2000, -2000], np.int32)})
+    moved = LoihiConv(**{**vars(last), "bias": np.array([2000, -2000, -2000], np.int32)})
     other = LoihiGraph((*loihi.blocks[:-1], moved))
     honest, changed = (compare_loihi(network, graph, g, [frames]) for g in (loihi, other))
     assert changed.answers["float32"] == honest.answers["float32"]
@@ -139,12 +139,12 @@ def test_a_readout_that_overflows_is_an_error_in_predict_and_export(
     twin = TwinNetwork(tmp_path / "a.loihi")
     frames = twin.frames([read_recording(models.example_paths()[0])])
     last = twin.graph.readout
-    few = Conv(**{**vars(last), "neuron": Neuron(10, 0)})
+    few = LoihiConv(**{**vars(last), "neuron": Neuron(10, 0)})
     twin.graph = LoihiGraph((*twin.graph.blocks[:-1], few))
     with pytest.raises(NeuromocoError, match="the readout adds up to"):
         twin.frame_logits(frames)
     network, graph, loihi, live = small()
-    small_readout = Conv(**{**vars(loihi.readout), "neuron": Neuron(0, 0)})
+    small_readout = LoihiConv(**{**vars(loihi.readout), "neuron": Neuron(0, 0)})
     with pytest.raises(NeuromocoError, match="the readout adds up to"):
         compare_loihi(network, graph, LoihiGraph((*loihi.blocks[:-1], small_readout)), [live])
 
@@ -168,12 +168,12 @@ def test_warnings_say_what_drops_bits_what_was_cut_and_what_is_silent() -> None:
 def test_limits_of_chips_are_warned_of() -> None:
     port = Port(name="frames", inputs=(), shape=(5000, 1, 1), depth=0)
     wide = np.ones((200, 5000, 1, 1), np.int32)
-    dense = Conv(name="c", inputs=("frames",), shape=(200, 1, 1), depth=1, weight=wide, neuron=READOUT)
+    dense = LoihiConv(name="c", inputs=("frames",), shape=(200, 1, 1), depth=1, weight=wide, neuron=READOUT)
     assert limits_of(LoihiGraph((port, dense))) == [
         "c: a neuron listens to 5,000 others, and a core of Loihi 1 has 4,096 axons"
     ]
     many = [
-        Conv(**{**vars(dense), "name": f"c{i}", "weight": np.ones((200, 200, 1, 1), np.int32),
+        LoihiConv(**{**vars(dense), "name": f"c{i}", "weight": np.ones((200, 200, 1, 1), np.int32),
                 "inputs": (f"c{i - 1}" if i else "c",), "shape": (200, 1, 300)})
         for i in range(3)
     ]  # fmt: skip
@@ -183,19 +183,19 @@ def test_limits_of_chips_are_warned_of() -> None:
 
 def test_connections_count_every_input_and_cores_the_scarcest() -> None:
     port = Port(name="a", inputs=(), shape=(2, 1, 1), depth=0)
-    one = Conv(
+    one = LoihiConv(
         name="b", inputs=("a",), shape=(2, 1, 1), depth=1, weight=np.ones((2, 2, 1, 1), np.int32), neuron=READOUT
     )
-    both = Conv(**{**vars(one), "name": "c", "inputs": ("a", "b")})
+    both = LoihiConv(**{**vars(one), "name": "c", "inputs": ("a", "b")})
     graph = LoihiGraph((port, one, both))
     assert resources_of(one, graph).connections == 4
     taken = resources_of(both, graph)
     assert (taken.connections, taken.axons) == (8, 4)
     spread = Port(name="a", inputs=(), shape=(3, 100, 100), depth=0)
-    relayed = Conv(name="b", inputs=("a",), shape=(1, 1, 1), depth=1,
+    relayed = LoihiConv(name="b", inputs=("a",), shape=(1, 1, 1), depth=1,
                    weight=np.ones((1, 3, 100, 100), np.int32), neuron=READOUT)  # fmt: skip
     assert resources_of(relayed, LoihiGraph((spread, relayed))).cores_loihi1 == 8  # 30,000 axons
-    heads = Attention(name="s", inputs=("q",), shape=(6, 5, 1), depth=1, heads=2, gain=1, neuron=READOUT)
+    heads = LoihiAttention(name="s", inputs=("q",), shape=(6, 5, 1), depth=1, heads=2, gain=1, neuron=READOUT)
     triple = Port(name="q", inputs=(), shape=(18, 5, 1), depth=0)
     assert resources_of(heads, LoihiGraph((triple, heads))).connections == 18 * 5 * (3 * 5)
 

@@ -24,14 +24,14 @@ from neuromoco.export.graph.trace import lower
 from neuromoco.export.to_loihi.calibrate import FACTORS, choose_clipping
 from neuromoco.export.to_loihi.mapping import map_to_loihi
 from neuromoco.export.to_loihi.resources import fan_out, resources_of
-from neuromoco.export.to_loihi.scales import FloatSynapse, attention_neuron, quantize, readout
+from neuromoco.export.to_loihi.scales import FloatSynapse, attention_neuron, readout, round_synapse
 from neuromoco.export.to_loihi.synapses import pooled
 from neuromoco.runtime.loihi.blocks import (
     LARGEST_MEMBRANE,
     READOUT,
-    Attention,
-    Block,
-    Conv,
+    LoihiAttention,
+    LoihiBlock,
+    LoihiConv,
     LoihiGraph,
     Neuron,
     Port,
@@ -54,13 +54,13 @@ def synapse(weight: Any, bias: Any) -> FloatSynapse:
     return FloatSynapse(array, np.array(bias, float), (1, 1), (0, 0), (1, 1), 1)
 
 
-def conv(weight: Any, neuron: Neuron = READOUT, **changes: Any) -> Conv:
+def conv(weight: Any, neuron: Neuron = READOUT, **changes: Any) -> LoihiConv:
     array = np.array(weight, np.int32)
     facts: dict[str, Any] = {"name": "c", "inputs": ("frames",), "shape": (len(array), 1, 1), "depth": 1}
-    return Conv(**facts | {"weight": array.reshape(len(array), -1, 1, 1), "neuron": neuron} | changes)
+    return LoihiConv(**facts | {"weight": array.reshape(len(array), -1, 1, 1), "neuron": neuron} | changes)
 
 
-def chain(*blocks: Block, shape: tuple[int, int, int] = (1, 1, 1)) -> LoihiGraph:
+def chain(*blocks: LoihiBlock, shape: tuple[int, int, int] = (1, 1, 1)) -> LoihiGraph:
     return LoihiGraph((Port(name="frames", inputs=(), shape=shape, depth=0, largest=255), *blocks))
 
 
@@ -68,7 +68,7 @@ def chain(*blocks: Block, shape: tuple[int, int, int] = (1, 1, 1)) -> LoihiGraph
 
 
 def test_the_exact_rule_in_numbers() -> None:
-    whole = quantize(synapse([0.5, -1.0], [0.25, 0.0]), lif_node(tau=2.0, threshold=1.0))
+    whole = round_synapse(synapse([0.5, -1.0], [0.25, 0.0]), lif_node(tau=2.0, threshold=1.0))
     assert whole.neuron == Neuron(v_threshold=math.floor(127 * 2 - 1 / 64), v_decay=2048)
     assert whole.scale == (253 + 1 / 64) / 2
     assert whole.weight.ravel().tolist() == [63, -127]
@@ -77,13 +77,13 @@ def test_the_exact_rule_in_numbers() -> None:
 
 
 def test_a_large_bias_makes_the_grain_coarser() -> None:
-    whole = quantize(synapse([0.01], [10.0]), lif_node(decay_input=False))
+    whole = round_synapse(synapse([0.01], [10.0]), lif_node(decay_input=False))
     assert whole.scale <= 4095 / 10.0
     assert abs(whole.bias[0]) <= 4095
 
 
 def test_clipping_is_counted() -> None:
-    whole = quantize(synapse([1.0] * 9 + [10.0], [0.0] * 10), lif_node(), clipping=3.0)
+    whole = round_synapse(synapse([1.0] * 9 + [10.0], [0.0] * 10), lif_node(), clipping=3.0)
     assert whole.clipped == 1
     assert whole.weight.max() == 127
     assert whole.weight.min() == round(1.0 * whole.scale)
@@ -91,7 +91,7 @@ def test_clipping_is_counted() -> None:
 
 @pytest.mark.parametrize(("tau", "decay"), [(math.inf, 0), (2.0, 2048), (4.0, 1024), (4 / 3, 3072), (3.0, 1365)])
 def test_decays(tau: float, decay: int) -> None:
-    assert quantize(synapse([1.0], [0.0]), lif_node(tau=tau, decay_input=False)).neuron.v_decay == decay
+    assert round_synapse(synapse([1.0], [0.0]), lif_node(tau=tau, decay_input=False)).neuron.v_decay == decay
 
 
 @pytest.mark.parametrize(("decay", "steps"), [(0, None), (2048, 7), (1024, 4), (3072, 4), (512, 3), (4096, None)])
@@ -164,7 +164,7 @@ def test_weights_on_the_grid_give_the_spikes_of_the_float_network(tau: float, st
     node = lif_node(tau=tau, threshold=0.7, decay_input=decay_input)
     rng = np.random.default_rng(1)
     weight = np.array([*rng.integers(-127, 127, 19), 127]) / 100.0
-    whole = quantize(synapse(weight, rng.integers(-9, 9, 20) / 100.0), node)
+    whole = round_synapse(synapse(weight, rng.integers(-9, 9, 20) / 100.0), node)
     on_grid = whole.weight.ravel() / whole.scale, whole.bias / whole.scale
     counts = rng.integers(0, 5, (steps, 200, 1, 1, 1))
     block = conv(whole.weight.reshape(20, 1), whole.neuron, bias=whole.bias)
@@ -202,7 +202,7 @@ def test_convolutions_are_those_of_torch(data: st.DataObject) -> None:
         weight.reshape(len(weight), -1), shape=tuple(wanted.shape[1:]), stride=stride, padding=padding,
         dilation=dilation, groups=groups,
     )  # fmt: skip
-    block = Conv(**{**vars(block), "weight": weight.astype(np.int32)})
+    block = LoihiConv(**{**vars(block), "weight": weight.astype(np.int32)})
     assert np.array_equal(convolve(block, x, 4), wanted.numpy())
 
 
@@ -212,7 +212,7 @@ def test_attention_is_the_plain_product() -> None:
     q, k, v = rng.integers(0, 2, (3, 4, heads, width, tokens))
     wanted = gain * np.einsum("bhcj,bhdj,bhdi->bhci", v, k, q)
     x = np.concatenate([a.reshape(4, heads * width, tokens, 1) for a in (q, k, v)], axis=1).astype(np.float32)
-    block = Attention(
+    block = LoihiAttention(
         name="a", inputs=("x",), shape=(heads * width, tokens, 1), depth=2, heads=heads, gain=gain, neuron=READOUT
     )
     assert np.array_equal(attend(block, x), wanted.reshape(4, heads * width, tokens, 1))
@@ -243,7 +243,7 @@ def test_every_layer_alone_does_nearly_what_the_float_layer_does(name: str) -> N
     graph, found, spikes, twin = both(network, frames)
     # Each layer on the float network's spikes: what comes before it cannot blur the comparison.
     factors = choose_clipping({1.0: found}, spikes, frames.numpy())
-    assert set(factors) == {n.name for n in graph.neurons if isinstance(found[n.name], Conv)}
+    assert set(factors) == {n.name for n in graph.neurons if isinstance(found[n.name], LoihiConv)}
     first = graph.neurons[0].name
     assert np.mean(twin.spikes[first] != spikes[first]) < 0.01
     assert found.readout.name == "head"
@@ -280,7 +280,7 @@ def test_pools_and_sums_are_taken_in() -> None:
     network = around(Pools(), frames)
     _, found, spikes, twin = both(network, frames)
     pooled = found["sn2"]
-    assert isinstance(pooled, Conv)
+    assert isinstance(pooled, LoihiConv)
     assert (pooled.kernel, pooled.stride, pooled.padding) == ((6, 6), (2, 2), (2, 2))
     # A max pool of spikes is an OR; neurons on spikes alone have nothing to round.
     y = torch.from_numpy(twin.spikes["sn2"]).flatten(0, 1)
@@ -357,9 +357,9 @@ def test_a_readout_that_would_fire_is_an_error(sign: int) -> None:
         ([conv([[1]], bias=np.array([-4096]))], "stock", "a bias of 4096"),
         ([conv([[1]], Neuron(131_072, 0))], "stock", "a threshold vThMant of 131072"),
         ([conv([[1]], Neuron(-1, 0))], "stock", "a threshold vThMant of -1"),
-        ([conv([[0]])], "stock", "all its weights are 0; leave the layer out"),
+        ([conv([[0]])], "stock", "all its weights are 0; omit the layer"),
         ([conv([[1]], depth=2)], "stock", "its inputs arrive at different steps; put relays between"),
-        ([conv(np.ones((128, 1)), groups=128)], "stock", "128 groups, and stock Lava counts up to 127; use a strided"),
+        ([conv(np.ones((128, 1)), groups=128)], "stock", "128 groups, and stock Lava holds at most 127; use a strided"),
         (
             [conv([[1]]), conv([[1]], name="d", inputs=("c", "c"), depth=2)],
             "stock",
@@ -368,10 +368,10 @@ def test_a_readout_that_would_fire_is_an_error(sign: int) -> None:
         (
             [
                 conv(np.ones((3, 1)), shape=(3, 1, 1)),
-                Attention(name="a", inputs=("c",), shape=(1, 1, 1), depth=2, heads=1, gain=1, neuron=READOUT),
+                LoihiAttention(name="a", inputs=("c",), shape=(1, 1, 1), depth=2, heads=1, gain=1, neuron=READOUT),
             ],
             "stock",
-            "a: Attention: attention, which the stock dialect has not; use --dialect extended",
+            "a: Attention: attention, which the stock dialect lacks; use --dialect extended",
         ),
         (
             [Relay(name="r", inputs=("frames",), shape=(1, 1, 1), depth=1, largest=256)],
@@ -380,21 +380,21 @@ def test_a_readout_that_would_fire_is_an_error(sign: int) -> None:
         ),
     ],
 )
-def test_what_the_hardware_or_the_dialect_cannot_hold(blocks: list[Block], dialect: Any, message: str) -> None:
+def test_what_the_hardware_or_the_dialect_cannot_hold(blocks: list[LoihiBlock], dialect: Any, message: str) -> None:
     assert message in str(chain(*blocks).problems(dialect)[0])
 
 
 @pytest.mark.parametrize(
     ("weight", "bias", "message"),
     [
-        ([0.0], [1.0], "all its weights are 0; leave the layer out, or train it"),
+        ([0.0], [1.0], "all its weights are 0; omit the layer, or train it"),
         ([math.nan], [0.0], "weights that are no numbers"),
         ([1.0], [math.inf], "weights that are no numbers"),
         ([1e-6], [100.0], "a bias of 100 that leaves no grain for weights of up to 1e-06"),
     ],
 )
 def test_weights_that_no_scale_fits(weight: Any, bias: Any, message: str) -> None:
-    for make in (lambda: quantize(synapse(weight, bias), lif_node()), lambda: readout(synapse(weight, bias), 1.0)):
+    for make in (lambda: round_synapse(synapse(weight, bias), lif_node()), lambda: readout(synapse(weight, bias), 1.0)):
         with pytest.raises(RefusedError, match=message):
             make()
 
@@ -456,9 +456,7 @@ def test_a_head_of_zeros_is_refused_too() -> None:
     network = around(Refused(""), frames)
     nn.init.zeros_(network.head.weight)
     _, unsupported = map_to_loihi(lower(network, 8, 8), 1.0)
-    assert [str(entry) for entry in unsupported] == [
-        "head: Linear: all its weights are 0; leave the layer out, or train it"
-    ]
+    assert [str(entry) for entry in unsupported] == ["head: Linear: all its weights are 0; omit the layer, or train it"]
 
 
 def test_pools_of_maps_that_are_not_square() -> None:
@@ -486,7 +484,7 @@ def test_pools_of_maps_that_are_not_square() -> None:
         ("overlapping pool", "sn2: LIF: a convolution after an average pool whose windows do not tile the map"),
         ("twice the same", "add: Add: adds a value to itself; scale the weights"),
         ("other places", "reshape: Reshape: a reshape that moves values to other channels or places; flatten"),
-        ("zeros", "sn2: LIF: all weights of conv2 are 0; leave the layer out, or train it"),
+        ("zeros", "sn2: LIF: all weights of conv2 are 0; omit the layer, or train it"),
     ],
 )
 def test_refused_layers_are_named_with_a_substitute(what: str, message: str) -> None:
@@ -508,7 +506,7 @@ def test_fan_out_is_what_a_spike_reaches(kernel: Any, stride: Any, padding: Any,
     x = torch.zeros(4 * 5 * 6, 4, 5, 6, dtype=torch.double)
     x.view(len(x), -1).fill_diagonal_(1.0)
     out = F.conv2d(x, weight, None, stride, padding, dilation, groups)
-    block = Conv(
+    block = LoihiConv(
         name="c", inputs=("frames",), shape=tuple(out.shape[1:]), depth=1, weight=weight.int().numpy(), stride=stride,
         padding=padding, dilation=dilation, groups=groups, neuron=READOUT,
     )  # fmt: skip
