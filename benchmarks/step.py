@@ -38,7 +38,7 @@ from benchmarks.timing import report, rounds
 from neuromoco.config import EncoderConfig, MocoConfig, OptimizerConfig
 from neuromoco.encoders import build_encoder
 from neuromoco.moco import MoCo
-from neuromoco.snn.memory import freed_memory_kept
+from neuromoco.snn.memory import keep_freed_memory
 from neuromoco.train.task import build_optimizer
 
 STEPS, BATCH, SIDE = 10, 4, 128
@@ -164,7 +164,7 @@ class Worker:
     @staticmethod
     def _begin(name: str, ours: bool, kept: bool) -> None:
         if kept:
-            Worker._kept.enter_context(freed_memory_kept())
+            Worker._kept.enter_context(keep_freed_memory())
         moco, views = own_moco(name), batch()
         step = own_step(moco) if ours else PlainStep(name, moco.state_dict(), MOCO, LR)
         Worker._step, Worker._before = staticmethod(lambda: step(*views)), _memory("VmRSS")
@@ -190,7 +190,7 @@ def distributed_rate(name: str, rank: int, processes: int, store: str) -> float:
     torch.distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=processes)
     moco, views = own_moco(name), batch(rank)
     step = own_step(moco, DistributedDataParallel(moco) if processes > 1 else None)
-    with freed_memory_kept():
+    with keep_freed_memory():
         step(*views)
         seconds = median(_seconds(lambda: step(*views)) for _ in range(ROUNDS))
     torch.distributed.destroy_process_group()

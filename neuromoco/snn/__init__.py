@@ -1,1 +1,1 @@
-"""Layers of spiking networks: neurons, batch norm, convolutions of spikes, and the C kernels behind them."""
+"""Layers of spiking networks: neurons, batch norm, convolutions of spikes, and their C kernels."""

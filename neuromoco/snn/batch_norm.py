@@ -1,15 +1,16 @@
 """Batch norm whose statistics come from groups of a batch, or from the batches of all processes.
 
-Contrast can be won without looking at the recordings: if query and key are normalised together with the
-same others, the statistics give away which belong together (He et al. 2020, arXiv 1911.05722, 3.3).
-`neuromoco.moco` therefore lets query and key meet other recordings in their groups.
+A contrastive loss can be lowered without looking at the recordings: if query and key are normalised together with the
+same other recordings, the statistics reveal which belong together (He et al. 2020, arXiv 1911.05722, 3.3).
+`neuromoco.moco` therefore normalises query and key in different groups.
 
-Parameters and buffers keep their names and their owner, so weights move freely between these and plain
-batch norms; in evaluation both are the same.
+Parameters and buffers are those of the batch norm that is replaced, under the same names, so weights can be exchanged
+with plain batch norms. In evaluation both compute the same.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -20,10 +21,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 
 class _Replacement(_BatchNorm):
-    """Takes over another batch norm's parameters, buffers and constants.
+    """Takes over the parameters, buffers and constants of a batch norm.
 
-    Takes [T, N, C, H, W] as spikingjelly's multi-step layers do, or [T * N, C, ...]: statistics are always
-    those of all steps and recordings of a channel.
+    The input is [T, N, C, H, W], as for spikingjelly's multi-step layers, or [T * N, C, ...]; statistics are those of
+    a channel over all time steps and recordings.
     """
 
     running_mean: Tensor
@@ -45,20 +46,22 @@ class _Replacement(_BatchNorm):
         raise NotImplementedError
 
     def _check_input_dim(self, x: Tensor) -> None:
-        """Any number of dimensions."""
+        """Accepts any number of dimensions."""
 
-    def _share(self) -> float:
-        """Of the newest statistics in the running ones."""
+    def _weight_of_batch(self) -> float:
+        """Weight of this batch in the running statistics."""
         self.num_batches_tracked.add_(1)
         return 1.0 / int(self.num_batches_tracked) if self.momentum is None else self.momentum
 
 
 class GroupedBatchNorm(_Replacement):
-    """Statistics of G groups: recording n belongs to group n % G. Running ones are the mean over the groups.
+    """Batch norm over G groups of a batch: recording n is in group n % G.
+
+    The running statistics take the mean over the groups.
 
     Args:
         norm: the batch norm to replace.
-        groups: G; divides N.
+        groups: G; must divide the batch size N.
     """
 
     def __init__(self, norm: _BatchNorm, groups: int) -> None:
@@ -67,36 +70,39 @@ class GroupedBatchNorm(_Replacement):
 
     def _normalise(self, x: Tensor) -> Tensor:
         G, C = self.groups, self.num_features
-        # Rows are steps times recordings, and G divides N: row i is of group i % G.
+        # A row is one recording at one time step; since G divides N, row i is in group i % G.
         grouped = x.reshape(-1, G * C, *x.shape[2:])  # [T * N / G, G * C, ...]
         weight, bias = self.weight.repeat(G), self.bias.repeat(G)
         mean, var = self.running_mean.repeat(G), self.running_var.repeat(G)
-        answer = F.batch_norm(grouped, mean, var, weight, bias, True, self._share(), self.eps)
+        normalised = F.batch_norm(grouped, mean, var, weight, bias, True, self._weight_of_batch(), self.eps)
         self.running_mean.copy_(mean.view(G, C).mean(0))
         self.running_var.copy_(var.view(G, C).mean(0))
-        return answer.view(x.shape)
+        return normalised.view(x.shape)
 
 
 class SyncBatchNorm(_Replacement):
-    """Statistics of the batches of all processes, which are of one size. On any device, unlike torch's own."""
+    """Batch norm over the batches of all processes, which have one size. Unlike torch's, it runs on any device.
+
+    Args:
+        norm: the batch norm to replace.
+    """
 
     def _normalise(self, x: Tensor) -> Tensor:
         wide = x.float()
         axes, shape = [0, *range(2, x.ndim)], [1, -1, *[1] * (x.ndim - 2)]
-        ones = torch.full((1,), float(x.numel() // self.num_features), device=x.device)
-        count = reduce(ones, "sum")
+        count = reduce(torch.full((1,), float(x.numel() // self.num_features), device=x.device), "sum")
         mean = _SumOverProcesses.apply(wide.sum(axes)) / count  # [C]
         centred = wide - mean.view(shape)
         var = _SumOverProcesses.apply(centred.square().sum(axes)) / count  # [C]
-        share = self._share()
-        self.running_mean.lerp_(mean.detach(), share)
-        self.running_var.lerp_(var.detach() * (count / (count - 1)), share)
+        weight = self._weight_of_batch()
+        self.running_mean.lerp_(mean.detach(), weight)
+        self.running_var.lerp_(var.detach() * (count / (count - 1)), weight)
         scale = torch.rsqrt(var + self.eps) * self.weight  # [C]
         return (centred * scale.view(shape) + self.bias.view(shape)).to(x.dtype)
 
 
 class _SumOverProcesses(torch.autograd.Function):
-    """The sum over processes of a tensor that each has; so is its gradient."""
+    """The sum of a tensor over all processes; its gradient is summed likewise."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -108,30 +114,29 @@ class _SumOverProcesses(torch.autograd.Function):
 
 
 def group_batch_norm(module: nn.Module, groups: int) -> None:
-    """Lets every batch norm inside a module take its statistics from groups, see `GroupedBatchNorm`."""
+    """Replaces every batch norm inside a module by a `GroupedBatchNorm`, which takes its statistics from groups."""
     _replace(module, lambda norm: GroupedBatchNorm(norm, groups))
 
 
 def sync_batch_norm(module: nn.Module) -> None:
-    """Lets every batch norm inside a module take its statistics over all processes, see `SyncBatchNorm`."""
+    """Replaces every batch norm inside a module by a `SyncBatchNorm`, whose statistics are those of all processes."""
     _replace(module, SyncBatchNorm)
 
 
 @torch.no_grad()
-def share_running_statistics(module: nn.Module) -> None:
-    """Gives every process the mean over processes of the running statistics that are being gathered."""
+def average_running_statistics(module: nn.Module) -> None:
+    """Averages over all processes the running statistics of every batch norm that is in training mode."""
     norms = [m for m in module.modules() if isinstance(m, _BatchNorm) and m.training]
-    own = [b for norm in norms for b in (norm.running_mean, norm.running_var) if b is not None]
-    if not own:
-        return
-    means = reduce(torch.cat(own), "mean").split([len(buffer) for buffer in own])
-    for buffer, mean in zip(own, means, strict=True):
-        buffer.copy_(mean)
+    buffers = [b for norm in norms for b in (norm.running_mean, norm.running_var) if b is not None]
+    if buffers:
+        means = reduce(torch.cat(buffers), "mean").split([len(buffer) for buffer in buffers])
+        for buffer, mean in zip(buffers, means, strict=True):
+            buffer.copy_(mean)
 
 
-def _replace(module: nn.Module, make: Any) -> None:
+def _replace(module: nn.Module, replacement: Callable[[_BatchNorm], nn.Module]) -> None:
     for name, child in module.named_children():
         if isinstance(child, _BatchNorm):
-            setattr(module, name, make(child))
+            setattr(module, name, replacement(child))
         else:
-            _replace(child, make)
+            _replace(child, replacement)

@@ -1,8 +1,8 @@
-"""Batch norm and the neurons behind it as one: what lies between them is never written to memory.
+"""Batch norm fused with the neurons behind it: what passes between them is never written to memory.
 
-Training needs the norm's sums over a batch first; then one pass reads a layer's input and writes its spikes. On the way
-back h is computed again from that input, the only thing that is kept. Spikes are those of the two modules one after the
-other; gradients are equal but for rounding.
+In training, a first pass sums each channel for the norm's statistics; a second reads the layer's input and writes its
+spikes. Only that input is kept; the backward pass computes h from it again. Spikes equal those of the two modules in
+sequence; gradients differ by rounding alone.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from neuromoco.snn import native
 from neuromoco.snn.neurons import LIFNode, native_shape
 from neuromoco.snn.spike_conv import convolve
 
-# Others take their statistics elsewhere, see `neuromoco.snn.batch_norm`.
+# Not those of `neuromoco.snn.batch_norm`, which take their statistics elsewhere.
 PLAIN_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, layer.BatchNorm1d, layer.BatchNorm2d)
 
 
 class SpikeSequential(nn.Sequential):
-    """`nn.Sequential`, in which a batch norm and the neurons behind it are one."""
+    """`nn.Sequential` with each batch norm fused with the neurons behind it: [T, N, ...] in and out."""
 
     def forward(self, x: Tensor) -> Tensor:
         return run_layers(self, x)
 
 
 def run_layers(layers: Iterable[nn.Module], x: Tensor) -> Tensor:
-    """Layers one after another, a batch norm and the neurons behind it as one, [T, N, ...] in and out."""
-    norm: nn.Module | None = None  # met, and not computed yet
+    """Applies layers in sequence, each batch norm fused with the neurons behind it: [T, N, ...] in and out."""
+    norm: nn.Module | None = None  # a batch norm that waits for the next layer
     for module in layers:
         if norm is not None:
             x = norm_then_fire(norm, module, x)
@@ -48,30 +48,28 @@ def run_layers(layers: Iterable[nn.Module], x: Tensor) -> Tensor:
 
 
 def channels_last(frames: Tensor) -> Tensor:
-    """The same frames [T, N, P, H, W], laid out so that convolutions behind them need not reorder what they read."""
+    """Copies frames [T, N, P, H, W] into the channels-last layout, in which convolutions read them fastest."""
     return frames.flatten(0, 1).contiguous(memory_format=torch.channels_last).unflatten(0, frames.shape[:2])
 
 
 def tokens_norm_then_fire(layers: nn.Sequential, node: nn.Module, x: Tensor) -> Tensor:
-    """`node(layers(x))` of a `SeqToANNContainer` that ends in a batch norm, x and the result [T, N, C, L]."""
+    """`node(layers(x))` for a `SeqToANNContainer` that ends in a batch norm; [T, N, C, L] in and out."""
     *before, norm = layers
     if not fusable(norm, node, x):
         return node(layers(x))
     return norm_then_fire(norm, node, functional.seq_to_ann_forward(x, before))
 
 
-def norm_then_fire(norm: nn.Module, node: nn.Module, x: Tensor) -> Tensor:
-    """`node(norm(x))`, x and the result [T, N, C, ...]."""
+def norm_then_fire(norm: Any, node: Any, x: Tensor) -> Tensor:
+    """`node(norm(x))`, fused where possible; [T, N, C, ...] in and out."""
     if not fusable(norm, node, x):
         return node(norm(x))
-    assert isinstance(norm, _BatchNorm)
-    assert isinstance(node, LIFNode)
     spikes, node.v = _NormThenFire.apply(x, norm.weight, norm.bias, norm, node)
     return spikes
 
 
 def fusable(norm: nn.Module, node: nn.Module, x: Tensor) -> bool:
-    """Whether two modules may be one. Whoever watches a module has to see what passes between them."""
+    """Whether a batch norm and the module behind it can be fused; hooks would miss what passes between them."""
     return (
         isinstance(norm, _BatchNorm)
         and type(norm) in PLAIN_NORMS
@@ -87,7 +85,7 @@ def fusable(norm: nn.Module, node: nn.Module, x: Tensor) -> bool:
 
 
 def _poolable(module: nn.Module, x: Tensor) -> bool:
-    """Whether a module is the one max pool that there is a pass for."""
+    """Whether a module is the one kind of max pool that has a kernel."""
     return (
         isinstance(module, layer.MaxPool2d)
         and (module.kernel_size, module.stride, module.padding, module.dilation) == (3, 2, 1, 1)
@@ -99,13 +97,13 @@ def _poolable(module: nn.Module, x: Tensor) -> bool:
 
 
 class _MaxPool(torch.autograd.Function):
-    """3 x 3, stride 2, padding 1, over [T, N, C, H, W] with channels last. A byte a result is kept for the way back."""
+    """3 x 3, stride 2, padding 1, over [T, N, C, H, W], channels last. Keeps one byte per result."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
         height, width = x.shape[3:]
         sides = ((height + 1) // 2, (width + 1) // 2)
-        # made as [T, N, H, W, C], seen as [T, N, C, H, W]
+        # [T, N, H, W, C] in memory
         largest = x.new_empty(*x.shape[:2], *sides, x.shape[2])
         places = torch.empty_like(largest, dtype=torch.uint8)
         ctx.shape = native.Shape(1, len(x) * x.shape[1], x.shape[2], 1, threads=torch.get_num_threads())
@@ -132,7 +130,7 @@ class _NormThenFire(torch.autograd.Function):
         shape, x = native_shape(x, node)
         mean, inverse = _statistics(norm, x, shape)
         factor = inverse * weight
-        # as torch rounds it: one fused operation
+        # rounded like torch's fused multiply-add
         term = (bias.double() - mean.double() * factor.double()).float()
         spikes, v = torch.empty_like(x), torch.empty_like(x[0])
         native.call("forward", shape, x, spikes, v, factor, term)
@@ -157,21 +155,17 @@ class _NormThenFire(torch.autograd.Function):
         return grad, (dot * inverse).float(), total.float(), None, None
 
 
-def _statistics(norm: _BatchNorm, x: Tensor, shape: native.Shape) -> tuple[Tensor, Tensor]:
-    """Mean and 1 / sqrt(variance + eps) of each channel, float32 [C]; the running ones move on."""
+def _statistics(norm: Any, x: Tensor, shape: native.Shape) -> tuple[Tensor, Tensor]:
+    """Mean and 1 / sqrt(variance + eps) per channel, float32 [C]; also updates the running statistics."""
     sums = torch.zeros(2, shape.threads, shape.channels, dtype=torch.float64)
     native.call("sums", shape, x, sums[0], sums[1])
     count = x.numel() // shape.channels
     mean, square = sums.sum(1) / count
     variance = (square - mean.square()).clamp_(min=0.0)
     if norm.track_running_stats:
-        assert norm.running_mean is not None
-        assert norm.running_var is not None
-        assert norm.num_batches_tracked is not None
-        assert norm.momentum is not None
         norm.num_batches_tracked.add_(1)
         norm.running_mean.lerp_(mean.float(), norm.momentum)
         norm.running_var.lerp_((variance * (count / max(1, count - 1))).float(), norm.momentum)
-    # torch keeps the sum of squares in float32
+    # as in torch, which keeps the sum of squares in float32
     variance = ((variance * count).float() / count).double()
     return mean.float(), (1.0 / (variance + norm.eps).sqrt()).float()

@@ -1,4 +1,4 @@
-"""What becomes of memory that a step has used."""
+"""Keeps glibc from returning a training step's memory to the system."""
 
 from __future__ import annotations
 
@@ -7,19 +7,20 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-# Of glibc's mallopt (its manual page).
+# Parameters of glibc's mallopt, see its manual page.
 TRIM_THRESHOLD, MMAP_THRESHOLD, MMAP_MAX = -1, -3, -4
 KEEP = ((MMAP_MAX, 0), (TRIM_THRESHOLD, 2**31 - 1))
-# Where glibc's own thresholds, which move, end up in a process that has used large arrays.
-BY_ITSELF = ((MMAP_MAX, 65_536), (TRIM_THRESHOLD, 64 << 20), (MMAP_THRESHOLD, 32 << 20))
+# The values that glibc's dynamic thresholds reach in a process that has used large arrays.
+DEFAULTS = ((MMAP_MAX, 65_536), (TRIM_THRESHOLD, 64 << 20), (MMAP_THRESHOLD, 32 << 20))
 
 
 @contextmanager
-def freed_memory_kept() -> Iterator[None]:
-    """Meanwhile the process keeps what it frees, up to its largest need, and gives it back at the end.
+def keep_freed_memory() -> Iterator[None]:
+    """Within this context the process keeps the memory that it frees, for reuse; it is released at the end.
 
-    glibc returns every large array to Linux at once, and the next step gets the same back page by page, each set to 0
-    first: up to half of a step's time. Other allocators are left as they are, and glibc too where somebody has set it.
+    By default glibc returns every large array to Linux at once, and the next step gets it back page by page, each
+    zeroed first: up to half of a step's time. Does nothing with other allocators, or where the environment already
+    configures glibc (`MALLOC_...`, `GLIBC_TUNABLES`).
     """
     c = ctypes.CDLL(None) if os.name == "posix" else None
     if not hasattr(c, "mallopt") or any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in os.environ):
@@ -31,6 +32,6 @@ def freed_memory_kept() -> Iterator[None]:
     try:
         yield
     finally:
-        for name, value in BY_ITSELF:
+        for name, value in DEFAULTS:
             c.mallopt(name, value)
         c.malloc_trim(0)

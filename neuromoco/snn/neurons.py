@@ -6,10 +6,10 @@ A leaky integrate-and-fire neuron with decaying input, hard reset to 0 and input
     s[t] = 1 if h[t] >= v_threshold else 0
     v[t] = h[t] * (1 - s[t])
 
-Backwards, ds/dh is a surrogate (`atan` or `sigmoid`) and the reset is a constant (detached).
-The layers are spikingjelly's `LIFNode` in multi-step mode, [T, N, ...] in, spikes [T, N, ...] out. On a CPU all T
-steps, and all of their gradient, are one pass (`kernels.c`); without a compiler, a few operations a step. On a GPU they
-are spikingjelly's own, which take the fastest of its backends that is installed.
+In the backward pass ds/dh is a surrogate (`atan` or `sigmoid`) and the reset is a constant (detached).
+The layers are spikingjelly's `LIFNode` in multi-step mode: [T, N, ...] in, spikes [T, N, ...] out. On a CPU all T time
+steps, and likewise their gradient, are computed in one pass (`kernels.c`); without a compiler, in a few operations per
+step. On a GPU spikingjelly computes them with the fastest of its backends that is installed.
 """
 
 from __future__ import annotations
@@ -29,14 +29,18 @@ SURROGATES = {"atan": surrogate.ATan, "sigmoid": surrogate.Sigmoid}
 
 
 class LIFNode(neuron.LIFNode):
-    """spikingjelly's neuron of the equation above: same spikes, same gradient, less work."""
+    """A layer of leaky integrate-and-fire neurons: spikingjelly's spikes and gradient, computed with less work.
+
+    Input [T, N, ...], spikes [T, N, ...] of the same type; the equation is that of `neuromoco.snn.neurons`. Membranes
+    are float32 in mixed precision too.
+    """
 
     v: Any  # a number at rest, then the membranes as a tensor [N, ...]
 
     def multi_step_forward(self, x_seq: Tensor, *args: Any, **kwargs: Any) -> Any:
-        # The membrane of a mixed-precision run is float32: a leak of small numbers would be lost in 16 bits.
+        # Membranes are float32 in mixed precision: 16 bits would lose a small leak.
         wide = x_seq.float() if x_seq.dtype.itemsize < 4 else x_seq
-        # A membrane that was not reset: the general way. A GPU: spikingjelly chooses among its backends there.
+        # spikingjelly handles membranes that were not reset, and GPUs.
         if isinstance(self.v, Tensor) or wide.is_cuda:
             spikes = super().multi_step_forward(wide, *args, **kwargs)
         elif native.is_supported(wide):
@@ -47,7 +51,7 @@ class LIFNode(neuron.LIFNode):
 
 
 class _LIFSequence(torch.autograd.Function):
-    """The equation over [T, ...] from rest. Only h is kept for the way back."""
+    """The equation over [T, ...] from rest, in torch. Keeps h for the backward pass."""
 
     @staticmethod
     def forward(
@@ -76,7 +80,7 @@ class _LIFSequence(torch.autograd.Function):
 
 
 class _NativeLIF(torch.autograd.Function):
-    """The same in one pass each way. Only x is kept for the way back: h is computed again."""
+    """The equation over [T, ...] from rest, in C. Keeps x for the backward pass, which computes h again."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, node: LIFNode) -> tuple[Tensor, Tensor]:
@@ -93,37 +97,34 @@ class _NativeLIF(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
         (x,) = ctx.saved_tensors
         grad = torch.empty_like(x)
-        given = native.match_layout(grads[0], x)
-        native.call("backward", ctx.shape, x, given, grad, None, None, None, None, None)
+        native.call("backward", ctx.shape, x, native.match_layout(grads[0], x), grad, *[None] * 5)
         return grad, None
 
 
 def native_shape(x: Tensor, node: LIFNode, by_channel: bool = True) -> tuple[native.Shape, Tensor]:
-    """How x [T, N, C, ...] lies in memory, and x itself, copied only if it lies in another way than these two.
+    """The memory layout of x [T, N, C, ...] for the kernels, and x, made contiguous unless it is channels last.
 
     Args:
         x: input of a layer.
         node: the layer.
-        by_channel: whether channels are told apart.
+        by_channel: whether the kernel needs to know each number's channel.
     """
-    steps, inner = len(x), math.prod(x.shape[3:])
-    channels, threads = x.shape[2] if x.ndim > 2 else 1, torch.get_num_threads()
     last = native.is_channels_last(x)
     if not last:
         x = x.contiguous()
     if not by_channel:
-        lies = (steps, 1, 1, x[0].numel())
+        sizes = (1, 1, x[0].numel())
     elif last:
-        lies = (steps, x[0].numel() // channels, channels, 1)
+        sizes = (x[0].numel() // x.shape[2], x.shape[2], 1)
     else:
-        lies = (steps, x.shape[1], channels, inner)
+        sizes = (x.shape[1], x.shape[2] if x.ndim > 2 else 1, math.prod(x.shape[3:]))
     gradient = node.surrogate_function
-    atan = isinstance(gradient, surrogate.ATan)
-    return native.Shape(*lies, node.tau, node.v_threshold, gradient.alpha, atan, threads), x
+    constants = (node.tau, node.v_threshold, gradient.alpha, isinstance(gradient, surrogate.ATan))
+    return native.Shape(len(x), *sizes, *constants, torch.get_num_threads()), x
 
 
 def surrogate_gradient(distance: Tensor, function: surrogate.SurrogateFunctionBase) -> Tensor:
-    """ds/dh at a distance h - v_threshold from the threshold. A new tensor of the same shape."""
+    """The surrogate ds/dh at a distance h - v_threshold from the threshold: a new tensor of the same shape."""
     alpha: float = function.alpha
     if isinstance(function, surrogate.ATan):
         return (math.pi / 2 * alpha * distance).square_().add_(1.0).reciprocal_().mul_(alpha / 2)
@@ -131,17 +132,12 @@ def surrogate_gradient(distance: Tensor, function: surrogate.SurrogateFunctionBa
     return (1.0 - share).mul_(share).mul_(alpha)
 
 
-def lif(config: NeuronConfig, v_threshold: float | None = None) -> LIFNode:
-    """A layer of neurons.
-
-    Args:
-        config: the neuron's constants.
-        v_threshold: another threshold than the config's, for the layer that needs one.
-    """
+def lif(config: NeuronConfig) -> LIFNode:
+    """Builds a layer of neurons in multi-step mode, with the equation of `neuromoco.snn.neurons`."""
     return LIFNode(
         tau=config.tau,
         decay_input=True,
-        v_threshold=config.v_threshold if v_threshold is None else v_threshold,
+        v_threshold=config.v_threshold,
         v_reset=0.0,
         surrogate_function=SURROGATES[config.surrogate](),
         detach_reset=True,
@@ -150,5 +146,5 @@ def lif(config: NeuronConfig, v_threshold: float | None = None) -> LIFNode:
 
 
 def reset_state(module: nn.Module) -> None:
-    """Sets every neuron's membrane back to rest: a recording starts from nothing."""
+    """Resets the membrane of every neuron in a module to rest, as at the start of a recording."""
     functional.reset_net(module)

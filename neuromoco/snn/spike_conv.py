@@ -1,9 +1,8 @@
-"""3 x 3 convolutions that only add up the weights of inputs that fired (`spike_conv.c`).
+"""3 x 3 convolutions that only sum the weights of inputs that fired (`spike_conv.c`).
 
-Most of a layer of neurons is silent at any step, and a convolution in torch multiplies by every 0. Here the spikes are
-listed once; the result, and the weights' gradient, are sums over that list, which is also all that is kept for the way
-back. The input's gradient is dense and stays torch's. Sums are torch's but for rounding, and for what torch makes of 0
-times infinity.
+Most neurons are silent at any time step, but torch's convolution multiplies by every 0. Here the spikes are listed
+once; the result and the weights' gradient are sums over that list, which is also all that the backward pass keeps. The
+input's gradient is dense and computed by torch. Results equal torch's but for rounding, and for 0 times infinity.
 """
 
 from __future__ import annotations
@@ -20,14 +19,14 @@ from neuromoco.snn import native
 
 # As in spike_conv.c.
 SPAN, WIDTH, TAPS = 16, 64, 9
-# Of inputs that fire: above it, torch is quicker. So it is for small layers, which lie in the caches anyway.
+# torch is faster where a larger share of the inputs fires, and for small layers, which fit into the caches.
 MOST_FIRING = 0.35
 LEAST_PRODUCTS = 1 << 29
-TASKS = 16  # which threads divide among themselves
+TASKS = 16  # that threads divide among themselves
 
 
 class Convolution(ctypes.Structure):
-    """Sizes of a convolution."""
+    """Sizes of a convolution, as in `spike_conv.c`."""
 
     _fields_ = (
         *((name, ctypes.c_long) for name in ("images", "rows", "columns", "inputs", "outputs", "groups")),
@@ -36,9 +35,10 @@ class Convolution(ctypes.Structure):
 
 
 def convolve(module: nn.Module, x: Tensor) -> Tensor:
-    """`module(x)`, x and the result [T, N, C, H, W]; by its spikes where that is quicker."""
+    """`module(x)`, computed from a list of spikes where that is faster; [T, N, C, H, W] in and out."""
+    result: Tensor
     if not (isinstance(module, layer.Conv2d) and _is_supported(module, x)):
-        result: Tensor = module(x)
+        result = module(x)
         return result
     images, outputs = x.shape[0] * x.shape[1], module.out_channels
     spans = -(-x.shape[2] // SPAN)
@@ -48,17 +48,17 @@ def convolve(module: nn.Module, x: Tensor) -> Tensor:
     native.call("count_spikes", sizes, x, starts)
     if starts[-1] > MOST_FIRING * x.numel():
         return module(x)
-    made: Tensor = _SpikeConv.apply(x, module.weight, starts, sizes)  # [T, N, H, W, C]
-    return made.permute(0, 1, 4, 2, 3)
+    result = _SpikeConv.apply(x, module.weight, starts, sizes)  # [T, N, H, W, C]
+    return result.permute(0, 1, 4, 2, 3)
 
 
 def _is_supported(module: layer.Conv2d, x: Tensor) -> bool:
-    """Whether there is a pass for a convolution, and it is large enough to be worth it."""
+    """Whether the kernels can compute a convolution, and it is large enough to gain from them."""
     plain = (
         (module.kernel_size, module.stride, module.padding, module.dilation) == ((3, 3), (1, 1), (1, 1), (1, 1))
         and (module.groups, module.bias, module.padding_mode, module.step_mode) == (1, None, "zeros", "m")
         and not module.out_channels % WIDTH
-        and SPAN <= module.in_channels < 1 << 16  # places of channels are two bytes
+        and SPAN <= module.in_channels < 1 << 16  # channels are numbered in two bytes
         and type(module).forward is layer.Conv2d.forward
         and "forward" not in vars(module)
     )
@@ -109,13 +109,11 @@ class _SpikeConv(torch.autograd.Function):
 
 
 def _input_gradient(grad: Tensor, weight: Tensor, shape: torch.Size) -> Tensor:
-    """From the gradient [T, N, H, W, C] of the result, that of the input in its shape, channels last."""
-    steps = shape[:2]
-    # torch looks at no number of the input, only at how it lies.
-    like = grad.new_empty(steps.numel(), *shape[3:], shape[2]).permute(0, 3, 1, 2)
-    given = grad.flatten(0, 1).permute(0, 3, 1, 2)
-    one, wanted = [1, 1], [True, False, False]
-    found, _, _ = torch.ops.aten.convolution_backward(
-        given, like, weight, None, one, one, one, False, [0, 0], 1, wanted
+    """The input's gradient [T, N, C, H, W], channels last, from the gradient [T, N, H, W, C] of the result."""
+    # torch reads only the layout of the input, not its numbers.
+    like = grad.new_empty(shape[:2].numel(), *shape[3:], shape[2]).permute(0, 3, 1, 2)
+    ones, outputs = [1, 1], [True, False, False]
+    gradient, _, _ = torch.ops.aten.convolution_backward(
+        grad.flatten(0, 1).permute(0, 3, 1, 2), like, weight, None, ones, ones, ones, False, [0, 0], 1, outputs
     )
-    return found.unflatten(0, steps)
+    return gradient.unflatten(0, shape[:2])

@@ -1,1 +1,1 @@
-"""What every room uses: files, the console, optional packages, the device, curves."""
+"""What the whole package uses: files, the console, optional packages, devices, figures."""

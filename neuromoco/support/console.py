@@ -1,9 +1,9 @@
-"""What a person sees while something runs: on standard error, so that results can be piped."""
+"""Messages and progress bars on standard error, so that results can be piped from standard output."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from typing import TypeVar
@@ -26,18 +26,18 @@ Item = TypeVar("Item")
 
 
 @cache
-def say_once(what: str) -> None:
-    """Says it once a process, however often it is asked to."""
-    console.print(what, soft_wrap=True)
+def say_once(message: str) -> None:
+    """Prints a message once per process, however often it is called."""
+    console.print(message, soft_wrap=True)
 
 
 def is_first_here() -> bool:
-    """Whether this is the first of the processes that a launcher started on this machine: one voice is enough."""
+    """Whether this is the first process that a launcher such as torchrun started on this machine."""
     return os.environ.get("LOCAL_RANK", "0") == "0"
 
 
 class RateColumn(ProgressColumn):
-    """Samples a second."""
+    """Samples per second."""
 
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed
@@ -46,7 +46,7 @@ class RateColumn(ProgressColumn):
 
 @contextmanager
 def silence() -> Iterator[None]:
-    """Nothing is shown meanwhile."""
+    """Mutes the console within this context."""
     before, console.quiet = console.quiet, True
     try:
         yield
@@ -55,7 +55,7 @@ def silence() -> Iterator[None]:
 
 
 def progress_bar() -> Progress:
-    """A bar with count, rate, time left and a free text; only shown on a terminal."""
+    """A bar with count, rate, time left and a field `note`; shown only on a terminal."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -70,10 +70,6 @@ def progress_bar() -> Progress:
 
 
 def track(items: Iterable[Item], what: str) -> Iterator[Item]:
-    """Goes through items under a bar."""
-    total = len(items) if isinstance(items, Sized) else None
+    """Yields items and shows a progress bar named `what`."""
     with progress_bar() as bar:
-        task = bar.add_task(what, total=total, note="")
-        for item in items:
-            yield item
-            bar.advance(task)
+        yield from bar.track(items, task_id=bar.add_task(what, total=None, note=""))

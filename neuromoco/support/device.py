@@ -1,4 +1,4 @@
-"""Where tensors live."""
+"""The device that tensors are on."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ DEVICES = ("auto", "cpu", "cuda")
 
 
 def pick_device(name: str) -> torch.device:
-    """The device that `--device` means: "auto" is CUDA where there is one.
+    """The torch device for "auto" (CUDA where available), "cpu" or "cuda".
 
     Raises:
-        ConfigError: an unknown name, or CUDA where there is none.
+        ConfigError: an unknown name, or "cuda" where torch finds no CUDA device.
     """
     if name not in DEVICES:
         raise ConfigError(f"--device {name}; allowed are {', '.join(DEVICES)}")

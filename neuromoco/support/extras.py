@@ -1,4 +1,4 @@
-"""Optional parts of the package."""
+"""Optional parts of the package (extras), and the packages that they need."""
 
 from __future__ import annotations
 
@@ -23,10 +23,14 @@ def is_installed(extra: str) -> bool:
 
 
 def need(extra: str, what: str = "this command") -> None:
-    """Says which extra to install where one of its packages is missing.
+    """Checks that the packages of an extra are installed.
+
+    Args:
+        extra: a key of `PACKAGES`.
+        what: needs them; begins the message.
 
     Raises:
-        MissingExtraError: names the extra.
+        MissingExtraError: a package is missing; the message names the extra to install.
     """
     if not is_installed(extra):
         raise MissingExtraError(what, extra)

@@ -1,4 +1,4 @@
-"""Figures as PNG files: a canvas without a screen, curves over epochs, and the way to disk."""
+"""Figures as PNG files, drawn without a screen."""
 
 from __future__ import annotations
 
@@ -28,23 +28,27 @@ def brightness(counts: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure of so many inches."""
+    """An empty figure of `width` x `height` inches."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
+    return FigureCanvasAgg(Figure(figsize=(width, height), layout="constrained")).figure
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Writes a figure as PNG, whole or not at all."""
+    """Writes a figure as PNG; an interrupted write leaves no file."""
     with writing(path) as part:
         figure.savefig(part, dpi=150, format="png")
 
 
 def draw_curves(path: Path, panels: Mapping[str, Mapping[str, Sequence[float | None]]], title: str) -> None:
-    """Writes a PNG of curves over epochs: panel name -> curve name -> a value an epoch, None where there is none."""
+    """Writes a PNG of curves over epochs.
+
+    Args:
+        path: of the PNG.
+        panels: panel name -> curve name -> one value per epoch, or None where none was measured.
+        title: above all panels.
+    """
     columns = min(COLUMNS, max(1, len(panels)))
     rows = -(-len(panels) // columns) or 1
     figure = new_figure(4.2 * columns, 3.0 * rows + 0.2)

@@ -1,4 +1,4 @@
-"""Files that are whole or absent: written beside their place, then renamed into it."""
+"""Files and folders that are complete or absent: written under a temporary name, then renamed."""
 
 from __future__ import annotations
 
@@ -15,10 +15,9 @@ from neuromoco.errors import ConfigError
 
 @contextmanager
 def writing(path: Path | str) -> Iterator[Path]:
-    """Gives a path beside `path` to write to; it takes its place only if the block ends well."""
+    """Yields a temporary path to write to, which is renamed to `path` unless the block raises."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part = _temporary(path)
     try:
         yield part
         part.replace(path)
@@ -28,18 +27,16 @@ def writing(path: Path | str) -> Iterator[Path]:
 
 @contextmanager
 def writing_folder(path: Path | str) -> Iterator[Path]:
-    """Gives a folder beside `path` to fill; it takes its place if all ends well and nothing stands there yet."""
+    """Yields a temporary folder to fill, which is renamed to `path` unless the block raises or `path` exists."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part = _temporary(path)
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir()
     try:
         yield part
-        # Another process may have been faster; what it made is as good, and somebody may be reading it.
         try:
             part.rename(path)
-        except OSError:
+        except OSError:  # another process was faster; its folder is as good and may be in use
             if not path.is_dir():
                 raise
     finally:
@@ -48,7 +45,7 @@ def writing_folder(path: Path | str) -> Iterator[Path]:
 
 @contextmanager
 def replacing_folder(path: Path | str) -> Iterator[Path]:
-    """Gives a folder beside `path` to fill; if all ends well it takes the place of whatever folder stands there."""
+    """Yields a temporary folder to fill, which replaces the folder at `path`, if any, unless the block raises."""
     path = Path(path)
     new, old = (path.with_name(f".{path.name}.{os.getpid()}.{age}") for age in ("new", "old"))
     with writing_folder(new) as part:
@@ -57,7 +54,7 @@ def replacing_folder(path: Path | str) -> Iterator[Path]:
         if path.is_dir():
             path.rename(old)
         new.rename(path)
-    except BaseException:  # an interruption, too, must not lose what stood there
+    except BaseException:  # an interruption, too, must not lose the old folder
         if old.is_dir() and not path.exists():
             old.rename(path)
         shutil.rmtree(new, ignore_errors=True)
@@ -65,10 +62,15 @@ def replacing_folder(path: Path | str) -> Iterator[Path]:
     shutil.rmtree(old, ignore_errors=True)
 
 
+def _temporary(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path.with_name(f".{path.name}.{os.getpid()}.part")
+
+
 @contextmanager
 def locked(path: Path | str) -> Iterator[None]:
-    """Waits until no other process holds this lock. However a process ends, what it held is free again."""
-    import fcntl  # not on every system
+    """Holds a lock file; waits while another process holds it. The system releases it however a process ends."""
+    import fcntl  # POSIX only
 
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -78,47 +80,45 @@ def locked(path: Path | str) -> Iterator[None]:
 
 
 def cache_folder() -> Path:
-    """Where what can be made again is kept: $NEUROMOCO_CACHE, else the user's cache folder."""
-    given = os.environ.get("NEUROMOCO_CACHE")
-    if given:
-        return Path(given)
+    """The folder of files that can be recomputed: $NEUROMOCO_CACHE, else the user's cache folder."""
+    if folder := os.environ.get("NEUROMOCO_CACHE"):
+        return Path(folder)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "neuromoco"
 
 
 def write_text(path: Path | str, text: str) -> None:
-    """Writes a whole text file at once."""
+    """Writes a text file in UTF-8; an interrupted write leaves the old file."""
     with writing(path) as part:
         part.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path | str, value: Any) -> None:
-    """Writes JSON that a person can read."""
+    """Writes a value as indented JSON."""
     write_text(path, json.dumps(value, indent=2) + "\n")
 
 
 def read_json(path: Path | str) -> dict[str, Any]:
-    """What `write_json` wrote of names and values.
+    """Reads a JSON object that `write_json` wrote.
 
     Raises:
-        ConfigError: something else is there.
+        ConfigError: the file is missing, damaged, or has no JSON object.
     """
     try:
-        found = json.loads(Path(path).read_text(encoding="utf-8"))
+        value = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        found = None
-    if not isinstance(found, dict):
-        raise ConfigError(f"{path}: is damaged; delete it, and it is made again, or give another --out")
-    return found
+        value = None
+    if not isinstance(value, dict):
+        raise ConfigError(f"{path}: is damaged; delete it to have it written again, or give another --out")
+    return value
 
 
 def files_in(places: Iterable[Path]) -> list[Path]:
-    """Files, and the files in folders at any depth, sorted; hidden ones are passed over.
+    """The given files, and the files in given folders at any depth, sorted and without hidden ones.
 
-    A folder without any stands for itself, so that whoever reads it says what is wrong.
+    A folder without files is returned itself, so that reading it raises an error that names it.
     """
     files: list[Path] = []
     for place in places:
         inside = [path.relative_to(place) for path in sorted(place.rglob("*")) if path.is_file()]
-        visible = [place / path for path in inside if not any(part.startswith(".") for part in path.parts)]
-        files += visible or [place]
+        files += [place / path for path in inside if not any(p.startswith(".") for p in path.parts)] or [place]
     return files

@@ -20,8 +20,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from neuromoco.config import ComputeConfig
 from neuromoco.errors import ConfigError
-from neuromoco.snn.batch_norm import share_running_statistics
-from neuromoco.snn.memory import freed_memory_kept
+from neuromoco.snn.batch_norm import average_running_statistics
+from neuromoco.snn.memory import keep_freed_memory
 from neuromoco.support.console import console, progress_bar
 from neuromoco.support.files import write_json
 from neuromoco.train.monitor import Monitor
@@ -57,7 +57,7 @@ def fit(task: Task, run: RunFolder, accelerator: Accelerator, compute: ComputeCo
     history = run.history()[: progress.epoch - 1]
     if progress.epoch > 1 or progress.steps:
         console.print(f"resuming in epoch {progress.epoch} of {task.epochs}, after {progress.steps} steps")
-    with freed_memory_kept(), progress_bar() as bar, Monitor(task, run, accelerator, history) as monitor:
+    with keep_freed_memory(), progress_bar() as bar, Monitor(task, run, accelerator, history) as monitor:
         while progress.epoch <= task.epochs:
             history.append(loop.epoch(progress, bar))
             monitor.after_epoch()
@@ -143,7 +143,7 @@ class _Loop:
         self.optimizer.step()
         self.optimizer.zero_grad()
         if accelerator.num_processes > 1:
-            share_running_statistics(model)
+            average_running_statistics(model)
         return dict(zip(means, torch.stack([*means.values()]).tolist(), strict=True)), sum(sizes)
 
     def _means(self, progress: Progress) -> dict[str, float]:

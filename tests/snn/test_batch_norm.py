@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from neuromoco.config import EncoderConfig
 from neuromoco.encoders import build_encoder, list_encoders
-from neuromoco.snn.batch_norm import group_batch_norm, share_running_statistics, sync_batch_norm
+from neuromoco.snn.batch_norm import average_running_statistics, group_batch_norm, sync_batch_norm
 from tests.helpers.networks import event_frames
 
 T, N, C, G = 3, 6, 4, 3
@@ -76,5 +76,5 @@ def test_sharing_statistics_changes_nothing_in_one_process() -> None:
     net = plain()
     net(batch().flatten(0, 1))
     before = [buffer.clone() for buffer in net.buffers()]
-    share_running_statistics(net)
+    average_running_statistics(net)
     assert all(torch.equal(a, b) for a, b in zip(net.buffers(), before, strict=True))

@@ -13,7 +13,7 @@ GLIBC = sys.platform == "linux" and hasattr(ctypes.CDLL(None), "mallopt")
 SCRIPT = """
 import resource
 import numpy as np
-from neuromoco.snn.memory import freed_memory_kept
+from neuromoco.snn.memory import keep_freed_memory
 
 def faults(size=5_000_000):
     np.ones(size)
@@ -26,7 +26,7 @@ def resident():
     return int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize()
 
 plain, before = faults(), resident()
-with freed_memory_kept():
+with keep_freed_memory():
     kept = faults()
 left = (resident() - before) >> 20
 print(plain, kept, faults(), left, faults(500_000))
