@@ -75,7 +75,7 @@ class MoCo(nn.Module):
         self.register_buffer("queue", F.normalize(keys, dim=0))
         self.register_buffer("pointer", torch.zeros((), dtype=torch.long))
         self.register_buffer("shuffles", torch.zeros((), dtype=torch.long))
-        self.register_load_state_dict_pre_hook(_rename_old_keys)
+        self.register_load_state_dict_pre_hook(_rename_old_keys)  # type: ignore[no-untyped-call]
 
     def forward(self, view_q: Tensor, view_k: Tensor) -> tuple[MixLoss, Tensor]:
         """Computes the loss of a batch, and the keys to enqueue.
@@ -126,7 +126,8 @@ class MoCo(nn.Module):
 
     def _local_groups(self) -> int:
         """Groups of batch norm in this process."""
-        groups, processes = self.config.batch_norm_groups, PartialState().num_processes
+        groups = self.config.batch_norm_groups
+        processes: int = PartialState().num_processes
         if groups % processes:
             raise ConfigError(
                 f"{groups} groups of batch norm on {processes} processes; give a multiple: "

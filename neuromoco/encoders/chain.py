@@ -48,7 +48,8 @@ class Chain(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.layers(x)  # [T, N, C, h, w]
-        return self.pool(x).flatten(2)  # [T, N, C * pool^2]
+        x = self.pool(x).flatten(2)  # [T, N, C * pool^2]
+        return x
 
 
 @register_encoder

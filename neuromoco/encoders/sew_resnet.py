@@ -83,7 +83,8 @@ class SEWResNet(nn.Module):
         if self.training and not any(width % 16 for width in self.widths):
             x = channels_last(x)
         x = self.stages(self.stem(x))  # [T, N, C, h, w]
-        return self.pool(x).flatten(2)  # [T, N, C * pool^2]
+        x = self.pool(x).flatten(2)  # [T, N, C * pool^2]
+        return x
 
 
 class SEWBlock(BasicBlock):

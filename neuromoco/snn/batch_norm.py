@@ -91,9 +91,9 @@ class SyncBatchNorm(_Replacement):
         wide = x.float()
         axes, shape = [0, *range(2, x.ndim)], [1, -1, *[1] * (x.ndim - 2)]
         count = reduce(torch.full((1,), float(x.numel() // self.num_features), device=x.device), "sum")
-        mean = _SumOverProcesses.apply(wide.sum(axes)) / count  # [C]
+        mean: Tensor = _SumOverProcesses.apply(wide.sum(axes)) / count  # [C]
         centred = wide - mean.view(shape)
-        var = _SumOverProcesses.apply(centred.square().sum(axes)) / count  # [C]
+        var: Tensor = _SumOverProcesses.apply(centred.square().sum(axes)) / count  # [C]
         weight = self._weight_of_batch()
         self.running_mean.lerp_(mean.detach(), weight)
         self.running_var.lerp_(var.detach() * (count / (count - 1)), weight)
@@ -106,11 +106,13 @@ class _SumOverProcesses(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        return reduce(x, "sum")
+        x = reduce(x, "sum")
+        return x
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
-        return reduce(grad, "sum")
+        grad = reduce(grad, "sum")
+        return grad
 
 
 def group_batch_norm(module: nn.Module, groups: int) -> None:

@@ -44,28 +44,32 @@ def run_layers(layers: Iterable[nn.Module], x: Tensor) -> Tensor:
             x = _MaxPool.apply(x)
         else:
             x = convolve(module, x)
-    return x if norm is None else norm(x)
+    if norm is not None:
+        x = norm(x)
+    return x
 
 
 def channels_last(frames: Tensor) -> Tensor:
     """Copies frames [T, N, P, H, W] into the channels-last layout, in which convolutions read them fastest."""
-    return frames.flatten(0, 1).contiguous(memory_format=torch.channels_last).unflatten(0, frames.shape[:2])
+    return frames.flatten(0, 1).contiguous(memory_format=torch.channels_last).view(frames.shape)
 
 
 def tokens_norm_then_fire(layers: nn.Sequential, node: nn.Module, x: Tensor) -> Tensor:
     """`node(layers(x))` for a `SeqToANNContainer` that ends in a batch norm; [T, N, C, L] in and out."""
     *before, norm = layers
     if not fusable(norm, node, x):
-        return node(layers(x))
+        x = node(layers(x))
+        return x
     return norm_then_fire(norm, node, functional.seq_to_ann_forward(x, before))
 
 
 def norm_then_fire(norm: Any, node: Any, x: Tensor) -> Tensor:
     """`node(norm(x))`, fused where possible; [T, N, C, ...] in and out."""
-    if not fusable(norm, node, x):
-        return node(norm(x))
-    spikes, node.v = _NormThenFire.apply(x, norm.weight, norm.bias, norm, node)
-    return spikes
+    if fusable(norm, node, x):
+        x, node.v = _NormThenFire.apply(x, norm.weight, norm.bias, norm, node)
+    else:
+        x = node(norm(x))
+    return x
 
 
 def fusable(norm: nn.Module, node: nn.Module, x: Tensor) -> bool:

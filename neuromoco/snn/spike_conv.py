@@ -47,7 +47,8 @@ def convolve(module: nn.Module, x: Tensor) -> Tensor:
     starts = x.new_empty(images * x.shape[3] * x.shape[4] * spans + 1, dtype=torch.int32)
     native.call("count_spikes", sizes, x, starts)
     if starts[-1] > MOST_FIRING * x.numel():
-        return module(x)
+        result = module(x)
+        return result
     result = _SpikeConv.apply(x, module.weight, starts, sizes)  # [T, N, H, W, C]
     return result.permute(0, 1, 4, 2, 3)
 
@@ -113,7 +114,8 @@ def _input_gradient(grad: Tensor, weight: Tensor, shape: torch.Size) -> Tensor:
     # torch reads only the layout of the input, not its numbers.
     like = grad.new_empty(shape[:2].numel(), *shape[3:], shape[2]).permute(0, 3, 1, 2)
     ones, outputs = [1, 1], [True, False, False]
+    gradient: Tensor
     gradient, _, _ = torch.ops.aten.convolution_backward(
         grad.flatten(0, 1).permute(0, 3, 1, 2), like, weight, None, ones, ones, ones, False, [0, 0], 1, outputs
     )
-    return gradient.unflatten(0, shape[:2])
+    return gradient.view(*shape[:2], *gradient.shape[1:])
