@@ -48,8 +48,8 @@ class Chain(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.layers(x)  # [T, N, C, h, w]
-        x = self.pool(x).flatten(2)  # [T, N, C * pool^2]
-        return x
+        features: Tensor = self.pool(x).flatten(2)  # [T, N, C * pool^2]
+        return features
 
 
 @register_encoder

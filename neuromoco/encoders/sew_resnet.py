@@ -83,8 +83,8 @@ class SEWResNet(nn.Module):
         if self.training and not any(width % 16 for width in self.widths):
             x = channels_last(x)
         x = self.stages(self.stem(x))  # [T, N, C, h, w]
-        x = self.pool(x).flatten(2)  # [T, N, C * pool^2]
-        return x
+        features: Tensor = self.pool(x).flatten(2)  # [T, N, C * pool^2]
+        return features
 
 
 class SEWBlock(BasicBlock):

@@ -10,6 +10,8 @@ Every parameter declared here is used (public implementations also carry unused 
 
 from __future__ import annotations
 
+from functools import partial
+
 from spikingjelly.activation_based import layer
 from spikingjelly.activation_based.layer import SpikingSelfAttention
 from spikingjelly.activation_based.model.spikformer import SpikformerMLP
@@ -22,7 +24,7 @@ from neuromoco.errors import ConfigError
 from neuromoco.frames import POLARITIES
 from neuromoco.snn import native
 from neuromoco.snn.fused import channels_last, tokens_norm_then_fire
-from neuromoco.snn.neurons import SURROGATES, LIFNode
+from neuromoco.snn.neurons import lif
 
 ATTENTION_SCALE = 0.25
 ATTENTION_THRESHOLD = 0.5
@@ -93,20 +95,14 @@ class SpikformerBlock(nn.Module):
 
     def __init__(self, dim: int, heads: int, mlp_ratio: float, neuron: NeuronConfig) -> None:
         super().__init__()
-        constants = {
-            "tau": neuron.tau,
-            "v_threshold": neuron.v_threshold,
-            "v_reset": 0.0,
-            "surrogate_function": SURROGATES[neuron.surrogate](),
-            "detach_reset": True,
-        }
-        self.attn = SpikingSelfAttention(dim, heads, spiking_neuron=LIFNode, **constants)
+        neurons = partial(lif, neuron)
+        self.attn = SpikingSelfAttention(dim, heads, spiking_neuron=neurons)
         self.attn.scale = ATTENTION_SCALE
         self.attn.attn_lif.v_threshold = ATTENTION_THRESHOLD
-        self.mlp = MLP(dim, int(dim * mlp_ratio), dim, spiking_neuron=LIFNode, **constants)
+        self.mlp = MLP(dim, int(dim * mlp_ratio), dim, spiking_neuron=neurons)
 
     def forward(self, x: Tensor) -> Tensor:
-        tokens = x.flatten(3)
+        tokens: Tensor = x.flatten(3)
         tokens = tokens + attend(self.attn, tokens)
         tokens = tokens + self.mlp(tokens)
         return tokens.reshape(x.shape)

@@ -106,13 +106,13 @@ class _SumOverProcesses(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        x = reduce(x, "sum")
-        return x
+        total: Tensor = reduce(x, "sum")
+        return total
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
-        grad = reduce(grad, "sum")
-        return grad
+        total: Tensor = reduce(grad, "sum")
+        return total
 
 
 def group_batch_norm(module: nn.Module, groups: int) -> None:

@@ -58,8 +58,8 @@ def tokens_norm_then_fire(layers: nn.Sequential, node: nn.Module, x: Tensor) -> 
     """`node(layers(x))` for a `SeqToANNContainer` that ends in a batch norm; [T, N, C, L] in and out."""
     *before, norm = layers
     if not fusable(norm, node, x):
-        x = node(layers(x))
-        return x
+        spikes: Tensor = node(layers(x))
+        return spikes
     return norm_then_fire(norm, node, functional.seq_to_ann_forward(x, before))
 
 
