@@ -175,7 +175,7 @@ def export(
         UnsupportedLayerError: a layer that the target cannot express; `list_unsupported` lists all of them.
         ParityError: the export's answers differ too much from those of its source.
 
-    Example:
+    Examples:
         ```python
         import neuromoco
 

@@ -4,11 +4,12 @@ Everything a user needs is here, and is loaded when it is first used: `import ne
 recordings, frames and classification with an exported file need the base install alone; `train`, `export` and
 `list_encoders` need the extras "train" and "export".
 
->>> import neuromoco
->>> classifier = neuromoco.load_classifier("models/sew_resnet_tiny-digits.onnx")
->>> recording = neuromoco.read_recording("models/examples/3.bin")
->>> classifier.predict([recording])[0].label
-'3'
+Examples:
+    >>> import neuromoco
+    >>> classifier = neuromoco.load_classifier("models/sew_resnet_tiny-digits.onnx")
+    >>> recording = neuromoco.read_recording("models/examples/3.bin")
+    >>> classifier.predict([recording])[0].label
+    '3'
 """
 
 from __future__ import annotations

@@ -72,11 +72,12 @@ def to_frames(
     Raises:
         ConfigError: fewer than one slice, an unknown `by`, or an empty size.
 
-    >>> from neuromoco import read_recording, to_frames
-    >>> recording = read_recording("models/examples/3.bin")
-    >>> frames = to_frames(recording, steps=4)
-    >>> frames.shape, int(frames.sum()) == len(recording)
-    ((4, 2, 34, 34), True)
+    Examples:
+        >>> from neuromoco import read_recording, to_frames
+        >>> recording = read_recording("models/examples/3.bin")
+        >>> frames = to_frames(recording, steps=4)
+        >>> frames.shape, int(frames.sum()) == len(recording)
+        ((4, 2, 34, 34), True)
     """
     height, width = size or (recording.height, recording.width)
     if height < 1 or width < 1:

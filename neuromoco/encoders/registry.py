@@ -81,9 +81,10 @@ def register_encoder(builder: Builder) -> Builder:
 def list_encoders() -> dict[str, str]:
     """Name and one-line description of every registered encoder.
 
-    >>> from neuromoco.encoders import list_encoders
-    >>> sorted(list_encoders())
-    ['chain_tiny', 'sew_resnet18', 'sew_resnet_tiny', 'spikformer_2_256', 'spikformer_tiny']
+    Examples:
+        >>> from neuromoco.encoders import list_encoders
+        >>> sorted(list_encoders())
+        ['chain_tiny', 'sew_resnet18', 'sew_resnet_tiny', 'spikformer_2_256', 'spikformer_tiny']
     """
     return {name: (inspect.getdoc(b) or "").partition("\n")[0] for name, b in sorted(_BUILDERS.items())}
 

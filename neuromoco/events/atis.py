@@ -68,13 +68,14 @@ def _pieces(path: Path) -> Iterator[Columns]:
 def write_atis(path: Path, recording: Recording) -> None:
     """Writes an ATIS `.bin` file, the format of N-MNIST: up to 8.3 s on a sensor of up to 256 x 240 pixels.
 
-    >>> import tempfile
-    >>> from neuromoco.events import read_recording, write_atis
-    >>> recording = read_recording("models/examples/3.bin", stop=100_000)
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     write_atis(Path(folder) / "part.bin", recording)
-    ...     len(read_recording(Path(folder) / "part.bin"))
-    1599
+    Examples:
+        >>> import tempfile
+        >>> from neuromoco.events import read_recording, write_atis
+        >>> recording = read_recording("models/examples/3.bin", stop=100_000)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_atis(Path(folder) / "part.bin", recording)
+        ...     len(read_recording(Path(folder) / "part.bin"))
+        1599
 
     Raises:
         EventFileError: the sensor or the times do not fit the format.

@@ -79,16 +79,18 @@ def read_recording(
 ) -> Recording:
     """Reads an event recording of any known format, recognised by its content.
 
-    >>> from neuromoco.events import read_recording
-    >>> recording = read_recording("models/examples/3.bin")
-    >>> len(recording), recording.width, recording.height, recording.source
-    (4364, 34, 34, 'ATIS .bin')
-    >>> len(read_recording("models/examples/3.bin", stop=100_000))
-    1599
+    Examples:
+        >>> from neuromoco.events import read_recording
+        >>> recording = read_recording("models/examples/3.bin")
+        >>> len(recording), recording.width, recording.height, recording.source
+        (4364, 34, 34, 'ATIS .bin')
+        >>> len(read_recording("models/examples/3.bin", stop=100_000))
+        1599
 
     Args:
         path: the file.
-        start, stop: the interval to read, in microseconds from the first event; start is included, stop is not.
+        start: where the interval begins, in microseconds from the first event.
+        stop: where it ends, exclusive, in microseconds from the first event.
         options: what the file does not say itself.
 
     Returns:
@@ -107,9 +109,10 @@ def read_recording(
 def read_windows(path: Path | str, length: int, options: ReadOptions | None = None) -> Iterator[Recording]:
     """Reads a recording in consecutive windows of equal duration. Memory does not grow with the file.
 
-    >>> from neuromoco.events import read_windows
-    >>> [len(window) for window in read_windows("models/examples/3.bin", 100_000)]
-    [1599, 1543, 1213, 9]
+    Examples:
+        >>> from neuromoco.events import read_windows
+        >>> [len(window) for window in read_windows("models/examples/3.bin", 100_000)]
+        [1599, 1543, 1213, 9]
 
     Args:
         path: the file.
@@ -131,10 +134,11 @@ def read_windows(path: Path | str, length: int, options: ReadOptions | None = No
 def survey_recording(path: Path | str, options: ReadOptions | None = None) -> Survey:
     """Gathers facts about a file in bounded memory, in one pass (two if the file does not name its sensor).
 
-    >>> from neuromoco.events import survey_recording
-    >>> survey = survey_recording("models/examples/3.bin")
-    >>> survey.events, survey.first_us, survey.last_us, survey.unsorted
-    (4364, 2233, 308559, 0)
+    Examples:
+        >>> from neuromoco.events import survey_recording
+        >>> survey = survey_recording("models/examples/3.bin")
+        >>> survey.events, survey.first_us, survey.last_us, survey.unsorted
+        (4364, 2233, 308559, 0)
 
     Args:
         path: the file.

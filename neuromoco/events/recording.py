@@ -31,9 +31,10 @@ class Recording:
     Columns are contiguous: a packed structured array of the same events is many times slower to
     slice and to count. `Recording.from_columns` checks all of the above:
 
-    >>> recording = Recording.from_columns(t=[0, 250], x=[3, 4], y=[7, 7], p=[1, 0], width=34, height=34)
-    >>> len(recording), recording.duration, recording.on_share
-    (2, 250, 0.5)
+    Examples:
+        >>> recording = Recording.from_columns(t=[0, 250], x=[3, 4], y=[7, 7], p=[1, 0], width=34, height=34)
+        >>> len(recording), recording.duration, recording.on_share
+        (2, 250, 0.5)
     """
 
     t: NDArray[np.int64]

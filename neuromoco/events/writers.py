@@ -29,8 +29,9 @@ SUFFIXES = {".npz": "npz", ".csv": "csv", ".aedat4": "aedat4", ".bin": "atis"}
 def writer_for(path: Path, format: str | None) -> Writer:
     """The writer of a format, or of the format that the file name implies.
 
-    >>> writer_for(Path("walk.npz"), None).__name__
-    'write_npz'
+    Examples:
+        >>> writer_for(Path("walk.npz"), None).__name__
+        'write_npz'
 
     Raises:
         ConfigError: an unknown format, or a name that implies none.

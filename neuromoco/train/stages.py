@@ -64,7 +64,7 @@ def train(config: RunConfig, out: Path | str, device: str = "auto", read: Reader
         CheckpointError: `config.init` cannot be used.
         MissingExtraError: the data set "digits" needs scikit-learn.
 
-    Example:
+    Examples:
         >>> from neuromoco.config import with_values
         >>> from neuromoco.recipes import load_recipe
         >>> from neuromoco.train import best_weights, train
@@ -114,7 +114,7 @@ def resume(out: Path | str, device: str = "auto", read: Reader = read_recordings
         EventFileError: a recording cannot be read.
         CheckpointError: the checkpoint to start from cannot be used.
 
-    Example:
+    Examples:
         >>> from neuromoco.train import resume
         >>> summary = resume("runs/digits")  # doctest: +SKIP
         >>> summary["last"]["epoch"]  # doctest: +SKIP

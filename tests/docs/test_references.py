@@ -83,6 +83,15 @@ def resolves(name: str) -> bool:
     return False
 
 
+def test_doctests_are_in_a_section_that_the_site_renders() -> None:
+    for folder in ("neuromoco", "export", "app"):
+        for file in (ROOT / folder).rglob("*.py"):
+            for paragraph in re.split(r"\n\s*\n", file.read_text(encoding="utf-8")):
+                first = next((line for line in paragraph.splitlines() if ">>> " in line), None)
+                lines = paragraph.strip().splitlines()
+                assert first is None or lines[0].strip() == "Examples:", f"{file}: {first}: put it under Examples:"
+
+
 def test_named_files_exist() -> None:
     for page in PROJECT_PAGES:
         for code in inline_code(page):

@@ -56,13 +56,14 @@ class Packet(NamedTuple):
 def write_aedat4(path: Path, recording: Recording) -> None:
     """Writes a recording as AEDAT4, uncompressed; `read_recording` and DV read it back unchanged.
 
-    >>> import tempfile
-    >>> from neuromoco.events import read_recording
-    >>> recording = read_recording("models/examples/3.bin")
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     write_aedat4(Path(folder) / "3.aedat4", recording)
-    ...     read_recording(Path(folder) / "3.aedat4").source
-    'AEDAT4'
+    Examples:
+        >>> import tempfile
+        >>> from neuromoco.events import read_recording
+        >>> recording = read_recording("models/examples/3.bin")
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_aedat4(Path(folder) / "3.aedat4", recording)
+        ...     read_recording(Path(folder) / "3.aedat4").source
+        'AEDAT4'
 
     Raises:
         EventFileError: the sensor is wider or higher than 32768 pixels, or a time is negative.

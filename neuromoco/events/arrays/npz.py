@@ -122,13 +122,14 @@ class _Member:
 def write_npz(path: Path, recording: Recording) -> None:
     """Writes a recording as a compressed `.npz`; `read_recording` reads it back unchanged, whatever the file's name.
 
-    >>> import tempfile
-    >>> from neuromoco.events import read_recording, write_npz
-    >>> recording = read_recording("models/examples/3.bin")
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     write_npz(Path(folder) / "3.npz", recording)
-    ...     read_recording(Path(folder) / "3.npz").source
-    'npz'
+    Examples:
+        >>> import tempfile
+        >>> from neuromoco.events import read_recording, write_npz
+        >>> recording = read_recording("models/examples/3.bin")
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_npz(Path(folder) / "3.npz", recording)
+        ...     read_recording(Path(folder) / "3.npz").source
+        'npz'
     """
     arrays = {name: getattr(recording, name) for name in (*ROLES, "width", "height")}
     with writing(path) as part, part.open("wb") as file:

@@ -23,13 +23,14 @@ TURN = 1 << 12  # TIME_HIGH values of a turn of EVT3's clock
 def write_evt2(path: Path, recording: Recording) -> None:
     """Writes a recording as EVT2: 4 bytes per event, and 4 for every 64 us with events.
 
-    >>> import tempfile
-    >>> from neuromoco.events import read_recording
-    >>> recording = read_recording("models/examples/3.bin")
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     write_evt2(Path(folder) / "3.raw", recording)
-    ...     read_recording(Path(folder) / "3.raw").source
-    'Prophesee RAW EVT2'
+    Examples:
+        >>> import tempfile
+        >>> from neuromoco.events import read_recording
+        >>> recording = read_recording("models/examples/3.bin")
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_evt2(Path(folder) / "3.raw", recording)
+        ...     read_recording(Path(folder) / "3.raw").source
+        'Prophesee RAW EVT2'
 
     Raises:
         EventFileError: the sensor or the times do not fit the format.
@@ -53,13 +54,14 @@ def write_evt3(path: Path, recording: Recording) -> None:
 
     Vectors, with which cameras write smaller files, are not used.
 
-    >>> import tempfile
-    >>> from neuromoco.events import read_recording
-    >>> recording = read_recording("models/examples/3.bin")
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     write_evt3(Path(folder) / "3.raw", recording)
-    ...     read_recording(Path(folder) / "3.raw").source
-    'Prophesee RAW EVT3'
+    Examples:
+        >>> import tempfile
+        >>> from neuromoco.events import read_recording
+        >>> recording = read_recording("models/examples/3.bin")
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_evt3(Path(folder) / "3.raw", recording)
+        ...     read_recording(Path(folder) / "3.raw").source
+        'Prophesee RAW EVT3'
 
     Raises:
         EventFileError: the sensor or the times do not fit the format.
