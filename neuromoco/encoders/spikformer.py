@@ -10,8 +10,6 @@ Every parameter declared here is used (public implementations also carry unused 
 
 from __future__ import annotations
 
-from functools import partial
-
 from spikingjelly.activation_based import layer
 from spikingjelly.activation_based.layer import SpikingSelfAttention
 from spikingjelly.activation_based.model.spikformer import SpikformerMLP
@@ -95,11 +93,10 @@ class SpikformerBlock(nn.Module):
 
     def __init__(self, dim: int, heads: int, mlp_ratio: float, neuron: NeuronConfig) -> None:
         super().__init__()
-        neurons = partial(lif, neuron)
-        self.attn = SpikingSelfAttention(dim, heads, spiking_neuron=neurons)
+        self.attn = SpikingSelfAttention(dim, heads, spiking_neuron=lambda **_: lif(neuron))
         self.attn.scale = ATTENTION_SCALE
         self.attn.attn_lif.v_threshold = ATTENTION_THRESHOLD
-        self.mlp = MLP(dim, int(dim * mlp_ratio), dim, spiking_neuron=neurons)
+        self.mlp = MLP(dim, int(dim * mlp_ratio), dim, spiking_neuron=lambda **_: lif(neuron))
 
     def forward(self, x: Tensor) -> Tensor:
         tokens: Tensor = x.flatten(3)
