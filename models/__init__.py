@@ -1,8 +1,8 @@
-"""Trained classifiers that come with the package, each with its card, and recordings to try them on.
+"""Trained classifiers that ship with the package, each with its card, and recordings to try them on.
 
-A model is a set of files of one name: `NAME.safetensors` (the checkpoint), `NAME.onnx` (time unrolled, from
-frames), `NAME.loihi` (a folder for the integer twin), `NAME.md` (the card). All are written by
-`python -m benchmarks.shipped_model`.
+A model is a set of files with one name: `NAME.safetensors` (the checkpoint), `NAME.onnx` (time unrolled, takes
+frames), `NAME.loihi` (a folder for the integer twin), `NAME.md` (the card). `python -m benchmarks.shipped_model`
+writes all of them.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from pathlib import Path
 
 FOLDER = Path(__file__).parent
 DEFAULT = "sew_resnet_tiny-digits"
+SUFFIXES = {"onnx": ".onnx", "loihi-sim": ".loihi", "torch": ".safetensors"}  # by backend
 
 
 def available_models() -> list[str]:
@@ -19,10 +20,10 @@ def available_models() -> list[str]:
 
 
 def model_path(name: str = DEFAULT, suffix: str = ".onnx") -> Path:
-    """A file of a model."""
+    """The path of one file of a model, whether or not the file exists."""
     return FOLDER / f"{name}{suffix}"
 
 
 def example_paths() -> list[Path]:
-    """Recordings of the simulated camera, one of each digit, which no model has seen; the name says the digit."""
+    """Recordings of the simulated camera, one of each digit, which no model was trained on; file names are digits."""
     return sorted((FOLDER / "examples").glob("*.bin"))

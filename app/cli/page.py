@@ -37,20 +37,20 @@ def open_page(
         raise MissingExtraError("the page", "app")
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # ONNX Runtime would report its use to its makers
     from neuromoco.app.page.launch import build_page, launch_page, load_gradio
-    from neuromoco.app.worker.analysis import Request, known_models
+    from neuromoco.app.worker.analysis import AnalysisRequest, offered_models
     from neuromoco.app.worker.sandbox import Sandbox
     from neuromoco.runtime.facts import facts_of
     from neuromoco.runtime.load import Backend
 
     if model is not None:
         facts_of(model)  # before anything is started: is it a model?
-    known = known_models(model)
+    known = offered_models(model)
     with tempfile.TemporaryDirectory(prefix="neuromoco-page-") as folder:
         os.environ["GRADIO_TEMP_DIR"] = folder  # uploads lie where nothing else does, and go with the server
         example = models.example_paths()[0]
         load_gradio()  # takes seconds, which the workers' start would make longer
         first = cast(Backend, next(iter(known[0].files)))
-        sandbox = Sandbox(2, Request(example, example.name, known[0], first))
+        sandbox = Sandbox(2, AnalysisRequest(example, example.name, known[0], first))
         try:
             page = build_page(sandbox, known, max_mb)
             try:

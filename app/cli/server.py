@@ -55,17 +55,17 @@ def _server(model: Path | None, address: str, max_mb: int, workers: int) -> Serv
     from uvicorn import Config, Server
 
     from neuromoco.app.server.application import build_app
-    from neuromoco.app.server.protocol import PatientProtocol
+    from neuromoco.app.server.protocol import HeaderTimeoutProtocol
     from neuromoco.app.server.upload import Limits
-    from neuromoco.app.worker.analysis import known_models
+    from neuromoco.app.worker.analysis import offered_models
     from neuromoco.runtime.facts import facts_of
 
     if model is not None and "class_names" not in facts_of(model):
         raise ConfigError(f"--model {model}: is a recording; give an exported file, a Loihi export or a checkpoint")
     hosts = ("127.0.0.1", "localhost") if address == "127.0.0.1" else ("*",)
     config = Config(
-        build_app(known_models(model), Limits(max_bytes=max_mb << 20), workers, hosts),
-        http=PatientProtocol,
+        build_app(offered_models(model), Limits(max_bytes=max_mb << 20), workers, hosts),
+        http=HeaderTimeoutProtocol,
         ws="none",
         lifespan="on",
         log_level="warning",

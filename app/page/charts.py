@@ -1,4 +1,4 @@
-"""Charts of the page, as inline SVG and HTML: light, sharp at any size, coloured by page.css in light and dark."""
+"""Charts of the page, as inline SVG and HTML: small, sharp at any size, coloured by page.css for light and dark."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ import numpy as np
 from neuromoco.app.worker.analysis import Analysis
 from neuromoco.runtime.prediction import Prediction
 
-# Charts are about as wide as a card, so that their text is about as large as the page's.
+# About the width of a card, so that text in charts is about as large as elsewhere on the page.
 WIDTH, HEIGHT = 360, 190
 LEFT, RIGHT, TOP, BOTTOM = 44, 12, 10, 26
+INNER_WIDTH, INNER_HEIGHT = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
 CURVES = 5
 
 
 def bars(rows: Sequence[tuple[str, float, str]], full: float | None = None, mono: bool = False) -> str:
-    """Horizontal bars: name, value, value as text. `full` is the value that fills a bar."""
+    """Horizontal bars of (name, value, value as text). `full` is the value of a full bar; by default the largest."""
     full = full or max((value for _, value, _ in rows), default=0.0) or 1.0
     lines = "".join(
         f'<tr><th scope="row">{escape(name)}</th><td class="nm-bar"><i style="width:{100 * value / full:.1f}%"></i>'
@@ -28,12 +29,11 @@ def bars(rows: Sequence[tuple[str, float, str]], full: float | None = None, mono
 
 
 def evidence_chart(prediction: Prediction) -> str:
-    """Probability of the likeliest classes by the evidence up to each step, and where the answer settles."""
+    """Probabilities of the likeliest classes after each step, and the step after which the label no longer changes."""
     names, values = list(prediction.probabilities), prediction.probabilities_per_step()
     steps = len(values)
     x = [_across(0.5 if steps == 1 else step / (steps - 1)) for step in range(steps)]
-    parts = [_y_axis([(0.0, "0"), (0.5, "50 %"), (1.0, "100 %")])]
-    parts += [_text(at, HEIGHT - 8, str(step + 1), "middle") for step, at in enumerate(x) if _label(step, steps)]
+    parts = [_y_axis([(0.0, "0"), (0.5, "50 %"), (1.0, "100 %")]), _step_labels(x)]
     at = x[prediction.decision_step - 1]
     parts.append(f'<line class="nm-settled" x1="{at:.1f}" x2="{at:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>')
     for number in reversed(range(min(CURVES, len(names)))):
@@ -41,19 +41,18 @@ def evidence_chart(prediction: Prediction) -> str:
         points = " ".join(f"{a:.1f},{_up(v):.1f}" for a, v in zip(x, values[:, number], strict=True))
         parts.append(f'<polyline class="{kind}" points="{points}"><title>{escape(names[number])}</title></polyline>')
         if number < 2:
-            dots = (f'<circle class="{kind}" cx="{a:.1f}" cy="{_up(v):.1f}" r="3"/>' for a, v in
-                    zip(x, values[:, number], strict=True))  # fmt: skip
-            parts += [*dots]
+            parts += [f'<circle class="{kind}" cx="{a:.1f}" cy="{_up(v):.1f}" r="3"/>'
+                      for a, v in zip(x, values[:, number], strict=True)]  # fmt: skip
     legend = "".join(
         f'<li class="{kind}">{escape(name)}</li>' for name, kind in zip(names, ("nm-first", "nm-second"), strict=False)
     )
     more = '<li class="nm-rest">others</li>' if len(names) > 2 else ""
-    said = f"Probability of {names[0]} by step: " + ", ".join(f"{share:.0%}" for share in values[:, 0])
-    return _svg(parts, said) + f'<ul class="nm-legend">{legend}{more}<li class="nm-settled">settles</li></ul>'
+    label = f"Probability of {names[0]} by step: " + ", ".join(f"{share:.0%}" for share in values[:, 0])
+    return _svg(parts, label) + f'<ul class="nm-legend">{legend}{more}<li class="nm-settled">decided</li></ul>'
 
 
 def rate_chart(analysis: Analysis) -> str:
-    """Events a second over the whole file, the window shaded, with a line that follows the slider."""
+    """Events per second over the whole file, with the window shaded and a line that follows the slider."""
     rate = np.array(analysis.rate) / 1e3
     end = max(analysis.facts["duration_ms"] / 1e3, 1e-6)
     top = _round_up(float(rate.max(initial=0.0)) or 1.0)
@@ -62,7 +61,7 @@ def rate_chart(analysis: Analysis) -> str:
     if analysis.windows > 1:
         parts.append(
             f'<rect class="nm-window" x="{_across(begin):.1f}" y="{TOP}" '
-            f'width="{_across(stop) - _across(begin):.1f}" height="{HEIGHT - TOP - BOTTOM}"/>'
+            f'width="{_across(stop) - _across(begin):.1f}" height="{INNER_HEIGHT}"/>'
         )
     edges = np.linspace(0.0, 1.0, len(rate) + 1)
     line = [f"{_across(a):.1f},{_up(v):.1f}" for i, v in enumerate(rate / top) for a in edges[i : i + 2]]
@@ -76,30 +75,29 @@ def rate_chart(analysis: Analysis) -> str:
         f'<line class="nm-playhead" data-from="{_across(begin):.1f}" data-to="{_across(stop):.1f}" '
         f'x1="{LEFT}" x2="{LEFT}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>'
     )
-    return _svg(parts, f"Event rate over {end:.3g} s, up to {rate.max(initial=0.0):,.0f} thousand a second")
+    return _svg(parts, f"Event rate over {end:.3g} s, up to {rate.max(initial=0.0):,.0f} thousand per second")
 
 
 def raster_chart(analysis: Analysis, steps: int) -> str:
-    """Spikes of neurons (rows) by step (columns)."""
+    """Spikes by neuron (rows) and step (columns)."""
     wide, high = 1.0 / steps, 1.0 / max(analysis.raster_neurons, 1)
     marks = "".join(
-        f"M{_across((step + 0.08) * wide):.1f} {_up(1 - (neuron + 0.5) * high):.1f}h{0.84 * wide * _inner():.1f}"
+        f"M{_across((step + 0.08) * wide):.1f} {_up(1 - (neuron + 0.5) * high):.1f}h{0.84 * wide * INNER_WIDTH:.1f}"
         for step, neuron in analysis.raster
     )
-    stroke = max(0.8, 0.8 * high * (HEIGHT - TOP - BOTTOM))
+    stroke = max(0.8, 0.8 * high * INNER_HEIGHT)
     parts = [f'<path class="nm-raster" d="{marks}" stroke-width="{stroke:.2f}"/>']
-    parts += [_text(_across((step + 0.5) * wide), HEIGHT - 8, str(step + 1), "middle")
-              for step in range(steps) if _label(step, steps)]  # fmt: skip
     parts += [
+        _step_labels([_across((step + 0.5) * wide) for step in range(steps)]),
         _text(LEFT - 6, TOP + 8, "1", "end"),
         _text(LEFT - 6, HEIGHT - BOTTOM, str(analysis.raster_neurons), "end"),
     ]
     return _svg(parts, f"{len(analysis.raster)} spikes of {analysis.raster_neurons} neurons in {steps} steps")
 
 
-def _svg(parts: Sequence[str], said: str) -> str:
+def _svg(parts: Sequence[str], label: str) -> str:
     return (
-        f'<svg class="nm-chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(said, quote=True)}">'
+        f'<svg class="nm-chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(label, quote=True)}">'
         f"{''.join(parts)}</svg>"
     )
 
@@ -116,20 +114,17 @@ def _text(x: float, y: float, text: str, anchor: str) -> str:
     return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
 
 
-def _label(step: int, steps: int) -> bool:
-    return steps <= 16 or step % (steps // 8) == 0
-
-
-def _inner() -> float:
-    return WIDTH - LEFT - RIGHT
+def _step_labels(places: Sequence[float]) -> str:
+    every = 1 if len(places) <= 16 else len(places) // 8
+    return "".join(_text(x, HEIGHT - 8, str(step + 1), "middle") for step, x in enumerate(places) if step % every == 0)
 
 
 def _across(share: float) -> float:
-    return LEFT + share * _inner()
+    return LEFT + share * INNER_WIDTH
 
 
 def _up(share: float) -> float:
-    return TOP + (1 - share) * (HEIGHT - TOP - BOTTOM)
+    return TOP + (1 - share) * INNER_HEIGHT
 
 
 def _round_up(value: float) -> float:

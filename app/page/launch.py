@@ -1,4 +1,4 @@
-"""Gradio, started with care: the page is built here and served from a thread."""
+"""Builds the page with Gradio and serves it from a thread."""
 
 from __future__ import annotations
 
@@ -6,37 +6,39 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from neuromoco.app.page.handlers import AT_ONCE, FOLDER, Desk
-from neuromoco.app.page.layout import lay_out
-from neuromoco.app.worker.analysis import Model
+from neuromoco.app.page.handlers import PageHandlers
+from neuromoco.app.page.layout import FOLDER, lay_out
+from neuromoco.app.worker.analysis import ModelFiles
 from neuromoco.app.worker.sandbox import Sandbox
+
+AT_ONCE = 2  # files analysed at the same time; others queue
 
 
 def load_gradio() -> Any:
-    """Gradio, with no word to its makers and with a folder of its own for every upload."""
-    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when it is imported, and again later
+    """Gradio without telemetry, and with a separate folder for every upload."""
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read at import and again later
     import gradio
     from gradio import route_utils
 
     if route_utils.GradioUploadFile.__module__ == route_utils.__name__:
-        # Gradio names the folder of an upload by its content: of two visitors with the same file, the first
-        # answered would delete that of the second.
-        class OwnFolder(route_utils.GradioUploadFile):
+        # Gradio names the folder of an upload by its content: if two visitors sent the same file, the end of the
+        # first analysis would delete the file of the second.
+        class SeparateUpload(route_utils.GradioUploadFile):
             def __init__(self, *arguments: Any, **options: Any) -> None:
                 super().__init__(*arguments, **options)
                 self.sha.update(os.urandom(16))
 
-        route_utils.GradioUploadFile = OwnFolder
+        route_utils.GradioUploadFile = SeparateUpload
     return gradio
 
 
-def build_page(sandbox: Sandbox, known: Sequence[Model], max_mb: int) -> Any:
+def build_page(sandbox: Sandbox, known: Sequence[ModelFiles], max_mb: int) -> Any:
     """The page, a `gradio.Blocks` that is not served yet."""
-    return lay_out(load_gradio(), Desk(sandbox, known), max_mb)
+    return lay_out(load_gradio(), PageHandlers(sandbox, known), max_mb)
 
 
 def launch_page(page: Any, host: str, port: int | None, max_mb: int) -> None:
-    """Serves a page from a thread of its own; returns when it can be looked at."""
+    """Serves a page from a separate thread; returns when the page is reachable."""
     gradio = load_gradio()
     theme = gradio.themes.Base(
         primary_hue="teal",

@@ -1,45 +1,48 @@
-"""Where the controls of the page stand, and what each of them calls."""
+"""The layout of the page's controls, and the handler that each of them calls."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-from neuromoco.app.page.handlers import BACKEND_NAMES, FOLDER, KEPT_SECONDS, Desk, example_path, examples, forget
+from neuromoco import models
+from neuromoco.app.page.handlers import PageHandlers, PageState, View, forget
 from neuromoco.app.page.model_view import model_view
-from neuromoco.app.page.views import HEADER, empty_view
+from neuromoco.app.page.views import BACKEND_NAMES, HEADER, empty_view
 from neuromoco.errors import NeuromocoError
 
-TORCH_NOTE = "PyTorch takes seconds to start, and answers only when it is chosen."
+FOLDER = Path(__file__).parent
+KEPT_SECONDS = 600
+TORCH_NOTE = "PyTorch takes seconds to start and runs only when you choose it."
 
 
-def lay_out(gr: Any, desk: Desk, max_mb: int) -> Any:
-    """The page of a desk."""
-    names = list(desk.models)
+def lay_out(gr: Any, handlers: PageHandlers, max_mb: int) -> Any:
+    """The page, a `gradio.Blocks`, with its controls connected to the handlers."""
     page = gr.Blocks(title="neuromoco", analytics_enabled=False, delete_cache=(60, KEPT_SECONDS), fill_width=True)
     with page:
         gr.HTML(HEADER, js_on_load=None, apply_default_css=False)
         with gr.Tabs(elem_classes="nm-tabs"):
             with gr.Tab("Recording"):
-                _recording(gr, desk, max_mb)
+                _recording_tab(gr, handlers, max_mb)
             with gr.Tab("Models"):
-                chosen = gr.Dropdown(names, value=names[0], label="Model", visible=len(names) > 1)
-                shown = gr.HTML(model_view(desk.models[names[0]]), js_on_load=None, apply_default_css=False)
-                chosen.input(lambda name: model_view(desk.models[name]), chosen, shown, api_visibility="private")
+                model = _model_choice(gr, handlers)
+                view = gr.HTML(model_view(handlers.models[model.value]), js_on_load=None, apply_default_css=False)
+                model.input(lambda name: model_view(handlers.models[name]), model, view, api_visibility="private")
     return page
 
 
-def _recording(gr: Any, desk: Desk, max_mb: int) -> None:
-    names = list(desk.models)
-    shown = gr.State(None, time_to_live=KEPT_SECONDS, delete_callback=forget)
+def _recording_tab(gr: Any, handlers: PageHandlers, max_mb: int) -> None:
+    state = gr.State(None, time_to_live=KEPT_SECONDS, delete_callback=forget)
+    examples = {path.name: path for path in models.example_paths()}
     with gr.Row(elem_classes="nm-columns"):
         with gr.Column(scale=1, min_width=280, elem_classes="nm-side"):
             file = _upload(gr, label=f"Event file, up to {max_mb} MB", elem_id="nm-drop", height=150)
-            example = gr.Radio(examples(), label="Or a bundled recording of", elem_id="nm-examples")
-            model = gr.Dropdown(names, value=names[0], label="Model", visible=len(names) > 1)
-            backend = gr.Radio(_backends(desk, names[0]), value=desk.backends(names[0])[0], label="Computed by",
-                               info=TORCH_NOTE if "torch" in desk.backends(names[0]) else None,
-                               elem_id="nm-backend")  # fmt: skip
+            example = gr.Radio([(path.stem, name) for name, path in examples.items()],
+                               label="Or a bundled recording of the digit", elem_id="nm-examples")  # fmt: skip
+            model = _model_choice(gr, handlers)
+            backends = _backends(handlers, model.value)
+            note = TORCH_NOTE if "torch" in handlers.backends(model.value) else None
+            backend = gr.Radio(backends, value=backends[0][1], label="Run by", info=note, elem_id="nm-backend")
             with gr.Column(visible=False) as windows:
                 length = gr.Number(None, label="Window, ms", info="Empty: the whole recording", minimum=1)
                 number = gr.Number(0, label="Number of the window, from 0", precision=0, minimum=0)
@@ -48,55 +51,60 @@ def _recording(gr: Any, desk: Desk, max_mb: int) -> None:
             view = gr.HTML(empty_view(), js_on_load=(FOLDER / "page.js").read_text("utf-8"),
                            apply_default_css=False, elem_id="nm-view", largest=max_mb << 20)  # fmt: skip
 
-    def show(html: str, new: Any, *more: Any) -> Any:
-        long = new is not None and (new.upload is not None or new.analysis.facts["duration_ms"] > 1000)
-        return html, new, gr.Column(visible=long), *more
+    def show(new: View, *more: Any) -> Any:
+        html, now = new
+        return html, now, gr.Column(visible=now is not None and now.is_long), *more
 
-    def uploaded(path: str, model: str, backend: str, old: Any) -> Any:
-        forget(old)
-        new = desk.look(Path(path), model, backend, None, 0, False)
-        return show(*new, None, None, None, 0)  # the drop zone is free again, whole recording, no example
+    def uploaded(path: str, model: str, backend: str, before: PageState | None) -> Any:
+        forget(before)
+        new = handlers.show(Path(path), model, backend, None, 0, upload=True)
+        return show(new, None, None, None, 0)  # an empty drop zone, no example, the whole recording
 
-    def picked(name: str, model: str, backend: str, old: Any) -> Any:
-        forget(old)
-        path = example_path(name)
-        new = (empty_view(), None) if path is None else desk.look(path, model, backend, None, 0, True)
-        return show(*new, None, 0)
+    def picked(name: str, model: str, backend: str, before: PageState | None) -> Any:
+        forget(before)
+        path = examples.get(name)  # a visitor's name is looked up, never opened
+        new = (empty_view(), None) if path is None else handlers.show(path, model, backend, None, 0, upload=False)
+        return show(new, None, 0)
 
-    def again(old: Any, model: str, backend: str, length: Any, number: Any) -> Any:
-        return show(*desk.again(old, model, backend, length, number))
+    def other_model(before: PageState | None, model: str, length: Any, number: Any) -> Any:
+        backends = _backends(handlers, model)
+        first = backends[0][1]
+        new = handlers.update(before, model, first, length, number)
+        return show(new, gr.Radio(backends, value=first))
 
-    def other_model(old: Any, model: str, length: Any, number: Any) -> Any:
-        first = desk.backends(model)[0]
-        return *again(old, model, first, length, number), gr.Radio(_backends(desk, model), value=first)
-
-    outputs, private = [view, shown, windows], {"api_visibility": "private", "show_progress_on": view}
-    file.upload(uploaded, [file, model, backend, shown], [*outputs, file, example, length, number], **private)
-    example.input(picked, [example, model, backend, shown], [*outputs, length, number], **private)
-    model.input(other_model, [shown, model, length, number], [*outputs, backend], **private)
-    backend.input(lambda old, name: show(*desk.switch(old, name)), [shown, backend], outputs, **private)
-    for ask in (length.submit, number.submit, go.click):
-        ask(again, [shown, model, backend, length, number], outputs, **private)
-    _api(gr, desk, file, max_mb)
-
-
-def _backends(desk: Desk, model: str) -> list[tuple[str, str]]:
-    return [(BACKEND_NAMES[name], name) for name in desk.backends(model)]
+    outputs, private = [view, state, windows], {"api_visibility": "private", "show_progress_on": view}
+    file.upload(uploaded, [file, model, backend, state], [*outputs, file, example, length, number], **private)
+    example.input(picked, [example, model, backend, state], [*outputs, length, number], **private)
+    model.input(other_model, [state, model, length, number], [*outputs, backend], **private)
+    backend.input(lambda *inputs: show(handlers.switch_backend(*inputs)), [state, backend], outputs, **private)
+    for event in (length.submit, number.submit, go.click):
+        event(lambda *inputs: show(handlers.update(*inputs)), [state, model, backend, length, number], outputs,
+              **private)  # fmt: skip
+    _api(gr, handlers)
 
 
-def _api(gr: Any, desk: Desk, file: Any, max_mb: int) -> None:
-    """`/classify` for programs: the answer as `neuromoco predict --json` gives it, and nothing kept."""
+def _model_choice(gr: Any, handlers: PageHandlers) -> Any:
+    names = list(handlers.models)
+    return gr.Dropdown(names, value=names[0], label="Model", visible=len(names) > 1)
+
+
+def _backends(handlers: PageHandlers, model: str) -> list[tuple[str, str]]:
+    return [(BACKEND_NAMES[name], name) for name in handlers.backends(model)]
+
+
+def _api(gr: Any, handlers: PageHandlers) -> None:
+    """Adds `/classify` for programs: it answers as `neuromoco predict --json` does and keeps nothing."""
 
     def classify(file: str, model: str, backend: str, window_ms: float | None, window: int) -> Any:
         try:
-            return desk.classify(file, model, backend, window_ms, window)
+            return handlers.classify(file, model, backend, window_ms, window)
         except NeuromocoError as error:
             raise gr.Error(str(error), print_exception=False) from None
 
-    name = next(iter(desk.models))
+    name = next(iter(handlers.models))
     with gr.Group(visible=False):
         model = gr.Textbox(name, label="model")
-        backend = gr.Textbox(desk.backends(name)[0], label="backend")
+        backend = gr.Textbox(handlers.backends(name)[0], label="backend")
         window_ms = gr.Number(0, label="window_ms")  # 0: the whole recording
         window = gr.Number(0, precision=0, label="window")
         answer = gr.JSON(label="answer")
@@ -106,7 +114,7 @@ def _api(gr: Any, desk: Desk, file: Any, max_mb: int) -> None:
 
 
 def _upload(gr: Any, **options: Any) -> Any:
-    """A file control that takes uploads alone, and leaves nothing beside them."""
+    """A file control that accepts only uploads and creates no other files."""
     control = gr.File(**options)
     move = control.async_move_resource_to_block_cache
 
@@ -115,9 +123,9 @@ def _upload(gr: Any, **options: Any) -> Any:
 
     async def only_uploads(path: str | Path | None) -> Any:
         if path is not None and "://" in str(path):
-            raise gr.Error("addresses are not fetched here: send the file", print_exception=False)
+            raise gr.Error("addresses are not fetched: send the file itself", print_exception=False)
         return await move(path)
 
-    # Set on the control: a subclass would be taken for a component with a front end of its own.
+    # Set on the control: gradio would take a subclass for a component with its own front end.
     control.preprocess, control.async_move_resource_to_block_cache = path_of, only_uploads
     return control

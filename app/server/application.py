@@ -1,6 +1,6 @@
-"""The classifier over HTTP: a form with an event file in, the answer of `neuromoco predict --json` out.
+"""The classifier over HTTP: accepts a form with an event file and answers as `neuromoco predict --json` does.
 
-Files are read in `sandbox.Sandbox`, whose workers end when one of them hangs, crashes or eats memory.
+Files are read in `sandbox.Sandbox`, whose workers end when a file hangs, crashes or takes too much memory.
 """
 
 from __future__ import annotations
@@ -28,9 +28,8 @@ from starlette.requests import ClientDisconnect
 from neuromoco import __version__, models
 from neuromoco.app.server import docs
 from neuromoco.app.server.upload import Limits, RefusedError, Upload, drain, received
-from neuromoco.app.worker.analysis import Analysis, Model
-from neuromoco.app.worker.analysis import Request as Question
-from neuromoco.app.worker.sandbox import GivenUpError, Sandbox
+from neuromoco.app.worker.analysis import Analysis, AnalysisRequest, ModelFiles
+from neuromoco.app.worker.sandbox import OverLimitError, Sandbox
 from neuromoco.errors import ConfigError, EventFileError, MissingPackageError, NeuromocoError
 from neuromoco.runtime.facts import facts_of
 
@@ -39,28 +38,28 @@ MOST_WINDOWS = 1_000_000
 
 
 class Fields(BaseModel):
-    """What may be sent beside the file."""
+    """Form fields that may accompany the file."""
 
     model: str | None = Field(None, max_length=200, description="A name from /models; by default the first.")
     backend: Literal["onnx", "loihi-sim", "torch"] | None = Field(
-        None, description="What computes; by default the first that the model has."
+        None, description="What runs the model; by default the model's first backend."
     )
     window_ms: float | None = Field(
         None, ge=0.001, le=DAY_MS, allow_inf_nan=False, description="Length of a window; by default the whole file."
     )
-    window: int = Field(0, ge=0, le=MOST_WINDOWS, description="Which window, from 0.")
+    window: int = Field(0, ge=0, le=MOST_WINDOWS, description="Number of the window, from 0.")
 
 
 def build_app(
-    known: Sequence[Model], limits: Limits | None = None, workers: int = 2, hosts: Sequence[str] = ("*",)
+    known: Sequence[ModelFiles], limits: Limits | None = None, workers: int = 2, hosts: Sequence[str] = ("*",)
 ) -> FastAPI:
-    """The application.
+    """Builds the application.
 
     Args:
         known: the models that visitors may choose from; the first is the default.
-        limits: of what is sent.
-        workers: processes that read and classify.
-        hosts: names that the server answers to: another name is a page elsewhere that pretends to be it.
+        limits: on uploads and analyses.
+        workers: number of processes that read and classify.
+        hosts: host names that the server answers to; any other name may be a page elsewhere that poses as it.
     """
     service = Service(known, limits or Limits(), workers)
     app = FastAPI(
@@ -83,16 +82,16 @@ def build_app(
 
 
 class Service:
-    """What stands behind the addresses."""
+    """The handlers of all addresses."""
 
-    def __init__(self, known: Sequence[Model], limits: Limits, workers: int) -> None:
-        self._known = {model.name: model for model in reversed(known)}  # the first of a name wins
+    def __init__(self, known: Sequence[ModelFiles], limits: Limits, workers: int) -> None:
+        self._known = {model.name: model for model in reversed(known)}  # the first model of a name wins
         self._default, self._limits, self._workers = known[0], limits, workers
         self._list = [
             {
                 "name": model.name,
                 "backends": list(model.files),
-                "classes": facts_of(next(iter(model.files.values())))["class_names"],
+                "classes": facts_of(model.files[model.default_backend])["class_names"],
             }
             for model in known
             if self._known[model.name] is model
@@ -102,8 +101,8 @@ class Service:
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Workers, and a folder for uploads, from begin to end."""
-        first = Question(models.example_paths()[0], "example", self._default, _first_backend(self._default))
+        """Keeps workers and a folder for uploads while the application runs."""
+        first = AnalysisRequest(models.example_paths()[0], "example", self._default, self._default.default_backend)
         self._folder = Path(tempfile.mkdtemp(prefix="neuromoco-serve-"))
         self._threads = ThreadPoolExecutor(self._workers)
         self._free = asyncio.Semaphore(self._workers)
@@ -127,7 +126,7 @@ class Service:
         except RequestValidationError as error:
             response, outcome = await request_validation_exception_handler(request, error), "invalid"
         except ClientDisconnect:
-            response, outcome = _error(400, "the sender is gone"), "disconnected"
+            response, outcome = _error(400, "the sender disconnected"), "disconnected"
         except BaseException:
             self._metrics.requests.labels("defect").inc()
             raise
@@ -140,15 +139,15 @@ class Service:
         return response
 
     async def models(self) -> list[dict[str, Any]]:
-        """List the models that `model` may name, and what each can say."""
+        """List the models that the field `model` may name, with their backends and classes."""
         return self._list
 
     async def health(self) -> dict[str, Any]:
-        """Say that the server lives, and how busy it is."""
+        """Report that the server is up, and how busy it is."""
         return {"status": "ok", "workers": self._workers, "inside": self._inside}
 
     async def show_metrics(self) -> Response:
-        """Give the metrics, for Prometheus."""
+        """Return the metrics in Prometheus format."""
         return Response(generate_latest(self._metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
     async def _answer(self, request: Request) -> dict[str, Any]:
@@ -158,87 +157,73 @@ class Service:
         try:
             with self._metrics.stages.labels("inside").time():
                 async with received(request, self._folder, self._limits) as upload:
-                    question = self._question(upload)
-                    return _to_json(await self._analysis(question), question)
+                    job = self._job(upload)
+                    answer = (await self._analysis(job)).to_json()
         finally:
             self._inside -= 1
+        path = job.model.files[job.backend]  # visitors must not learn where files are on this machine
+        return answer | {"command": answer["command"].replace(str(path), path.name)}
 
-    def _question(self, upload: Upload) -> Question:
-        """What an upload asks.
-
-        Raises:
-            RequestValidationError: no file, or a field that is not allowed.
-            RefusedError: an unknown model, or a backend that it does not have.
-        """
+    def _job(self, upload: Upload) -> AnalysisRequest:
         if upload.file is None:
             raise RequestValidationError([{"type": "missing", "loc": ("body", "file"), "msg": "Field required"}])
         try:
             fields = Fields.model_validate({key: value for key, value in upload.fields.items() if value})
         except ValidationError as error:
-            found = error.errors(include_url=False, include_context=False)
-            raise RequestValidationError([{**one, "loc": ("body", *one["loc"])} for one in found]) from None
+            errors = error.errors(include_url=False, include_context=False)
+            raise RequestValidationError([{**one, "loc": ("body", *one["loc"])} for one in errors]) from None
         model = self._known.get(fields.model) if fields.model else self._default
         if model is None:
             raise RefusedError(400, "bad_argument", f"no such model; there are {', '.join(self._known)}")
         window_us = None if fields.window_ms is None else max(1, round(fields.window_ms * 1e3))
-        backend = fields.backend or _first_backend(model)
         self._metrics.received.inc(upload.size)
-        return Question(upload.file, upload.name, model, backend, window_us, fields.window)
+        backend = fields.backend or model.default_backend
+        return AnalysisRequest(upload.file, upload.name, model, backend, window_us, fields.window)
 
-    async def _analysis(self, question: Question) -> Analysis:
+    async def _analysis(self, job: AnalysisRequest) -> Analysis:
         begin = time.perf_counter()
         async with self._free:
             self._metrics.stages.labels("wait").observe(time.perf_counter() - begin)
             with self._metrics.busy.track_inprogress():
                 run = asyncio.get_running_loop().run_in_executor
                 try:
-                    analysis = await run(self._threads, self._sandbox.analyse, question)
+                    analysis = await run(self._threads, self._sandbox.analyse, job)
                 except NeuromocoError as error:
-                    raise _refusal(error, question) from None
+                    status, outcome = next(answer for kind, answer in REFUSALS.items() if isinstance(error, kind))
+                    raise RefusedError(status, outcome, str(error).replace(str(job.file), job.name)) from None
         for stage, milliseconds in analysis.milliseconds.items():
             self._metrics.stages.labels(stage).observe(milliseconds / 1e3)
         return analysis
 
 
+# HTTP status and outcome by kind of error; the first kind that fits counts.
+REFUSALS = {
+    OverLimitError: (400, "over_limit"),
+    EventFileError: (400, "bad_file"),
+    ConfigError: (400, "bad_argument"),
+    MissingPackageError: (400, "bad_argument"),
+    NeuromocoError: (500, "defect"),
+}
+
+
 class Metrics:
-    """What is counted, apart from every other application of this process."""
+    """Counters of one application, in a registry of its own."""
 
     def __init__(self, workers: int) -> None:
-        self.registry = CollectorRegistry()
+        self.registry = registry = CollectorRegistry()
         self.requests = Counter(
-            "neuromoco_requests", "Answers of /classify, by outcome.", ["outcome"], registry=self.registry
+            "neuromoco_requests", "Answers of /classify, by outcome.", ["outcome"], registry=registry
         )
         self.stages = Histogram(
             "neuromoco_stage_seconds",
             "Seconds of /classify, by stage.",
             ["stage"],
-            registry=self.registry,
+            registry=registry,
             buckets=(0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30),
         )
-        self.received = Counter("neuromoco_received_bytes", "Bytes of files.", registry=self.registry)
-        self.busy = Gauge("neuromoco_workers_busy", "Workers at work.", registry=self.registry)
-        Gauge("neuromoco_workers", "Workers.", registry=self.registry).set(workers)
-
-
-def _first_backend(model: Model) -> Any:
-    return next(iter(model.files))
-
-
-def _refusal(error: NeuromocoError, question: Question) -> RefusedError:
-    message = str(error).replace(str(question.file), question.name)
-    if isinstance(error, GivenUpError):
-        return RefusedError(400, "over_limit", message)
-    if isinstance(error, EventFileError):
-        return RefusedError(400, "bad_file", message)
-    if isinstance(error, ConfigError | MissingPackageError):
-        return RefusedError(400, "bad_argument", message)
-    return RefusedError(500, "defect", message)
-
-
-def _to_json(analysis: Analysis, question: Question) -> dict[str, Any]:
-    answer = analysis.to_json()
-    path = question.model.files[question.backend]  # where it lies on this machine is nobody's business
-    return answer | {"command": answer["command"].replace(str(path), path.name)}
+        self.received = Counter("neuromoco_received_bytes", "Bytes of files.", registry=registry)
+        self.busy = Gauge("neuromoco_workers_busy", "Workers at work.", registry=registry)
+        Gauge("neuromoco_workers", "Workers.", registry=registry).set(workers)
 
 
 def _error(status: int, message: str) -> JSONResponse:

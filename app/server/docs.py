@@ -1,52 +1,52 @@
-"""What `/openapi.json` and `/docs` say: every response, with an example. The page loads nothing from elsewhere."""
+"""Content of `/openapi.json` and `/docs`: every response, with an example. The page loads nothing from elsewhere."""
 
 from __future__ import annotations
 
-import html
 import json
+from html import escape
 from typing import Any
 
 from pydantic import BaseModel, Field
 
 
-class Answer(BaseModel):
-    """An answer."""
+class AnalysisResponse(BaseModel):
+    """The prediction for a file or window, with its evidence."""
 
     label: str = Field(description="The most probable class.")
-    probabilities: dict[str, float] = Field(description="Of every class, largest first.")
-    decision_step: int = Field(description="The first step, from 1, from which on the label no longer changes.")
+    probabilities: dict[str, float] = Field(description="Of every class, the largest first.")
+    decision_step: int = Field(description="The step, counted from 1, after which the label no longer changes.")
     logits_per_step: list[list[float]] = Field(description="Steps x classes.")
     milliseconds: dict[str, float] = Field(description="By stage.")
-    backend: str = Field(description="What computed this answer.")
-    window_us: tuple[int, int] = Field(description="Begin and end of what was classified, from the first event.")
-    windows: int = Field(description="How many windows the file has.")
-    agreement: bool | None = Field(description="Whether all backends gave one label; null if there is but one.")
+    backend: str = Field(description="The backend that gave this prediction.")
+    window_us: tuple[int, int] = Field(description="Begin and end of the classified part, from the first event.")
+    windows: int = Field(description="Number of windows in the file.")
+    agreement: bool | None = Field(description="Whether all backends gave the same label; null if only one answered.")
     labels: dict[str, str] = Field(description="The label of each backend that answered.")
-    facts: dict[str, Any] = Field(description="Of the whole file.")
-    spike_rates: dict[str, float] = Field(description="Spikes a neuron and step, by layer, in fixed point.")
-    command: str = Field(description="Gives the same answer.")
+    facts: dict[str, Any] = Field(description="Facts about the whole file.")
+    spike_rates: dict[str, float] = Field(description="Spikes per neuron and step, by layer, in fixed point.")
+    command: str = Field(description="The command that gives the same prediction.")
 
 
-class Error(BaseModel):
-    """Why there is no answer."""
+class ErrorResponse(BaseModel):
+    """Why there is no prediction."""
 
-    error: str = Field(description="One line.")
+    error: str = Field(description="The reason, in one line.")
 
 
-class Known(BaseModel):
-    """A model."""
+class ModelResponse(BaseModel):
+    """A model that the field `model` may name."""
 
     name: str
     backends: list[str]
     classes: list[str]
 
 
-class Health(BaseModel):
-    """How the server is."""
+class HealthResponse(BaseModel):
+    """State of the server."""
 
     status: str
     workers: int
-    inside: int = Field(description="Uploads that are being received, wait, or are at work.")
+    inside: int = Field(description="Uploads being received, waiting, or being classified.")
 
 
 EXAMPLE = {
@@ -65,29 +65,30 @@ EXAMPLE = {
     "command": "neuromoco predict walk.bin --any-length --backend onnx --json",
 }
 ERRORS = {
-    400: ("The file is no recording, or is damaged; or the form is.", "photo.bin: is a PNG picture"),
+    400: ("The file is not a recording, or the file or the form is damaged.", "photo.bin: is a PNG picture"),
     408: ("The upload took too long, or paused too long.", "the upload took too long"),
-    413: ("The file is too large.", "the file is too large; up to 67,108,864 bytes are taken"),
-    415: ("The body is no form.", "send the file as multipart/form-data"),
-    500: ("A defect of the server.", "walk.bin: something went wrong (ValueError)"),
+    413: ("The file is too large.", "the file is too large; at most 67,108,864 bytes are accepted"),
+    415: ("The body is not a form.", "send the file as multipart/form-data"),
+    500: ("A bug in the server.", "walk.bin: something went wrong (ValueError)"),
     503: ("Too many files are waiting; see Retry-After.", "too many files are waiting; try again soon"),
 }
-MODELS: dict[str, Any] = {"summary": "The models", "response_model": list[Known]}
-HEALTH: dict[str, Any] = {"summary": "Whether the server lives", "response_model": Health}
+INVALID = {"detail": [{"type": "missing", "loc": ["body", "file"], "msg": "Field required"}]}
+MODELS: dict[str, Any] = {"summary": "The models", "response_model": list[ModelResponse]}
+HEALTH: dict[str, Any] = {"summary": "Whether the server is up", "response_model": HealthResponse}
 METRICS: dict[str, Any] = {
     "summary": "Metrics for Prometheus",
     "response_model": None,
     "responses": {
-        200: {"description": "Text of Prometheus.", "content": {"text/plain": {"schema": {"type": "string"}}}}
+        200: {"description": "Prometheus text format.", "content": {"text/plain": {"schema": {"type": "string"}}}}
     },
 }
 
 
 def classify(fields: type[BaseModel]) -> dict[str, Any]:
-    """How `/classify` is described, whose form is read as it comes and so is not seen by FastAPI."""
+    """The description of `/classify`, whose form is parsed as it arrives, without FastAPI."""
     schema = fields.model_json_schema()
     schema["properties"] = {
-        "file": {"type": "string", "format": "binary", "description": "The recording, in any format that is read."},
+        "file": {"type": "string", "format": "binary", "description": "The recording, in any supported format."},
         **schema["properties"],
     }
     form = {"schema": schema | {"title": "Form", "required": ["file"]}}
@@ -96,17 +97,14 @@ def classify(fields: type[BaseModel]) -> dict[str, Any]:
         "response_model": None,
         "openapi_extra": {"requestBody": {"required": True, "content": {"multipart/form-data": form}}},
         "responses": {
-            200: {"model": Answer, "description": "The answer.", "content": _example(EXAMPLE)},
-            422: {"description": "A field is missing or not allowed.", "content": _example(_INVALID)},
+            200: {"model": AnalysisResponse, "description": "The prediction.", "content": _example(EXAMPLE)},
+            422: {"description": "A field is missing or has an invalid value.", "content": _example(INVALID)},
             **{
-                status: {"model": Error, "description": text, "content": _example({"error": error})}
+                status: {"model": ErrorResponse, "description": text, "content": _example({"error": error})}
                 for status, (text, error) in ERRORS.items()
             },
         },
     }
-
-
-_INVALID = {"detail": [{"type": "missing", "loc": ["body", "file"], "msg": "Field required"}]}
 
 
 def _example(value: Any) -> dict[str, Any]:
@@ -123,31 +121,26 @@ td, th { text-align: left; vertical-align: top; padding: .2rem 1rem .2rem 0 }
 
 
 def page(schema: dict[str, Any]) -> str:
-    """The page of an OpenAPI schema: plain HTML, no script."""
-    parts = [f"<h1>{_safe(schema['info']['title'])}</h1><p>{_safe(schema['info']['description'])}</p>"]
+    """An OpenAPI schema as plain HTML without scripts."""
+    parts = [f"<h1>{escape(schema['info']['title'])}</h1><p>{escape(schema['info']['description'])}</p>"]
     parts.append("<pre>curl -F file=@walk.aedat4 -F backend=onnx http://127.0.0.1:8000/classify</pre>")
     for path, methods in schema["paths"].items():
-        for method, told in methods.items():
-            parts.append(f"<h2><code>{method.upper()} {_safe(path)}</code></h2><p>{_safe(told['description'])}</p>")
-            form = told.get("requestBody", {}).get("content", {}).get("multipart/form-data")
-            if form:
-                rows = form["schema"]["properties"].items()
-                parts.append(_table("field", [(name, field["description"]) for name, field in rows]))
-            answers = told["responses"].items()
-            parts.append(_table("status", [(status, answer["description"]) for status, answer in answers]))
-            example = told["responses"]["200"].get("content", {}).get("application/json", {}).get("example")
-            if example:
-                parts.append(f"<pre>{_safe(json.dumps(example, indent=2))}</pre>")
+        for method, call in methods.items():
+            parts.append(f"<h2><code>{method.upper()} {escape(path)}</code></h2><p>{escape(call['description'])}</p>")
+            if form := call.get("requestBody", {}).get("content", {}).get("multipart/form-data"):
+                parts.append(_table("field", form["schema"]["properties"]))
+            parts.append(_table("status", call["responses"]))
+            if example := call["responses"]["200"].get("content", {}).get("application/json", {}).get("example"):
+                parts.append(f"<pre>{escape(json.dumps(example, indent=2))}</pre>")
     parts.append('<p>For programs: <a href="openapi.json">openapi.json</a></p>')
     head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>neuromoco</title>'
     head += f"<style>{STYLE}</style>"
     return f'<!doctype html><html lang="en"><head>{head}</head><body>{"".join(parts)}</body></html>'
 
 
-def _table(name: str, rows: list[tuple[str, str]]) -> str:
-    body = "".join(f"<tr><td><code>{_safe(key)}</code></td><td>{_safe(text)}</td></tr>" for key, text in rows)
+def _table(name: str, items: dict[str, dict[str, str]]) -> str:
+    body = "".join(
+        f"<tr><td><code>{escape(key)}</code></td><td>{escape(item['description'])}</td></tr>"
+        for key, item in items.items()
+    )
     return f"<table><tr><th>{name}</th><th></th></tr>{body}</table>"
-
-
-def _safe(text: str) -> str:
-    return html.escape(str(text))

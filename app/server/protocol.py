@@ -1,4 +1,4 @@
-"""HTTP connections that are closed when they do not come to the point."""
+"""HTTP connections that close when a request's headers do not arrive in time."""
 
 from __future__ import annotations
 
@@ -9,35 +9,38 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 HEADER_SECONDS = 10.0
 
 
-class PatientProtocol(H11Protocol):
-    """Uvicorn's, with a limit on the time in which a request's headers must arrive: uvicorn itself waits for ever."""
+class HeaderTimeoutProtocol(H11Protocol):
+    """Uvicorn's protocol with a time limit for the headers of a request; uvicorn itself waits for ever."""
 
-    _alarm: asyncio.TimerHandle | None = None
+    _timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._watch()
+        self._update_timer()
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        self._watch()
+        self._update_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        self._stop()
+        self._cancel_timer()
 
-    def _watch(self) -> None:
-        if self.cycle is not None and not self.cycle.response_complete:
-            self._stop()  # headers are complete; the rest is the application's
-        elif self._alarm is None:
-            self._alarm = self.loop.call_later(HEADER_SECONDS, self._give_up)
+    def _update_timer(self) -> None:
+        if self._answering():
+            self._cancel_timer()  # the headers are complete; the application limits the rest
+        elif self._timer is None:
+            self._timer = self.loop.call_later(HEADER_SECONDS, self._on_timeout)
 
-    def _stop(self) -> None:
-        if self._alarm is not None:
-            self._alarm.cancel()
-            self._alarm = None
+    def _cancel_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
-    def _give_up(self) -> None:
-        self._alarm = None
-        if self.cycle is None or self.cycle.response_complete:
+    def _on_timeout(self) -> None:
+        self._timer = None
+        if not self._answering():
             self.transport.close()
+
+    def _answering(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete

@@ -1,4 +1,4 @@
-"""A form with one file, received from whoever sends it: to a file of a random name, bounded in size and in time."""
+"""Receives a form with one file from an untrusted sender, within limits of size and time."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from starlette.requests import ClientDisconnect, Request
 
 MOST_FIELDS = 16
 LARGEST_FIELD = 1024  # bytes
-LARGEST_FRAME = 1 << 16  # bytes of a form that are not the file: fields, headers, boundaries
+LARGEST_FRAME = 1 << 16  # bytes of a form besides the file: fields, headers, boundaries
 LONGEST_NAME = 100
 DRAIN_SECONDS = 1.0
 DRAIN_BYTES = 1 << 24
@@ -26,14 +26,14 @@ DRAIN_BYTES = 1 << 24
 
 @dataclass(frozen=True)
 class Limits:
-    """What a server takes.
+    """Limits of a server.
 
     Attributes:
-        max_bytes: of a file.
-        waiting: uploads beyond those at work; more are turned away.
-        body_seconds: the longest that an upload may take.
-        idle_seconds: the longest that it may pause.
-        seconds, memory: of an analysis, see `sandbox.Sandbox`.
+        max_bytes: size of a file.
+        waiting: uploads that may wait for a worker; further ones are refused.
+        body_seconds: longest duration of an upload.
+        idle_seconds: longest pause within an upload.
+        seconds, memory: limits of an analysis, see `sandbox.Sandbox`.
     """
 
     max_bytes: int = 64 << 20
@@ -45,11 +45,11 @@ class Limits:
 
 
 class RefusedError(Exception):
-    """A request that is not answered.
+    """The server refuses a request.
 
     Attributes:
-        status: of HTTP.
-        outcome: for the metrics.
+        status: HTTP status.
+        outcome: label in the metrics.
     """
 
     def __init__(self, status: int, outcome: str, message: str) -> None:
@@ -59,13 +59,13 @@ class RefusedError(Exception):
 
 @dataclass(frozen=True)
 class Upload:
-    """What was sent.
+    """A received form.
 
     Attributes:
-        file: where it lies; None if the form had none.
-        name: what its owner calls it; fit to print, never to open.
+        file: path of the file; None if the form had no file.
+        name: the sender's name of the file; safe to print, never opened.
         fields: the other fields.
-        size: bytes of the file.
+        size: size of the file in bytes.
     """
 
     file: Path | None
@@ -75,19 +75,19 @@ class Upload:
 
 
 def clean_name(name: str) -> str:
-    """The last part of a path, without what moves a cursor or passes for an option."""
+    """The last part of a path, without characters that move a cursor or make it look like an option."""
     last = name.replace("\\", "/").rsplit("/", 1)[-1]
-    shown = "".join(letter for letter in last if letter.isprintable())
-    return shown.strip()[:LONGEST_NAME].strip(" .").lstrip("-") or "upload"
+    printable = "".join(letter for letter in last if letter.isprintable())
+    return printable.strip()[:LONGEST_NAME].strip(" .").lstrip("-") or "upload"
 
 
 @asynccontextmanager
 async def received(request: Request, folder: Path, limits: Limits) -> AsyncIterator[Upload]:
-    """The form of a request; its file is deleted at the end of the context.
+    """The form of a request; the file is deleted when the context ends.
 
     Raises:
-        RefusedError: no form, too large, too slow, damaged.
-        ClientDisconnect: the sender is gone.
+        RefusedError: not a form, too large, too slow, or damaged.
+        ClientDisconnect: the sender disconnected.
     """
     path = folder / secrets.token_hex(16)
     try:
@@ -97,7 +97,7 @@ async def received(request: Request, folder: Path, limits: Limits) -> AsyncItera
 
 
 async def drain(request: Request) -> None:
-    """Reads some more of what is not wanted, so that a sender who is still busy gets to see the answer."""
+    """Reads and drops more of a refused body, so that a sender who is still sending gets to see the answer."""
     size = 0
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(DRAIN_SECONDS):
@@ -108,8 +108,8 @@ async def drain(request: Request) -> None:
 
 
 async def _receive(request: Request, path: Path, limits: Limits) -> Upload:
-    form = _Form(path, limits.max_bytes)
-    parser = _parser(request, form, limits)
+    form = _Form(path, limits)
+    parser = _parser(request, form)
     loop = asyncio.get_running_loop()
     end, size = loop.time() + limits.body_seconds, 0
     try:
@@ -123,37 +123,36 @@ async def _receive(request: Request, path: Path, limits: Limits) -> Upload:
                 request.state.unread = message.get("more_body", False)
                 size += len(message.get("body", b""))
                 if size > limits.max_bytes + LARGEST_FRAME:
-                    raise too_large(limits)
+                    raise _too_large(limits)
                 parser.write(message.get("body", b""))
     except TimeoutError:
         raise RefusedError(408, "slow", "the upload took too long") from None
     except FormParserError as error:
         raise RefusedError(400, "bad_form", f"the form is damaged: {' '.join(str(error).split())[:200]}") from None
     except OSError as error:
-        raise RefusedError(503, "disk", f"the upload could not be kept: {error.strerror}") from None
+        raise RefusedError(503, "disk", f"the upload could not be stored: {error.strerror}") from None
     finally:
         form.close()
     if not form.ended:
-        raise RefusedError(400, "bad_form", "the form is cut: its last boundary is missing")
+        raise RefusedError(400, "bad_form", "the form is truncated: its last boundary is missing")
     return Upload(path if form.has_file else None, form.file_name, form.fields, form.size)
 
 
-def too_large(limits: Limits) -> RefusedError:
-    """The answer to a file over the limit."""
-    return RefusedError(413, "too_large", f"the file is too large; up to {limits.max_bytes:,} bytes are taken")
+def _too_large(limits: Limits) -> RefusedError:
+    return RefusedError(413, "too_large", f"the file is too large; at most {limits.max_bytes:,} bytes are accepted")
 
 
-def _parser(request: Request, form: _Form, limits: Limits) -> MultipartParser:
+def _parser(request: Request, form: _Form) -> MultipartParser:
     kind, options = parse_options_header(request.headers.get("content-type"))
     if kind != b"multipart/form-data" or not options.get(b"boundary"):
         raise RefusedError(
             415, "no_form", "send the file as multipart/form-data, for example: curl -F file=@walk.aedat4 URL/classify"
         )
     if request.headers.get("content-encoding", "identity") != "identity":
-        raise RefusedError(415, "no_form", "a body that is compressed on the way is not taken")
+        raise RefusedError(415, "no_form", "compressed bodies are not accepted")
     claimed = request.headers.get("content-length", "0")
-    if claimed.isdecimal() and int(claimed[:20]) > limits.max_bytes + LARGEST_FRAME:
-        raise too_large(limits)
+    if claimed.isdecimal() and int(claimed[:20]) > form.limits.max_bytes + LARGEST_FRAME:
+        raise _too_large(form.limits)
     try:
         return MultipartParser(options[b"boundary"], form.callbacks())  # type: ignore[arg-type]
     except FormParserError as error:
@@ -161,15 +160,13 @@ def _parser(request: Request, form: _Form, limits: Limits) -> MultipartParser:
 
 
 class _Form:
-    """What a parser finds, part by part."""
+    """Collects the parts of a form from a parser's callbacks."""
 
-    def __init__(self, path: Path, max_bytes: int) -> None:
-        self._path, self._max_bytes = path, max_bytes
+    def __init__(self, path: Path, limits: Limits) -> None:
+        self._path, self.limits = path, limits
         self._file: IO[bytes] | None = None
         self._header, self._value, self._text = bytearray(), bytearray(), bytearray()
-        self._disposition = ""
-        self._field = ""
-        self._parts = 0
+        self._disposition, self._field, self._parts = "", "", 0
         self.fields: dict[str, str] = {}
         self.file_name, self.size = "upload", 0
         self.has_file, self.ended = False, False
@@ -183,7 +180,7 @@ class _Form:
             "on_headers_finished": self._headers_finished,
             "on_part_data": self._part_data,
             "on_part_end": self._part_end,
-            "on_end": self._end,
+            "on_end": lambda: setattr(self, "ended", True),
         }
 
     def close(self) -> None:
@@ -224,14 +221,11 @@ class _Form:
                 raise RefusedError(400, "bad_form", f"a field of more than {LARGEST_FIELD} bytes")
             return
         self.size += end - start
-        if self.size > self._max_bytes:
-            raise RefusedError(413, "too_large", f"the file is too large; up to {self._max_bytes:,} bytes are taken")
+        if self.size > self.limits.max_bytes:
+            raise _too_large(self.limits)
         self._file.write(data[start:end])
 
     def _part_end(self) -> None:
         if self._file is None:
             self.fields[self._field] = self._text.decode("utf-8", "replace")
         self.close()
-
-    def _end(self) -> None:
-        self.ended = True

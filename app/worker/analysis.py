@@ -1,6 +1,6 @@
-"""Everything that the page and the server say of one event file: facts, animation, answers with their evidence.
+"""Everything that the page and the server report about one event file: facts, animation, predictions with evidence.
 
-`analyse` is plain computation on a path; `sandbox.Sandbox` runs it where a bad file can do no harm.
+`Analyser.analyse` is plain computation on a path; `sandbox.Sandbox` runs it where a bad file can do no harm.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import shlex
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,63 +17,65 @@ from numpy.typing import NDArray
 from neuromoco import models
 from neuromoco.errors import ConfigError, EventFileError, MissingPackageError
 from neuromoco.events import Recording, read_recording, survey_recording
-from neuromoco.events.stream import ReadOptions
 from neuromoco.frames import to_frames
-from neuromoco.runtime.load import Backend, LoihiClassifier, load_classifier
+from neuromoco.runtime.load import Backend, LoihiClassifier, backend_of, load_classifier
 from neuromoco.runtime.loihi.twin import run
 from neuromoco.runtime.prediction import Prediction
 
+if TYPE_CHECKING:
+    from neuromoco.runtime.load import AnyClassifier
+
 LARGEST_EVENTS = 20_000_000
 ANIMATION_STEPS = 48
-ANIMATION_SIDE = 128  # pixels; larger sensors are counted together
+ANIMATION_SIDE = 128  # pixels; on larger sensors, neighbouring pixels are counted together
 RATE_POINTS = 120
 RASTER_NEURONS = 128  # of the last layer, those that spike most
-COMPARED = ("onnx", "loihi-sim")  # answer beside another; torch takes seconds to load, and answers when it is asked
+COMPARED = ("onnx", "loihi-sim")  # always answer; torch takes seconds to load and answers only on request
 
 
 @dataclass(frozen=True)
-class Model:
-    """What a page may use; chosen by who starts it, never by a visitor.
+class ModelFiles:
+    """A model that visitors may choose. The person who starts the program offers it; no visitor can add one.
 
     Attributes:
-        name: shown.
-        files: what each backend loads, by backend.
+        name: shown to visitors.
+        files: the file that each backend loads; the first backend is the default.
     """
 
     name: str
-    files: dict[str, Path]
+    files: dict[Backend, Path]
+
+    @property
+    def default_backend(self) -> Backend:
+        """The backend that answers unless another is chosen."""
+        return next(iter(self.files))
 
 
-def known_models(given: Path | None = None) -> list[Model]:
-    """The models that come along, after the one that is given."""
-    found = []
+def offered_models(own: Path | None = None) -> list[ModelFiles]:
+    """The models that ship with the package, after the user's own, if there is one."""
+    offered = [] if own is None else [ModelFiles(own.stem, {backend_of(own): own})]
     for name in models.available_models():
-        paths = {"onnx": models.model_path(name), "loihi-sim": models.model_path(name, ".loihi")}
-        paths["torch"] = models.model_path(name, ".safetensors")
-        found.append(Model(name, {backend: path for backend, path in paths.items() if path.exists()}))
-    if given is not None:
-        from neuromoco.runtime.load import backend_of
-
-        found.insert(0, Model(given.stem, {backend_of(given): given}))
-    return found
+        paths: dict[Any, Path] = {backend: models.model_path(name, end) for backend, end in models.SUFFIXES.items()}
+        offered.append(ModelFiles(name, {backend: path for backend, path in paths.items() if path.exists()}))
+    return offered
 
 
 @dataclass(frozen=True)
-class Request:
-    """What is asked of a file.
+class AnalysisRequest:
+    """What to do with a file.
 
     Attributes:
-        file: where it lies.
-        name: what its owner calls it; for messages and the command alone.
-        model: what classifies it.
-        backend: whose answer is shown first.
-        window_us: length of a window, or None for the whole.
+        file: its path.
+        name: what its owner calls it; used only in messages and in the command.
+        model: classifies it.
+        backend: its prediction is shown first.
+        window_us: length of a window, or None for the whole file.
         window: number of the window, from 0.
     """
 
     file: Path
     name: str
-    model: Model
+    model: ModelFiles
     backend: Backend = "onnx"
     window_us: int | None = None
     window: int = 0
@@ -81,22 +83,22 @@ class Request:
 
 @dataclass
 class Analysis:
-    """The answer, ready for JSON but for the arrays.
+    """The result for one file.
 
     Attributes:
-        facts: of the whole file, see `neuromoco.events.survey`.
-        windows: how many there are.
-        window_us: begin and end of the one that was classified, from the first event.
-        animation: event counts uint16 [A, P, h, w], cut by equal durations.
+        facts: about the whole file, see `neuromoco.events.survey`.
+        windows: how many windows the file has.
+        window_us: begin and end of the classified window, from the first event.
+        animation: event counts uint16 [A, P, h, w], in slices of equal duration.
         rate: events per second, in equal parts of the whole file.
         predictions: by backend.
-        backend: the one that was asked for.
-        agreement: whether all backends gave one label; None if there is but one.
-        spike_rates: spikes a neuron and step, by layer (fixed point).
+        backend: the requested one.
+        agreement: whether all backends give the same label; None if only one answered.
+        spike_rates: spikes per neuron and step, by layer (fixed point).
         raster: step and neuron of every spike of the last layer's busiest neurons (fixed point).
         raster_neurons: how many neurons the raster shows.
         milliseconds: by stage.
-        command: gives the same answer.
+        command: gives the same prediction.
     """
 
     facts: dict[str, Any]
@@ -114,7 +116,7 @@ class Analysis:
     command: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data: the answer of the backend that was asked for, and those of the others beside."""
+        """The prediction of the requested backend and the labels of the others, as plain data."""
         return {
             **self.predictions[self.backend].to_json(),
             "backend": self.backend,
@@ -129,13 +131,13 @@ class Analysis:
         }
 
 
-class Analyst:
-    """Keeps what it has loaded: a worker answers many files."""
+class Analyser:
+    """Analyses one file after another; classifiers stay loaded."""
 
     def __init__(self) -> None:
-        self._loaded: dict[Path, Any] = {}
+        self._loaded: dict[Path, AnyClassifier] = {}
 
-    def analyse(self, request: Request) -> Analysis:
+    def analyse(self, request: AnalysisRequest) -> Analysis:
         """Reads and classifies a file.
 
         Raises:
@@ -143,18 +145,18 @@ class Analyst:
             ConfigError: a backend that the model does not have.
         """
         clock = _Clock()
-        options = ReadOptions()
         try:
-            found = survey_recording(request.file, options)
-            if found.events > LARGEST_EVENTS:
+            survey = survey_recording(request.file)
+            if survey.events > LARGEST_EVENTS:
                 raise EventFileError(
-                    f"{request.name}: {found.events:,} events; up to {LARGEST_EVENTS:,} are taken here: "
+                    f"{request.name}: {survey.events:,} events; at most {LARGEST_EVENTS:,} are accepted here: "
                     "neuromoco predict on your machine has no limit"
                 )
             clock.lap("survey")
-            length = request.window_us or found.last_us - found.first_us + 1
+            duration = survey.last_us - survey.first_us + 1
+            length = request.window_us or duration
             begin = request.window * length
-            recording = read_recording(request.file, begin, begin + length, options)
+            recording = read_recording(request.file, begin, begin + length)
         except EventFileError as error:
             raise EventFileError(str(error).replace(str(request.file), request.name)) from None
         if not len(recording):
@@ -162,59 +164,55 @@ class Analyst:
                 f"{request.name}: no events from {begin / 1e3:,.0f} to {(begin + length) / 1e3:,.0f} ms"
             )
         clock.lap("read")
-        result = Analysis(
-            facts=found.facts(),
-            windows=-(-(found.last_us - found.first_us + 1) // length),
+        analysis = Analysis(
+            facts=survey.facts(),
+            windows=-(-duration // length),
             window_us=(begin, begin + length),
             animation=_animation(recording),
-            rate=found.rate_curve(RATE_POINTS)[0].tolist(),
+            rate=survey.rate_curve(RATE_POINTS)[0].tolist(),
             backend=request.backend,
+            milliseconds=clock.milliseconds,
+            command=predict_command(request),
         )
         clock.lap("frames")
-        self._answer(request, recording, result, clock)
-        result.milliseconds = clock.milliseconds
-        result.command = command_of(request)
-        return result
+        self._classify(request, recording, analysis, clock)
+        return analysis
 
-    def _answer(self, request: Request, recording: Recording, result: Analysis, clock: _Clock) -> None:
-        if request.backend not in request.model.files:
-            raise ConfigError(
-                f"{request.model.name} has no file for {request.backend}; it has {', '.join(request.model.files)}"
-            )
-        others = [name for name in COMPARED if name in request.model.files and name != request.backend]
-        for backend in (request.backend, *others):
+    def _classify(self, request: AnalysisRequest, recording: Recording, analysis: Analysis, clock: _Clock) -> None:
+        files = request.model.files
+        for backend in (request.backend, *(name for name in files if name in COMPARED and name != request.backend)):
             try:
-                classifier = self._load(request.model.files[backend])
-            except MissingPackageError:  # h5py, where it is not installed
+                classifier = self._load(files[backend])
+            except MissingPackageError:  # h5py may not be installed
                 if backend == request.backend:
                     raise
                 continue
             clock.lap(f"load {backend}")
-            (result.predictions[backend],) = classifier.predict([recording])
+            (analysis.predictions[backend],) = classifier.predict([recording])
             clock.lap(f"answer {backend}")
             if isinstance(classifier, LoihiClassifier):
-                _add_spikes(classifier, recording, result)
+                _add_spikes(classifier, recording, analysis)
                 clock.lap("spikes")
-        labels = {prediction.label for prediction in result.predictions.values()}
-        result.agreement = len(labels) == 1 if len(result.predictions) > 1 else None
+        labels = {prediction.label for prediction in analysis.predictions.values()}
+        analysis.agreement = len(labels) == 1 if len(analysis.predictions) > 1 else None
 
-    def _load(self, file: Path) -> Any:
+    def _load(self, file: Path) -> AnyClassifier:
         if file not in self._loaded:
             self._loaded[file] = load_classifier(file, "cpu", threads=1)
         return self._loaded[file]
 
 
-def _add_spikes(classifier: LoihiClassifier, recording: Recording, result: Analysis) -> None:
+def _add_spikes(classifier: LoihiClassifier, recording: Recording, analysis: Analysis) -> None:
     graph = classifier.network.graph
     spikes = run(graph, classifier.network.frames([recording]), keep=lambda _: True).spikes
     names = [block.name for block in graph.blocks[1:-1] if not block.name.endswith(".relay")]
-    result.spike_rates = {name: float(spikes[name].mean()) for name in names}
+    analysis.spike_rates = {name: float(spikes[name].mean()) for name in names}
     last = spikes[names[-1]][:, 0]
     last = last.reshape(len(last), -1)  # [T, neurons]
     busiest = np.argsort(-last.sum(0), kind="stable")[:RASTER_NEURONS]
     steps, neurons = np.nonzero(last[:, np.sort(busiest)])
-    result.raster = list(zip(steps.tolist(), neurons.tolist(), strict=True))
-    result.raster_neurons = len(busiest)
+    analysis.raster = list(zip(steps.tolist(), neurons.tolist(), strict=True))
+    analysis.raster_neurons = len(busiest)
 
 
 def _animation(recording: Recording) -> NDArray[np.uint16]:
@@ -223,19 +221,25 @@ def _animation(recording: Recording) -> NDArray[np.uint16]:
     return np.minimum(to_frames(recording, ANIMATION_STEPS, "time", size), 65_535).astype(np.uint16)
 
 
-def command_of(request: Request) -> str:
-    """The command that gives the same answer."""
-    model = request.model.files[request.backend]
-    bundled = request.model.name in models.available_models()
+def predict_command(request: AnalysisRequest) -> str:
+    """The command that gives the same prediction.
+
+    Raises:
+        ConfigError: a backend that the model does not have.
+    """
+    name, files = request.model.name, request.model.files
+    if request.backend not in files:
+        raise ConfigError(f"{name} has no file for {request.backend}; it has {', '.join(files)}")
     words = ["neuromoco", "predict", request.name, "--any-length"]
-    words += ["--backend", request.backend] if bundled else ["--model", str(model)]
+    bundled = name in models.available_models()
+    words += ["--backend", request.backend] if bundled else ["--model", str(files[request.backend])]
     if request.window_us is not None:
         words += ["--window", f"{request.window_us}us"]
-    return " ".join(shlex.quote(word) for word in [*words, "--json"])
+    return shlex.join([*words, "--json"])
 
 
 class _Clock:
-    """Milliseconds of stages."""
+    """Milliseconds by stage."""
 
     def __init__(self) -> None:
         self.milliseconds: dict[str, float] = {}

@@ -14,10 +14,10 @@ from typer.testing import CliRunner
 
 from neuromoco import models, read_recording
 from neuromoco.app.cli.main import app
-from neuromoco.app.page.handlers import Desk, forget
+from neuromoco.app.page.handlers import PageHandlers, forget
 from neuromoco.app.page.model_view import model_view
 from neuromoco.app.page.views import error_view, explain, result_view, sprite_sheet
-from neuromoco.app.worker.analysis import Request, known_models
+from neuromoco.app.worker.analysis import AnalysisRequest, offered_models
 from neuromoco.app.worker.sandbox import Sandbox
 from neuromoco.errors import NeuromocoError
 from neuromoco.runtime.load import load_classifier
@@ -29,10 +29,10 @@ HOSTILE = "<img src=x onerror=alert(1)>.bin"
 
 
 @pytest.fixture(scope="module")
-def desk() -> Iterator[Desk]:
-    known = known_models()
-    sandbox = Sandbox(1, Request(EXAMPLE, EXAMPLE.name, known[0]))
-    yield Desk(sandbox, known)
+def handlers() -> Iterator[PageHandlers]:
+    known = offered_models()
+    sandbox = Sandbox(1, AnalysisRequest(EXAMPLE, EXAMPLE.name, known[0]))
+    yield PageHandlers(sandbox, known)
     sandbox.close()
 
 
@@ -112,24 +112,26 @@ def test_the_page_asks_nobody_else(server: Server) -> None:
     assert public == ["classify"]
 
 
-def test_a_short_upload_is_deleted_and_a_long_one_is_kept_for_its_windows(desk: Desk, tmp_path: Path) -> None:
+def test_a_short_upload_is_deleted_and_a_long_one_is_kept_for_its_windows(
+    handlers: PageHandlers, tmp_path: Path
+) -> None:
     place = tmp_path / "upload"
     place.mkdir()
     short = place / "short.bin"
     short.write_bytes(EXAMPLE.read_bytes())
-    html, shown = desk.look(short, models.DEFAULT, "onnx", None, 0, False)
+    html, shown = handlers.show(short, models.DEFAULT, "onnx", None, 0, upload=True)
     assert ">3 <" in html
     assert not place.exists()
-    html, after = desk.switch(shown, "loihi-sim")
+    html, after = handlers.switch_backend(shown, "loihi-sim")
     assert "--backend loihi-sim" in html
     assert after.analysis.backend == "loihi-sim"
     place.mkdir()
     long = long_recording(place / "long.npz")
-    _, shown = desk.look(long, models.DEFAULT, "onnx", None, 0, False)
-    html, shown = desk.again(shown, models.DEFAULT, "onnx", 400, 1)
+    _, shown = handlers.show(long, models.DEFAULT, "onnx", None, 0, upload=True)
+    html, shown = handlers.update(shown, models.DEFAULT, "onnx", 400, 1)
     assert "400 to 800 ms, window 1 of 8" in html
-    html, shown = desk.again(shown, models.DEFAULT, "onnx", 400, 99)
-    assert "Nothing happens in this window." in html
+    html, shown = handlers.update(shown, models.DEFAULT, "onnx", 400, 99)
+    assert "This window has no events." in html
     assert long.exists()
     forget(shown)
     assert not place.exists()
@@ -142,7 +144,7 @@ def test_a_short_upload_is_deleted_and_a_long_one_is_kept_for_its_windows(desk: 
         ("a: is empty (0 bytes)", "This file is empty (0 bytes)."),
         (
             "a: is no event recording that neuromoco knows; it reads X",
-            "This is no event recording that neuromoco knows.",
+            "This is not an event recording that neuromoco knows.",
         ),
         ("a: 7 bytes are not whole", "This recording cannot be read."),
         ("no model named b", "This did not work."),
@@ -152,25 +154,25 @@ def test_errors_are_put_in_words(message: str, title: str) -> None:
     assert explain("a", message)[0] == title
 
 
-def test_nothing_of_a_file_becomes_markup(desk: Desk) -> None:
-    request = Request(EXAMPLE, HOSTILE, desk.models[models.DEFAULT])
-    analysis = desk._sandbox.analyse(request)
+def test_nothing_of_a_file_becomes_markup(handlers: PageHandlers) -> None:
+    request = AnalysisRequest(EXAMPLE, HOSTILE, handlers.models[models.DEFAULT])
+    analysis = handlers._sandbox.analyse(request)
     (prediction,) = [analysis.predictions["onnx"]]
     renamed = replace(prediction, label=HOSTILE, probabilities={HOSTILE: 1.0, **prediction.probabilities})
     analysis.predictions["onnx"] = renamed
     analysis.facts["format"] = HOSTILE
-    for html in (result_view(request, analysis, {}), error_view(HOSTILE, f"{HOSTILE}: is {HOSTILE}; neuromoco reads")):
+    for html in (result_view(request, analysis), error_view(HOSTILE, f"{HOSTILE}: is {HOSTILE}; neuromoco reads")):
         assert "<img src=x" not in html
         assert escape(HOSTILE) in html
 
 
-def test_charts_say_what_the_answer_says(desk: Desk) -> None:
-    analysis = desk._sandbox.analyse(Request(EXAMPLE, EXAMPLE.name, desk.models[models.DEFAULT]))
+def test_charts_say_what_the_answer_says(handlers: PageHandlers) -> None:
+    analysis = handlers._sandbox.analyse(AnalysisRequest(EXAMPLE, EXAMPLE.name, handlers.models[models.DEFAULT]))
     prediction = analysis.predictions["onnx"]
     names, values = list(prediction.probabilities), prediction.probabilities_per_step()
     assert dict(zip(names, values[-1].tolist(), strict=True)) == prediction.probabilities
     np.testing.assert_allclose(values.sum(1), 1.0)
-    html = result_view(Request(EXAMPLE, EXAMPLE.name, desk.models[models.DEFAULT]), analysis, {})
+    html = result_view(AnalysisRequest(EXAMPLE, EXAMPLE.name, handlers.models[models.DEFAULT]), analysis)
     assert f"{analysis.facts['events']:,}" in html
 
 
@@ -188,17 +190,17 @@ def test_the_sprite_sheet_holds_every_frame() -> None:
 
 
 def test_the_tab_of_models_shows_card_and_reports() -> None:
-    html = model_view(known_models()[0])
+    html = model_view(offered_models()[0])
     for text in ("ONNX export", "Layers on Loihi", "Spikes that differ", models.DEFAULT, "<details>"):
         assert html.count(text) == 1 or text == models.DEFAULT
     assert models.DEFAULT in html
 
 
-def test_a_given_model_comes_first_and_offers_what_it_is(desk: Desk) -> None:
-    known = known_models(models.model_path(suffix=".loihi"))
-    assert Desk(desk._sandbox, known[:1]).backends(known[0].name) == ["loihi-sim"]
+def test_a_given_model_comes_first_and_offers_what_it_is(handlers: PageHandlers) -> None:
+    known = offered_models(models.model_path(suffix=".loihi"))
+    assert PageHandlers(handlers._sandbox, known[:1]).backends(known[0].name) == ["loihi-sim"]
     with pytest.raises(NeuromocoError, match="no file"):
-        desk.classify(None, models.DEFAULT, "onnx", None, 0)
+        handlers.classify(None, models.DEFAULT, "onnx", None, 0)
 
 
 def test_a_model_that_is_none_is_refused_before_anything_starts(tmp_path: Path) -> None:

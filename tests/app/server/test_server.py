@@ -20,9 +20,9 @@ import uvicorn
 
 from neuromoco import models, read_recording
 from neuromoco.app.server.application import build_app
-from neuromoco.app.server.protocol import PatientProtocol
+from neuromoco.app.server.protocol import HeaderTimeoutProtocol
 from neuromoco.app.server.upload import LARGEST_FRAME, Limits, clean_name
-from neuromoco.app.worker.analysis import known_models
+from neuromoco.app.worker.analysis import offered_models
 from neuromoco.events import write_npz
 from neuromoco.runtime.load import load_classifier
 from tests.conftest import make_recording
@@ -64,8 +64,8 @@ class Server:
 
 @contextlib.contextmanager
 def serving(temporary: Path, limits: Limits, workers: int = 1) -> Iterator[Server]:
-    app = build_app(known_models(), limits, workers, ("127.0.0.1",))
-    config = uvicorn.Config(app, http=PatientProtocol, ws="none", lifespan="on", log_level="error")
+    app = build_app(offered_models(), limits, workers, ("127.0.0.1",))
+    config = uvicorn.Config(app, http=HeaderTimeoutProtocol, ws="none", lifespan="on", log_level="error")
     server = uvicorn.Server(config)
     listening = socket.create_server(("127.0.0.1", 0))
     port = listening.getsockname()[1]
@@ -137,9 +137,9 @@ def test_a_file_is_told_by_its_content(server: Server, tmp_path: Path) -> None:
         (PNG, {}, 400, "walk.bin: is a PNG picture"),
         (b"", {}, 400, "walk.bin: is empty (0 bytes)"),
         (EXAMPLES[0].read_bytes()[:-2], {}, 400, "events: the file is cut or damaged"),
-        (bytes(MAX_BYTES + 1), {}, 413, "too large; up to 200,000 bytes"),
-        (bytes(MAX_BYTES + LARGEST_FRAME), {}, 413, "too large; up to 200,000 bytes"),
-        (bytes(30 * MAX_BYTES), {}, 413, "too large; up to 200,000 bytes"),
+        (bytes(MAX_BYTES + 1), {}, 413, "too large; at most 200,000 bytes"),
+        (bytes(MAX_BYTES + LARGEST_FRAME), {}, 413, "too large; at most 200,000 bytes"),
+        (bytes(30 * MAX_BYTES), {}, 413, "too large; at most 200,000 bytes"),
         (PNG, {"model": "/etc/passwd"}, 400, "no such model; there are sew_resnet_tiny-digits"),
         (PNG, {"x": "y" * 2000}, 400, "a field of more than 1024 bytes"),
         (PNG, {f"x{i}": "y" for i in range(20)}, 400, "more than 16 fields"),
@@ -251,7 +251,7 @@ def test_every_address_is_described(server: Server) -> None:
     told = schema["paths"]["/classify"]["post"]["responses"]
     assert told.keys() == {"200", "400", "408", "413", "415", "422", "500", "503"}
     answer = server.classify(EXAMPLES[3].read_bytes()).json()
-    assert answer.keys() == set(schema["components"]["schemas"]["Answer"]["properties"])
+    assert answer.keys() == set(schema["components"]["schemas"]["AnalysisResponse"]["properties"])
     assert answer.keys() == told["200"]["content"]["application/json"]["example"].keys()
     page = server.client.get("/docs").text
     assert "window_ms" in page

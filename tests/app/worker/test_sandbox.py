@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 
 from neuromoco import models
-from neuromoco.app.worker.analysis import Analyst, Request, known_models
-from neuromoco.app.worker.sandbox import GivenUpError, Sandbox
+from neuromoco.app.worker.analysis import Analyser, AnalysisRequest, offered_models
+from neuromoco.app.worker.sandbox import OverLimitError, Sandbox
 from neuromoco.errors import ConfigError, EventFileError, MissingExtraError, NeuromocoError
 
 EXAMPLES = models.example_paths()
-MODEL = known_models()[0]
+MODEL = offered_models()[0]
 SECONDS = 2.0
 
 
@@ -37,8 +37,8 @@ class Trap(str):
         return self.call
 
 
-def request(number: int = 3, **changes: Any) -> Request:
-    return replace(Request(EXAMPLES[number], f"{number}.bin", MODEL), **changes)
+def request(number: int = 3, **changes: Any) -> AnalysisRequest:
+    return replace(AnalysisRequest(EXAMPLES[number], f"{number}.bin", MODEL), **changes)
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def sandbox() -> Iterator[Sandbox]:
 )
 def test_a_worker_that_fails_is_replaced(sandbox: Sandbox, trap: Trap) -> None:
     begin = time.monotonic()
-    with pytest.raises(GivenUpError, match="took more than 2 s or 512 MB, and was given up"):
+    with pytest.raises(OverLimitError, match="took more than 2 s or 512 MB and was stopped"):
         sandbox.analyse(request(name=trap))
     assert time.monotonic() - begin < SECONDS + 10
     assert sandbox.analyse(request()).predictions["onnx"].label == "3"
@@ -70,13 +70,13 @@ def test_a_worker_that_was_killed_at_rest_costs_no_file(sandbox: Sandbox) -> Non
 
 def test_it_says_what_an_analyst_says(sandbox: Sandbox) -> None:
     for asked in (request(0), request(7, backend="loihi-sim"), request(5, window_us=100_000, window=1)):
-        mine, theirs = Analyst().analyse(asked).to_json(), sandbox.analyse(asked).to_json()
+        mine, theirs = Analyser().analyse(asked).to_json(), sandbox.analyse(asked).to_json()
         assert mine.pop("milliseconds").keys() == theirs.pop("milliseconds").keys()
         assert mine == theirs
 
 
 def test_arrays_come_through(sandbox: Sandbox) -> None:
-    mine, theirs = Analyst().analyse(request()), sandbox.analyse(request())
+    mine, theirs = Analyser().analyse(request()), sandbox.analyse(request())
     np.testing.assert_array_equal(mine.animation, theirs.animation)
     assert (mine.rate, mine.raster) == (theirs.rate, theirs.raster)
 
@@ -105,8 +105,8 @@ def test_an_error_whose_constructor_takes_more_than_a_message_comes_through(
     def refuse(*_: object) -> None:
         raise MissingExtraError("torch", "train")
 
-    monkeypatch.setattr(Analyst, "analyse", refuse)
-    answer = module._answer(Analyst(), request())
+    monkeypatch.setattr(Analyser, "analyse", refuse)
+    answer = module._answer(Analyser(), request())
     assert isinstance(answer, NeuromocoError)
     assert "neuromoco[train]" in str(answer)
     assert type(answer).__name__ == "MissingPackageError"
@@ -117,7 +117,7 @@ def test_closing_ends_the_one_at_work_and_those_that_wait() -> None:
     box.analyse(request())
     errors: list[Exception] = []
 
-    def ask(asked: Request) -> None:
+    def ask(asked: AnalysisRequest) -> None:
         try:
             box.analyse(asked)
         except NeuromocoError as error:
