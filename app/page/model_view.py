@@ -21,11 +21,9 @@ def model_view(model: ModelFiles) -> str:
     places = [place for file in files for place in (file.with_suffix(".report.json"), file / "report.json")]
     for place in dict.fromkeys(places):  # a checkpoint and its export share a report
         if place.is_file() and (report := _read(place)):
-            is_loihi = "dialect" in report
-            first.append(
-                card("Loihi export" if is_loihi else "ONNX export", table((_loihi if is_loihi else _onnx)(report)))
-            )
-            last.append(card("Layers on Loihi" if is_loihi else "Layers in ONNX", _layers(report), kind="nm-wide"))
+            name, where, rows = ("Loihi", "on", _loihi) if "dialect" in report else ("ONNX", "in", _onnx)
+            first.append(card(f"{name} export", table(rows(report))))
+            last.append(card(f"Layers {where} {name}", _layers(report), kind="nm-wide"))
     about = next((path for path in (file.with_suffix(".md") for file in files) if path.is_file()), None)
     text = _markdown(about.read_text("utf-8")) if about else "<p>This model has no card.</p>"
     prose = f'<section class="nm-card nm-wide nm-prose">{text}</section>'

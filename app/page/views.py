@@ -65,7 +65,7 @@ def explain(name: str, message: str) -> tuple[str, str]:
     if "(0 bytes)" in text:
         return (
             "This file is empty (0 bytes).",
-            "Nothing was recorded, or a copy was interrupted before any data was written.",
+            "Nothing was recorded, or a copy was interrupted at once.",
         )
     if match := re.match(r"is (an? .+?); (?:neuromoco|it) reads", text):
         return f"This is {match[1]}.", READS
@@ -90,7 +90,7 @@ def result_view(request: AnalysisRequest, analysis: Analysis) -> str:
         card(
             "Event rate",
             rate_chart(analysis),
-            "Thousand events per second over the whole file; the line follows the slider.",
+            "Thousand events per second, whole file; the line follows the slider.",
         ),
     ]
     if analysis.spike_rates:

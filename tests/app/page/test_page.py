@@ -112,9 +112,7 @@ def test_the_page_asks_nobody_else(server: Server) -> None:
     assert public == ["classify"]
 
 
-def test_a_short_upload_is_deleted_and_a_long_one_is_kept_for_its_windows(
-    handlers: PageHandlers, tmp_path: Path
-) -> None:
+def test_a_short_upload_is_deleted_and_a_long_one_is_kept_for_windows(handlers: PageHandlers, tmp_path: Path) -> None:
     place = tmp_path / "upload"
     place.mkdir()
     short = place / "short.bin"
