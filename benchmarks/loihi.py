@@ -20,8 +20,8 @@ from neuromoco import models
 from neuromoco.checkpoint import CheckpointHeader, SeenRecordings, save_checkpoint
 from neuromoco.config import EncoderConfig, FrameConfig
 from neuromoco.events import Recording, read_recording
+from neuromoco.export.exporter import export_header
 from neuromoco.export.graph.trace import lower
-from neuromoco.export.header import export_header
 from neuromoco.export.to_loihi.export import calibrated
 from neuromoco.export.to_loihi.report import compare_loihi
 from neuromoco.export.to_loihi.verify import verify_folder

@@ -1,7 +1,7 @@
 """Every export target in one table, and the one path that all of them take: load, trace, write, compare, report.
 
-To add a target: a class like those in `to_*/export.py` (see `Exporter`), and a row in `TARGETS`. Importing this module
-loads neither torch nor a target's room.
+To add a target: an `Exporter` in a folder of its own, and a row in `TARGETS`. Importing this module loads neither torch
+nor a target's folder.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from neuromoco.errors import ConfigError, ParityError
 from neuromoco.events import Recording
@@ -21,35 +21,7 @@ from neuromoco.support.files import replacing_folder, write_json, writing
 from neuromoco.unsupported import Unsupported, refuse
 
 if TYPE_CHECKING:
-    from neuromoco.export.graph.nodes import Graph
-    from neuromoco.export.header import ExportJob
-
-
-class Exporter(Protocol):
-    """How a target writes and compares one checkpoint; its room supplies a class like this."""
-
-    def __init__(self, job: ExportJob, **options: Any) -> None:
-        """Takes a job and the target's options."""
-
-    @staticmethod
-    def check_place(source: Path, out: Path) -> None:
-        """Raises ConfigError where the export must not be written."""
-
-    def find_unsupported(self, graph: Graph) -> list[Unsupported]:
-        """Layers of a traced network that the target cannot express."""
-
-    def write(self, graph: Graph, part: Path) -> dict[str, Any]:
-        """Writes the export to `part`; returns facts for the report."""
-
-    def compare(self, graph: Graph, part: Path) -> tuple[dict[str, Any], str | None]:
-        """Compares `part` with its source; returns figures for the report, and why it must not be kept or None."""
-
-    def write_report(self, report: dict[str, Any], part: Path, out: Path) -> None:
-        """Writes the report of an export that is kept."""
-
-    @staticmethod
-    def summary(out: Path, report: dict[str, Any]) -> list[str]:
-        """The report in a few lines for the terminal."""
+    from neuromoco.export.exporter import Exporter, ExportJob
 
 
 @dataclass(frozen=True)
@@ -184,8 +156,8 @@ def export(
         answer = neuromoco.load_classifier("walk.onnx").predict([neuromoco.read_recording("walk.aedat4")])[0]
         ```
     """
+    from neuromoco.export.exporter import report_path
     from neuromoco.export.graph.trace import lower
-    from neuromoco.export.header import report_path
 
     source, data = Path(source), None if data is None else Path(data)
     row, chosen = _choose(target, options)
@@ -195,7 +167,7 @@ def export(
     out = default_place(source, target, options) if out is None else Path(out)
     job = _load(source, target, data, recordings)
     exporter = row.load()(job, **chosen)
-    exporter.check_place(source, out)
+    exporter.check_place(out)
     begin = time.perf_counter()
     graph = lower(job.classifier.network, *job.size)
     refuse(exporter.find_unsupported(graph))
@@ -277,7 +249,7 @@ def _choose(target: str, options: dict[str, Any]) -> tuple[Target, dict[str, Any
 def _load(
     source: Path, target: TargetName, data: Path | None = None, recordings: Sequence[Recording] | None = None
 ) -> ExportJob:
-    from neuromoco.export.header import ExportJob
+    from neuromoco.export.exporter import ExportJob
     from neuromoco.runtime.checkpoint_file import TrainedClassifier
 
     return ExportJob(source, TrainedClassifier(source, "cpu"), target, data, recordings)

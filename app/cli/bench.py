@@ -26,7 +26,7 @@ def measure(model: Path, files: Sequence[Path], runs: int, threads: int, device:
     stages: dict[str, list[float]] = {}
     for run in range(runs + 1):
         for file in files:
-            answer = job.answer(classifier, file)
+            answer = job.result(classifier, file)
             if isinstance(answer, NeuromocoError):
                 raise answer
             if run:

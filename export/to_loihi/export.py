@@ -12,8 +12,8 @@ from neuromoco import models
 from neuromoco.events import Recording, read_recording
 from neuromoco.export.check.accuracy_loss import copy_figures, split_samples
 from neuromoco.export.check.parity import random_recordings, run_source
+from neuromoco.export.exporter import Exporter, ExportJob, export_header
 from neuromoco.export.graph.nodes import Graph
-from neuromoco.export.header import ExportJob, export_header
 from neuromoco.export.to_loihi.calibrate import FACTORS, choose_clipping
 from neuromoco.export.to_loihi.mapping import map_to_loihi
 from neuromoco.export.to_loihi.report import as_text, compare_loihi, layer_rows, totals, warnings_of
@@ -33,8 +33,8 @@ ADVICE = "train on with --stage finetune --quantize loihi, or give more recordin
 CALIBRATE = 16  # recordings on which scales are tried, fewer if they are large
 
 
-class LoihiExporter:
-    """Writes a folder for Lava; see `neuromoco.export.targets.Exporter`.
+class LoihiExporter(Exporter):
+    """Writes a folder for Lava.
 
     With `data`, one half of its recordings calibrates and the other is compared on; given recordings serve for both.
     Without either, the bundled recordings measure the range of the readout alone: scales are exact, and no result is
@@ -42,12 +42,11 @@ class LoihiExporter:
     """
 
     def __init__(self, job: ExportJob, dialect: Dialect | None = None) -> None:
-        self.job = job
+        super().__init__(job)
         self.dialect = dialect
         self.is_calibrated = bool(job.recordings) or job.data is not None
 
-    @staticmethod
-    def check_place(source: Path, out: Path) -> None:
+    def check_place(self, out: Path) -> None:
         check_replaceable(out)
 
     def find_unsupported(self, graph: Graph) -> list[Unsupported]:

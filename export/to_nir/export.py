@@ -21,26 +21,20 @@ import torch
 
 from neuromoco.checkpoint import KEY
 from neuromoco.export.check.parity import NOISE, ExportRun, comparison_recordings, measure_parity, parity_summary
+from neuromoco.export.exporter import Exporter
 from neuromoco.export.graph.nodes import Graph
-from neuromoco.export.header import ExportJob, check_file_place, report_path
 from neuromoco.export.to_nir.nodes import DT, find_unsupported_nir, to_nir
 from neuromoco.runtime.prediction import Floats
-from neuromoco.support.files import write_json
 from neuromoco.unsupported import Unsupported
 
 BACKEND = ("snntorch", "nirtorch")
 NOT_COMPARED = "not compared with its source: install snnTorch for that, pip install snntorch nirtorch"
 
 
-class NirExporter:
-    """Writes a NIR graph; see `neuromoco.export.targets.Exporter`."""
+class NirExporter(Exporter):
+    """Writes a NIR graph."""
 
-    def __init__(self, job: ExportJob) -> None:
-        self.job = job
-
-    @staticmethod
-    def check_place(source: Path, out: Path) -> None:
-        check_file_place(source, out, ".nir")
+    suffix = ".nir"
 
     def find_unsupported(self, graph: Graph) -> list[Unsupported]:
         return find_unsupported_nir(graph)
@@ -75,9 +69,6 @@ class NirExporter:
             "not_compared": None,
         }
         return figures, parity.problem
-
-    def write_report(self, report: dict[str, Any], part: Path, out: Path) -> None:
-        write_json(report_path(out), report)
 
     @staticmethod
     def summary(out: Path, report: dict[str, Any]) -> list[str]:

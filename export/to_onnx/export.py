@@ -11,34 +11,26 @@ import onnx
 from neuromoco.events import Recording
 from neuromoco.export.check.accuracy_loss import split_samples
 from neuromoco.export.check.parity import NOISE, ExportRun, comparison_recordings, measure_parity, parity_summary
+from neuromoco.export.exporter import Exporter, ExportJob
 from neuromoco.export.graph.nodes import Graph
-from neuromoco.export.header import ExportJob, check_file_place, report_path
 from neuromoco.export.to_onnx.int8 import quantize_onnx
 from neuromoco.export.to_onnx.int8_check import compare_int8, int8_summary, measure_ranges
 from neuromoco.export.to_onnx.model import check_onnx, single_step, unrolled
 from neuromoco.export.to_onnx.tape import OPSET
 from neuromoco.runtime.onnx_file import OnnxNetwork
-from neuromoco.support.files import write_json
-from neuromoco.unsupported import Unsupported
 
 
-class OnnxExporter:
-    """Writes all time steps into one file; see `neuromoco.export.targets.Exporter`."""
+class OnnxExporter(Exporter):
+    """Writes all time steps into one file."""
+
+    suffix = ".onnx"
 
     def __init__(
         self, job: ExportJob, input: str = "frames", quantize: str | None = None, spike_rates: bool = False
     ) -> None:
-        self.job = job
+        super().__init__(job)
         self.quantize, self.spike_rates = quantize, spike_rates
         self.header = job.header.model_copy(update={"input": input})
-
-    @staticmethod
-    def check_place(source: Path, out: Path) -> None:
-        check_file_place(source, out, ".onnx")
-
-    def find_unsupported(self, graph: Graph) -> list[Unsupported]:
-        """ONNX has operators for every node of the graph."""
-        return []
 
     def build(self, graph: Graph) -> onnx.ModelProto:
         """The model in float32."""
@@ -88,9 +80,6 @@ class OnnxExporter:
             frames = tapped.frames([recording])
             outputs = tapped.run({"frames": frames})
             yield ExportRun(frames, exported.logits([recording]), outputs, outputs["logits_per_step"])
-
-    def write_report(self, report: dict[str, Any], part: Path, out: Path) -> None:
-        write_json(report_path(out), report)
 
     @staticmethod
     def summary(out: Path, report: dict[str, Any]) -> list[str]:

@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FileResult:
-    """What became of a file, or of a window of it.
+    """The result for a file, or for a window of it.
 
     Attributes:
-        file: which.
-        result: the classification, or why there is none; None for a window without events.
-        window: its begin and end in microseconds from the first event; None for a whole file.
+        file: the file.
+        result: its classification, or the error; None for a window without events.
+        window: begin and end in microseconds from the first event; None for a whole file.
     """
 
     file: Path
@@ -41,11 +41,11 @@ class Job:
     Attributes:
         model: an exported file or folder, or a checkpoint.
         device: for a checkpoint.
-        backend: the one that the model must be for.
-        any_length: also recordings much shorter than those of the training.
+        backend: that the model must be for.
+        any_length: whether to accept recordings much shorter than those of the training.
         stop_at: see `OnnxClassifier.predict`.
-        window: cut recordings into windows of so many microseconds.
-        options: what files do not say of themselves.
+        window: length in microseconds of the windows that recordings are cut into; None for whole files.
+        options: for reading the files.
     """
 
     model: Path
@@ -57,21 +57,21 @@ class Job:
     options: ReadOptions | None = None
 
     def load(self, threads: int = 0) -> AnyClassifier:
-        """The classifier.
+        """Loads the classifier.
 
         Raises:
             CheckpointError: the model is not usable.
-            ConfigError: an early stop with a model that cannot.
+            ConfigError: an early stop with a model that cannot stop early.
         """
         classifier = load_classifier(self.model, self.device, threads, self.backend)
         if self.stop_at is not None:
             check_early_stop(classifier, self.stop_at)
         return classifier
 
-    def answers(self, classifier: AnyClassifier, file: Path) -> Iterator[FileResult]:
-        """The answer to a file, or to its windows one after another; the last may be why there are no more."""
+    def results(self, classifier: AnyClassifier, file: Path) -> Iterator[FileResult]:
+        """The result for a file, or for each of its windows; an error ends them."""
         if self.window is None:
-            yield FileResult(file, self.answer(classifier, file))
+            yield FileResult(file, self.result(classifier, file))
             return
         begin = 0
         try:
@@ -82,8 +82,8 @@ class Job:
         except NeuromocoError as error:
             yield FileResult(file, error, (begin, begin + self.window))
 
-    def answer(self, classifier: AnyClassifier, file: Path) -> Prediction | NeuromocoError:
-        """The answer to a whole file, or why there is none."""
+    def result(self, classifier: AnyClassifier, file: Path) -> Prediction | NeuromocoError:
+        """The classification of a whole file, or the error."""
         try:
             recording, reading = timed(read_recording, file, None, None, self.options)
             if not self.any_length:
@@ -100,7 +100,12 @@ class Job:
 
 
 def classify_files(files: Sequence[Path], job: Job, processes: int = 1) -> Iterator[FileResult]:
-    """The answers to every file, in the order of the files.
+    """Classifies files; the results come in the order of the files.
+
+    Args:
+        files: recordings.
+        job: how to classify them.
+        processes: how many work at the same time.
 
     Raises:
         NeuromocoError: the model is not usable; see `Job.load`.
@@ -108,17 +113,17 @@ def classify_files(files: Sequence[Path], job: Job, processes: int = 1) -> Itera
     if processes == 1:
         classifier = job.load()
         for file in files:
-            yield from job.answers(classifier, file)
+            yield from job.results(classifier, file)
         return
-    job.load(threads=1)  # what is wrong with the model is said once, here
-    # Spawned, not forked: a runtime's threads do not survive a fork. One thread each, or they fight for cores.
+    job.load(threads=1)  # a model that is not usable is reported once, here
+    # Spawned, not forked: a runtime's threads do not survive a fork. One thread each, or they compete for cores.
     with ProcessPoolExecutor(processes, get_context("spawn"), _Worker.start, (job,)) as pool:
-        for answers in pool.map(_Worker.answers, files):
-            yield from answers
+        for results in pool.map(_Worker.results, files):
+            yield from results
 
 
 class _Worker:
-    """What a process of `classify_files` keeps."""
+    """State of a process of `classify_files`."""
 
     job: Job
     classifier: AnyClassifier
@@ -129,5 +134,5 @@ class _Worker:
         cls.job, cls.classifier = job, job.load(threads=1)
 
     @classmethod
-    def answers(cls, file: Path) -> list[FileResult]:
-        return list(cls.job.answers(cls.classifier, file))
+    def results(cls, file: Path) -> list[FileResult]:
+        return list(cls.job.results(cls.classifier, file))

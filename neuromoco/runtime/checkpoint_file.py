@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from neuromoco.checkpoint import CheckpointHeader, load_into, load_tensors, read_header
 from neuromoco.classifier import Classifier
@@ -15,24 +13,29 @@ from neuromoco.encoders import build_encoder
 from neuromoco.errors import CheckpointError
 from neuromoco.events import Recording
 from neuromoco.frames import batch_frames
-from neuromoco.runtime.prediction import Prediction, answers
+from neuromoco.runtime.prediction import Floats, Prediction, predict_batch
 from neuromoco.support.device import pick_device
 
 
 class TrainedClassifier:
-    """A classifier read from a checkpoint, ready to answer.
+    """A classifier in a checkpoint, computed by torch.
 
     Attributes:
-        header: what the checkpoint says of itself.
+        header: what the checkpoint says about itself.
         network: the network, in evaluation mode.
+        device: where it computes.
     """
 
     def __init__(self, path: Path | str, device: str = "auto") -> None:
         """Loads a checkpoint.
 
+        Args:
+            path: a `.safetensors` file that training wrote.
+            device: "cpu", "cuda", or "auto" for CUDA where there is one.
+
         Raises:
-            CheckpointError: no readable checkpoint, or one without a head.
-            ConfigError: the device is not there.
+            CheckpointError: not a readable checkpoint, or one without a head.
+            ConfigError: the device is not available.
         """
         self.header: CheckpointHeader = read_header(path)
         if self.header.kind != "classifier":
@@ -46,15 +49,15 @@ class TrainedClassifier:
         self.network.to(self.device).eval()
 
     def predict(self, recordings: Sequence[Recording]) -> list[Prediction]:
-        """Classifies recordings, all in one batch."""
-        return answers(self, recordings)
+        """Classifies recordings of any sensor and length, all in one batch."""
+        return predict_batch(self, recordings)
 
-    def frames(self, recordings: Sequence[Recording]) -> NDArray[np.float32]:
-        """Frames [T, N, P, H, W] as the network takes them."""
+    def frames(self, recordings: Sequence[Recording]) -> Floats:
+        """Frames [T, N, P, H, W] of N recordings."""
         return batch_frames(recordings, self.header.frames)
 
     @torch.inference_mode()
-    def frame_logits(self, frames: NDArray[np.float32]) -> NDArray[np.float32]:
+    def frame_logits(self, frames: Floats) -> Floats:
         """Logits [T, N, classes] of frames [T, N, P, H, W]."""
-        answer: NDArray[np.float32] = self.network(torch.from_numpy(frames).to(self.device)).float().cpu().numpy()
-        return answer
+        logits: Floats = self.network(torch.from_numpy(frames).to(self.device)).float().cpu().numpy()
+        return logits

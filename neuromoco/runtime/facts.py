@@ -1,4 +1,4 @@
-"""What a file says of itself: a recording, a checkpoint or an export."""
+"""What a file says about itself: a recording, a checkpoint or an export."""
 
 from __future__ import annotations
 
@@ -11,7 +11,11 @@ from neuromoco.runtime.header import ExportHeader
 
 
 def facts_of(file: Path, options: ReadOptions | None = None) -> dict[str, Any]:
-    """What a recording, a checkpoint or an exported file holds, ready for JSON.
+    """What a recording, a checkpoint or an export holds, ready for JSON.
+
+    Args:
+        file: a file, or the folder of a Loihi export.
+        options: for reading a recording.
 
     Raises:
         NeuromocoError: it is none of them.
@@ -39,11 +43,7 @@ def _header_facts(header: CheckpointHeader) -> dict[str, Any]:
         "frames": header.frames.model_dump(),
         "class_names": list(header.class_names),
         "trained_on": header.seen.model_dump(),
-        "stage": header.stage,
-        "epoch": header.epoch,
-        "seed": header.seed,
-        "metrics": header.metrics,
-        "versions": header.versions,
+        **{name: getattr(header, name) for name in ("stage", "epoch", "seed", "metrics", "versions")},
     }
     if isinstance(header, ExportHeader):
         facts |= {name: getattr(header, name) for name in ("target", "input", "precision", "source", "source_sha256")}

@@ -1,6 +1,6 @@
-"""What an exported file says of itself: everything that its source says, and what the export adds.
+"""What an export says about itself: everything that its source says, and what the export adds.
 
-It stands as one JSON text under "neuromoco" in an ONNX file's metadata. Reading it needs no torch.
+In an ONNX file it is one JSON text in the metadata, under "neuromoco". Reading it needs no torch.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ TargetName = Literal["onnx", "onnx-step", "loihi", "nir"]
 
 
 class ExportHeader(CheckpointHeader):
-    """What an exported file says of itself, beside what its source said.
+    """What an export says about itself, in addition to what its source says.
 
     Attributes:
-        target: "onnx": all time steps in one call. "onnx-step": one step a call, state outside. "loihi": a folder
-            for Lava. "nir": a graph for other simulators.
+        target: "onnx": all time steps in one call. "onnx-step": one step per call, the caller keeps the state.
+            "loihi": a folder for Lava. "nir": a graph for other simulators.
         input: "frames" or "events".
         precision: "float32" or "int8".
-        states: names of the state's inputs; the outputs are called the same with "next." before.
+        states: names of the state's inputs; its outputs have the same names behind "next.".
+        source: name of the checkpoint.
         source_sha256: of the checkpoint's bytes.
-        source: the checkpoint's name.
     """
 
     target: TargetName

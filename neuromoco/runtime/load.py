@@ -1,8 +1,4 @@
-"""Classification with an exported model: numpy and ONNX Runtime, or the integer twin of a Loihi export; no torch.
-
-classifier = load_classifier("model.onnx")
-answer = classifier.predict([read_recording("walk.aedat4")])[0]
-"""
+"""Classification with an exported model: numpy and ONNX Runtime, or the integer twin of a Loihi export; no torch."""
 
 from __future__ import annotations
 
@@ -17,7 +13,7 @@ from neuromoco.checkpoint import is_checkpoint
 from neuromoco.errors import ConfigError
 from neuromoco.events import Recording
 from neuromoco.runtime.onnx_file import OnnxNetwork
-from neuromoco.runtime.prediction import Prediction, answers, timed
+from neuromoco.runtime.prediction import Prediction, predict_batch, timed
 from neuromoco.support.extras import need
 
 if TYPE_CHECKING:
@@ -25,13 +21,20 @@ if TYPE_CHECKING:
 
     AnyClassifier: TypeAlias = "OnnxClassifier | LoihiClassifier | TrainedClassifier"
 
+Backend = Literal["auto", "onnx", "torch", "loihi-sim"]
+TAKES = {
+    "onnx": "an .onnx file",
+    "torch": "a checkpoint",
+    "loihi-sim": "a folder that `neuromoco export --target loihi` wrote",
+}
+
 
 class OnnxClassifier:
     """A classifier in an ONNX file.
 
     Attributes:
         network: the file.
-        header: what it says of itself.
+        header: what it says about itself.
     """
 
     def __init__(self, path: Path | str, threads: int = 0) -> None:
@@ -39,10 +42,10 @@ class OnnxClassifier:
 
         Args:
             path: an ONNX file that `neuromoco export` wrote.
-            threads: of the runtime; 0 takes one a core.
+            threads: of ONNX Runtime; 0 uses one per core.
 
         Raises:
-            CheckpointError: no such file.
+            CheckpointError: not such a file.
         """
         self.network = OnnxNetwork(path, threads)
         self.header = self.network.header
@@ -52,17 +55,17 @@ class OnnxClassifier:
 
         Args:
             recordings: of any sensor and length.
-            stop_at: leave out the time steps after the first at which a class has this probability. Only
-                files of one step can; the others compute all steps at once.
+            stop_at: stop a recording at the first time step at which a class has this probability. Only files of
+                one step can ("onnx-step"); the others compute all steps at once.
 
         Raises:
-            ConfigError: an early stop of a file that cannot.
+            ConfigError: an early stop with another file.
         """
         if stop_at is not None:
             return [self._until(recording, stop_at) for recording in recordings]
         if self.header.input == "events":
             return [self._from_events(recording) for recording in recordings]
-        return answers(self.network, recordings)
+        return predict_batch(self.network, recordings)
 
     def _from_events(self, recording: Recording) -> Prediction:
         logits, running = timed(self.network.logits, [recording])
@@ -87,14 +90,14 @@ class LoihiClassifier:
 
     Attributes:
         network: the folder.
-        header: what its source said.
+        header: what the export says about itself and its source.
     """
 
     def __init__(self, folder: Path | str) -> None:
         """Opens a folder.
 
         Raises:
-            CheckpointError: no such folder.
+            CheckpointError: not such a folder.
             MissingExtraError: h5py is not installed.
         """
         need("loihi", "a Loihi export")
@@ -105,19 +108,11 @@ class LoihiClassifier:
 
     def predict(self, recordings: Sequence[Recording]) -> list[Prediction]:
         """Classifies recordings, all in one batch."""
-        return answers(self.network, recordings)
-
-
-Backend = Literal["auto", "onnx", "torch", "loihi-sim"]
-TAKES = {
-    "onnx": "an .onnx file",
-    "torch": "a checkpoint",
-    "loihi-sim": "a folder that `neuromoco export --target loihi` wrote",
-}
+        return predict_batch(self.network, recordings)
 
 
 def backend_of(path: Path | str) -> Backend:
-    """The backend that a model is for, told by its content."""
+    """The backend that runs a model, by the model's content."""
     if Path(path).is_dir():
         return "loihi-sim"
     return "torch" if is_checkpoint(path) else "onnx"
@@ -126,25 +121,37 @@ def backend_of(path: Path | str) -> Backend:
 def load_classifier(
     path: Path | str, device: str = "auto", threads: int = 0, backend: Backend = "auto"
 ) -> AnyClassifier:
-    """A classifier from an exported model or, where torch is installed, from a checkpoint.
+    """Loads a classifier from an exported model or, where torch is installed, from a checkpoint.
 
     Args:
-        path: either; told apart by content.
-        device: for a checkpoint.
-        threads: for an ONNX file, see `OnnxClassifier`.
-        backend: the one that the model must be for.
+        path: an ONNX file, the folder of a Loihi export, or a checkpoint; the content decides.
+        device: for a checkpoint: "auto", "cpu" or "cuda".
+        threads: for an ONNX file: of ONNX Runtime; 0 uses one per core.
+        backend: the backend that the model must be for; "auto" takes any.
+
+    Returns:
+        An object whose `predict(recordings)` returns a `Prediction` for each recording.
 
     Raises:
-        CheckpointError: none of them.
-        ConfigError: a model for another backend.
-        MissingExtraError: a checkpoint, and no torch; a Loihi export, and no h5py.
+        CheckpointError: `path` is none of these, or is damaged.
+        ConfigError: the model is for another backend.
+        MissingExtraError: a checkpoint without torch, or a Loihi export without h5py.
+
+    Example:
+        ```python
+        import neuromoco
+
+        classifier = neuromoco.load_classifier("walk.onnx")
+        answer = classifier.predict([neuromoco.read_recording("walk.aedat4")])[0]
+        print(answer.label, answer.probabilities)
+        ```
     """
-    found = backend_of(path)
-    if backend not in ("auto", found):
-        raise ConfigError(f"{path}: --backend {backend} takes {TAKES[backend]}; this is for {found}")
-    if found == "loihi-sim":
+    model_backend = backend_of(path)
+    if backend not in ("auto", model_backend):
+        raise ConfigError(f"{path}: --backend {backend} takes {TAKES[backend]}; this is for {model_backend}")
+    if model_backend == "loihi-sim":
         return LoihiClassifier(path)
-    if found == "onnx":
+    if model_backend == "onnx":
         return OnnxClassifier(path, threads)
     need("train", "a checkpoint (an exported .onnx file does not)")
     from neuromoco.runtime.checkpoint_file import TrainedClassifier
@@ -153,15 +160,15 @@ def load_classifier(
 
 
 def check_early_stop(classifier: AnyClassifier, stop_at: float) -> None:
-    """Whether a classifier can stop early at this probability.
+    """Checks that a classifier can stop early at this probability.
 
     Raises:
         ConfigError: it cannot.
     """
     if not 0.0 < stop_at <= 1.0:
-        raise ConfigError(f"a probability of {stop_at} to stop at; it is above 0 and at most 1")
+        raise ConfigError(f"a probability of {stop_at} to stop at; it must be above 0 and at most 1")
     if getattr(classifier.header, "target", "a checkpoint") != "onnx-step":
         raise ConfigError(
-            "an early stop needs a file of one step, this model computes all steps at once: "
+            "an early stop needs a file of one step, and this model computes all steps at once: "
             "neuromoco export --target onnx-step"
         )

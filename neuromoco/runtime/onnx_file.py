@@ -17,16 +17,16 @@ from neuromoco.frames import batch_frames
 from neuromoco.runtime.header import ExportHeader
 from neuromoco.runtime.prediction import Floats
 
-# Names of a state's output: this, then the name of its input.
-NEXT = "next."
+NEXT = "next."  # the output of a state has the name of its input behind this
 LARGEST_BATCH = 64
 
 
 class OnnxNetwork:
-    """A classifier in an ONNX file, of any target and input.
+    """A classifier in an ONNX file of any target and input.
 
     Attributes:
-        header: what the file says of itself.
+        header: what the file says about itself.
+        outputs: names of its outputs.
     """
 
     def __init__(self, source: Path | str | bytes, threads: int = 0) -> None:
@@ -34,12 +34,12 @@ class OnnxNetwork:
 
         Args:
             source: path or content.
-            threads: of the runtime; 0 takes one a core.
+            threads: of ONNX Runtime; 0 uses one per core.
 
         Raises:
-            CheckpointError: no ONNX file, a damaged one, or one that neuromoco did not write.
+            CheckpointError: not an ONNX file, a damaged one, or one that neuromoco did not write.
         """
-        # From 1.29 on the runtime's Linux wheels report to their maker unless told not to before they are loaded.
+        # From 1.29 on, the runtime's Linux wheels send telemetry unless this is set before they are loaded.
         os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
         import onnxruntime
 
@@ -53,7 +53,7 @@ class OnnxNetwork:
             self._session = onnxruntime.InferenceSession(
                 source if isinstance(source, bytes) else str(source), options, providers=["CPUExecutionProvider"]
             )
-        except Exception as error:  # the runtime has many classes of them, all of which say: not a usable file
+        except Exception as error:  # the runtime has many classes of them, all for files that are not usable
             reason = str(error).splitlines()[0][:200]
             raise CheckpointError(f"{name}: is no ONNX file, or is cut or damaged ({reason})") from error
         self.header = parse_header(name, self._session.get_modelmeta().custom_metadata_map, ExportHeader, "an ONNX")
@@ -70,7 +70,7 @@ class OnnxNetwork:
         return np.concatenate(answers, axis=1)
 
     def frames(self, recordings: Sequence[Recording]) -> Floats:
-        """Frames [T, N, P, H, W] as the network takes them."""
+        """Frames [T, N, P, H, W] of N recordings."""
         return batch_frames(recordings, self.header.frames)
 
     def frame_logits(self, frames: Floats) -> Floats:
@@ -85,7 +85,7 @@ class OnnxNetwork:
         return np.stack(answers)
 
     def rest(self, batch: int) -> dict[str, Floats]:
-        """The state in which N recordings begin, for files of one step."""
+        """The state in which N recordings start, for files of one step."""
         return {name: np.zeros((batch, *self._shapes[name][1:]), np.float32) for name in self.header.states}
 
     def step(self, frames: Floats, state: dict[str, Floats]) -> tuple[Floats, dict[str, Floats]]:
@@ -99,7 +99,7 @@ class OnnxNetwork:
 
 
 def event_columns(recording: Recording) -> dict[str, NDArray[np.integer[Any]]]:
-    """A recording as the inputs of a file that takes events."""
+    """The inputs of a file that takes events, by name, for one recording."""
     return {
         "t": recording.t,
         **{name: getattr(recording, name).astype(np.int32) for name in "xyp"},

@@ -1,4 +1,4 @@
-"""The answer for one recording, whichever backend gave the logits. Needs numpy only."""
+"""The answer for one recording, whichever backend computed the logits. Needs numpy only."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from neuromoco.checkpoint import CheckpointHeader, SeenRecordings
 from neuromoco.errors import EventFileError
 from neuromoco.events import Recording
 
-# A recording that lasts less than this share of the shortest one seen in training is taken to be cut:
-# formats without a length field give no other sign of it.
+# A recording that lasts less than this share of the shortest training recording is taken to be cut: formats without a
+# length field give no other sign of it.
 SHORT_SHARE = 0.75
 
 Floats = NDArray[np.float32]
@@ -29,11 +29,11 @@ class Prediction:
 
     Attributes:
         label: the most probable class.
-        probabilities: of every class, softmax of the logits' mean over time; largest first.
+        probabilities: of every class, softmax of the mean of the logits over time; largest first.
         logits_per_step: float [T, classes], classes in the order of the checkpoint.
-        decision_step: the first step (from 1) from which on the label no longer changes, judged by the
-            mean of the logits up to each step.
-        timings: seconds by stage ("read", "frames", "network"), as far as they were taken.
+        decision_step: the step (from 1) after which the label no longer changes, by the mean of the logits up to each
+            step.
+        timings: seconds by stage ("read", "frames", "network"), where measured.
     """
 
     label: str
@@ -46,7 +46,13 @@ class Prediction:
     def from_logits(
         cls, logits: NDArray[np.floating[Any]], class_names: Sequence[str], timings: Mapping[str, float] | None = None
     ) -> Prediction:
-        """The answer that logits [T, classes] give."""
+        """The answer for logits [T, classes].
+
+        Args:
+            logits: of one recording.
+            class_names: in the order of the logits.
+            timings: seconds by stage.
+        """
         evidence = _running_mean(logits)
         final = _softmax(evidence)[-1]
         winners = evidence.argmax(axis=1)
@@ -92,16 +98,16 @@ class FrameNetwork(Protocol):
 
     @property
     def header(self) -> CheckpointHeader:
-        """What its file says of itself."""
+        """What its file says about itself."""
 
-    def frames(self, recordings: Sequence[Recording], /) -> NDArray[np.float32]:
+    def frames(self, recordings: Sequence[Recording], /) -> Floats:
         """Frames [T, N, P, H, W] of N recordings."""
 
-    def frame_logits(self, frames: NDArray[np.float32], /) -> NDArray[np.float32]:
-        """Logits [T, N, classes] of frames."""
+    def frame_logits(self, frames: Floats, /) -> Floats:
+        """Logits [T, N, classes] of frames [T, N, P, H, W]."""
 
 
-def answers(network: FrameNetwork, recordings: Sequence[Recording]) -> list[Prediction]:
+def predict_batch(network: FrameNetwork, recordings: Sequence[Recording]) -> list[Prediction]:
     """Classifies recordings, all in one batch."""
     frames, framing = timed(network.frames, recordings)
     logits, running = timed(network.frame_logits, frames)
@@ -111,7 +117,7 @@ def answers(network: FrameNetwork, recordings: Sequence[Recording]) -> list[Pred
 
 
 def check_complete(path: Path | str, recording: Recording, seen: SeenRecordings) -> None:
-    """Refuses a recording that is much shorter than every one seen in training.
+    """Refuses a recording that is much shorter than all training recordings.
 
     Raises:
         EventFileError: it lasts less than 3/4 of the shortest.
@@ -120,12 +126,12 @@ def check_complete(path: Path | str, recording: Recording, seen: SeenRecordings)
         raise EventFileError(
             f"{path}: lasts {recording.duration / 1e3:.0f} ms where training recordings last "
             f"{seen.shortest_us / 1e3:.0f} to {seen.longest_us / 1e3:.0f} ms: cut short? "
-            "Give --any-length to classify it all the same"
+            "Give --any-length to classify it anyway"
         )
 
 
 def timed(work: Callable[..., Result], *arguments: Any) -> tuple[Result, float]:
-    """What a call gives, and how many seconds it took."""
+    """The result of a call, and the seconds that it took."""
     begin = time.perf_counter()
     result = work(*arguments)
     return result, time.perf_counter() - begin

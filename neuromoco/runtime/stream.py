@@ -1,7 +1,8 @@
-"""Classification while events come in, chunk by chunk, with a file of one time step."""
+"""Classification of a stream of events, chunk by chunk, with a file of one time step."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,18 +15,23 @@ from neuromoco.runtime.prediction import Floats, Prediction
 
 
 class StreamClassifier:
-    """Feeds events to a network as they come, and answers once a window of T steps.
+    """Classifies events as they come in: one answer per window of T steps.
 
-        stream = StreamClassifier("model-step.onnx", stop_at=0.95)
+    The steps of a window hold equal numbers of events or last equally long, as in training. For the events of one
+    recording the answer is that of the whole recording, if its steps are the same.
+
+    Attributes:
+        step_size: events per step, or microseconds per step.
+
+    Example:
+        ```python
+        import neuromoco
+
+        stream = neuromoco.StreamClassifier("model-step.onnx", stop_at=0.95)
         for chunk in chunks:
             for answer in stream.feed(chunk):
                 print(answer.label)
-
-    A window is T steps of equal numbers of events or of equal durations, as the network was trained.
-    Fed with the events of one recording, the answer is that of the whole recording if its steps are the same.
-
-    Attributes:
-        step_size: events a step, or microseconds a step.
+        ```
     """
 
     def __init__(
@@ -35,13 +41,13 @@ class StreamClassifier:
 
         Args:
             path: a file that `neuromoco export --target onnx-step` wrote.
-            step_size: events a step (or microseconds, if the network's frames are cut by time); by default as in
-                the middle of the recordings it was trained on.
-            stop_at: answer as soon as a class has this probability, and begin the next window there.
-            threads: of the runtime; 0 takes one a core.
+            step_size: events per step (microseconds, if the network's frames are cut by time); by default midway
+                between the shortest and the longest training recording.
+            stop_at: answer as soon as a class has this probability, and start the next window there.
+            threads: of ONNX Runtime; 0 uses one per core.
 
         Raises:
-            CheckpointError: no such file.
+            CheckpointError: not such a file.
             ConfigError: a file of all steps, or a number that is not allowed.
         """
         self._network = OnnxNetwork(path, threads)
@@ -50,23 +56,20 @@ class StreamClassifier:
             raise ConfigError(f"{path}: computes all steps at once; write one with --target onnx-step")
         self._by_count = header.frames.slice_by == "count"
         seen = header.seen
-        whole = seen.fewest_events + seen.most_events if self._by_count else seen.shortest_us + seen.longest_us
-        self.step_size = max(1, whole // (2 * header.frames.steps)) if step_size is None else step_size
+        twice = seen.fewest_events + seen.most_events if self._by_count else seen.shortest_us + seen.longest_us
+        self.step_size = max(1, twice // (2 * header.frames.steps)) if step_size is None else step_size
         if self.step_size < 1 or (stop_at is not None and not 0.0 < stop_at <= 1.0):
             raise ConfigError(f"a step of {step_size}, stop at {stop_at}; a step is at least 1, a probability 0 to 1")
         self._stop_at = stop_at
         self._pending: Recording | None = None
         self._last_time: int | None = None
-        # Of the window under way: what the network keeps, the logits so far, and the time at which it began.
-        self._state = self._network.rest(1)
-        self._logits: list[Floats] = []
-        self._start: int | None = None
+        self._begin_window()
 
     def feed(self, chunk: Recording) -> list[Prediction]:
-        """Takes events that follow those before, and gives the answers that they complete.
+        """Takes the next events, and returns the answers that they complete.
 
         Raises:
-            ConfigError: an event before the last one fed, or another sensor.
+            ConfigError: an event is earlier than the last one, or the sensor has another size.
         """
         if not len(chunk):
             return []
@@ -82,7 +85,7 @@ class StreamClassifier:
         return answers
 
     def finish(self) -> Prediction | None:
-        """Ends the stream: what has come since the last answer is answered as it is; None if that is nothing."""
+        """Ends the stream, and answers for the events since the last answer; None if there are none."""
         answer = self._step(len(self._pending)) if self._pending is not None and len(self._pending) else None
         if answer is None and self._logits:
             answer = self._answer()
@@ -91,7 +94,7 @@ class StreamClassifier:
         return answer
 
     def _complete(self) -> int | None:
-        """How many pending events make up the current step, or None while it is not over."""
+        """Number of pending events in the current step, or None while it is not complete."""
         pending = self._pending
         if pending is None or not len(pending):
             return None
@@ -103,7 +106,7 @@ class StreamClassifier:
         return int(np.searchsorted(pending.t, end)) if int(pending.t[-1]) >= end else None
 
     def _step(self, size: int) -> Prediction | None:
-        """Runs one step on the first pending events; an answer if the window is over."""
+        """Runs one step on the first pending events; returns an answer if the window is complete."""
         assert self._pending is not None
         frames = self._network.header.frames
         events, self._pending = _cut(self._pending, size)
@@ -121,22 +124,22 @@ class StreamClassifier:
         return Prediction.from_logits(np.stack(self._logits), self._network.header.class_names)
 
     def _begin_window(self) -> None:
+        """Resets the state, the logits so far, and the time at which the window started."""
         self._state = self._network.rest(1)
-        self._logits = []
-        self._start = None
+        self._logits: list[Floats] = []
+        self._start: int | None = None
 
 
 def _joined(a: Recording, b: Recording) -> Recording:
     if (a.width, a.height) != (b.width, b.height):
         raise ConfigError(f"a chunk of a {b.width} x {b.height} sensor after one of {a.width} x {a.height}")
-    t, x, y, p = (np.concatenate([getattr(a, name), getattr(b, name)]) for name in "txyp")
-    return Recording.from_columns(t, x, y, p, width=a.width, height=a.height)
+    return replace(a, **{name: np.concatenate([getattr(a, name), getattr(b, name)]) for name in "txyp"})
 
 
 def _cut(recording: Recording, size: int) -> tuple[Recording, Recording]:
     """The first events, and the rest."""
-    parts = []
-    for part in (slice(None, size), slice(size, None)):
-        t, x, y, p = (getattr(recording, name)[part] for name in "txyp")
-        parts.append(Recording.from_columns(t, x, y, p, width=recording.width, height=recording.height))
-    return parts[0], parts[1]
+    first, rest = (
+        replace(recording, **{name: getattr(recording, name)[part] for name in "txyp"})
+        for part in (slice(None, size), slice(size, None))
+    )
+    return first, rest

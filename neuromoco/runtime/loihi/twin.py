@@ -1,7 +1,7 @@
 """The integer twin: what Lava's fixed-point simulator computes, spike for spike, for many recordings at once.
 
-numpy alone. Layer by layer, all steps and recordings in one go: latency, relays and resets only move in time
-what this computes. Sums of whole numbers below 2^24 are exact in float32, in any order, so BLAS does them.
+It needs numpy only, and computes layer by layer, all steps and recordings at once: latency, relays and resets only
+shift this in time. Sums of whole numbers below 2^24 are exact in float32, in any order, so BLAS computes them.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ from neuromoco.runtime.prediction import Floats
 from neuromoco.snn.loihi_ranges import UNIT
 
 EXACT = 1 << 24  # float32 holds every whole number up to here
-COLUMNS = 1 << 22  # numbers of unfolded windows that are held at once
+COLUMNS = 1 << 22  # numbers in unfolded windows that are in memory at once
 
 
 @dataclass
 class Run:
-    """What a network did with N recordings of T steps.
+    """What a network computed for N recordings of T steps.
 
     Attributes:
-        logits: whole numbers [T, N, classes]; what each step adds to the readout's membranes / 64.
-        spikes: float32 whole numbers [T, N, C, H, W] of every block but the readout, by name.
-        saturated: how many membranes were clipped at their 24 bits, by block.
-        cut_counts: event counts above 255, which were taken as 255.
+        logits: whole numbers [T, N, classes] that each step adds to the readout's membranes / 64.
+        spikes: float32 whole numbers [T, N, C, H, W] by block, without the readout.
+        saturated: number of membranes that were clipped at 24 bits, by block.
+        cut_counts: number of event counts above 255, which are cut to 255.
     """
 
     logits: Integers
@@ -59,7 +59,7 @@ def run(graph: LoihiGraph, frames: NDArray[Any], *, keep: Callable[[str], bool] 
     Args:
         graph: the network.
         frames: event counts [T, N, P, H, W].
-        keep: whether the spikes of a block, by name, are part of the result.
+        keep: whether the spikes of a block of this name are part of the result.
 
     Raises:
         NeuromocoError: a drive or the readout leaves the range of the hardware.
@@ -84,7 +84,7 @@ def run(graph: LoihiGraph, frames: NDArray[Any], *, keep: Callable[[str], bool] 
 
 
 def spikes_of(block: LoihiBlock, graph: LoihiGraph, x: Any, steps: int) -> tuple[Floats, int]:
-    """Spikes [T * N, C, H, W] of a block from the sum of its inputs, and how many membranes were clipped.
+    """Spikes [T * N, C, H, W] of a block from the sum of its inputs, and the number of membranes that were clipped.
 
     Raises:
         NeuromocoError: a drive leaves the range of the hardware.
@@ -98,7 +98,7 @@ def spikes_of(block: LoihiBlock, graph: LoihiGraph, x: Any, steps: int) -> tuple
 
 
 def _fire(block: LoihiConv | LoihiAttention, drive: Floats, steps: int) -> tuple[Floats, int]:
-    """Neurons driven by a [T * N, C, H, W], from rest; see `loihi_graph` for the equation."""
+    """Neurons driven by a [T * N, C, H, W], from rest; the equation is in `blocks`."""
     _check_drive(block.name, drive)
     bias: Any = 0.0
     if isinstance(block, LoihiConv) and block.bias is not None:
@@ -120,7 +120,6 @@ def _fire(block: LoihiConv | LoihiAttention, drive: Floats, steps: int) -> tuple
 
 
 def _readout(block: LoihiConv, graph: LoihiGraph, x: Any) -> Integers:
-    """What every step adds to the logits, [T * N, classes]."""
     drive = convolve(block, x, graph.largest_input(block))
     _check_drive(block.name, drive)
     added = drive.reshape(len(drive), -1).astype(np.int32)
@@ -128,17 +127,13 @@ def _readout(block: LoihiConv, graph: LoihiGraph, x: Any) -> Integers:
 
 
 def check_readout(logits: Integers, threshold: int) -> None:
-    """Whether the sums over time stay where the readout does not fire.
-
-    Args:
-        logits: [T, N, classes], see `Run`.
-        threshold: of the readout.
+    """Checks that the sums of logits [T, N, classes] over time stay below the readout's threshold.
 
     Raises:
         NeuromocoError: they do not.
     """
     sums = np.cumsum(logits.astype(np.int64), axis=0)
-    # Below, a membrane would be clipped at its 24 bits; above, the neuron would fire and begin anew.
+    # Below -threshold a membrane would be clipped at 24 bits; above, the neuron would fire and be reset.
     if sums.size and (sums.max() > threshold or sums.min() < -threshold):
         raise NeuromocoError(
             f"the readout adds up to {int(np.abs(sums).max())}, and holds {threshold}: "
@@ -150,18 +145,12 @@ def _check_drive(name: str, drive: Floats) -> None:
     if drive.size and max(drive.max(), -drive.min()) >= LARGEST_DRIVE:
         raise NeuromocoError(
             f"{name}: a drive of {np.abs(drive).max():.0f}; Loihi's current holds less than {LARGEST_DRIVE}: "
-            "fewer events a step, or a narrower layer"
+            "use fewer events per step, or a narrower layer"
         )
 
 
 def convolve(block: LoihiConv, x: Floats, largest: int) -> Floats:
-    """Exact sums a [B, O, h, w] of whole numbers x [B, I, H, W].
-
-    Args:
-        block: weights and geometry.
-        x: what arrives, 0 to `largest`.
-        largest: decides whether float32 is exact.
-    """
+    """Exact weighted sums a [B, O, h, w] of whole numbers x [B, I, H, W] of 0 to `largest`."""
     weight = block.weight
     most = largest * int(np.abs(weight).reshape(len(weight), -1).sum(1).max())
     kind: Any = np.float32 if most < EXACT else np.float64
@@ -172,9 +161,9 @@ def convolve(block: LoihiConv, x: Floats, largest: int) -> Floats:
     out = np.empty((len(x), len(weight), rows * columns), np.float32)
     few = max(1, COLUMNS // max(1, windows[0].size))
     for start in range(0, len(x), few):
-        some = windows[start : start + few]
-        unfolded = some.reshape(len(some), block.groups, -1, rows * columns).astype(kind, copy=False)
-        out[start : start + few] = (grouped @ unfolded).reshape(len(some), len(weight), -1)
+        chunk = windows[start : start + few]
+        unfolded = chunk.reshape(len(chunk), block.groups, -1, rows * columns).astype(kind, copy=False)
+        out[start : start + few] = (grouped @ unfolded).reshape(len(chunk), len(weight), -1)
     return out.reshape(len(x), len(weight), rows, columns)
 
 
@@ -193,7 +182,7 @@ def attend(block: LoihiAttention, x: Floats) -> Floats:
     """a [B, C, H, W] from the spikes of queries, keys and values [B, 3 C, H, W]."""
     channels, *sides = block.shape
     heads = x.reshape(len(x), 3, block.heads, channels // block.heads, -1)
-    q, k, v = heads[:, 0], heads[:, 1], heads[:, 2]  # [B, heads, C / heads, L]
+    q, k, v = heads.swapaxes(0, 1)  # [B, heads, C / heads, L]
     product: Any = (v @ k.swapaxes(-1, -2)) @ q  # small whole numbers: exact
     product *= block.gain
     drive: Floats = product.reshape(len(x), channels, *sides)

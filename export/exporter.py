@@ -1,8 +1,9 @@
-"""What the exporters of all targets share: the job, the header that every export carries, and where files lie."""
+"""What the exporters of all targets share: the job, the steps of an export, its header."""
 
 from __future__ import annotations
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,9 +12,12 @@ from typing import Any
 
 from neuromoco.errors import ConfigError
 from neuromoco.events import Recording
+from neuromoco.export.graph.nodes import Graph
 from neuromoco.runtime.checkpoint_file import TrainedClassifier
 from neuromoco.runtime.header import ExportHeader, TargetName
+from neuromoco.support.files import write_json
 from neuromoco.train.run_folder import package_versions
+from neuromoco.unsupported import Unsupported
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,51 @@ class ExportJob:
         return export_header(self.classifier, self.source, self.target)
 
 
+class Exporter(ABC):
+    """How a target writes and compares one checkpoint; each target has a class of these.
+
+    Attributes:
+        suffix: of the target's files.
+        job: the checkpoint, and recordings to compare on.
+    """
+
+    suffix = ""
+
+    def __init__(self, job: ExportJob) -> None:
+        self.job = job
+
+    def check_place(self, out: Path) -> None:
+        """Checks that the export may be written to `out`.
+
+        Raises:
+            ConfigError: `out` is something else that must not be replaced.
+        """
+        if out.is_dir() or out.resolve() == self.job.source.resolve():
+            problem = "a folder" if out.is_dir() else "the checkpoint itself"
+            raise ConfigError(f"{out}: is {problem}; --out names a new {self.suffix} file")
+
+    def find_unsupported(self, graph: Graph) -> list[Unsupported]:
+        """Layers of a traced network that the target cannot express."""
+        return []
+
+    @abstractmethod
+    def write(self, graph: Graph, part: Path) -> dict[str, Any]:
+        """Writes the export to `part`; returns facts for the report."""
+
+    @abstractmethod
+    def compare(self, graph: Graph, part: Path) -> tuple[dict[str, Any], str | None]:
+        """Compares `part` with its source; returns figures for the report, and why it must not be kept or None."""
+
+    def write_report(self, report: dict[str, Any], part: Path, out: Path) -> None:
+        """Writes the report of an export that is kept."""
+        write_json(report_path(out), report)
+
+    @staticmethod
+    @abstractmethod
+    def summary(out: Path, report: dict[str, Any]) -> list[str]:
+        """The report in a few lines for the terminal."""
+
+
 def export_header(classifier: TrainedClassifier, source: Path, target: TargetName, **changes: Any) -> ExportHeader:
     """What an export says about itself: everything that its source says, versions, and where it comes from."""
     facts = classifier.header.model_dump() | {
@@ -59,14 +108,3 @@ def export_header(classifier: TrainedClassifier, source: Path, target: TargetNam
 def report_path(out: Path) -> Path:
     """Where the report of a file is."""
     return out.with_name(f"{out.stem if out.suffix == '.onnx' else out.name}.report.json")
-
-
-def check_file_place(source: Path, out: Path, suffix: str) -> None:
-    """Checks that a file may be written to `out`.
-
-    Raises:
-        ConfigError: `out` is a folder or the checkpoint.
-    """
-    if out.is_dir() or out.resolve() == source.resolve():
-        problem = "a folder" if out.is_dir() else "the checkpoint itself"
-        raise ConfigError(f"{out}: is {problem}; --out names a new {suffix} file")
