@@ -1,17 +1,6 @@
 """A simulated event camera: image -> recording."""
 
-from neuromoco.simulate.camera import Crossings, SensorConfig, background, crossings, move, record, rest
+from neuromoco.simulate.camera import SensorConfig, record
 from neuromoco.simulate.motion import ClosedLoop, Motion, Saccades
 
-__all__ = [
-    "ClosedLoop",
-    "Crossings",
-    "Motion",
-    "Saccades",
-    "SensorConfig",
-    "background",
-    "crossings",
-    "move",
-    "record",
-    "rest",
-]
+__all__ = ["ClosedLoop", "Motion", "Saccades", "SensorConfig", "record"]

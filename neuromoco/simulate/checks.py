@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-from numbers import Integral, Real
+from numbers import Integral
 from typing import Any
 
 from neuromoco.errors import ConfigError
 
 
-def check_real(config: object, least: float, most: float, *names: str) -> None:
-    """Refuses attributes that are no numbers between the two."""
-    for name in names:
-        check_one(name, getattr(config, name), least, most, Real)
+def check_attributes(config: object, kind: type[Any], least: float, most: float, *names: str) -> None:
+    """Raises a ConfigError unless the named attributes are numbers of a kind (Real, Integral) within a range."""
+    check_values({name: getattr(config, name) for name in names}, kind, least, most)
 
 
-def check_whole(config: object, least: int, most: int, *names: str) -> None:
-    """Refuses attributes that are no whole numbers between the two."""
-    for name in names:
-        check_one(name, getattr(config, name), least, most, Integral)
-
-
-def check_one(name: str, value: Any, least: float, most: float, kind: type[Any]) -> None:
-    """Refuses a value of another kind, or outside the range."""
-    # A boolean is a whole number to Python, and never meant as one here.
-    allowed = isinstance(value, kind) and not isinstance(value, bool)
-    if not allowed or not least <= value <= most:
-        number = "whole number" if kind is Integral else "number"
-        raise ConfigError(f"{name}={value!r}; it is a {number} between {least:,} and {most:,}")
+def check_values(values: dict[str, Any], kind: type[Any], least: float, most: float) -> None:
+    """Raises a ConfigError unless the values, by name, are numbers of a kind (Real, Integral) within a range."""
+    for name, value in values.items():
+        # To Python a boolean is an integer, but it is never meant as one here.
+        if not isinstance(value, kind) or isinstance(value, bool) or not least <= value <= most:
+            number = "whole number" if kind is Integral else "number"
+            raise ConfigError(f"{name}={value!r}; it is a {number} between {least:,} and {most:,}")

@@ -16,16 +16,13 @@ from numpy.typing import NDArray
 from neuromoco import Recording
 from neuromoco.datasets.digits import DIGIT_MOTION, DIGIT_SENSOR, digit_images
 from neuromoco.errors import ConfigError
-from neuromoco.simulate import (
-    ClosedLoop,
-    Crossings,
-    Saccades,
-    SensorConfig,
-    background,
-    crossings,
-    move,
-    record,
-    rest,
+from neuromoco.simulate import ClosedLoop, Saccades, SensorConfig, record
+from neuromoco.simulate.camera import (
+    PixelEvents,
+    background_noise,
+    displace,
+    drop_refractory,
+    threshold_crossings,
 )
 
 # Smallest and largest over 497 recordings of N-MNIST (Orchard et al. 2015), read as 40-bit ATIS events.
@@ -63,22 +60,26 @@ def ramp(*levels: float) -> NDArray[np.float64]:
 @pytest.mark.parametrize("count", [1, 2, 3, 7, 50])
 @pytest.mark.parametrize("direction", [1, -1])
 def test_a_ramp_of_n_thresholds_gives_n_evenly_spaced_events(count: int, direction: int) -> None:
-    got = crossings(ramp(0.3, 0.3 + direction * 0.1 * count), np.array([0, 1_000_000]), 0.1, 0.1)
+    got = threshold_crossings(ramp(0.3, 0.3 + direction * 0.1 * count), np.array([0, 1_000_000]), 0.1, 0.1)
     assert got.t.tolist() == pytest.approx(np.arange(1, count + 1) * 1e6 / count, abs=1)
     assert set(got.p.tolist()) == {int(direction > 0)}
     assert got.t.dtype == np.int64
 
 
 def test_how_often_a_ramp_is_sampled_does_not_change_its_events() -> None:
-    coarse = crossings(np.linspace(0, 1.95, 2)[:, None, None], np.linspace(0, 600_000, 2).astype(int), 0.2, 0.2)
-    fine = crossings(np.linspace(0, 1.95, 31)[:, None, None], np.linspace(0, 600_000, 31).astype(int), 0.2, 0.2)
+    coarse = threshold_crossings(
+        np.linspace(0, 1.95, 2)[:, None, None], np.linspace(0, 600_000, 2).astype(int), 0.2, 0.2
+    )
+    fine = threshold_crossings(
+        np.linspace(0, 1.95, 31)[:, None, None], np.linspace(0, 600_000, 31).astype(int), 0.2, 0.2
+    )
     assert fine.t.tolist() == pytest.approx(coarse.t.tolist(), abs=1)
     assert len(fine.t) == 9
 
 
 def test_no_event_before_a_whole_threshold_from_the_last_event() -> None:
     # Up by 1.5 thresholds, then back: the reference has moved up by one, so OFF needs one below it.
-    got = crossings(ramp(0.0, 0.15, 0.0, -0.05, 0.15), np.array([0, 30, 60, 70, 110]) * 1000, 0.1, 0.1)
+    got = threshold_crossings(ramp(0.0, 0.15, 0.0, -0.05, 0.15), np.array([0, 30, 60, 70, 110]) * 1000, 0.1, 0.1)
     assert list(zip(got.t.tolist(), got.p.tolist(), strict=True)) == [
         (20_000, 1),
         (60_000, 0),
@@ -88,7 +89,7 @@ def test_no_event_before_a_whole_threshold_from_the_last_event() -> None:
 
 def test_thresholds_differ_by_direction_and_by_pixel() -> None:
     levels = np.stack([np.zeros((1, 2)), np.ones((1, 2)), np.zeros((1, 2))])
-    got = crossings(levels, np.array([0, 100, 200]), np.array([[0.25, 0.5]]), np.array([[0.5, 0.2]]))
+    got = threshold_crossings(levels, np.array([0, 100, 200]), np.array([[0.25, 0.5]]), np.array([[0.5, 0.2]]))
     on, off = np.bincount(got.pixel[got.p == 1]), np.bincount(got.pixel[got.p == 0])
     assert (on.tolist(), off.tolist()) == ([4, 2], [2, 5])
     assert np.all(np.diff(got.t) >= 0)
@@ -96,13 +97,13 @@ def test_thresholds_differ_by_direction_and_by_pixel() -> None:
 
 @pytest.mark.parametrize(("on", "off", "end"), [(0.1, 0.9, 0.3), (0.9, 0.1, -0.3)])
 def test_a_change_too_small_for_one_direction_still_counts_in_the_other(on: float, off: float, end: float) -> None:
-    assert len(crossings(ramp(0.0, end), np.array([0, 100]), on, off).t) == 3
+    assert len(threshold_crossings(ramp(0.0, end), np.array([0, 100]), on, off).t) == 3
 
 
 def test_refractory_time_keeps_the_first_and_measures_from_the_last_kept() -> None:
     t = np.array([0, 40, 90, 100, 120, 190, 205, 250])
     pixel = np.array([0, 0, 0, 0, 1, 0, 0, 1])
-    got = rest(Crossings(t, pixel, np.ones(8, dtype=np.uint8)), 100)
+    got = drop_refractory(PixelEvents(t, pixel, np.ones(8, dtype=np.uint8)), 100)
     assert got.t[got.pixel == 0].tolist() == [0, 100, 205]
     assert got.t[got.pixel == 1].tolist() == [120, 250]
 
@@ -118,13 +119,13 @@ def test_refractory_time_agrees_with_going_through_the_events(events: list[tuple
             expected.append((time, place))
             last[place] = time
     t, pixel = np.array([e[0] for e in events], dtype=int), np.array([e[1] for e in events], dtype=int)
-    got = rest(Crossings(t, pixel, np.zeros(len(events), dtype=np.uint8)), least)
+    got = drop_refractory(PixelEvents(t, pixel, np.zeros(len(events), dtype=np.uint8)), least)
     assert list(zip(got.t.tolist(), got.pixel.tolist(), strict=True)) == expected
 
 
 def test_background_is_poisson_over_time_pixels_and_polarity() -> None:
     sensor = SensorConfig(noise_hz=5.0, noise_on_share=0.8)
-    got = background(sensor, 2_000_000, 1000, np.random.default_rng(3))
+    got = background_noise(sensor, 2_000_000, 1000, np.random.default_rng(3))
     expected = 5.0 * 2 * 1000
     assert abs(len(got.t) - expected) < 5 * np.sqrt(expected)
     assert abs(got.p.sum() - 0.8 * expected) < 5 * np.sqrt(0.8 * expected)
@@ -181,7 +182,7 @@ def test_a_path_is_closed_and_within_its_amplitude(motion: Saccades | ClosedLoop
 
 def test_whole_pixel_moves_shift_and_half_pixel_moves_average() -> None:
     image = np.arange(20.0).reshape(4, 5)
-    seen = move(image, np.array([[0.0, 0.0], [1.0, 0.0], [0.0, -1.0], [-0.5, 0.0]]), width=5, height=4)
+    seen = displace(image, np.array([[0.0, 0.0], [1.0, 0.0], [0.0, -1.0], [-0.5, 0.0]]), width=5, height=4)
     assert seen[0] == pytest.approx(image)
     assert seen[1] == pytest.approx(image[:, [0, 0, 1, 2, 3]])
     assert seen[2] == pytest.approx(image[[1, 2, 3, 3]])
@@ -190,16 +191,16 @@ def test_whole_pixel_moves_shift_and_half_pixel_moves_average() -> None:
 
 def test_an_image_is_centred_and_continues_at_its_border() -> None:
     image = np.arange(1.0, 5.0).reshape(2, 2)
-    seen = move(image, np.zeros((1, 2)), width=6, height=4)[0]
+    seen = displace(image, np.zeros((1, 2)), width=6, height=4)[0]
     assert seen[1:3, 2:4] == pytest.approx(image)
     assert seen[0] == pytest.approx(np.array([1, 1, 1, 2, 2, 2]))
-    far = move(image, np.array([[100.0, 0.0]]), width=6, height=4)[0]
+    far = displace(image, np.array([[100.0, 0.0]]), width=6, height=4)[0]
     assert far[1] == pytest.approx(np.full(6, 1.0))
     # An odd rest goes to the right and the bottom.
-    odd = move(image, np.zeros((1, 2)), width=5, height=3)[0]
+    odd = displace(image, np.zeros((1, 2)), width=5, height=3)[0]
     assert odd[:2, 1:3] == pytest.approx(image)
     large = np.arange(36.0).reshape(6, 6)
-    assert move(large, np.zeros((1, 2)), width=2, height=2)[0] == pytest.approx(large[2:4, 2:4])
+    assert displace(large, np.zeros((1, 2)), width=2, height=2)[0] == pytest.approx(large[2:4, 2:4])
 
 
 # --------------------------------------------------------------------------------------- recording
