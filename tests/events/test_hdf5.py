@@ -239,7 +239,7 @@ def test_chunks_that_unpack_to_more_than_a_chunk_are_refused(tmp_path: Path, mon
     [
         (0x8ECF, "metavision_file_to_dat -i FILE"),
         (32001, 'compressed with Blosc needs packages that are not installed: pip install "neuromoco[hdf5]"'),
-        (32013, "compressed with ZFP, from which events do not come back as they were"),
+        (32013, "compressed with ZFP, which does not keep events as they were"),
         (40000, "compressed with HDF5 filter 40000, which is not installed"),
     ],
 )

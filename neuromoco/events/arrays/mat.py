@@ -1,19 +1,20 @@
 """ASL-DVS `.mat` (Bi et al. 2019): MATLAB files with the variables ts, x, y, pol.
 
-MATLAB 5 files are read here, after The MathWorks' "MAT-File Format": a reader that unpacks a variable only after
-its declared size has been checked. MATLAB 7.3 files are HDF5.
+MATLAB 5 files are read here, after The MathWorks' "MAT-File Format": the declared size of a variable is checked before
+it is unpacked. MATLAB 7.3 files are HDF5.
 
-MATLAB stores whole numbers as floating-point ones unless one asks it not to: times that are whole are
-microseconds in whatever type, others are seconds. The first times decide.
+MATLAB stores whole numbers as floating-point numbers by default: times that are whole are microseconds in whatever
+type, others are seconds. The first times decide.
 
-Variables of exactly these names are taken for ASL-DVS: a DAVIS240C, 240 x 180, whose rows MATLAB's jAER tools
-count from the bottom, as tonic's reader takes them too; they are turned over. Other names that
-`neuromoco.events.columns` knows, such as t, x, y, p, are rows from the top.
+Files with variables of exactly these names are ASL-DVS: a DAVIS240C, 240 x 180, whose rows MATLAB's jAER tools count
+from the bottom, as tonic's reader assumes too; they are flipped. Under other names that `neuromoco.events.columns`
+knows, such as t, x, y, p, rows count from the top.
 """
 
 from __future__ import annotations
 
 import mmap
+import struct
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,9 +24,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuromoco.errors import EventFileError
-from neuromoco.events.columns import ROLES, roles_of, shown, tidy
+from neuromoco.events.columns import ROLES, no_columns, roles_of, tidy
 from neuromoco.events.hdf5.events import has_signature, raw_hdf5
-from neuromoco.events.stream import Columns, EventStream, ReadOptions, in_pieces
+from neuromoco.events.recording import check_lengths
+from neuromoco.events.stream import Columns, EventStream, ReadOptions, damage, in_pieces, starts_with
 
 FORMAT = "MATLAB .mat"
 MAGIC_5, MAGIC_7 = b"MATLAB 5.0 MAT-file", b"MATLAB 7.3 MAT-file"
@@ -43,28 +45,25 @@ LARGEST_BYTES = 1 << 27  # of one variable that is unpacked
 
 
 class Variable(NamedTuple):
-    """An array of a file: what it is called, how many numbers it holds, and what holds them."""
+    """An array of numbers in a file: its name, length and flags, and the bytes of its matrix, packed or not."""
 
     name: str
     length: int
-    array_class: int
     flags: int
-    body: Any  # bytes of the whole matrix, or the packed ones
+    body: memoryview
     packed: bool
-    size: int
+    size: int  # that the matrix claims, unpacked
 
 
-def looks_like_mat(head: bytes, size: int) -> bool:
-    """Whether the file begins as MATLAB's files since version 5 do."""
-    return head.startswith((MAGIC_5, MAGIC_7))
+looks_like_mat = starts_with(MAGIC_5, MAGIC_7)
 
 
 def open_mat(path: Path, options: ReadOptions) -> EventStream:
-    """Opens the events of a file.
+    """Opens a file.
 
     Args:
         path: the file.
-        options: `time_unit` and `sensor` overrule what is known of ASL-DVS.
+        options: `time_unit` and `sensor` overrule those of ASL-DVS.
 
     Raises:
         EventFileError: damaged, or without one of the variables.
@@ -84,12 +83,12 @@ def open_mat(path: Path, options: ReadOptions) -> EventStream:
     tidied = tidy(_whole(pieces), options.time_unit)
     if names == ASL_DVS:
         width, height = options.sensor or ASL_DVS_SENSOR
-        tidied = _turned_over(tidied, height)
+        tidied = _flipped(tidied, height)
     return EventStream(FORMAT, tidied, width, height)
 
 
 def _whole(pieces: Iterator[Columns]) -> Iterator[Columns]:
-    """Floating-point times that are whole become whole numbers, if the first ones are."""
+    """Makes floating-point times integers if the first ones are whole."""
     whole: bool | None = None
     for piece in pieces:
         t = piece.t
@@ -102,12 +101,12 @@ def _whole(pieces: Iterator[Columns]) -> Iterator[Columns]:
         yield piece._replace(t=t)
 
 
-def _turned_over(pieces: Iterator[Columns], height: int) -> Iterator[Columns]:
-    """Rows counted from the top."""
+def _flipped(pieces: Iterator[Columns], height: int) -> Iterator[Columns]:
+    """Events whose rows count from the other end."""
     for piece in pieces:
         if piece.y.max(initial=0) >= height:
             raise EventFileError(
-                f"a row of {piece.y.max()} on a sensor of {height} rows, that of ASL-DVS unless --sensor says another"
+                f"a row of {piece.y.max()} on a sensor of {height} rows, that of ASL-DVS unless --sensor names another"
             )
         yield piece._replace(y=np.asarray(height - 1 - piece.y, np.uint16))
 
@@ -124,15 +123,9 @@ def _columns(path: Path) -> tuple[Columns, dict[str, str]]:
         raise EventFileError("damaged: the header of the MATLAB file does not say its byte order")
     variables = {variable.name: variable for variable in _variables(data, order)}
     names = roles_of(variables)
-    if len(names) < len(ROLES):
-        raise EventFileError(
-            f"the variables are {shown(sorted(variables))}; a recording has ts, x, y, pol: "
-            f"{', '.join(ASL_DVS[role] for role in ROLES if role not in names)} missing"
-        )
-    counts = {name: variables[name].length for name in names.values()}
-    if len(set(counts.values())) > 1:
-        sizes = ", ".join(f"{name} {count}" for name, count in counts.items())
-        raise EventFileError(f"the variables differ in length: {sizes}")
+    if missing := [ASL_DVS[role] for role in ROLES if role not in names]:
+        raise no_columns("variables", sorted(variables), missing, "ts, x, y, pol")
+    check_lengths("the variables", {name: variables[name].length for name in names.values()})
     return Columns(*(_numbers(variables[names[role]], order) for role in ROLES)), names
 
 
@@ -145,39 +138,36 @@ def _variables(data: memoryview, order: str) -> Iterator[Variable]:
         kind, size, begin = _tag(data, at, order)
         if begin != at + 8 or begin + size > len(data):
             raise EventFileError(f"cut or damaged: a variable at byte {at} claims {size} bytes of {len(data)}")
-        body = data[begin : begin + size]
-        at = begin + size if kind == COMPRESSED else begin + size + -size % 8
-        if kind == COMPRESSED:
-            start = _unpacked(body, LARGEST_DESCRIPTION)
-            kind, size, _ = _tag(memoryview(start), 0, order)
-            matrix = memoryview(start)[8:]
-            variable = _described(matrix, order, body, True, size) if kind == MATRIX else None
-        else:
-            variable = _described(body, order, body, False, size) if kind == MATRIX else None
-        if variable is not None:
+        body, end = data[begin : begin + size], begin + size
+        packed = kind == COMPRESSED
+        matrix = body
+        if packed:
+            start = memoryview(_unpacked(body, LARGEST_DESCRIPTION))
+            kind, size, _ = _tag(start, 0, order)
+            matrix = start[8:]
+        at = end if packed else end + -size % 8
+        if kind == MATRIX and (variable := _described(matrix, order, body, packed, size)):
             yield variable
     raise EventFileError(f"more than {MOST_VARIABLES} variables; a recording has four")
 
 
 def _described(matrix: memoryview, order: str, body: memoryview, packed: bool, size: int) -> Variable | None:
-    """A variable from the description at the beginning of its matrix; None for one that is no array of numbers."""
+    """The variable at the beginning of a matrix; None if it is no array of numbers."""
     try:
         (_, flags_size, begin), (_, dims_size, dims), (_, name_size, name) = _elements(matrix, 3, order)
     except EventFileError:
         return None
     if flags_size != 8:
         return None
-    flags = int(np.frombuffer(matrix[begin : begin + 4], order + "u4")[0])
+    (flags,) = struct.unpack_from(order + "I", matrix, begin)
     sides = np.frombuffer(matrix[dims : dims + dims_size // 4 * 4], order + "i4").tolist()
-    text = bytes(matrix[name : name + name_size]).decode("ascii", "replace")
-    count = max(sides, default=0)
     if flags & 0xFF not in NUMERIC or len(sides) != 2 or min(sides) not in (0, 1):
         return None
-    return Variable(text, count if min(sides) == 1 else 0, flags & 0xFF, flags, body, packed, size)
+    text = bytes(matrix[name : name + name_size]).decode("ascii", "replace")
+    return Variable(text, max(sides) if min(sides) == 1 else 0, flags, body, packed, size)
 
 
 def _numbers(variable: Variable, order: str) -> NDArray[Any]:
-    """The numbers of a variable."""
     name = variable.name
     if variable.flags & COMPLEX:
         raise EventFileError(f"the variable {name} holds complex numbers")
@@ -203,7 +193,7 @@ def _numbers(variable: Variable, order: str) -> NDArray[Any]:
 
 
 def _elements(matrix: memoryview, count: int, order: str) -> list[tuple[int, int, int]]:
-    """Type, size and first byte of the first elements of a matrix."""
+    """Type, size and first byte of the first elements in a matrix."""
     elements, at = [], 0
     for _ in range(count):
         kind, size, begin = _tag(matrix, at, order)
@@ -218,14 +208,12 @@ def _tag(data: memoryview, at: int, order: str) -> tuple[int, int, int]:
     """Type, size and first byte of an element; small ones are in the tag itself."""
     if at + 8 > len(data):
         raise EventFileError("cut or damaged: the MATLAB file ends in the middle of a variable")
-    kind, size = np.frombuffer(data[at : at + 8], order + "u4").tolist()
+    kind, size = struct.unpack_from(order + "II", data, at)
     if kind >> 16:
         return kind & 0xFFFF, min(kind >> 16, 4), at + 4
     return kind, size, at + 8
 
 
 def _unpacked(packed: memoryview, most: int) -> bytes:
-    try:
+    with damage("packed variable", (zlib.error,)):
         return zlib.decompressobj().decompress(packed, most)
-    except zlib.error as error:
-        raise EventFileError(f"cut or damaged: a variable cannot be unpacked ({error})") from error

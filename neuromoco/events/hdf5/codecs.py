@@ -1,9 +1,9 @@
-"""The codecs of HDF5 files, and what their packed chunks say that they unpack to.
+"""The codecs of HDF5 files, and the sizes to which packed chunks claim to unpack.
 
-The HDF5 library and its codecs take that much memory before they look at anything else, so it is read off first.
-The LZ4 plugin also prints complaints to the standard output, so its blocks are unpacked once to see that it has none.
+The HDF5 library and its codecs allocate that much memory before they check anything else, so it is read beforehand.
+The LZ4 plugin also prints complaints to the standard output, so its blocks are unpacked once to rule them out.
 Layouts as `hdf5plugin` writes them: Blosc's and Blosc2's headers (github.com/Blosc, README_HEADER and
-README_CFRAME_FORMAT), LZ4's lengths in front of chunk and blocks, Bitshuffle's length, Zstandard's frames.
+README_CFRAME_FORMAT), LZ4's lengths before chunk and blocks, Bitshuffle's length, Zstandard's frames.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from neuromoco.events.packed import zstd_bound, zstd_claim
 
 GZIP, SZIP, LZF, BZIP2, BLOSC, LZ4, BITSHUFFLE, ZSTD, BLOSC2 = 1, 4, 32000, 307, 32001, 32004, 32008, 32015, 32026
 ECF = 0x8ECF
-# Codecs that hdf5plugin has (its documentation, "HDF5 compression filters").
+# Codecs of hdf5plugin (its documentation, "HDF5 compression filters").
 PLUGIN_CODECS = {
     BZIP2: "BZip2",
     BLOSC: "Blosc",
@@ -31,48 +31,40 @@ PLUGIN_CODECS = {
     BLOSC2: "Blosc2",
     32028: "Sperr",
 }
-# What they pack does not come back as it was, or is a picture.
+# Lossy, or for images.
 NOT_FOR_EVENTS = (32013, 32017, 32018, 32024, 32028)
 PIECE = 1 << 20
-SMALLEST_BLOCK = 64  # of LZ4; nobody packs less at a time, and each is looked at
+SMALLEST_BLOCK = 64  # of LZ4; nobody packs less at a time, and each is checked
 BLOSC_HEADER, BLOSC_COPIED = 16, 2
 LZF_GROWTH = 88  # three bytes stand for at most 264
 
 
 def claimed_size(codec: int, settings: Sequence[int], packed: bytes, most: int) -> int:
-    """The bytes that a packed chunk unpacks to, as it says; 0 if it does not and cannot be more than a chunk.
+    """The bytes to which a packed chunk claims to unpack; 0 if it does not say and cannot exceed a chunk.
 
     Args:
         codec: number of the filter.
-        settings: the filter's numbers in the data set's description.
+        settings: the filter's numbers in the description of the data set.
         packed: the chunk as it is stored.
-        most: what must be known no further than that it is more.
+        most: a larger size need not be exact.
 
     Raises:
         ValueError: it is cut or damaged.
         MissingExtraError: packed with LZ4, and the package `lz4` is not installed.
     """
     try:
-        if codec in _COUNTS:
-            return _COUNTS[codec](packed, most)
-        return _CLAIMS[codec](settings, packed) if codec in _CLAIMS else 0
+        return SIZES[codec](packed, settings, most) if codec in SIZES else 0
     except (struct.error, IndexError):
         raise ValueError("its packed bytes are cut") from None
 
 
-def _blosc(settings: Sequence[int], packed: bytes) -> int:
-    """Blosc follows the places of its blocks without asking whether they lie in the chunk."""
+def _blosc(packed: bytes, settings: Sequence[int], most: int) -> int:
+    """Blosc does not check that its blocks are in the chunk, so their places are checked here."""
     flags = packed[2]
     size, block, stored = struct.unpack_from("<III", packed, 4)
-    if stored > len(packed) or not 0 < block <= max(size, 1):
-        raise ValueError("its Blosc header does not fit it")
-    if flags & BLOSC_COPIED:
-        if stored != BLOSC_HEADER + size:
-            raise ValueError("its Blosc header does not fit it")
-        return int(size)
-    blocks = -(-size // block)
-    begin = BLOSC_HEADER + 4 * blocks
-    if begin > stored:
+    blocks = 0 if flags & BLOSC_COPIED else -(-size // max(block, 1))
+    begin = BLOSC_HEADER + (size if flags & BLOSC_COPIED else 4 * blocks)
+    if not (begin <= stored <= len(packed) and 0 < block <= max(size, 1)) or (flags & BLOSC_COPIED and begin != stored):
         raise ValueError("its Blosc header does not fit it")
     places = struct.unpack_from(f"<{blocks}I", packed, BLOSC_HEADER)
     if any(not begin <= place < stored for place in places):
@@ -80,18 +72,18 @@ def _blosc(settings: Sequence[int], packed: bytes) -> int:
     return int(size)
 
 
-def _blosc2(settings: Sequence[int], packed: bytes) -> int:
+def _blosc2(packed: bytes, settings: Sequence[int], most: int) -> int:
     (header,) = struct.unpack_from(">I", packed, 11)
     return max(struct.unpack_from(">Q", packed, 30)[0], struct.unpack_from("<I", packed, header + 4)[0])
 
 
-def _bitshuffle(settings: Sequence[int], packed: bytes) -> int:
+def _bitshuffle(packed: bytes, settings: Sequence[int], most: int) -> int:
     compresses = len(settings) > 4 and settings[4]
     return int(struct.unpack_from(">Q", packed)[0]) if compresses else len(packed)
 
 
-def _lzf(packed: bytes, most: int) -> int:
-    """LZF does not say: its instructions are added up, literal runs and matches (liblzf, lzf_d.c)."""
+def _lzf(packed: bytes, settings: Sequence[int], most: int) -> int:
+    """LZF does not store the size: literal runs and matches are added up (liblzf, lzf_d.c)."""
     size = at = 0
     while at < len(packed) and size <= most and LZF_GROWTH * len(packed) > most:
         code = packed[at]
@@ -106,8 +98,8 @@ def _lzf(packed: bytes, most: int) -> int:
     return size
 
 
-def _lz4(packed: bytes, most: int) -> int:
-    """Size of the chunk and of a block, then each block behind its packed size; as it was where packing did not pay."""
+def _lz4(packed: bytes, settings: Sequence[int], most: int) -> int:
+    """The sizes of chunk and block, then each block after its packed size; unpacked blocks are as long as a block."""
     try:
         from lz4.block import LZ4BlockError, decompress
     except ImportError:
@@ -132,8 +124,8 @@ def _lz4(packed: bytes, most: int) -> int:
     return int(size)
 
 
-def _bzip2(packed: bytes, most: int) -> int:
-    """BZip2 does not say: it is unpacked in pieces that are not kept."""
+def _bzip2(packed: bytes, settings: Sequence[int], most: int) -> int:
+    """BZip2 does not store the size: it is unpacked in pieces, which are discarded."""
     size, unpacking = 0, bz2.BZ2Decompressor()
     try:
         piece = unpacking.decompress(packed, PIECE)
@@ -145,11 +137,13 @@ def _bzip2(packed: bytes, most: int) -> int:
     return size
 
 
-_CLAIMS: dict[int, Callable[[Sequence[int], bytes], int]] = {
-    SZIP: lambda settings, packed: struct.unpack_from("<I", packed)[0],
+SIZES: dict[int, Callable[[bytes, Sequence[int], int], int]] = {
+    SZIP: lambda packed, settings, most: struct.unpack_from("<I", packed)[0],
     BLOSC: _blosc,
     BITSHUFFLE: _bitshuffle,
-    ZSTD: lambda settings, packed: zstd_claim(packed) or zstd_bound(packed),
+    ZSTD: lambda packed, settings, most: zstd_claim(packed) or zstd_bound(packed),
     BLOSC2: _blosc2,
+    LZF: _lzf,
+    BZIP2: _bzip2,
+    LZ4: _lz4,
 }
-_COUNTS: dict[int, Callable[[bytes, int], int]] = {LZF: _lzf, BZIP2: _bzip2, LZ4: _lz4}

@@ -1,18 +1,18 @@
-"""HDF5: events in the layouts that people write them in. Needs h5py, and hdf5plugin for most compressed files.
+"""HDF5: events in the layouts in use. Needs h5py, and hdf5plugin for most compressed files.
 
-What is looked for is not one layout but what they share, anywhere in the file:
+Layouts are recognised by what they share, anywhere in the file:
 
 - a data set of records with the fields t, x, y, p: Prophesee's `CD/events` (docs.prophesee.ai, HDF5 event file
   format), tonic's disk cache (`data/0`);
 - a group of data sets t, x, y, p under any of the names in `neuromoco.events.columns`: DSEC (`events/{t,x,y,p}`
   and `t_offset`, which is added), TUM-VIE, RVT, M3ED, the packagers of e2vid and events_contrast_maximization
   (`events/{ts,xs,ys,ps}`), MATLAB 7.3;
-- a data set [E, 4] called `events`: v2e's whole numbers t, x, y, p, MVSEC's floating-point x, y, t, p, or the
+- a data set [E, 4] called `events`: v2e's integers t, x, y, p, MVSEC's floating-point numbers x, y, t, p, or the
   order that the user gives.
 
-Times without a unit are seconds where they are floating-point numbers, rounded to the nearest microsecond, and
-microseconds where they are whole. The sensor is that of the attributes `geometry` ("1280x720"), `width` and
-`height`, `sensor_resolution` (height, width), or of data sets `width` and `height` beside the events.
+Times without a unit are seconds if they are floating-point numbers, rounded to the nearest microsecond, and
+microseconds if they are integers. The sensor is that of the attributes `geometry` ("1280x720"), `width` and
+`height`, `sensor_resolution` (height, width), or of data sets `width` and `height` next to the events.
 """
 
 from __future__ import annotations
@@ -23,39 +23,39 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from neuromoco.errors import EventFileError, MissingExtraError
+from neuromoco.errors import MissingExtraError
 from neuromoco.events.columns import tidy
 from neuromoco.events.hdf5.layout import Source, find_source, sensor_of
 from neuromoco.events.hdf5.storage import check_storage
-from neuromoco.events.stream import PIECE, Columns, EventStream, ReadOptions
+from neuromoco.events.stream import PIECE, Columns, EventStream, ReadOptions, damage
 
 FORMAT = "HDF5"
 MAGIC = b"\x89HDF\r\n\x1a\n"
-# A file may begin with a block of its writer's, of a size that is one of these.
+# A file may begin with a block of other data, of one of these sizes.
 OFFSETS = (0, 512, 1024, 2048)
 # What h5py raises on damaged files.
 DAMAGE = (OSError, ValueError, TypeError, LookupError, RuntimeError, MemoryError, OverflowError, AttributeError)
 
 
 def looks_like_hdf5(head: bytes, size: int) -> bool:
-    """Whether the file is HDF5, and not one of MATLAB's, which have a meaning of their own."""
+    """Whether the file is HDF5, and not MATLAB's, which has a reader of its own."""
     return has_signature(head) and not head.startswith(b"MATLAB")
 
 
 def has_signature(head: bytes) -> bool:
-    """Whether HDF5's signature stands where it may."""
+    """Whether HDF5's signature is at one of its places."""
     return any(head[at : at + len(MAGIC)] == MAGIC for at in OFFSETS)
 
 
 def open_hdf5(path: Path, options: ReadOptions) -> EventStream:
-    """Opens the events of a file.
+    """Opens a file.
 
     Args:
         path: the file.
         options: `columns` for a plain data set [E, 4], `time_unit` and `sensor` for any layout.
 
     Raises:
-        EventFileError: damaged, or without a layout of events that is known.
+        EventFileError: damaged, or without events in a known layout.
         MissingExtraError: h5py or a codec is missing.
     """
     width, height, _, pieces = raw_hdf5(path, options)
@@ -63,11 +63,7 @@ def open_hdf5(path: Path, options: ReadOptions) -> EventStream:
 
 
 def raw_hdf5(path: Path, options: ReadOptions) -> tuple[int | None, int | None, Source, Iterator[Columns]]:
-    """Width and height, the place and the events of a file as they are stored.
-
-    Raises:
-        EventFileError, MissingExtraError: see `open_hdf5`.
-    """
+    """Width and height, the place and the events of a file as they are stored; errors as `open_hdf5`."""
     with _opened(path) as file:
         source = find_source(file, options.columns)
         check_storage(source.datasets(file), path.stat().st_size)
@@ -77,26 +73,22 @@ def raw_hdf5(path: Path, options: ReadOptions) -> tuple[int | None, int | None, 
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[Any]:
-    """The file, as h5py opens it; what h5py raises becomes an error of the file."""
+    """The file as h5py opens it; errors of h5py become errors of the file."""
     try:
         h5py = importlib.import_module("h5py")
     except ImportError:
         raise MissingExtraError("reading HDF5 files", "hdf5") from None
     with contextlib.suppress(ImportError):
         importlib.import_module("hdf5plugin")  # registers its codecs
-    try:
-        with h5py.File(path, "r") as file:
-            yield file
-    except DAMAGE as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise EventFileError(f"the HDF5 file is cut or damaged ({reason})") from error
+    with damage("HDF5 file", DAMAGE), h5py.File(path, "r") as file:
+        yield file
 
 
 def _pieces(path: Path, source: Source) -> Iterator[Columns]:
-    """The events as they are stored. The file is open only while some are read: who takes them may stop at any."""
+    """The events as they are stored. The file is open only while a piece is read: the caller may stop at any piece."""
     with _opened(path) as file:
         chunks = [dataset.chunks[0] if dataset.chunks else 0 for dataset in source.datasets(file)]
-    step = min(max(PIECE, *chunks), 8 * PIECE)  # a chunk that is read in parts is unpacked as often
+    step = min(max(PIECE, *chunks), 8 * PIECE)  # a chunk that is read in parts is unpacked for each
     for first in range(0, source.count, step):
         with _opened(path) as file:
             piece = source.read(file, first, min(first + step, source.count))

@@ -12,28 +12,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuromoco.errors import EventFileError
-from neuromoco.events.columns import LARGEST_SIDE, ROLES, column_order, roles_of, shown
+from neuromoco.events.columns import ROLES, column_order, roles_of, shown
+from neuromoco.events.recording import LARGEST_SIDE, check_lengths
 from neuromoco.events.stream import Columns
 
-# Groups of a file that are looked into, and members of one group: files of images have many.
+# Limits on the groups of a file and the members of a group: files of images have many.
 MOST_GROUPS, MOST_MEMBERS, MOST_NAMES = 100, 200, 20_000
 SHOWN = 6
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where events are.
+    """The events in a file.
 
     Attributes:
         place: the group or the data set that holds them.
-        paths: of the data sets of t, x, y, p; all the same for records and for [E, 4].
-        parts: what of them: a field, a column, or None for the whole.
-        count: events.
-        offset: added to the times as they are stored.
+        paths: of the data sets of t, x, y, p; all equal for records and for [E, 4].
+        parts: of each data set: a field, a column, or None for all of it.
+        count: number of events.
+        offset: added to the stored times.
     """
 
     place: str
-    paths: tuple[str, str, str, str]
+    paths: tuple[str, ...]
     parts: tuple[str | int | None, ...]
     count: int
     offset: int = 0
@@ -43,13 +44,12 @@ class Source:
         return [file[path] for path in dict.fromkeys(self.paths)]
 
     def read(self, file: Any, first: int, last: int) -> Columns:
-        """Some events, as they are stored."""
+        """The events from first to last, as they are stored."""
         tables = {path: _vector(file[path], first, last) for path in dict.fromkeys(self.paths)}
-        columns = []
-        for path, part in zip(self.paths, self.parts, strict=True):
-            table = tables[path]
-            columns.append(table if part is None else table[part] if isinstance(part, str) else table[:, part])
-        t, x, y, p = columns
+        t, x, y, p = (
+            tables[path] if part is None else tables[path][part] if isinstance(part, str) else tables[path][:, part]
+            for path, part in zip(self.paths, self.parts, strict=True)
+        )
         return Columns(self._shifted(t), x, y, p)
 
     def _shifted(self, t: NDArray[Any]) -> NDArray[Any]:
@@ -62,52 +62,47 @@ class Source:
 
 
 def find_source(file: Any, columns: str | None) -> Source:
-    """The one place in a file that holds events.
+    """The one place in an open `h5py.File` that holds events.
 
     Args:
-        file: an open h5py.File.
+        file: of h5py.
         columns: order of the columns of a data set [E, 4], if the user gives it.
 
     Raises:
         EventFileError: there is none, or there are several.
     """
-    found, seen = [], []
+    sources: list[Source | None] = []
+    datasets = []
     for group in _groups(file):
-        source = _of_group(group)
-        if source is not None:
-            found.append(source)
-        for dataset in _members(group):
-            if not hasattr(dataset, "shape"):
-                continue
-            source = _of_records(dataset)
-            if source is not None:
-                found.append(source)
-            seen.append(dataset)
-    if not found:
-        found = [source for source in (_of_table(dataset, columns) for dataset in seen) if source is not None]
-    if not found:
-        holds = [f"{dataset.name.strip('/')} {_shape(dataset)}" for dataset in seen[:SHOWN]]
-        more = ", ..." if len(seen) > SHOWN else ""
+        members = [member for member in _members(group) if hasattr(member, "shape")]
+        sources += [_of_group(group), *map(_of_records, members)]
+        datasets += members
+    if not any(sources):
+        sources = [_of_table(dataset, columns) for dataset in datasets]
+    known = [source for source in sources if source]
+    if not known:
+        holds = [f"{dataset.name.strip('/')} {_shape(dataset)}" for dataset in datasets[:SHOWN]]
+        more = ", ..." if len(datasets) > SHOWN else ""
         raise EventFileError(
             "no layout of events that is known (data sets t, x, y, p in one group, or records with these fields); "
             f"the file holds {shown(holds or ['no data sets'])}{more}"
         )
-    if len(found) > 1:
-        places = shown(source.place for source in found[:SHOWN])
-        raise EventFileError(f"the file holds the events of {len(found)} cameras or recordings ({places}); one is read")
-    return found[0]
+    if len(known) > 1:
+        places = shown(source.place for source in known[:SHOWN])
+        raise EventFileError(f"the file holds the events of {len(known)} cameras or recordings ({places}); one is read")
+    return known[0]
 
 
 def sensor_of(file: Any, source: Source) -> tuple[int | None, int | None]:
-    """Width and height, as far as a file says them."""
-    beside = file[source.place] if source.paths[0] != source.paths[1] else file[source.place].parent
-    for place in (file[source.paths[0]], file[source.place], beside, file):
-        width, height = _sides(place.attrs)
-        if width and height:
-            return width, height
-    scalars = [_own(beside, name) for name in ("width", "height")]
-    if all(getattr(scalar, "shape", None) == () for scalar in scalars):
-        return _side(scalars[0][()]), _side(scalars[1][()])
+    """Width and height, if the file names them."""
+    around = file[source.place] if source.paths[0] != source.paths[1] else file[source.place].parent
+    for place in (file[source.paths[0]], file[source.place], around, file):
+        sides = _sides(place.attrs)
+        if all(sides):
+            return sides
+    width, height = (_own(around, name) for name in ("width", "height"))
+    if all(getattr(scalar, "shape", None) == () for scalar in (width, height)):
+        return _side(width[()]), _side(height[()])
     return None, None
 
 
@@ -135,12 +130,12 @@ def _side(value: Any) -> int | None:
 def _groups(file: Any) -> Iterator[Any]:
     """The groups of a file, those near the root first, each once."""
     waiting: list[Any] = [file]
-    seen: set[Any] = set()
-    while waiting and len(seen) < MOST_GROUPS:
+    visited: set[Any] = set()
+    while waiting and len(visited) < MOST_GROUPS:
         group = waiting.pop(0)
-        if group.id in seen:
+        if group.id in visited:
             continue
-        seen.add(group.id)
+        visited.add(group.id)
         yield group
         waiting += [member for member in _members(group) if hasattr(member, "keys")]
 
@@ -152,7 +147,7 @@ def _members(group: Any) -> Iterator[Any]:
 
 
 def _own(group: Any, name: str) -> Any:
-    """What a group itself holds under a name; None for what lies in other files, and for what is not there."""
+    """The member of a group under a name; None if it is missing or in another file."""
     link = group.get(name, getlink=True)
     return group.get(name) if type(link).__name__ == "HardLink" else None
 
@@ -167,25 +162,21 @@ def _of_group(group: Any) -> Source | None:
     if len(names) < len(ROLES):
         return None
     inside = {role: _own(group, name) for role, name in names.items()}
-    if not all(_length(dataset) is not None and dataset.dtype.kind in "iufb" for dataset in inside.values()):
+    counts = {names[role]: _length(dataset) for role, dataset in inside.items()}
+    if None in counts.values() or any(dataset.dtype.kind not in "iufb" for dataset in inside.values()):
         return None
-    counts = {role: _length(dataset) for role, dataset in inside.items()}
-    if len(set(counts.values())) > 1:
-        sizes = ", ".join(f"{names[role]} {count}" for role, count in counts.items())
-        raise EventFileError(f"the data sets of {group.name} differ in length: {sizes}")
+    check_lengths(f"the data sets of {group.name}", counts)
     offset = _own(group.parent, "t_offset")
     shift = int(offset[()]) if getattr(offset, "shape", None) == () and offset.dtype.kind in "iu" else 0
-    t, x, y, p = (inside[role].name for role in ROLES)
-    return Source(group.name, (t, x, y, p), (None,) * 4, counts["t"] or 0, shift)
+    paths = tuple(inside[role].name for role in ROLES)
+    return Source(group.name, paths, (None,) * 4, counts[names["t"]] or 0, shift)
 
 
 def _of_records(dataset: Any) -> Source | None:
     """Records with the fields t, x, y, p."""
-    fields = dataset.dtype.names
-    if fields is None or dataset.ndim != 1:
-        return None
-    names = roles_of(fields)
-    if len(names) < len(ROLES) or any(dataset.dtype[name].kind not in "iufb" for name in names.values()):
+    names = roles_of(dataset.dtype.names or ())
+    kinds = [dataset.dtype[name].kind for name in names.values()]
+    if dataset.ndim != 1 or len(kinds) < len(ROLES) or not set(kinds) <= set("iufb"):
         return None
     return Source(dataset.name, (dataset.name,) * 4, tuple(names[role] for role in ROLES), dataset.shape[0])
 
@@ -200,7 +191,7 @@ def _of_table(dataset: Any, columns: str | None) -> Source | None:
 
 
 def _length(dataset: Any) -> int | None:
-    """Of a data set that is one column: [E], or MATLAB's [1, E] and [E, 1]."""
+    """Events in a data set that is one column: [E], or MATLAB's [1, E] and [E, 1]."""
     shape = getattr(dataset, "shape", None)
     if not shape or len(shape) > 2 or (len(shape) == 2 and 1 not in shape):
         return None

@@ -1,4 +1,4 @@
-"""What a data set of an HDF5 file would take to read: checked before any of it is read."""
+"""What it would take to read a data set of an HDF5 file: checked before any of it is read."""
 
 from __future__ import annotations
 
@@ -12,25 +12,21 @@ from typing import Any
 from neuromoco.errors import EventFileError, MissingExtraError
 from neuromoco.events.hdf5.codecs import ECF, GZIP, NOT_FOR_EVENTS, PLUGIN_CODECS, claimed_size
 
-SHUFFLE, FLETCHER = 2, 3  # leave bytes about as many as they were
-TRUSTING = {5: "n-bit", 6: "scale-offset"}  # filters of the HDF5 library that believe any number in a damaged file
+SHUFFLE, FLETCHER = 2, 3  # hardly change the number of bytes
+TRUSTING = {5: "n-bit", 6: "scale-offset"}  # filters of the HDF5 library that trust any number in a damaged file
 FLETCHER_SUM = 4  # bytes behind a chunk
 LARGEST_CHUNK = 1 << 27
-# Deflate makes at most 1032 bytes of one; what claims more than that of the whole file is no recording.
+# Deflate makes at most 1032 bytes of one; data that claim more than that of the whole file are no recording.
 LARGEST_RATIO = 1100
 MOST_CHUNKS = 1 << 20
-TOGETHER = 1000  # chunks that threads look at before the next are given to them
+TOGETHER = 1000  # chunks that threads check at a time
 
 
 def check_storage(datasets: Sequence[Any], file_size: int) -> None:
     """Refuses data sets that cannot be read, or that would take more memory than their file accounts for.
 
-    Args:
-        datasets: of h5py.
-        file_size: bytes of the file.
-
     Raises:
-        EventFileError: damaged, in other files, too large, or compressed with a codec that nobody has.
+        EventFileError: damaged, in other files, too large, or compressed with an unavailable codec.
         MissingExtraError: compressed with a codec of hdf5plugin, which is not installed.
     """
     claimed = sum(dataset.size * dataset.dtype.itemsize for dataset in datasets)
@@ -44,7 +40,9 @@ def _check(dataset: Any) -> None:
     name = dataset.name.strip("/")
     if dataset.is_virtual or dataset.external:
         raise EventFileError(f"{name} keeps its data in other files; only what the file itself holds is read")
-    codecs = _codecs(dataset)
+    plan = dataset.id.get_create_plist()
+    filters = [plan.get_filter(place) for place in range(plan.get_nfilters())]  # code, flags, settings, name
+    codecs = [code for code, *_ in filters]
     _check_codecs(name, codecs)
     claimed, stored = dataset.size * dataset.dtype.itemsize, dataset.id.get_storage_size()
     if not codecs and stored < claimed:
@@ -60,32 +58,21 @@ def _check(dataset: Any) -> None:
     count = math.prod(-(-side // part) for side, part in zip(dataset.shape, dataset.chunks, strict=True))
     if count > MOST_CHUNKS or dataset.id.get_num_chunks() != count:
         raise EventFileError(f"cut or damaged: {name} has {dataset.id.get_num_chunks()} chunks of {count}")
-    packing = [(place, code) for place, code in enumerate(codecs) if code not in (SHUFFLE, FLETCHER)]
+    packing = [place for place, code in enumerate(codecs) if code not in (SHUFFLE, FLETCHER)]
     if len(packing) > 1:
         raise EventFileError(f"{name} is compressed twice: h5repack -f GZIP=1 IN OUT does it once")
-    infos = _chunks(dataset)
-    settings = dataset.id.get_create_plist().get_filter(packing[0][0])[2] if packing else ()
-    size = partial(_unpacked_size, dataset, codecs, packing[0][0] if packing else None, settings, chunk)
+    place, settings = (packing[0], filters[packing[0]][2]) if packing else (None, ())
+    size = partial(_unpacked_size, dataset, codecs, place, settings, chunk)
+    infos: list[Any] = []
+    dataset.id.chunk_iter(infos.append)  # one walk: asking for a chunk by its number walks up to it
     with ThreadPoolExecutor() as pool:
-        each = pool.map if GZIP in codecs else map  # others are read off in no time
+        each = pool.map if GZIP in codecs else map  # other sizes are read at once
         for first in range(0, len(infos), TOGETHER):
             for unpacked in each(size, infos[first : first + TOGETHER]):
-                if 0 < unpacked < chunk:  # the HDF5 library would read on behind it
+                if 0 < unpacked < chunk:  # the HDF5 library would read beyond it
                     raise EventFileError(
                         f"damaged: a chunk of {dataset.name} unpacks to {unpacked} bytes of its {chunk}"
                     )
-
-
-def _chunks(dataset: Any) -> list[Any]:
-    """Place, filter mask and stored size of every chunk, in one walk: asking for one by its number walks up to it."""
-    found: list[Any] = []
-    dataset.id.chunk_iter(found.append)
-    return found
-
-
-def _codecs(dataset: Any) -> list[int]:
-    plan = dataset.id.get_create_plist()
-    return [plan.get_filter(place)[0] for place in range(plan.get_nfilters())]
 
 
 def _check_codecs(name: str, codecs: list[int]) -> None:
@@ -98,8 +85,8 @@ def _check_codecs(name: str, codecs: list[int]) -> None:
             )
         if code in NOT_FOR_EVENTS:
             raise EventFileError(
-                f"{name} is compressed with {PLUGIN_CODECS[code]}, from which events do not come back as they were: "
-                "ask who wrote the file for another codec"
+                f"{name} is compressed with {PLUGIN_CODECS[code]}, which does not keep events as they were: "
+                "it needs to be written with another codec"
             )
         if h5z.filter_avail(code):
             continue
@@ -117,15 +104,15 @@ def _check_codecs(name: str, codecs: list[int]) -> None:
 def _unpacked_size(
     dataset: Any, codecs: list[int], place: int | None, settings: Sequence[int], chunk: int, info: Any
 ) -> int:
-    """What a chunk unpacks to, or says that it does; 0 if that is not known. More than any may is refused.
+    """The bytes that a chunk unpacks to, or claims to; 0 if they are not known. Too many are refused.
 
     Args:
         dataset: of h5py.
         codecs: its filters.
-        place: of the one that packs, if one does.
-        settings: its numbers.
-        chunk: bytes of a chunk.
-        info: the chunk's.
+        place: of the filter that packs, if one does.
+        settings: numbers of that filter.
+        chunk: bytes of an unpacked chunk.
+        info: of h5py, about the chunk.
     """
     if place is None or info.filter_mask >> place & 1:
         return int(info.size)  # stored as it was
@@ -136,23 +123,16 @@ def _unpacked_size(
         packed = packed[:-FLETCHER_SUM]
     try:
         if codecs[place] == GZIP:
-            return _gzip_size(dataset, packed, chunk)
+            # gzip does not say: it is unpacked, up to a little more than a chunk. HDF5 would unpack it completely.
+            size = len(zlib.decompressobj().decompress(packed, chunk + 1024))
+            if size > chunk + FLETCHER_SUM:
+                raise EventFileError(f"damaged: a chunk of {dataset.name} unpacks to more than its {chunk} bytes")
+            return size
         size = claimed_size(codecs[place], settings, packed, LARGEST_CHUNK)
-    except ValueError as error:
+    except (ValueError, zlib.error) as error:
         raise EventFileError(f"cut or damaged: a chunk of {dataset.name}: {error}") from error
     if size > LARGEST_CHUNK:
         raise EventFileError(
             f"damaged: a chunk of {dataset.name} unpacks to {size} bytes or more; up to {LARGEST_CHUNK} are read"
         )
     return size
-
-
-def _gzip_size(dataset: Any, packed: bytes, chunk: int) -> int:
-    """gzip does not say: it is unpacked, up to a little more than a chunk; HDF5 would unpack it whole."""
-    try:
-        unpacked = len(zlib.decompressobj().decompress(packed, chunk + 1024))
-    except zlib.error as error:
-        raise ValueError(str(error)) from None
-    if unpacked > chunk + FLETCHER_SUM:
-        raise EventFileError(f"damaged: a chunk of {dataset.name} unpacks to more than its {chunk} bytes")
-    return unpacked
