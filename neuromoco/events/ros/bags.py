@@ -1,8 +1,8 @@
-"""Messages out of ROS 1 bags, ROS 2 SQLite databases and MCAP, in the order of the file, a chunk in memory at a time.
+"""Messages of ROS 1 bags, ROS 2 SQLite databases and MCAP, in the order of the file, with one chunk in memory at a time.
 
 Layouts: wiki.ros.org/Bags/Format/2.0; github.com/ros2/rosbag2 (tables `topics` and `messages`);
-mcap.dev/spec. Every size that a file declares is held against what is there before anything is allocated, and what
-unpacks to a great many times its size is refused. Only the packings lz4 and zstd need packages (`neuromoco[ros]`).
+mcap.dev/spec. Every declared size is compared with what the file has before anything is allocated, and chunks that
+claim to unpack to many times their size are refused. Only the packings lz4 and zstd need packages (`neuromoco[ros]`).
 """
 
 from __future__ import annotations
@@ -10,19 +10,21 @@ from __future__ import annotations
 import sqlite3
 import struct
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import closing, suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from neuromoco.errors import EventFileError, MissingExtraError
+from neuromoco.events.stream import damage
 
 BAG = b"#ROSBAG V2.0\n"
 MCAP = b"\x89MCAP0\r\n"
 SQLITE = b"SQLite format 3\0"
 LARGEST_CHUNK = 1 << 27
 LARGEST_MESSAGE = 1 << 26
-# Events pack to a half at best; what grows more than this many times is made to fill memory.
+# Events pack to a half at best; chunks that grow more than this many times are made to fill memory.
 LARGEST_GROWTH = 250
 SPARE_BYTES = 1 << 20
 BAG_HEADER, BAG_CHUNK, BAG_CONNECTION, BAG_MESSAGE = 3, 5, 7, 2
@@ -41,12 +43,12 @@ class Channel(NamedTuple):
 Message = tuple[Channel, bytes]
 
 
-def messages(path: Path, wanted: Callable[[str], bool]) -> Iterator[Message]:
-    """Messages of the wanted types.
+def messages(path: Path, types: tuple[str, ...]) -> Iterator[Message]:
+    """Messages of some types.
 
     Args:
         path: a file that begins with `BAG`, `MCAP` or `SQLITE`.
-        wanted: whether a type's messages are.
+        types: of messages, as ROS 1 names them.
 
     Raises:
         EventFileError: cut, damaged, or packed in an unknown way.
@@ -54,25 +56,24 @@ def messages(path: Path, wanted: Callable[[str], bool]) -> Iterator[Message]:
     """
     with path.open("rb") as file:
         mark = file.read(len(SQLITE))
-        reader = _bag if mark.startswith(BAG) else _mcap if mark.startswith(MCAP) else None
-        if reader is None:
-            yield from _sqlite(path, wanted)
-            return
-        try:
-            yield from reader(file, file.seek(0, 2), wanted)
-        except (struct.error, UnicodeDecodeError, LookupError) as error:
-            raise EventFileError(f"the ROS recording is cut or damaged ({type(error).__name__}: {error})") from error
+        end = file.seek(0, 2)
+        reading = (
+            _bag(file, end) if mark.startswith(BAG) else _mcap(file, end) if mark.startswith(MCAP) else _sqlite(path)
+        )
+        with damage("ROS recording", (struct.error, UnicodeDecodeError, LookupError)):
+            for channel, data in reading:
+                if channel.type in types:
+                    yield channel, data
 
 
 # ROS 1
 
 
-def _bag(file: BinaryIO, end: int, wanted: Callable[[str], bool]) -> Iterator[Message]:
-    """Records of a header with named fields and of data; messages and connections lie in records that are chunks."""
+def _bag(file: BinaryIO, end: int) -> Iterator[Message]:
+    """Records of a header with named fields and of data; messages and connections are in records that are chunks."""
     file.seek(len(BAG))
     channels: dict[int, Channel] = {}
-    chunks = None
-    seen = 0
+    chunks, count = None, 0
     while file.tell() < end:
         fields = _fields(_read(file, _number(_read(file, 4, end)), end))
         size = _number(_read(file, 4, end))
@@ -84,14 +85,14 @@ def _bag(file: BinaryIO, end: int, wanted: Callable[[str], bool]) -> Iterator[Me
         if kind != BAG_CHUNK:
             _skip(file, size, end)
             continue
-        seen += 1
+        count += 1
         chunk = _unpacked(_read(file, size, end), fields[b"compression"].decode(), _number(fields[b"size"]))
-        yield from _bag_chunk(chunk, channels, wanted)
-    if chunks != seen:
-        raise EventFileError(f"the ROS bag holds {seen} chunks and should hold {chunks}: cut or damaged")
+        yield from _bag_chunk(chunk, channels)
+    if chunks != count:
+        raise EventFileError(f"the ROS bag holds {count} chunks and should hold {chunks}: cut or damaged")
 
 
-def _bag_chunk(chunk: bytes, channels: dict[int, Channel], wanted: Callable[[str], bool]) -> Iterator[Message]:
+def _bag_chunk(chunk: bytes, channels: dict[int, Channel]) -> Iterator[Message]:
     at = 0
     while at < len(chunk):
         head, at = _sized(chunk, at)
@@ -99,16 +100,14 @@ def _bag_chunk(chunk: bytes, channels: dict[int, Channel], wanted: Callable[[str
         fields = _fields(head)
         kind, number = fields[b"op"][0], _number(fields[b"conn"])
         if kind == BAG_CONNECTION:
-            said = _fields(data)
-            channels[number] = Channel(fields[b"topic"].decode(), _type(said[b"type"].decode()), "ros1")
-        elif kind == BAG_MESSAGE and wanted(channels[number].type):
+            channels[number] = Channel(fields[b"topic"].decode(), _type(_fields(data)[b"type"].decode()), "ros1")
+        elif kind == BAG_MESSAGE:
             yield channels[number], data
 
 
 def _fields(raw: bytes) -> dict[bytes, bytes]:
     """The named fields of a header."""
-    fields = {}
-    at = 0
+    fields, at = {}, 0
     while at < len(raw):
         field, at = _sized(raw, at)
         name, _, value = field.partition(b"=")
@@ -119,8 +118,8 @@ def _fields(raw: bytes) -> dict[bytes, bytes]:
 # MCAP
 
 
-def _mcap(file: BinaryIO, end: int, wanted: Callable[[str], bool]) -> Iterator[Message]:
-    """Records of a kind, a size and data; what comes after the end of the data repeats it."""
+def _mcap(file: BinaryIO, end: int) -> Iterator[Message]:
+    """Records of a kind, a size and data; records after the end of the data repeat it."""
     file.seek(end - len(MCAP))
     if end < 2 * len(MCAP) or file.read() != MCAP:
         raise EventFileError("the MCAP file does not end as it should: cut; repair it with mcap recover")
@@ -137,7 +136,7 @@ def _mcap(file: BinaryIO, end: int, wanted: Callable[[str], bool]) -> Iterator[M
             continue
         record = _read(file, size, end)
         if kind != MCAP_CHUNK:
-            yield from _mcap_record(kind, record, schemas, channels, wanted)
+            yield from _mcap_record(kind, record, schemas, channels)
             continue
         unpacked, check = struct.unpack_from("<QI", record, 16)
         packing, at = _sized(record, 28)
@@ -152,12 +151,10 @@ def _mcap(file: BinaryIO, end: int, wanted: Callable[[str], bool]) -> Iterator[M
             at += 9 + size
             if at > len(chunk):
                 raise EventFileError("a record of the MCAP file is longer than its chunk: damaged")
-            yield from _mcap_record(kind, chunk[at - size : at], schemas, channels, wanted)
+            yield from _mcap_record(kind, chunk[at - size : at], schemas, channels)
 
 
-def _mcap_record(
-    kind: int, record: bytes, schemas: dict[int, str], channels: dict[int, Channel], wanted: Callable[[str], bool]
-) -> Iterator[Message]:
+def _mcap_record(kind: int, record: bytes, schemas: dict[int, str], channels: dict[int, Channel]) -> Iterator[Message]:
     if kind == MCAP_SCHEMA:
         schemas[struct.unpack_from("<H", record)[0]] = _type(_sized(record, 2)[0].decode())
     elif kind == MCAP_CHANNEL:
@@ -165,56 +162,42 @@ def _mcap_record(
         topic, at = _sized(record, 4)
         channels[number] = Channel(topic.decode(), schemas[schema], _sized(record, at)[0].decode())
     elif kind == MCAP_MESSAGE:
-        channel = channels[MCAP_MESSAGE_HEAD.unpack_from(record)[0]]
-        if wanted(channel.type):
-            yield channel, record[MCAP_MESSAGE_HEAD.size :]
+        yield channels[MCAP_MESSAGE_HEAD.unpack_from(record)[0]], record[MCAP_MESSAGE_HEAD.size :]
 
 
 # ROS 2 SQLite
 
 
-def _sqlite(path: Path, wanted: Callable[[str], bool]) -> Iterator[Message]:
+def _sqlite(path: Path) -> Iterator[Message]:
     log = path.with_name(path.name + "-wal")
     if log.exists() and log.stat().st_size:
         raise EventFileError(f"the ROS 2 database was not closed: {log.name} holds messages that are not in it yet")
-    try:
-        base = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)
-        try:
-            # A view or a computed column could make anything out of nothing.
-            base.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LARGEST_MESSAGE)
-            plain = "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name IN ('topics', 'messages')"
-            if base.execute(plain).fetchone() != (2,):
-                raise EventFileError("an SQLite database without the tables of a ROS 2 recording")
-            if base.execute("SELECT count(*) FROM pragma_table_xinfo('messages') WHERE hidden").fetchone() != (0,):
-                raise EventFileError("an SQLite database with computed messages; no ROS 2 recording has them")
-            topics = base.execute("SELECT id, name, type, serialization_format FROM topics").fetchall()
-            channels = {number: Channel(str(name), _type(str(kind)), str(form)) for number, name, kind, form in topics}
-            for number, data in base.execute("SELECT topic_id, data FROM messages ORDER BY id"):
-                channel = channels.get(number)
-                if channel is None or not isinstance(data, bytes):
-                    raise EventFileError("the ROS 2 database is damaged: a message without a topic or data")
-                if wanted(channel.type):
-                    yield channel, data
-        finally:
-            base.close()
-    except (sqlite3.Error, OverflowError) as error:
-        raise EventFileError(f"the SQLite database is cut or damaged ({one_line(str(error))})") from error
-    except UnicodeDecodeError as error:
-        raise EventFileError("the SQLite database is cut or damaged (a text is none)") from error
+    uri = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
+    with (
+        damage("SQLite database", (sqlite3.Error, OverflowError, UnicodeDecodeError)),
+        closing(sqlite3.connect(uri, uri=True)) as base,
+    ):
+        # A view or a computed column could produce any amount of data.
+        base.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LARGEST_MESSAGE)
+        plain = "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name IN ('topics', 'messages')"
+        if base.execute(plain).fetchone() != (2,):
+            raise EventFileError("an SQLite database without the tables of a ROS 2 recording")
+        if base.execute("SELECT count(*) FROM pragma_table_xinfo('messages') WHERE hidden").fetchone() != (0,):
+            raise EventFileError("an SQLite database with computed messages; no ROS 2 recording has them")
+        topics = base.execute("SELECT id, name, type, serialization_format FROM topics").fetchall()
+        channels = {number: Channel(str(name), _type(str(kind)), str(form)) for number, name, kind, form in topics}
+        for number, data in base.execute("SELECT topic_id, data FROM messages ORDER BY id"):
+            channel = channels.get(number)
+            if channel is None or not isinstance(data, bytes):
+                raise EventFileError("the ROS 2 database is damaged: a message without a topic or data")
+            yield channel, data
 
 
 # Bytes and words
 
 
-def one_line(text: str) -> str:
-    """A text out of a file, fit for a message."""
-    return " ".join("".join(c if c.isprintable() else " " for c in text[:200]).split())
-
-
 def _read(file: BinaryIO, size: int, end: int) -> bytes:
-    left = end - file.tell()
-    if size > left:
-        raise EventFileError(f"the ROS recording is cut or damaged: {size} bytes are announced and {left} are left")
+    _check_left(file, size, end)
     if size > LARGEST_CHUNK:
         raise EventFileError(f"the ROS recording has a record of {size} bytes; up to {LARGEST_CHUNK} are read")
     raw = file.read(size)
@@ -224,13 +207,18 @@ def _read(file: BinaryIO, size: int, end: int) -> bytes:
 
 
 def _skip(file: BinaryIO, size: int, end: int) -> None:
-    if size > end - file.tell():
-        raise EventFileError(f"the ROS recording is cut or damaged: {size} bytes are announced and fewer are left")
+    _check_left(file, size, end)
     file.seek(size, 1)
 
 
+def _check_left(file: BinaryIO, size: int, end: int) -> None:
+    left = end - file.tell()
+    if size > left:
+        raise EventFileError(f"the ROS recording is cut or damaged: {size} bytes are announced and {left} are left")
+
+
 def _sized(raw: bytes, at: int) -> tuple[bytes, int]:
-    """Bytes after their size, and where they end."""
+    """Bytes that follow their size, and where they end."""
     (size,) = struct.unpack_from("<I", raw, at)
     end = at + 4 + size
     if end > len(raw):
@@ -249,18 +237,16 @@ def _type(name: str) -> str:
 
 
 def _unpacked(packed: bytes, packing: str, size: int) -> bytes:
-    """The content of a chunk.
-
-    Args:
-        packed: as it lies in the file.
-        packing: "none", "bz2", "lz4" or "zstd".
-        size: the bytes that it shall have.
-    """
+    """The content of a chunk, packed with "none", "bz2", "lz4" or "zstd", which must have `size` bytes."""
     if size > min(LARGEST_CHUNK, SPARE_BYTES + LARGEST_GROWTH * len(packed)):
         raise EventFileError(f"a chunk of the ROS recording unpacks from {len(packed)} to {size} bytes: damaged")
-    raw = packed if packing == "none" else _decompress(_decompressor(packing), packed, size)
+    raw = packed
+    if packing != "none":
+        decompressor = _decompressor(packing)
+        with damage("chunk of the ROS recording", (Exception,)):  # each package raises its own kinds
+            raw = bytes(decompressor.decompress(packed, max_length=size + 1)) if packed else b""
     if len(raw) != size:
-        raise EventFileError(f"a chunk of the ROS recording has not the {size} bytes that it should: damaged")
+        raise EventFileError(f"a chunk of the ROS recording does not have the {size} bytes that it claims: damaged")
     return raw
 
 
@@ -274,17 +260,6 @@ def _decompressor(packing: str) -> Any:
         raise EventFileError(f"a ROS recording packed with {packing[:20]!r}; {', '.join(modules)} are read")
     name, *places = modules[packing]
     for place in places:
-        try:
+        with suppress(ModuleNotFoundError):
             return getattr(import_module(place), name)()
-        except ModuleNotFoundError:
-            continue
     raise MissingExtraError(f"reading a ROS recording packed with {packing}", "ros")
-
-
-def _decompress(decompressor: Any, packed: bytes, size: int) -> bytes:
-    try:
-        return bytes(decompressor.decompress(packed, max_length=size + 1)) if packed else b""
-    except Exception as error:  # each package raises its own kinds
-        raise EventFileError(
-            f"a chunk of the ROS recording cannot be unpacked ({one_line(str(error))}): damaged"
-        ) from error

@@ -3,7 +3,7 @@ or MCAP, `dvs_msgs/EventArray`.
 
 A packet (github.com/ros-event-camera/event_camera_msgs) holds the sensor, an encoding and bytes:
 
-* `evt3`: words of EVT3 (see `evt3.py`), whose state goes on from packet to packet; times are the sensor's.
+* `evt3`: words of EVT3 (see `evt3.py`), whose state continues from packet to packet; times are the sensor's.
 * `libcaer_cmp`: 16-bit words, 4 bits of type and 12 bits (event_camera_codecs, `libcaer_cmp_types.h`): 0 high and 1
   low half of 24 bits of microseconds since the packet's `time_base` (nanoseconds), 2 x, 3 polarity and y: one
   event, 4 polarity and y where the next vector begins, 5 a bit for each of 8 pixels, the next vector begins 8 further.
@@ -24,29 +24,22 @@ from numpy.typing import NDArray
 
 from neuromoco.errors import EventFileError
 from neuromoco.events.prophesee.evt3 import Evt3Decoder
-from neuromoco.events.ros.bags import BAG, MCAP, SQLITE, Channel, messages, one_line
-from neuromoco.events.stream import Columns, EventStream, ReadOptions
+from neuromoco.events.ros.bags import BAG, MCAP, SQLITE, Channel, messages
+from neuromoco.events.stream import Columns, EventStream, ReadOptions, in_batches, one_line, starts_with
 
 FORMAT = "ROS recording"
 PACKET, ARRAY = "event_camera_msgs/EventPacket", "dvs_msgs/EventArray"
 ENCODINGS = ("evt3", "libcaer_cmp")
-# What is decoded at once: whole words and whole events, some 128 K words, which is quickest for EVT3.
+# Decoded at once: whole words and whole events, about 128 K words, which is fastest for EVT3.
 PIECE_BYTES = 26 * 10_082
-FARTHEST = 1 << 20  # rows; a vector that begins there is far outside of every sensor
+FARTHEST = 1 << 20  # rows; far outside of every sensor
 ARRAY_EVENT = np.dtype([("x", "<u2"), ("y", "<u2"), ("sec", "<u4"), ("nsec", "<u4"), ("p", "u1")])  # packed
 LITTLE_ENDIAN_CDR = b"\0\1"
 TIME_HIGH, TIME_LOW, ADDR_X, ADDR_Y, VECT_BASE_Y, VECT_8 = range(6)
 
 
 class Packet(NamedTuple):
-    """The part of a message that matters.
-
-    Attributes:
-        encoding: how the payload is to be read.
-        width, height: of the sensor.
-        base: time that the payload's times count from, in microseconds.
-        payload: bytes.
-    """
+    """The events of a message: encoding, sensor, the time in microseconds from which its times count, and the bytes."""
 
     encoding: str
     width: int
@@ -55,13 +48,11 @@ class Packet(NamedTuple):
     payload: bytes
 
 
-def looks_like_ros(head: bytes, size: int) -> bool:
-    """Whether the file begins as bags, MCAP files or SQLite databases do."""
-    return head.startswith((BAG, MCAP, SQLITE))
+looks_like_ros = starts_with(BAG, MCAP, SQLITE)
 
 
 def open_ros(path: Path, options: ReadOptions) -> EventStream:
-    """Opens a file; topics of other types are passed over.
+    """Opens a file; topics of other types are skipped.
 
     Raises:
         EventFileError: damaged, without events, of an unknown encoding, or with several topics of events.
@@ -77,14 +68,13 @@ def open_ros(path: Path, options: ReadOptions) -> EventStream:
 
 def _packets(path: Path) -> Iterator[Packet]:
     camera: Channel | None = None
-    for channel, data in messages(path, lambda kind: kind in (PACKET, ARRAY)):
-        if camera is None:
-            camera = channel
+    for channel, data in messages(path, (PACKET, ARRAY)):
+        camera = camera or channel
         if channel.topic != camera.topic:
             topics = f"{one_line(camera.topic)}, {one_line(channel.topic)}"
             raise EventFileError(
                 f"the ROS recording holds events of several topics ({topics}); one is read: "
-                "copy one into a recording of its own with rosbag filter or ros2 bag convert"
+                "copy one to a separate recording with rosbag filter or ros2 bag convert"
             )
         try:
             packet = _array(data, channel) if channel.type == ARRAY else _packet(data, channel)
@@ -98,7 +88,7 @@ def _packets(path: Path) -> Iterator[Packet]:
 
 
 class Part(NamedTuple):
-    """Some of a packet's payload; whether it is the packet's beginning."""
+    """A part of a packet's payload, and whether it is the beginning of the packet."""
 
     base: int
     begins: bool
@@ -106,20 +96,16 @@ class Part(NamedTuple):
 
 
 def _pieces(first: Packet, others: Iterator[Packet], decode: Callable[[list[Part]], Columns]) -> Iterator[Columns]:
-    """Events of many packets at a time, as packets hold a few hundred to a few thousand, and of large ones in parts."""
-    parts: list[Part] = []
-    held = 0
+    """Events of many packets at a time, as packets hold up to a few thousand, and of large packets in parts."""
+    yield from map(decode, in_batches(_parts(first, others), lambda part: len(part.payload), PIECE_BYTES))
+
+
+def _parts(first: Packet, others: Iterator[Packet]) -> Iterator[Part]:
     for packet in chain((first,), others):
         if packet[:3] != first[:3]:
             raise EventFileError(f"the sensor or the encoding changes from {first[:3]} to {packet[:3]}")
         for at in range(0, len(packet.payload), PIECE_BYTES):
-            parts.append(Part(packet.base, at == 0, packet.payload[at : at + PIECE_BYTES]))
-            held += len(parts[-1].payload)
-            if held >= PIECE_BYTES:
-                yield decode(parts)
-                parts, held = [], 0
-    if parts:
-        yield decode(parts)
+            yield Part(packet.base, at == 0, packet.payload[at : at + PIECE_BYTES])
 
 
 # Messages
@@ -142,7 +128,7 @@ class Fields:
             )
 
     def number(self, kind: str) -> int:
-        """A number of a kind of `struct`."""
+        """A number of a kind, such as "I" of `struct`."""
         size = struct.calcsize(kind)
         if self._cdr:
             self._at += -(self._at - 4) % size
@@ -151,7 +137,7 @@ class Fields:
         return int(value)
 
     def sized(self, of: int = 1) -> bytes:
-        """Bytes after the number of elements that they are."""
+        """Elements of a size that follow their number, as bytes."""
         size = self.number("I") * of
         if size > len(self._data) - self._at:
             raise EventFileError("a message announces more bytes than it has: cut or damaged")
@@ -159,7 +145,7 @@ class Fields:
         return self._data[self._at - size : self._at]
 
     def head(self) -> None:
-        """Passes over the header that every message has."""
+        """Skips the header of every message."""
         for _ in range(2 if self._cdr else 3):  # ROS 1 counts messages too
             self.number("I")
         self.sized()
@@ -173,13 +159,13 @@ def _packet(data: bytes, channel: Channel) -> Packet:
     base = fields.number("Q")
     encoding = fields.sized().rstrip(b"\0").decode()
     if fields.number("B"):
-        raise EventFileError("events that a machine with the high byte first has written; they are not read")
+        raise EventFileError("events written with the high byte first; they are not read")
     return Packet(encoding, width, height, base // 1000, fields.sized())
 
 
 def _array(data: bytes, channel: Channel) -> Packet:
     if channel.encoding != "ros1":
-        raise EventFileError(f"{ARRAY} of ROS 2; of ROS 1 it is read, and {PACKET} of both")
+        raise EventFileError(f"{ARRAY} of ROS 2; it is read from ROS 1, and {PACKET} from both")
     fields = Fields(data, channel)
     fields.head()
     height, width = fields.number("I"), fields.number("I")
@@ -213,24 +199,20 @@ def _array_columns(parts: list[Part]) -> Columns:
 
 
 class LibcaerDecoder:
-    """Decodes `libcaer_cmp` part by part; x and vectors go on from packet to packet, the time begins anew."""
+    """Decodes `libcaer_cmp` part by part; x and vectors continue from packet to packet, the time starts again."""
 
     def __init__(self) -> None:
         self._high = self._low = self._x = self._y = self._p = 0
 
     def decode(self, parts: list[Part]) -> Columns:
-        """Events of the next parts; at least one.
-
-        Raises:
-            EventFileError: an unknown kind of word.
-        """
+        """Events of the next parts; at least one."""
         words = _words(parts)
         kind, value = words >> 12, (words & 0xFFF).astype(np.int32)
         if kind.max() > VECT_8:
             raise EventFileError(f"a word of the unknown kind {int(kind.max())} among the events: damaged")
         counts = np.array([len(part.payload) // 2 for part in parts])
         starts = np.cumsum(counts) - counts
-        # A packet's time is 0 at first: as if a word at its beginning had set it.
+        # The time is 0 at the beginning of a packet, as if a word there had set it.
         fresh = starts[[part.begins for part in parts]]
         base = np.repeat(np.array([part.base for part in parts], np.int64), counts)
         high = _latest(value, kind == TIME_HIGH, self._high, fresh)
@@ -250,27 +232,22 @@ class LibcaerDecoder:
         at, many = events[bits >> 3], many[bits >> 3]
         rows = np.where(many, y[at] - 8 + (bits & 7), value[at] & 0x7FF)
         polarities = np.where(many, p[at], value[at] >> 11).astype(np.uint8)
-        return Columns(
-            base[at] + (high[at].astype(np.int64) << 12 | low[at]), x[at].astype(np.uint16), rows, polarities
-        )
+        t = base[at] + (high[at].astype(np.int64) << 12 | low[at])
+        return Columns(t, x[at].astype(np.uint16), rows, polarities)
 
 
 def _latest(
     value: NDArray[np.int32], here: NDArray[np.bool_], before: int, zero_at: NDArray[np.int64] | None = None
 ) -> NDArray[np.int32]:
-    """For every word, the value at the last place up to it.
+    """For every word, the value [W] of the last word up to it that is `here` [W], or the value before it.
 
-    Args:
-        value: [W].
-        here: [W] whether a word sets the value.
-        before: the value until then.
-        zero_at: words before which the value becomes 0.
+    Before the words `zero_at` the value becomes 0.
     """
     at = np.flatnonzero(here)
     if zero_at is None or not zero_at.size:
         values = np.concatenate(([before], value[at]))
         return np.asarray(values, np.int32)[np.cumsum(here)]
-    # A word may set the value where it becomes 0: its own value comes after the 0.
+    # If a word sets the value where it becomes 0, the value of the word applies.
     places = np.concatenate((zero_at, at))
     order = np.argsort(places, kind="stable")
     values = np.concatenate((np.zeros(zero_at.size, np.int32), value[at]))[order]
