@@ -86,9 +86,9 @@ def test_times_of_any_size_are_exact(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("5,1,2", "3 fields instead of 4, in '5,1,2'"),
-        ("5,1,2,1,0", "5 fields instead of 4"),
-        ("5,1,2,1,", "5 fields instead of 4"),
+        ("5,1,2", "3 instead of 4 fields, in '5,1,2'"),
+        ("5,1,2,1,0", "5 instead of 4 fields"),
+        ("5,1,2,1,", "5 instead of 4 fields"),
         ("5,,2,1", "'' in column x is no number"),
         ("5,1,2,", "'' in column p is no number"),
         ("nan,1,2,1", "'nan' in column t is no finite number"),

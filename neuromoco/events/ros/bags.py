@@ -1,4 +1,4 @@
-"""Messages of ROS 1 bags, ROS 2 SQLite databases and MCAP, in the order of the file, with one chunk in memory at a time.
+"""Messages of ROS 1 bags, ROS 2 SQLite databases and MCAP, in the order of the file, one chunk in memory at a time.
 
 Layouts: wiki.ros.org/Bags/Format/2.0; github.com/ros2/rosbag2 (tables `topics` and `messages`);
 mcap.dev/spec. Every declared size is compared with what the file has before anything is allocated, and chunks that

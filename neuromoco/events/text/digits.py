@@ -1,4 +1,4 @@
-"""Fields of digits alone, out of lines of text: eight bytes at a time as one 64-bit word, and no loop over lines."""
+"""Numbers of digits alone in lines of text: eight bytes at a time as one 64-bit word, without a loop over lines."""
 
 from __future__ import annotations
 
@@ -8,27 +8,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 NEWLINE, ZERO, NINE = b"\n09"
-# 64 bits hold any number of 19 digits; a word of 8 bytes before a field must lie in the buffer.
+# 64 bits hold any number of 19 digits; the words of 8 bytes before a field must be in the buffer.
 LONGEST, PAD = 19, 24
 TENS = 10 ** np.arange(LONGEST + 1, dtype=np.uint64)
 
 
 def padded(block: bytes) -> NDArray[np.uint8]:
-    """The bytes of a block behind PAD others."""
+    """The bytes of a block after PAD others."""
     return np.frombuffer(b"0" * PAD + block, np.uint8)
 
 
-def plain_fields(raw: NDArray[np.uint8], separator: bytes, fields: int) -> tuple[NDArray[Any], NDArray[Any]] | None:
-    """Where each field ends and how long it is, [E, fields] both, if there is nothing but digits between separators.
+def fields_of(
+    raw: NDArray[np.uint8], cuts: NDArray[Any], separator: bytes, fields: int
+) -> tuple[NDArray[Any], NDArray[Any]] | None:
+    """Where each field ends and how long it is, [E, fields] both; None if lines differ or a field is empty.
 
     Args:
         raw: lines that end.
-        separator: the byte between fields, below "0".
+        cuts: which bytes end a field [N].
+        separator: the byte between fields.
         fields: of every line.
     """
-    if raw.max(initial=0) > NINE:
-        return None
-    ends = np.flatnonzero(raw < ZERO)
+    ends = np.flatnonzero(cuts)
     if ends.size % fields:
         return None
     kinds = raw[ends].reshape(-1, fields)
@@ -41,11 +42,11 @@ def plain_fields(raw: NDArray[np.uint8], separator: bytes, fields: int) -> tuple
 
 
 def numbers(block: NDArray[np.uint8], ends: NDArray[Any], lengths: NDArray[Any]) -> NDArray[np.uint64] | None:
-    """Numbers of digits alone; none is 0. None if one has too many.
+    """Numbers of digits alone, of which none means 0; None if one is too long.
 
     Args:
         block: from `padded`.
-        ends: one behind the last digit, counted from the end of the padding.
+        ends: after the last digit, counted from the end of the padding.
         lengths: digits.
     """
     longest = int(lengths.max(initial=0))
@@ -65,7 +66,7 @@ def _word(block: NDArray[np.uint8], ends: NDArray[Any], lengths: NDArray[Any], s
     kind = words.dtype.type
     v = words[ends + (PAD - size)]
     v &= _masks(size)[lengths]
-    # Pairs of digits, then of pairs, then of fours: the lower byte is the more significant one.
+    # Join digits to pairs, pairs to fours, fours to eights: the lower byte is the more significant one.
     for factor, bits in ((10, 8), (100, 16), (10000, 32))[: size.bit_length() - 1]:
         higher = v >> kind(bits)
         v *= kind(factor)

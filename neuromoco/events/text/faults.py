@@ -1,22 +1,23 @@
-"""Names the first line of a text that is no event: one line at a time, for only where something is wrong."""
+"""Names the first line of a text that is no event, one line at a time: used only if something is wrong."""
 
 from __future__ import annotations
 
 import math
 import re
 
-from neuromoco.events.columns import LARGEST_SIDE, LARGEST_US, POWER, ROLES
-from neuromoco.events.text.numbers import LONGEST, WORDS, Rows
+from neuromoco.events.columns import LARGEST_US, POWER, ROLES
+from neuromoco.events.recording import LARGEST_SIDE
+from neuromoco.events.text.numbers import LONGEST, WORDS, Rows, split
 
 LONGEST_LINE = 4096
 
 
 def first_fault(block: bytes, rows: Rows, line: int, unit: str | None, whole: bool) -> str:
-    """What is wrong with the first line of a block that is no event.
+    """The fault of the first line of a block that is no event.
 
     Args:
         block: whole lines.
-        rows: what a line holds.
+        rows: the fields of a line.
         line: lines before the block.
         unit: of times, if it is known.
         whole: times are whole numbers because the first ones were; a later fraction is a fault.
@@ -24,8 +25,7 @@ def first_fault(block: bytes, rows: Rows, line: int, unit: str | None, whole: bo
     first = line + 1
     for raw in block.split(b"\n"):
         line += 1
-        fault = _fault(raw, rows, unit, whole)
-        if fault:
+        if fault := _fault(raw, rows, unit, whole):
             return f"line {line}: {fault}"
     return f"lines {first} to {line - 1} are no numbers that can be read"
 
@@ -36,16 +36,14 @@ def _fault(raw: bytes, rows: Rows, unit: str | None, whole: bool) -> str | None:
     text = raw.decode("utf-8", errors="replace").partition("#")[0].strip(" \r")
     if not text.strip():
         return None
-    separator = rows.separator.decode()
-    fields = text.split() if separator == " " else [field.strip() for field in text.split(separator)]
+    fields = split(text, rows.separator.decode())
     if len(fields) != rows.fields:
-        return f"{_count(len(fields))} instead of {rows.fields}, in {_shown(text)}"
+        return f"{len(fields)} instead of {rows.fields} fields, in {_shown(text)}"
     faults = (_fault_of(fields[rows.places[role]], role, unit, whole) for role in ROLES)
     return next((fault for fault in faults if fault), None)
 
 
 def _fault_of(field: str, role: str, unit: str | None, whole: bool) -> str | None:
-    """What is wrong with one field."""
     if role == "p" and field.encode() in WORDS:
         return None
     try:
@@ -68,10 +66,6 @@ def _fault_of(field: str, role: str, unit: str | None, whole: bool) -> str | Non
     return None
 
 
-def _count(count: int) -> str:
-    return "1 field" if count == 1 else f"{count} fields"
-
-
 def _shown(text: str) -> str:
-    """At most a few characters, on one line."""
+    """The first characters, on one line."""
     return ascii(text if len(text) <= 40 else text[:40] + "...")

@@ -1,7 +1,7 @@
-"""Numbers out of lines of text, a block at a time, in numpy: no Python loop over lines where all is well.
+"""Numbers in lines of text, a block at a time, in numpy: without a Python loop over lines that are correct.
 
-Numbers are whole numbers all the way: a time of seconds with nine decimals comes out exact. What is not plain is made
-so first (words for polarities, blanks, comments).
+Numbers stay integers throughout: a time in seconds with nine decimals is exact. Lines with words for polarities,
+blanks or comments are simplified first.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from neuromoco.events.columns import LARGEST_SIDE, LARGEST_US, POWER
 from neuromoco.events.stream import Columns
-from neuromoco.events.text.digits import LONGEST, NEWLINE, PAD, TENS, ZERO, numbers, padded, plain_fields
+from neuromoco.events.text.digits import LONGEST, NEWLINE, NINE, PAD, TENS, ZERO, fields_of, numbers, padded
 
 POINT, PLUS, MINUS, ONE, LOWER_E, UPPER_E = b".+-1eE"
-# Stand for words; no text holds them.
+# Replace words; no text holds them.
 ON_BYTE, OFF_BYTE = b"\x01", b"\x02"
 WORDS = {
     form(word): byte
@@ -28,17 +28,16 @@ WORDS = {
 
 
 class Rows(NamedTuple):
-    """How the lines of a text are read.
+    """How the lines of a text are read."""
 
-    Attributes:
-        separator: the byte between fields; a blank stands for any number of blanks and tabs.
-        fields: of a line.
-        places: of t, x, y, p among them.
-    """
+    separator: bytes  # between fields; a blank stands for any number of blanks and tabs
+    fields: int  # of a line
+    places: dict[str, int]  # of t, x, y, p among them
 
-    separator: bytes
-    fields: int
-    places: dict[str, int]
+
+def split(line: str, separator: str) -> list[str]:
+    """The fields of one line."""
+    return line.split() if separator == " " else [field.strip() for field in line.split(separator)]
 
 
 class Read(NamedTuple):
@@ -49,7 +48,7 @@ class Read(NamedTuple):
 
 
 class _Marks(NamedTuple):
-    """Points and exponents in one column: the rows that have one, and where it is."""
+    """Points and exponents in one column: the rows with one, and its place."""
 
     point_rows: NDArray[Any]
     points: NDArray[Any]
@@ -63,17 +62,17 @@ _PLAIN = _Marks(_NONE, _NONE, _NONE, _NONE, True)
 
 
 def shorten_words(block: bytes) -> bytes:
-    """The same lines with words for polarities made single bytes; what else a word touches is no number then."""
+    """Lines with words for polarities replaced by single bytes; a longer word is then no number."""
     for word, byte in WORDS.items():
         block = block.replace(word, byte)
     return block
 
 
 def clean(block: bytes, separator: bytes) -> bytes:
-    """The same lines without comments, empty lines and needless blanks."""
+    """Lines without comments, empty lines and needless blanks."""
     if b"#" in block:
         block = re.sub(rb"#[^\n]*", b"", block)
-    # Runs of blanks first: every pattern below then takes a time proportional to the block.
+    # Runs of blanks first: the time of every pattern below is then proportional to the block.
     block = re.sub(rb" +" if separator == b"\t" else rb"[ \t]+", b" ", block)
     if separator != b" ":
         block = block.replace(b" " + separator, separator).replace(separator + b" ", separator)
@@ -81,32 +80,25 @@ def clean(block: bytes, separator: bytes) -> bytes:
 
 
 def read_rows(block: bytes, rows: Rows, unit: str | None) -> Read | None:
-    """Reads a block of whole lines; None where one of them is no plain row of numbers.
+    """Reads a block of whole lines; None if one of them is no plain row of numbers.
 
     Args:
         block: ends with a new line.
-        rows: what a line holds.
+        rows: the fields of a line.
         unit: of times, or None: seconds if one of them has a point or an exponent, else microseconds.
     """
     text = padded(block)
     if POWER[unit or "us"] == 0 and (columns := _plain_columns(text, rows)):
         return Read(columns, fraction=False)
     raw = text[PAD:]
-    cut = (raw == rows.separator[0]) | (raw == NEWLINE)
-    ends = np.flatnonzero(cut)  # [E * fields]
-    if ends.size % rows.fields:
+    cuts = (raw == rows.separator[0]) | (raw == NEWLINE)
+    if (fields := fields_of(raw, cuts, rows.separator, rows.fields)) is None:
         return None
-    kinds = raw[ends].reshape(-1, rows.fields)
-    if np.any(kinds[:, -1] != NEWLINE) or np.any(kinds[:, :-1] == NEWLINE):
-        return None
-    starts = np.empty_like(ends)
-    starts[:1], starts[1:] = 0, ends[:-1] + 1
-    if np.any(starts == ends):
-        return None
-    marks = _marks(raw, cut, starts, ends, rows)
+    ends, starts = fields[0], fields[0] - fields[1]  # [E, fields]
+    marks = _marks(raw, cuts, starts.ravel(), ends.ravel(), rows)
     if marks is None:
         return None
-    begin, end = ({role: all[place :: rows.fields] for role, place in rows.places.items()} for all in (starts, ends))
+    begin, end = ({role: all[:, place] for role, place in rows.places.items()} for all in (starts, ends))
     fraction = bool(marks["t"].points.size or marks["t"].exponents.size)
     power = POWER[unit or ("s" if fraction else "us")]
     t = _times(text, begin["t"], end["t"], marks["t"], power)
@@ -119,8 +111,8 @@ def read_rows(block: bytes, rows: Rows, unit: str | None) -> Read | None:
 
 def _plain_columns(text: NDArray[np.uint8], rows: Rows) -> Columns | None:
     """The events of lines with nothing but digits, which most are; times in microseconds."""
-    fields = plain_fields(text[PAD:], rows.separator, rows.fields)
-    if fields is None:
+    raw = text[PAD:]
+    if raw.max(initial=0) > NINE or (fields := fields_of(raw, raw < ZERO, rows.separator, rows.fields)) is None:
         return None
     ends, lengths = ({role: all[:, place] for role, place in rows.places.items()} for all in fields)
     t, x, y = (numbers(text, ends[role], lengths[role]) for role in "txy")
@@ -133,14 +125,14 @@ def _plain_columns(text: NDArray[np.uint8], rows: Rows) -> Columns | None:
 
 
 def _marks(
-    raw: NDArray[Any], cut: NDArray[Any], starts: NDArray[Any], ends: NDArray[Any], rows: Rows
+    raw: NDArray[Any], cuts: NDArray[Any], starts: NDArray[Any], ends: NDArray[Any], rows: Rows
 ) -> dict[str, _Marks] | None:
-    """Points and exponents by column; None if another byte is no digit, or one stands where it must not."""
+    """Points and exponents by column; None if another byte is no digit, or one of them is misplaced."""
     digits = raw - np.uint8(ZERO) < 10
     marks = dict.fromkeys(rows.places, _PLAIN)
     if raw.size == ends.size + np.count_nonzero(digits):
         return marks
-    at = np.flatnonzero(~(digits | cut))
+    at = np.flatnonzero(~(digits | cuts))
     byte, fields = raw[at], np.searchsorted(ends, at)
     row, column = np.divmod(fields, rows.fields)
     first = at == starts[fields]
@@ -148,22 +140,17 @@ def _marks(
     after_e = (raw[at - 1] == LOWER_E) | (raw[at - 1] == UPPER_E)
     sign = ((byte == MINUS) | (byte == PLUS)) & (first | after_e)
     word = ((byte == ON_BYTE[0]) | (byte == OFF_BYTE[0])) & first & (column == rows.places["p"])
-    passed_over = ~np.isin(column, list(rows.places.values()))
-    if not np.all(is_e | (byte == POINT) | sign | word | passed_over):
+    skipped = ~np.isin(column, list(rows.places.values()))
+    if not np.all(is_e | (byte == POINT) | sign | word | skipped):
         return None
     for role, place in rows.places.items():
         here = column == place
         point, exponent = here & (byte == POINT), here & is_e
-        marks[role] = _Marks(
-            row[point], at[point], row[exponent], at[exponent], not np.any(point | exponent | (here & (byte == PLUS)))
-        )
-        if _twice(row[point]) or _twice(row[exponent]):
+        plain = not np.any(point | exponent | (here & (byte == PLUS)))
+        marks[role] = _Marks(row[point], at[point], row[exponent], at[exponent], plain)
+        if any(np.any(rows[1:] == rows[:-1]) for rows in (row[point], row[exponent])):
             return None
     return marks
-
-
-def _twice(rows: NDArray[Any]) -> bool:
-    return bool(np.any(rows[1:] == rows[:-1]))
 
 
 def _digits(block: NDArray[Any], begin: NDArray[Any], end: NDArray[Any]) -> NDArray[np.uint64] | None:
@@ -174,7 +161,7 @@ def _digits(block: NDArray[Any], begin: NDArray[Any], end: NDArray[Any]) -> NDAr
 def _decimals(
     text: NDArray[Any], begin: NDArray[Any], end: NDArray[Any], marks: _Marks, power: int
 ) -> tuple[NDArray[np.uint64], NDArray[Any]] | None:
-    """Numbers without a sign times 10^power, rounded, a half up; and whether there was nothing to round.
+    """Numbers without a sign times 10^power, rounded half up, and whether they are exact.
 
     None if one has no digits, too many of them, or is beyond 63 bits.
     """
@@ -200,7 +187,7 @@ def _decimals(
     if whole is None or np.any(length + places < 1):
         return None
     if marks.points.size:
-        # Decimals that 64 bits cannot hold beside the others are cut: rounding half up, they change nothing.
+        # Decimals beyond 64 bits are cut: they do not affect rounding half up.
         places = np.minimum(places, LONGEST - length)
         parts = _digits(text, point + 1, np.maximum(point + 1 + places, point + 1))
         if parts is None:
@@ -210,7 +197,7 @@ def _decimals(
 
 
 def _shifted(value: NDArray[np.uint64], shift: NDArray[Any]) -> tuple[NDArray[np.uint64], NDArray[Any]] | None:
-    """value * 10^shift, rounded, and whether there was nothing to round; None beyond 63 bits."""
+    """value * 10^shift, rounded half up, and whether it is exact; None beyond 63 bits."""
     up, down = np.clip(shift, 0, LONGEST), np.clip(-shift, 0, LONGEST)
     if np.any((down == 0) & (value > np.uint64(LARGEST_US) // TENS[up])):
         return None
@@ -229,53 +216,54 @@ def _signs(text: NDArray[Any], begin: NDArray[Any]) -> tuple[NDArray[Any], NDArr
     return minus, begin + (minus | (first == PLUS))
 
 
+def _values(
+    text: NDArray[Any], begin: NDArray[Any], end: NDArray[Any], marks: _Marks, power: int, exact: bool
+) -> tuple[NDArray[np.uint64], NDArray[Any]] | None:
+    """Numbers times 10^power without their sign, and which are negative; None if one is no number, or not `exact`."""
+    minus, begin = _signs(text, begin)
+    if marks.plain and power == 0:
+        value = None if np.any(begin == end) else _digits(text, begin, end)
+    else:
+        scaled = _decimals(text, begin, end, marks, power)
+        value = None if scaled is None or (exact and not np.all(scaled[1])) else scaled[0]
+    return None if value is None else (value, minus)
+
+
 def _times(
     text: NDArray[Any], begin: NDArray[Any], end: NDArray[Any], marks: _Marks, power: int
 ) -> NDArray[np.int64] | None:
     """Times in microseconds."""
-    minus, begin = _signs(text, begin)
-    if marks.plain and power == 0:
-        value = _digits(text, begin, end)
-        if value is None or np.any(value > LARGEST_US) or np.any(begin == end):
-            return None
-    else:
-        scaled = _decimals(text, begin, end, marks, power)
-        if scaled is None:
-            return None
-        value = scaled[0]
-    t = value.astype(np.int64)
-    t[minus] *= -1
+    values = _values(text, begin, end, marks, power, exact=False)
+    if values is None or values[0].max(initial=0) > LARGEST_US:
+        return None
+    t = values[0].astype(np.int64)
+    t[values[1]] *= -1
     return t
 
 
 def _coordinates(
     text: NDArray[Any], begin: NDArray[Any], end: NDArray[Any], marks: _Marks
 ) -> NDArray[np.uint16] | None:
-    minus, begin = _signs(text, begin)
-    if marks.plain:
-        value = _digits(text, begin, end)
-    else:
-        scaled = _decimals(text, begin, end, marks, 0)
-        value = scaled[0] if scaled is not None and np.all(scaled[1]) else None
-    if value is None or value.max(initial=0) >= LARGEST_SIDE or np.any(minus & (value != 0)) or np.any(begin == end):
+    values = _values(text, begin, end, marks, 0, exact=True)
+    if values is None or values[0].max(initial=0) >= LARGEST_SIDE or np.any(values[1] & (values[0] != 0)):
         return None
-    return value.astype(np.uint16)
+    return values[0].astype(np.uint16)
 
 
 def _polarities(text: NDArray[Any], begin: NDArray[Any], end: NDArray[Any], marks: _Marks) -> NDArray[np.int8] | None:
     """-1, 0 and 1."""
-    minus, begin = _signs(text, begin)
     if marks.plain:
-        # Single characters after their signs: bytes for words have been made so.
+        # Single characters after their signs, as the bytes for words are, too.
+        minus, begin = _signs(text, begin)
         last = text[end + (PAD - 1)]
         on = (last == ONE) | (last == ON_BYTE[0])
         if np.any(end - begin != 1) or not np.all(on | (last == ZERO) | (last == OFF_BYTE[0])):
             return None
     else:
-        scaled = _decimals(text, begin, end, marks, 0)
-        if scaled is None or not np.all(scaled[1]) or scaled[0].max(initial=0) > 1:
+        values = _values(text, begin, end, marks, 0, exact=True)
+        if values is None or values[0].max(initial=0) > 1:
             return None
-        on = scaled[0] == 1
+        on, minus = values[0] == 1, values[1]
     p = on.astype(np.int8)
     p[minus] *= -1
     return p
