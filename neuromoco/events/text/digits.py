@@ -19,23 +19,24 @@ def padded(block: bytes) -> NDArray[np.uint8]:
 
 
 def fields_of(
-    raw: NDArray[np.uint8], cuts: NDArray[Any], separator: bytes, fields: int
+    raw: NDArray[np.uint8], ends: NDArray[Any], separator: bytes, fields: int
 ) -> tuple[NDArray[Any], NDArray[Any]] | None:
     """Where each field ends and how long it is, [E, fields] both; None if lines differ or a field is empty.
 
     Args:
         raw: lines that end.
-        cuts: which bytes end a field [N].
+        ends: the places of all separators and line ends [E * fields].
         separator: the byte between fields.
         fields: of every line.
     """
-    ends = np.flatnonzero(cuts)
     if ends.size % fields:
         return None
     kinds = raw[ends].reshape(-1, fields)
     if np.any(kinds[:, -1] != NEWLINE) or np.any(kinds[:, :-1] != separator[0]):
         return None
-    lengths = np.diff(ends, prepend=-1) - 1
+    lengths = np.empty_like(ends)
+    lengths[:1] = ends[:1]
+    np.subtract(ends[1:], ends[:-1] + 1, out=lengths[1:])
     if lengths.min(initial=1) < 1:
         return None
     return ends.reshape(-1, fields), lengths.reshape(-1, fields)

@@ -92,7 +92,7 @@ def read_rows(block: bytes, rows: Rows, unit: str | None) -> Read | None:
         return Read(columns, fraction=False)
     raw = text[PAD:]
     cuts = (raw == rows.separator[0]) | (raw == NEWLINE)
-    if (fields := fields_of(raw, cuts, rows.separator, rows.fields)) is None:
+    if (fields := fields_of(raw, np.flatnonzero(cuts), rows.separator, rows.fields)) is None:
         return None
     ends, starts = fields[0], fields[0] - fields[1]  # [E, fields]
     marks = _marks(raw, cuts, starts.ravel(), ends.ravel(), rows)
@@ -112,7 +112,10 @@ def read_rows(block: bytes, rows: Rows, unit: str | None) -> Read | None:
 def _plain_columns(text: NDArray[np.uint8], rows: Rows) -> Columns | None:
     """The events of lines with nothing but digits, which most are; times in microseconds."""
     raw = text[PAD:]
-    if raw.max(initial=0) > NINE or (fields := fields_of(raw, raw < ZERO, rows.separator, rows.fields)) is None:
+    if raw.max(initial=0) > NINE:
+        return None
+    fields = fields_of(raw, np.flatnonzero(raw < ZERO), rows.separator, rows.fields)
+    if fields is None:
         return None
     ends, lengths = ({role: all[:, place] for role, place in rows.places.items()} for all in fields)
     t, x, y = (numbers(text, ends[role], lengths[role]) for role in "txy")
