@@ -1,8 +1,8 @@
-"""Every setting of a run, in one tree; YAML in and out.
+"""Every setting of a run, in one tree that is read from and written to YAML.
 
-A run is one complete `RunConfig`. Recipes are such trees in YAML (`neuromoco/recipes/`); the command
-line changes single leaves (`--set pretrain.moco.queue_size=512`). Unknown names and wrong types are
-refused when the tree is built, so nothing is misspelt in silence.
+A run is one complete `RunConfig`. Recipes are such trees in YAML (`neuromoco/recipes/`); the command line changes
+single leaves (`--set pretrain.moco.queue_size=512`). Unknown names and wrong types raise an error when the tree is
+built, so that no misspelling is silently ignored.
 """
 
 from neuromoco.config.text import (
@@ -10,7 +10,7 @@ from neuromoco.config.text import (
     load_config,
     load_settings,
     parse_changes,
-    parse_config,
+    parse_settings,
     with_values,
 )
 from neuromoco.config.tree import (
@@ -47,6 +47,6 @@ __all__ = [
     "load_config",
     "load_settings",
     "parse_changes",
-    "parse_config",
+    "parse_settings",
     "with_values",
 ]

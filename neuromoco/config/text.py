@@ -1,4 +1,4 @@
-"""Settings out of YAML and of the words of a command line, and back."""
+"""Reads settings from YAML and from the command line, and writes them as YAML."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import ValidationError
@@ -14,8 +14,8 @@ from pydantic import ValidationError
 from neuromoco.config.tree import RunConfig, Settings
 from neuromoco.errors import ConfigError
 
-AnySettings = TypeVar("AnySettings", bound=Settings)
-# Kinds of values, as pydantic names them and as YAML's readers do.
+SettingsType = TypeVar("SettingsType", bound=Settings)
+# pydantic's names of types -> plain ones
 PLAIN = {
     "tuple": "a list",
     "dictionary": "names with values",
@@ -26,65 +26,66 @@ PLAIN = {
 }
 
 
-def parse_config(tree: Any, source: str) -> RunConfig:
-    """Builds the tree of settings of a run from plain data; raises as `parse_settings`."""
-    return parse_settings(RunConfig, tree, source)
-
-
-def parse_settings(kind: type[AnySettings], tree: Any, source: str) -> AnySettings:
+def parse_settings(kind: type[SettingsType], tree: Any, source: str) -> SettingsType:
     """Builds settings from plain data.
 
+    Args:
+        kind: class of the settings, such as `RunConfig`.
+        tree: names with values, nested.
+        source: where the data comes from; begins every error message.
+
     Raises:
-        ConfigError: an unknown name, a wrong type or a value out of range; `source` begins the message.
+        ConfigError: an unknown name, a wrong type or a value out of range.
     """
     if not isinstance(tree, Mapping):
         raise ConfigError(f"{source}: settings are names with values, not {type(tree).__name__}")
     try:
         return kind.model_validate(tree)
     except ValidationError as error:
-        raise ConfigError(f"{source}: {_in_words(kind, error)}") from None
+        raise ConfigError(f"{source}: {_first_mistake(kind, error)}") from None
 
 
-def _in_words(kind: type[Settings], error: ValidationError) -> str:
-    """The first mistake in one line; what may stand there is told for every kind of value that may."""
+def _first_mistake(kind: type[Settings], error: ValidationError) -> str:
+    """The first mistake in one line, with every type of value that the setting takes."""
     errors = error.errors()
     first = errors[0]
-    if first["type"] == "value_error":  # of the tree as a whole
+    if first["type"] == "value_error":  # from a validator of the whole group
         return str(first["ctx"]["error"])
     where = _place(first["loc"])
     if first["type"] == "extra_forbidden":
-        return f"{where}: no such name{_allowed(kind, first)}"
+        return f"{where}: no such name{_known_names(kind, first['loc'][:-1])}"
     if first["type"] == "missing":
         return f"{where}: is missing"
-    wanted = dict.fromkeys(_wanted(e["msg"]) for e in errors if _place(e["loc"]) == where)
-    return f"{where}: should be {' or '.join(wanted)}, given {first['input']!r}"
+    allowed = dict.fromkeys(_in_plain_words(e["msg"]) for e in errors if _place(e["loc"]) == where)
+    return f"{where}: should be {' or '.join(allowed)}, given {first['input']!r}"
 
 
 def _place(parts: tuple[int | str, ...]) -> str:
-    """`pretrain.epochs`; without the parts by which pydantic tells apart the kinds of value of one setting."""
+    """A name such as `pretrain.epochs`, without the parts in which pydantic names one type of several."""
     return ".".join(str(part) for part in parts if not re.search(r"^constrained-|^int$|\[", str(part)))
 
 
-def _wanted(message: str) -> str:
-    """What a setting should be, in the words of YAML instead of Python's."""
-    words = re.sub(
-        r", (unable to|got a number with) .*| or instance of .*", "", message.removeprefix("Input should be ")
-    )
-    for theirs, ours in PLAIN.items():
-        words = words.replace(f"a valid {theirs}", ours)
-    return words
+def _in_plain_words(message: str) -> str:
+    """pydantic's message with YAML's names of types instead of Python's."""
+    message = message.removeprefix("Input should be ")
+    message = re.sub(r", (unable to|got a number with) .*| or instance of .*", "", message)
+    return re.sub("a valid (tuple|dictionary|integer|number|string|boolean)", lambda m: PLAIN[m[1]], message)
 
 
 def load_config(path: Path | str) -> RunConfig:
-    """Reads a run's settings from YAML; raises as `load_settings`."""
+    """Reads the settings of a run from a YAML file.
+
+    Raises:
+        ConfigError: the file is missing, or does not contain the settings of a run.
+    """
     return load_settings(RunConfig, path)
 
 
-def load_settings(kind: type[AnySettings], path: Path | str) -> AnySettings:
-    """Reads settings from YAML.
+def load_settings(kind: type[SettingsType], path: Path | str) -> SettingsType:
+    """Reads settings of a class such as `RunConfig` from a YAML file.
 
     Raises:
-        ConfigError: the file is missing or does not hold such settings.
+        ConfigError: the file is missing, or does not contain such settings.
     """
     try:
         tree = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
@@ -96,15 +97,24 @@ def load_settings(kind: type[AnySettings], path: Path | str) -> AnySettings:
 
 
 def dump_config(config: Settings) -> str:
-    """The settings as YAML, in the order in which they are declared."""
+    """Writes settings as YAML text, in the order in which they are declared; `load_settings` reads it."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
 
 
 def with_values(config: RunConfig, values: Mapping[str, Any], source: str = "settings") -> RunConfig:
-    """The settings with leaves replaced: `{"pretrain.moco.queue_size": 512}`.
+    """Replaces settings by name, nested ones with dots.
+
+    Args:
+        config: the settings to start from; they do not change.
+        values: new values by name.
+        source: where the values come from; begins every error message.
 
     Raises:
-        ConfigError: a name or a value that is not allowed; `source` begins the message.
+        ConfigError: a name or a value that is not allowed.
+
+    >>> from neuromoco.config import RunConfig, with_values
+    >>> with_values(RunConfig(), {"seed": 1, "pretrain.moco.queue_size": 512}).pretrain.moco.queue_size
+    512
     """
     tree = config.model_dump()
     for name, value in values.items():
@@ -115,14 +125,18 @@ def with_values(config: RunConfig, values: Mapping[str, Any], source: str = "set
                 node[group] = {}
             node = node[group]
         node[leaf] = value
-    return parse_config(tree, source)
+    return parse_settings(RunConfig, tree, source)
 
 
 def parse_changes(changes: Iterable[str]) -> dict[str, Any]:
-    """Names and values of `a.b=value`, the values in YAML.
+    """Parses changes of the form `name=value`, as `--set` takes them; values are YAML.
 
     Raises:
-        ConfigError: a change that is not of that form.
+        ConfigError: a change of another form.
+
+    >>> from neuromoco.config import parse_changes
+    >>> parse_changes(["pretrain.optimizer.lr=3e-4", "stage=pretrain"])
+    {'pretrain.optimizer.lr': 0.0003, 'stage': 'pretrain'}
     """
     values: dict[str, Any] = {}
     for change in changes:
@@ -131,7 +145,7 @@ def parse_changes(changes: Iterable[str]) -> dict[str, Any]:
             raise ConfigError(f"--set {change}: give a name and a value, for example --set seed=1")
         try:
             value = yaml.safe_load(text)
-        except (yaml.YAMLError, ValueError):  # ValueError: a date that there is not
+        except (yaml.YAMLError, ValueError):  # ValueError: a date that does not exist
             raise ConfigError(f"--set {change}: the value is not YAML") from None
         values[name.strip()] = _number(text) if value == text.strip() else value
     return values
@@ -140,20 +154,16 @@ def parse_changes(changes: Iterable[str]) -> dict[str, Any]:
 def _number(text: str) -> Any:
     # YAML 1.1 reads 1e-3 as text; people write it as a number.
     try:
-        number = float(text)
+        return number if math.isfinite(number := float(text)) else text.strip()
     except ValueError:
         return text.strip()
-    return number if math.isfinite(number) else text.strip()
 
 
-def _allowed(kind: type[Settings], error: Any) -> str:
-    if error["type"] != "extra_forbidden":
-        return ""
+def _known_names(kind: type[Settings], groups: tuple[int | str, ...]) -> str:
     node: Any = kind
-    for part in error["loc"][:-1]:
-        field = getattr(node, "model_fields", {}).get(part)
-        node = field.annotation if field else None
-        if node is not None and not hasattr(node, "model_fields"):  # X | None
-            node = next((a for a in getattr(node, "__args__", ()) if hasattr(a, "model_fields")), None)
+    for group in groups:
+        field = getattr(node, "model_fields", {}).get(group)
+        kinds = (field.annotation, *get_args(field.annotation)) if field else ()  # X, or X | None
+        node = next((kind for kind in kinds if hasattr(kind, "model_fields")), None)
     names = getattr(node, "model_fields", {})
     return f"; known names: {', '.join(names)}" if names else ""

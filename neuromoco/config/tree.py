@@ -1,4 +1,4 @@
-"""Every setting of a run, frozen, in one tree. Unknown names and wrong types are refused when it is built."""
+"""Every setting of a run, in one frozen tree. Unknown names and wrong types raise an error when it is built."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pydantic import (
 
 
 class Settings(BaseModel):
-    """A frozen group of settings that refuses names it does not know."""
+    """Base of every group of settings: frozen, without unknown names or numbers that are not finite."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -41,7 +41,7 @@ class NeuronConfig(Settings):
 
 
 class EncoderConfig(Settings):
-    """Which encoder of the registry, its own options, and its neuron."""
+    """The name of a registered encoder, its options, and its neuron."""
 
     name: str = "sew_resnet_tiny"
     options: dict[str, Any] = {}
@@ -49,22 +49,20 @@ class EncoderConfig(Settings):
 
 
 class ViewConfig(Settings):
-    """How a second look at the same recording differs, see `neuromoco.views`.
+    """The random transformation that gives a view of a recording, see `neuromoco.views`.
 
     Attributes:
-        policy: "nda": one of roll, rotate, shear, as NDA was published. "nda-mn": its M/N form, `ops`
-            different operations. "group": the set of NeuroMoCo's group, one of identity, shear x,
-            shear y, translate x, translate y, rotate, cutout. "affine": shear, scale, rotation and shift
-            in one map, then a cutout, always all of them.
-        flip: chance of a horizontal flip before that. Zero where left and right mean something.
+        policy: "nda": one of roll, rotate, shear, as NDA was published. "nda-mn": its M/N form, `ops` different
+            operations. "group": the set of NeuroMoCo's group, one of identity, shear x, shear y, translate x,
+            translate y, rotate, cutout. "affine": shear, scale, rotation and shift in one map, then a cutout.
+        flip: probability of a horizontal flip first; 0 where left and right differ in meaning.
         shift: largest roll or translation, pixels.
         rotate: largest rotation, degrees.
         shear: largest shear, as the tangent of its angle.
-        scale: largest change of size, as a share of it, "affine" only.
-        cutout: side of the square that is erased, pixels.
-        drop: largest share of the events that is left out at random, so that the number of events does
-            not give a recording away.
-        ops: operations a view, "nda-mn" only.
+        scale: largest relative change of size, "affine" only.
+        cutout: side of the erased square, pixels.
+        drop: largest share of events that is dropped at random, so that their number does not identify a recording.
+        ops: operations per view, "nda-mn" only.
     """
 
     policy: Literal["nda", "nda-mn", "group", "affine"] = "group"
@@ -79,7 +77,7 @@ class ViewConfig(Settings):
 
 
 class OptimizerConfig(Settings):
-    """An optimizer and its schedule: linear warm-up, then a cosine down to `min_lr`, step by step."""
+    """An optimizer and its learning-rate schedule: linear warm-up, then a cosine down to `min_lr`."""
 
     name: Literal["sgd", "adamw"] = "adamw"
     lr: PositiveFloat = 1e-3
@@ -91,23 +89,22 @@ class OptimizerConfig(Settings):
 
 
 class MocoConfig(Settings):
-    """The method's own numbers, see `neuromoco.moco` and `neuromoco.losses`.
+    """Momentum contrast and its loss, see `neuromoco.moco` and `neuromoco.losses`.
 
     Attributes:
         embed_dim: D, width of an embedding.
         hidden_dim: width of the projection head's hidden layer.
-        queue_size: K, keys of earlier batches; stay below the number of training recordings, or each
-            recording meets its own older key as a negative.
+        queue_size: K, keys of earlier batches; keep it below the number of training recordings, or the negatives
+            of a recording include its own older key.
         momentum: m of `theta_k = m * theta_k + (1 - m) * theta_q`.
         momentum_schedule: "constant", or "cosine": from `momentum` at the first step to 1 at the last.
         temperature: of the softmax over similarities.
         alpha: weight of MBC (mean before criterion).
         beta: weight of MAC (mean after criterion).
         negatives: "plain" or "group", the two readings of the negatives.
-        batch_norm: whose statistics. "plain": of the batch in this process. "shuffled": of groups, in which
-            query and key meet different recordings, so that statistics do not give the positive away.
-            "sync": of the batches of all processes.
-        batch_norm_groups: of "shuffled", over all processes; 8 groups are what MoCo had on 8 GPUs.
+        batch_norm: source of the statistics. "plain": the batch in this process. "shuffled": groups, which differ
+            between query and key, so that statistics do not reveal the positive. "sync": all processes' batches.
+        batch_norm_groups: number of groups for "shuffled", over all processes; MoCo had 8, on 8 GPUs.
     """
 
     embed_dim: PositiveInt = 128
@@ -124,7 +121,7 @@ class MocoConfig(Settings):
 
     @property
     def groups(self) -> int:
-        """Groups that batch norm divides a batch into."""
+        """Number of groups that batch norm divides a batch into."""
         return self.batch_norm_groups if self.batch_norm == "shuffled" else 1
 
 
@@ -132,12 +129,12 @@ class PretrainConfig(Settings):
     """Momentum-contrast pre-training without labels.
 
     Attributes:
-        share: part of the recordings to train on, drawn by the seed; a larger one holds the smaller.
-        epochs: passes over them.
-        batch_size: recordings an optimizer step, in all processes and passes together.
-        accumulate: passes through the network that a batch is divided into, to need less memory.
-        moco: the method.
-        views: how the two views of a recording differ from it.
+        share: of the recordings to train on, drawn by the seed; a larger share includes every smaller one.
+        epochs: passes over these recordings.
+        batch_size: recordings per optimizer step, over all processes and passes.
+        accumulate: passes through the network that a batch is divided into, to save memory.
+        moco: momentum contrast and its loss.
+        views: the random transformation for both views.
         optimizer: optimizer and schedule.
     """
 
@@ -151,24 +148,24 @@ class PretrainConfig(Settings):
 
 
 class ClassifyConfig(Settings):
-    """Training with labels: fine-tuning a pre-trained encoder, or training one from scratch.
+    """Training with labels: fine-tuning a pre-trained encoder, or training from scratch.
 
     Attributes:
         epochs: passes over the labelled recordings.
-        batch_size: recordings an optimizer step, in all processes and passes together.
-        accumulate: passes through the network that a batch is divided into, to need less memory.
-        validation: share of every class that is kept apart to choose `best`; 0 keeps none, and then
-            only the last epoch's weights are written.
-        labels_per_class: use so many labelled recordings of every class; None uses all.
+        batch_size: recordings per optimizer step, over all processes and passes.
+        accumulate: passes through the network that a batch is divided into, to save memory.
+        validation: share of every class that is held out to choose `best`; with 0 only the last epoch's weights are
+            written.
+        labels_per_class: labelled recordings of every class to train on; None uses all.
         freeze_encoder: train the linear head alone.
-        encoder_lr_scale: the encoder's learning rate as a share of the head's.
-        quantize: "loihi": train weights as Loihi rounds them, see `neuromoco.snn.loihi_rounding`; finetune only.
+        encoder_lr_scale: the encoder's learning rate divided by the head's.
+        quantize: "loihi": train with weights rounded as on Loihi, see `neuromoco.snn.loihi_rounding`; finetune only.
         label_smoothing: of the cross-entropy.
-        mixup: alpha of mixup (Zhang et al. 2018, arXiv 1710.09412), 0 for none: recordings are mixed in
-            pairs, with a share drawn from Beta(alpha, alpha).
+        mixup: alpha of mixup (Zhang et al. 2018, arXiv 1710.09412), which mixes pairs of recordings with a share
+            drawn from Beta(alpha, alpha); 0 turns it off.
         mixup_epochs: the last epoch with mixup; None means all.
         sync_batch_norm: batch statistics over all processes.
-        views: augmentation, or None.
+        views: the random transformation of recordings, or None.
         optimizer: optimizer and schedule.
     """
 
@@ -189,13 +186,13 @@ class ClassifyConfig(Settings):
 
 
 class MonitorConfig(Settings):
-    """What is watched while training, see `neuromoco.train.monitor`; nothing of it changes the weights.
+    """What is measured during training, see `neuromoco.train.monitor`; it does not change the weights.
 
     Attributes:
-        trackers: where figures go beside `metrics.jsonl`, for example [tensorboard]; Accelerate's names.
-        samples: recordings that spike rates and effective rank are measured on after each epoch; 0 measures neither
+        trackers: trackers of Accelerate, such as [tensorboard], that get the metrics as `metrics.jsonl` does.
+        samples: recordings on which spike rates and effective rank are measured after each epoch; 0 measures neither
             and draws no curves.
-        knn_every: epochs between kNN accuracies in pre-training on class folders; 0 leaves them out.
+        knn_every: epochs between kNN accuracies in pre-training on class folders; 0 measures none.
     """
 
     trackers: tuple[str, ...] = ()
@@ -204,40 +201,42 @@ class MonitorConfig(Settings):
 
 
 class HoldOutConfig(Settings):
-    """Recordings of the training part that no stage sees, see `neuromoco.datasets.splits.hold_out`.
+    """Recordings of the training part that no stage uses, see `neuromoco.datasets.splits.hold_out`.
 
     Attributes:
-        folds: parts that each class is cut into.
-        fold: which of them is kept apart, from 0.
+        folds: parts that each class is divided into.
+        fold: the part that is held out, from 0.
     """
 
     folds: int = Field(ge=2)
     fold: NonNegativeInt
 
     @model_validator(mode="after")
-    def _one_of_them(self) -> HoldOutConfig:
+    def _check_fold(self) -> HoldOutConfig:
         if self.fold >= self.folds:
             raise ValueError(f"held_out: fold {self.fold} of {self.folds}; the first is 0, the last {self.folds - 1}")
         return self
 
 
-def _off(value: Any) -> Any:
-    return "off" if value is False else value  # which is how YAML reads off
+# YAML reads off as False.
+_Precision = Annotated[
+    Literal["off", "bf16", "fp16"], BeforeValidator(lambda value: "off" if value is False else value)
+]
 
 
 class ComputeConfig(Settings):
-    """How a run is computed. It changes results by rounding alone.
+    """How a run is computed; this changes results only by rounding.
 
     Attributes:
         precision: "off" is float32. "bf16" and "fp16" compute convolutions and products in 16 bits; weights,
-            membranes and losses stay float32, spikes are 0 and 1. "fp16" scales the loss and needs CUDA.
-        recompute_blocks: gradient checkpointing: forget what is inside an encoder's blocks and compute it
-            again on the way back. Less memory, a third more time.
-        save_minutes: within an epoch, the state is written every so many minutes; and after each
-            epoch, of short ones every two seconds.
+            membranes and losses stay float32. "fp16" scales the loss and needs CUDA.
+        recompute_blocks: gradient checkpointing: recompute the encoder's blocks in the backward pass. Takes less
+            memory and a third more time.
+        save_minutes: minutes between saved states within an epoch. The state is also saved after each epoch, at
+            most every two seconds.
     """
 
-    precision: Annotated[Literal["off", "bf16", "fp16"], BeforeValidator(_off)] = "off"
+    precision: _Precision = "off"
     recompute_blocks: bool = False
     save_minutes: NonNegativeFloat = 10.0
 
@@ -248,18 +247,18 @@ class RunConfig(Settings):
     Attributes:
         stage: "pretrain" without labels, "finetune" a pre-trained encoder with labels, "supervised" from
             scratch with labels, or "all": pretrain, then finetune on the same recordings.
-        data: a folder of recordings, or the name of a data set, see `neuromoco.datasets.named`; to pre-train on
-            several, a list of them.
-        held_out: recordings that no stage sees, or None.
-        init: the checkpoint that "finetune" begins from.
+        data: a folder of recordings, or the name of a data set, see `neuromoco.datasets.named`; a list of them
+            to pre-train on several.
+        held_out: recordings that no stage uses, or None.
+        init: the checkpoint that "finetune" starts from.
         seed: of weights, order, views and splits.
         frames: how recordings become frames.
         encoder: the network.
         pretrain: settings of that stage.
         finetune: settings of that stage.
         supervised: settings of that stage.
-        watch: what is watched meanwhile.
-        compute: precision, memory, and how often the state is written.
+        watch: what is measured during training.
+        compute: precision, memory, and how often the state is saved.
     """
 
     stage: Literal["pretrain", "finetune", "supervised", "all"] = "all"
@@ -277,13 +276,12 @@ class RunConfig(Settings):
 
     @property
     def labelled_data(self) -> str:
-        """The one set of a stage with labels."""
-        assert isinstance(self.data, str)  # as is checked when the settings are built
+        """The one data set of a stage with labels."""
+        assert isinstance(self.data, str)  # checked by _check_several_sets
         return self.data
 
     @model_validator(mode="after")
-    def _several_without_labels(self) -> RunConfig:
-        """Other sets have other classes."""
+    def _check_several_sets(self) -> RunConfig:
         if isinstance(self.data, str):
             return self
         if self.stage != "pretrain":
@@ -298,15 +296,17 @@ class RunConfig(Settings):
         return self
 
     @model_validator(mode="after")
-    def _quantize_where_it_can(self) -> RunConfig:
-        """Rounding begins from weights that are good already, and moves them all."""
-        used = self.finetune if self.stage in ("finetune", "all") else self.supervised
-        if used.quantize and self.stage in ("supervised", "all"):
+    def _check_quantize(self) -> RunConfig:
+        """Rounding starts from trained weights and changes all of them."""
+        stage = self.finetune if self.stage in ("finetune", "all") else self.supervised
+        if not stage.quantize:
+            return self
+        if self.stage in ("supervised", "all"):
             raise ValueError(f"quantize with stage {self.stage}; train first, then finetune with it")
-        if used.quantize and self.stage == "finetune" and used.freeze_encoder:
+        if self.stage == "finetune" and stage.freeze_encoder:
             raise ValueError("quantize with a frozen encoder, which must not change; choose one of them")
-        if used.quantize and used.sync_batch_norm:
+        if stage.sync_batch_norm:
             raise ValueError("quantize with sync_batch_norm; rounded weights keep the statistics that they have")
-        if used.quantize and self.compute.recompute_blocks:  # it would compute with weights that are not rounded
+        if self.compute.recompute_blocks:  # would recompute with unrounded weights
             raise ValueError("quantize with compute.recompute_blocks; set it to false")
         return self

@@ -1,4 +1,4 @@
-"""Recipes: complete named runs, one YAML file each, beside this one."""
+"""Recipes: complete named runs, one YAML file each in this folder."""
 
 from __future__ import annotations
 
@@ -12,15 +12,24 @@ DEFAULT = "tiny"
 
 
 def list_recipes() -> list[str]:
-    """The names of the recipes that ship with the package."""
+    """The names of the recipes that ship with the package, sorted.
+
+    >>> from neuromoco.recipes import list_recipes
+    >>> "demo" in list_recipes()
+    True
+    """
     return sorted(Path(entry.name).stem for entry in files(__name__).iterdir() if entry.name.endswith(".yaml"))
 
 
 def load_recipe(name: str) -> RunConfig:
-    """The settings of a recipe, by name or by the path of a YAML file.
+    """Loads the settings of a recipe, by its name or by the path of a YAML file.
 
     Raises:
         ConfigError: no such recipe or file, or settings that are not allowed.
+
+    >>> from neuromoco.recipes import load_recipe
+    >>> load_recipe("tiny").encoder.name
+    'sew_resnet_tiny'
     """
     if name.endswith((".yaml", ".yml")):
         return load_config(name)

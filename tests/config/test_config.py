@@ -9,7 +9,7 @@ import yaml
 from pydantic import ValidationError
 
 from neuromoco import ConfigError
-from neuromoco.config import RunConfig, dump_config, load_config, parse_changes, parse_config, with_values
+from neuromoco.config import RunConfig, dump_config, load_config, parse_changes, parse_settings, with_values
 from neuromoco.recipes import DEFAULT, list_recipes, load_recipe
 
 
@@ -114,4 +114,4 @@ def test_files_that_are_no_settings(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no recipe named 'big'; known are cifar10-dvs-sew, cifar10-dvs-spik"):
         load_recipe("big")
     with pytest.raises(ConfigError, match="settings are names with values"):
-        parse_config([1], "x")
+        parse_settings(RunConfig, [1], "x")
