@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from pathlib import Path
 
@@ -23,50 +24,60 @@ SMALL = [
     "--set=finetune.validation=0.25",
 ]
 NOT_TRAINED = ("--resume", "--dry-run", "--print-config")
+# Made first, because most pages begin with these runs.
+RUNS = (
+    "neuromoco train --stage pretrain --data unlabelled/ --out runs/pre",
+    "neuromoco train --stage finetune --init runs/pre/weights/last.safetensors --data labelled/ --out runs/tuned",
+)
 
 
-def run_line(words: list[str]) -> None:
-    """Runs what follows `neuromoco` on a line; whatever its --out names may be there already."""
-    if "--out" in words:
-        out = Path(words[words.index("--out") + 1])
-        if out.is_dir():
-            shutil.rmtree(out)
-        out.unlink(missing_ok=True)
-    if words[0] == "train" and not set(NOT_TRAINED) & set(words):
-        words = [*words, *([] if "--init" in words else NETWORK), *SMALL]
-    result = CliRunner().invoke(app, words)
-    assert result.exit_code == 0, f"neuromoco {' '.join(words)}\n{result.output}\n{result.exception!r}"
+class Sandbox:
+    """Runs documented lines in the working folder, each once: what it wrote is there for the pages that repeat it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.done: set[str] = set()
+
+    def run(self, line: str) -> None:
+        """Runs a line that begins with `neuromoco`."""
+        if line in self.done:
+            return
+        words = shlex.split(line)[1:]
+        if words[0] == "train" and not set(NOT_TRAINED) & set(words):
+            words += SMALL if "--init" in words else NETWORK + SMALL
+        if "--out" in words:  # another line may have written there
+            out = Path(words[words.index("--out") + 1])
+            if out.is_dir():
+                shutil.rmtree(out)
+            out.unlink(missing_ok=True)
+        result = CliRunner().invoke(app, words)
+        assert result.exit_code == 0, f"neuromoco {shlex.join(words)}\n{result.output}\n{result.exception!r}"
+        self.done.add(line)
+
+    def prepare(self) -> None:
+        """Writes recordings under the names of the pages, links the model of the package, and makes the runs."""
+        folder = self.folder
+        for name in ("models", "docs", "README.md"):
+            (folder / name).symlink_to(ROOT / name)
+        _write_recordings(folder / "unlabelled", 0, 16)
+        _write_recordings(folder / "recordings", 1, 3)
+        for label, name in enumerate(("walk", "run")):
+            _write_recordings(folder / "labelled" / name, label, 8)
+            _write_recordings(folder / "test" / name, label + 2, 2)
+            _write_recordings(folder / "N-MNIST/Train" / str(label), label, 8)
+        recording = make_recording(0)
+        WRITERS["aedat4"](folder / "walk.aedat4", recording)
+        for name in ("walk.raw", "night.raw"):
+            WRITERS["evt3"](folder / name, recording)
+        rows = np.stack([recording.t, recording.x, recording.y, recording.p], axis=1)
+        np.savetxt(folder / "old.csv", rows, fmt="%d", delimiter=",")
+        (folder / "pictures").mkdir()
+        Image.fromarray(np.tri(28, dtype=np.uint8) * 255).save(folder / "pictures/triangle.png")
+        for line in RUNS:
+            self.run(line)
 
 
-def write_recordings(folder: Path, label: int, count: int) -> None:
+def _write_recordings(folder: Path, label: int, count: int) -> None:
     folder.mkdir(parents=True)
     for number in range(count):
         WRITERS["atis"](folder / f"{number:03d}.bin", make_recording(label * 1000 + number, label=label))
-
-
-def prepare(folder: Path) -> None:
-    """Writes the recordings that the pages name, and links the model that ships with the package."""
-    for name in ("models", "docs", "README.md"):
-        (folder / name).symlink_to(ROOT / name)
-    write_recordings(folder / "unlabelled", 0, 16)
-    write_recordings(folder / "recordings", 1, 3)
-    for label, name in enumerate(("walk", "run")):
-        write_recordings(folder / "labelled" / name, label, 8)
-        write_recordings(folder / "test" / name, label + 2, 2)
-        write_recordings(folder / "N-MNIST/Train" / str(label), label, 8)
-    recording = make_recording(0)
-    WRITERS["aedat4"](folder / "walk.aedat4", recording)
-    for name in ("walk.raw", "night.raw"):
-        WRITERS["evt3"](folder / name, recording)
-    rows = np.stack([recording.t, recording.x, recording.y, recording.p], axis=1)
-    np.savetxt(folder / "old.csv", rows, fmt="%d", delimiter=",")
-    (folder / "pictures").mkdir()
-    Image.fromarray(np.tri(28, dtype=np.uint8) * 255).save(folder / "pictures/triangle.png")
-
-
-def prepare_runs() -> None:
-    """Makes the runs that the pages name, in the working folder."""
-    weights = "runs/pre/weights/last.safetensors"
-    train = ["train", "--quiet", "--stage"]
-    run_line([*train, "pretrain", "--data", "unlabelled", "--out", "runs/pre"])
-    run_line([*train, "finetune", "--init", weights, "--data", "labelled", "--out", "runs/tuned"])
