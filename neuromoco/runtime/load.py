@@ -137,7 +137,7 @@ def load_classifier(
         ConfigError: the model is for another backend.
         MissingExtraError: a checkpoint without torch, or a Loihi export without h5py.
 
-    Example:
+    Examples:
         ```python
         import neuromoco
 

@@ -23,7 +23,7 @@ class StreamClassifier:
     Attributes:
         step_size: events per step, or microseconds per step.
 
-    Example:
+    Examples:
         ```python
         import neuromoco
 

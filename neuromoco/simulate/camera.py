@@ -113,13 +113,14 @@ def record(
     Raises:
         ConfigError: an image, a size or a seed that is not allowed.
 
-    >>> import numpy as np
-    >>> from neuromoco.simulate import record
-    >>> image = np.zeros((28, 28))
-    >>> image[8:20, 8:20] = 1.0
-    >>> recording = record(image, seed=0)
-    >>> recording.width, recording.height, recording.duration < 309_001
-    (34, 34, True)
+    Examples:
+        >>> import numpy as np
+        >>> from neuromoco.simulate import record
+        >>> image = np.zeros((28, 28))
+        >>> image[8:20, 8:20] = 1.0
+        >>> recording = record(image, seed=0)
+        >>> recording.width, recording.height, recording.duration < 309_001
+        (34, 34, True)
     """
     intensity = _intensity(image)
     check_values({"width": width, "height": height}, Integral, 1, 4096)
