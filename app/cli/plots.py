@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from neuromoco.support.extras import need
 from neuromoco.support.figures import brightness, new_figure, save_figure
-from neuromoco.sweep.summary import WORDS, labels_words, row_words
+from neuromoco.sweep.summary import WORDS, column_title, row_title
 
 if TYPE_CHECKING:
     from neuromoco.events.survey import Survey
@@ -71,7 +71,7 @@ def draw_sweep(path: Path, results: Mapping[str, Any]) -> None:
         here = [row for row in rows if row["measure"] in (measure, "supervised")]
         for number, row in enumerate(here):
             _draw_row(axes, row, columns, names, 0.04 * (number - len(here) / 2))
-        axes.set_xticks(range(len(columns)), [labels_words(labels) for labels in columns], rotation=30)
+        axes.set_xticks(range(len(columns)), [column_title(labels) for labels in columns], rotation=30)
         axes.set_title(WORDS[measure], fontsize=10)
         axes.grid(alpha=0.3)
         axes.legend(loc="lower right", fontsize=8)
@@ -93,5 +93,5 @@ def _draw_row(axes: Any, row: Mapping[str, Any], columns: Sequence[str], names: 
         linestyle="--" if scratch else "-",
         color=f"C{names.index(row['setting']) % 10}" if row["setting"] in names else "0.4",
         capsize=2,
-        label=row_words(row) if scratch else row["setting"],
+        label=row_title(row) if scratch else row["setting"],
     )

@@ -9,11 +9,11 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from neuromoco.runtime.prediction import Prediction
-from neuromoco.sweep.summary import SPREAD, accuracy_words, difference_words, labels_words, row_words
+from neuromoco.sweep.summary import SPREAD, accuracy_cell, column_title, difference_cell, row_title
 
 if TYPE_CHECKING:
     from neuromoco.evaluation.accuracy import Evaluation
-    from neuromoco.evaluation.probe import Probe
+    from neuromoco.evaluation.probe import ProbeResult
     from neuromoco.runtime.batch import FileResult
 
 
@@ -40,7 +40,7 @@ def evaluation_table(result: Evaluation) -> Table:
     return table
 
 
-def probe_lines(result: Probe) -> str:
+def probe_lines(result: ProbeResult) -> str:
     """What a probe saw and learned from, and that the encoder stayed as it was."""
     what = {"knn": "nearest neighbours", "linear": "logistic regression"}[result.kind]
     seen = "all steps side by side" if result.per_step else "the mean over time"
@@ -112,12 +112,12 @@ def sweep_tables(results: Mapping[str, Any]) -> list[Table]:
     columns = results["labels"]
     found = []
     for name, title, words in (
-        ("rows", f"accuracy in %, last epoch: {SPREAD}", accuracy_words),
-        ("differences", "points above from scratch, paired by seed, and seeds above 0", difference_words),
+        ("rows", f"accuracy in %, last epoch: {SPREAD}", accuracy_cell),
+        ("differences", "points above from scratch, paired by seed, and seeds above 0", difference_cell),
     ):
-        table = Table(Column("", overflow="fold"), *map(labels_words, columns), title=title, title_justify="left")
+        table = Table(Column("", overflow="fold"), *map(column_title, columns), title=title, title_justify="left")
         for row in results[name]:
-            table.add_row(escape(row_words(row)), *(words(row["labels"].get(labels)) for labels in columns))
+            table.add_row(escape(row_title(row)), *(words(row["labels"].get(labels)) for labels in columns))
         if results[name]:
             found.append(table)
     return found

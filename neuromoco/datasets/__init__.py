@@ -1,4 +1,4 @@
-"""Sets of recordings: folders, named sets, splits, cached frames. Only `torch_sets` needs torch."""
+"""Data sets: folders of recordings, named sets, splits, cached frames. Only `torch_sets` needs torch."""
 
 from neuromoco.datasets.cache import FrameStore, cached_frames
 from neuromoco.datasets.folders import Listing, list_recordings

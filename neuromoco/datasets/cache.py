@@ -1,13 +1,13 @@
-"""Frames of a set of recordings, made once and kept as a memory-mapped array.
+"""Frames of a set of recordings, made once and cached as a memory-mapped array.
 
     cache/frames/<version, frame settings>/<recordings>/frames.npy  [S, T, P, H, W]
                                                         facts.npy   [S, 4]
                                                         keys.npy    [S, 2]
 
-A recording's key is the hash of its file's content and extension, its part, and how it is read; a set's name is the
-hash of its keys. Whatever changes, stale frames are never met, and what has not changed, a moved file among it, is not
-decoded again: rows are copied from other sets with the same keys. A set that is being made is a hidden folder; a row is
-done once its key is written, so whoever comes after a process that was killed goes on where it was.
+A recording's key is the hash of its file's content and extension, its part of the file, and the options for reading
+it; a set's name is the hash of its keys. So stale frames are never used, and unchanged files, even moved ones, are not
+decoded again: their rows are copied from other sets with the same keys. An unfinished set is a hidden folder; a row is
+complete once its key is written, so that the next process resumes where a killed one stopped.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import hashlib
 import json
 import shutil
 from collections import defaultdict
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,26 +28,26 @@ from numpy.typing import NDArray
 
 from neuromoco.config import FrameConfig
 from neuromoco.datasets.folders import Listing
-from neuromoco.datasets.prepare import Task, make_frames
-from neuromoco.errors import ConfigError, EventFileError
+from neuromoco.datasets.prepare import FileJob, make_frames
+from neuromoco.errors import EventFileError
 from neuromoco.frames import POLARITIES
 from neuromoco.support.console import track
-from neuromoco.support.files import cache_folder, locked, writing
+from neuromoco.support.files import cache_folder, check_disk_space, locked, writing
 
-# Raise it whenever readers or frames give other numbers for the same file.
+# Raise it whenever readers or frames produce other numbers from the same file.
 FRAMES_VERSION = 2
-SHOWN = 3
+MOST_PROBLEMS = 3  # in a message
 
 
 @dataclass(frozen=True)
 class FrameStore:
-    """Frames of S recordings, and three facts of each.
+    """Frames of S recordings, and facts about each.
 
     Attributes:
-        frames: uint8 or, where a count needs it, uint16 [S, T, P, H, W], memory-mapped.
-        events: int64 [S].
+        frames: uint8, or uint16 if a count needs it, [S, T, P, H, W], memory-mapped.
+        events: number of events, int64 [S].
         durations: int64 [S], microseconds.
-        sensors: int64 [S, 2], rows and columns.
+        sensors: rows and columns of the sensor, int64 [S, 2].
     """
 
     frames: NDArray[np.unsignedinteger[Any]]
@@ -56,18 +57,17 @@ class FrameStore:
 
 
 def cached_frames(listing: Listing, config: FrameConfig) -> FrameStore:
-    """Frames of every recording of a listing, made now or at an earlier call.
+    """Frames of all recordings of a listing, from the cache in $NEUROMOCO_CACHE, which is filled if necessary.
 
     Raises:
         ConfigError: the disk has no room for them.
-        EventFileError: one or more files cannot be read; the first few are named, none is left out. What can be read
-            is kept for the next call.
+        EventFileError: files cannot be read; the message names the first three. The frames of the others stay cached.
     """
     keys = _keys(listing)
-    place = cache_folder() / "frames" / _digest([FRAMES_VERSION, config.model_dump()]).hex()
-    folder = place / hashlib.sha256(keys.tobytes()).hexdigest()[:32]
+    parent = cache_folder() / "frames" / _digest([FRAMES_VERSION, config.model_dump()]).hex()
+    folder = parent / hashlib.sha256(keys.tobytes()).hexdigest()[:32]
     if not folder.exists():
-        with locked(place / ".lock"):
+        with locked(parent / ".lock"):
             if not folder.exists():
                 _make(listing, config, keys, folder)
     facts = np.load(folder / "facts.npy")
@@ -79,15 +79,15 @@ def _digest(content: list[Any]) -> bytes:
 
 
 def _keys(listing: Listing) -> NDArray[np.uint64]:
-    """uint64 [S, 2]; two zeros are no key."""
+    """Keys, uint64 [S, 2]; two zeros are no key."""
     options = dataclasses.astuple(listing.options)
     files = list(dict.fromkeys(listing.files))
-    with ThreadPoolExecutor() as threads:  # hashing frees the other threads
+    with ThreadPoolExecutor() as threads:  # hashing releases the GIL
         hashes = list(threads.map(_content_hash, (listing.root / file for file in files)))
-    # The extension breaks ties between formats.
-    of_files = {file: [own, Path(file).suffix, options] for file, own in zip(files, hashes, strict=True)}
+    # The extension decides between formats with equal content.
+    by_file = {file: [content, Path(file).suffix, options] for file, content in zip(files, hashes, strict=True)}
     spans = listing.spans or [None] * len(listing)
-    keys = b"".join(_digest([*of_files[file], span]) for file, span in zip(listing.files, spans, strict=True))
+    keys = b"".join(_digest([*by_file[file], span]) for file, span in zip(listing.files, spans, strict=True))
     return np.frombuffer(keys, np.uint64).reshape(-1, 2)
 
 
@@ -95,61 +95,45 @@ def _content_hash(path: Path) -> str:
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:  # a link to nothing, say
+    except OSError as error:  # such as a dangling link
         raise EventFileError(f"{path}: cannot be read ({error.strerror})") from error
 
 
 def _make(listing: Listing, config: FrameConfig, keys: NDArray[np.uint64], folder: Path) -> None:
-    """Makes a set; the caller holds the lock, so nobody else makes one with these frame settings."""
-    begun = _Begun(folder.with_name(f".{folder.name}.part"), keys, config)
-    used = [other for other in _others(begun.folder) if begun.copy_from(other)]
-    tasks = _tasks(listing, config, begun.missing())
+    """Makes a set; the caller holds the lock, so no other process makes one with these frame settings."""
+    unfinished = _UnfinishedSet(folder.with_name(f".{folder.name}.part"), keys, config)
+    others = [other for other in sorted(folder.parent.iterdir()) if (other / "keys.npy").is_file()]
+    sources = [other for other in others if other != unfinished.folder and unfinished.copy_from(other)]
+    jobs = _jobs(listing, config, unfinished.missing())
     problems = []
-    for _, made in zip(track(tasks, "reading recordings"), make_frames(tasks), strict=True):
-        if made.problem is None:
-            begun.put(list(made.rows), made.frames, made.facts)
+    for _, result in zip(track(jobs, "reading recordings"), make_frames(jobs), strict=True):
+        if result.problem is None:
+            unfinished.put(list(result.rows), result.frames, result.facts)
         else:
-            problems.append(made.problem)
+            problems.append(result.problem)
     if problems:
-        more = f" (and {len(problems) - SHOWN} more)" if len(problems) > SHOWN else ""
-        raise EventFileError("; ".join(problems[:SHOWN]) + more)
-    begun.finish(folder)
-    for other in used:
-        if other.name.startswith("."):
-            shutil.rmtree(other)
+        more = f" (and {len(problems) - MOST_PROBLEMS} more)" if len(problems) > MOST_PROBLEMS else ""
+        raise EventFileError("; ".join(problems[:MOST_PROBLEMS]) + more)
+    unfinished.finish(folder)
+    for source in sources:
+        if source.name.startswith("."):
+            shutil.rmtree(source)
 
 
-def _others(folder: Path) -> list[Path]:
-    """Other sets with the same frame settings, unfinished ones among them."""
-    beside = sorted(folder.parent.iterdir())
-    return [other for other in beside if other != folder and (other / "keys.npy").is_file()]
-
-
-def _tasks(listing: Listing, config: FrameConfig, rows: NDArray[np.intp]) -> list[Task]:
-    """One for each file of which rows are wanted."""
-    of_files = defaultdict(list)
-    for row in rows.tolist():
-        of_files[listing.files[row]].append(row)
+def _jobs(listing: Listing, config: FrameConfig, missing: Sequence[int]) -> list[FileJob]:
+    """A job for each file with missing rows."""
+    by_file = defaultdict(list)
+    for row in missing:
+        by_file[listing.files[row]].append(row)
+    spans = listing.spans or (None,) * len(listing)
     return [
-        Task(
-            listing.root / file,
-            tuple(own),
-            tuple(listing.spans[row] if listing.spans else None for row in own),
-            listing.options,
-            config,
-        )
-        for file, own in of_files.items()
+        FileJob(listing.root / file, tuple(rows), tuple(spans[row] for row in rows), listing.options, config)
+        for file, rows in by_file.items()
     ]
 
 
-class _Begun:
-    """A set that is being made, by this process or by one before it that was killed.
-
-    Args:
-        folder: where.
-        keys: uint64 [S, 2] of its recordings.
-        config: how its frames are made.
-    """
+class _UnfinishedSet:
+    """A set that this process makes, or that a killed one has left; `keys` are those of its recordings."""
 
     def __init__(self, folder: Path, keys: NDArray[np.uint64], config: FrameConfig) -> None:
         self.folder, self.keys = folder, keys
@@ -161,26 +145,26 @@ class _Begun:
     def _array(self, name: str, dtype: type[np.generic], shape: tuple[int, ...]) -> Any:
         file = self.folder / name
         if not file.exists():
-            wanted, free = int(np.prod(shape)) * np.dtype(dtype).itemsize, _free(self.folder)
-            if wanted > free:
-                raise ConfigError(
-                    f"{self.folder.parent}: frames of {shape[0]:,} recordings take {wanted / 1e9:.1f} GB, "
-                    f"{free / 1e9:.1f} GB are free; make room, or let NEUROMOCO_CACHE name a folder on another disk"
-                )
+            check_disk_space(
+                self.folder,
+                int(np.prod(shape)) * np.dtype(dtype).itemsize,
+                f"frames of {shape[0]:,} recordings take",
+                "set NEUROMOCO_CACHE to a folder on another disk",
+            )
             with writing(file) as part:
                 np.lib.format.open_memmap(part, "w+", dtype, shape).flush()
         return np.lib.format.open_memmap(file, "r+")
 
-    def missing(self) -> NDArray[np.intp]:
-        """Rows that are to be made."""
-        return np.flatnonzero(~self.done.any(axis=1))
+    def missing(self) -> list[int]:
+        """Rows still to be made."""
+        return np.flatnonzero(~self.done.any(axis=1)).tolist()
 
     def put(self, rows: list[int], frames: Any, facts: Any) -> None:
-        """Writes R rows: frames R x [T, P, H, W], facts [R, 4]; last their keys, which say that the rest is there."""
-        if self.frames.dtype == np.uint8 and any(one.dtype != np.uint8 for one in frames):
+        """Writes R rows: frames R x [T, P, H, W], facts [R, 4], then their keys, which mark them as complete."""
+        if self.frames.dtype == np.uint8 and any(counts.dtype != np.uint8 for counts in frames):
             self._widen()
-        for row, one in zip(rows, frames, strict=True):
-            self.frames[row] = one
+        for row, counts in zip(rows, frames, strict=True):
+            self.frames[row] = counts
         self.facts[rows] = facts
         self.done[rows] = self.keys[rows]
 
@@ -193,24 +177,17 @@ class _Begun:
         self.frames = np.lib.format.open_memmap(self.folder / "frames.npy", "r+")
 
     def copy_from(self, other: Path) -> bool:
-        """Copies rows that another set has; whether there were any."""
-        wanted = {self.keys[row].tobytes(): row for row in self.missing().tolist()}
+        """Copies missing rows that another set has; returns whether there were any."""
+        missing = {self.keys[row].tobytes(): row for row in self.missing()}
         keys = np.load(other / "keys.npy")
-        pairs = [(at, wanted[key]) for at, key in enumerate(map(bytes, keys)) if key in wanted]
+        pairs = [(index, missing[key]) for index, key in enumerate(map(bytes, keys)) if key in missing]
         if pairs:
-            frames = np.load(other / "frames.npy", mmap_mode="r")
-            facts = np.load(other / "facts.npy")
-            for at, row in pairs:
-                self.put([row], frames[at : at + 1], facts[at])
+            frames, facts = np.load(other / "frames.npy", mmap_mode="r"), np.load(other / "facts.npy")
+            for index, row in pairs:
+                self.put([row], frames[index : index + 1], facts[index])
         return bool(pairs)
 
     def finish(self, folder: Path) -> None:
-        """Gives the set its name."""
+        """Gives the set its final name."""
         self.frames.flush()
         self.folder.rename(folder)
-
-
-def _free(folder: Path) -> int:
-    while not folder.exists():
-        folder = folder.parent
-    return shutil.disk_usage(folder).free

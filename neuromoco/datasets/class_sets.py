@@ -1,6 +1,7 @@
-"""Published sets that come as folders of classes: N-MNIST, CIFAR10-DVS, N-Caltech101.
+"""Published sets that are folders of classes: N-MNIST, CIFAR10-DVS, N-Caltech101.
 
-Each is checked against the number of recordings that its authors give: a figure on half a set is none on the set.
+Each must have the number of recordings that its authors give, so that no accuracy is measured on a part of it. Messages
+of this module do not name the set.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from neuromoco.errors import ConfigError
 from neuromoco.support.console import say_once
 
 N_MNIST = Counts(60_000, 10_000)
-# Of CIFAR10-DVS: the authors' files, and those that tonic downloads, which somebody converted.
+# CIFAR10-DVS from its authors, and the conversion that tonic downloads.
 AUTHORS_CIFAR10, TONICS_CIFAR10 = "cifar10_*.aedat", "*.aedat4"
 
 
@@ -21,20 +22,20 @@ def n_mnist(folder: Path, part: Part) -> Listing:
     """N-MNIST (Orchard et al. 2015): `Train/<label>/*.bin` and `Test/<label>/*.bin`, split by the authors of MNIST.
 
     Raises:
-        ConfigError: the folder does not look so; messages of this module do not name the set.
+        ConfigError: the folder holds something else.
     """
     root = _inner(folder, part.capitalize())
     listing = list_recordings(root, labelled=True)
-    wanted = getattr(N_MNIST, part)
-    if len(listing) != wanted:
-        raise ConfigError(f"{root} holds {len(listing):,} recordings instead of {wanted:,}")
+    expected = getattr(N_MNIST, part)
+    if len(listing) != expected:
+        raise ConfigError(f"{root} holds {len(listing):,} recordings instead of {expected:,}")
     return listing
 
 
 def cifar10_dvs(folder: Path, part: Part) -> Listing:
     """CIFAR10-DVS (Li et al. 2017): `<class>/cifar10_<class>_<number>.aedat`, split by `fixed_splits`.
 
-    Tonic's copy, `<class>/*.aedat4`, is taken where the authors' is not there.
+    Without the authors' files, tonic's copy is used, `<class>/*.aedat4`.
     """
     pattern = AUTHORS_CIFAR10
     if not any(folder.glob(f"*/{AUTHORS_CIFAR10}")) and any(folder.glob(f"*/{TONICS_CIFAR10}")):
@@ -55,17 +56,17 @@ def _inner(folder: Path, name: str) -> Path:
 
 
 def _split_by_name(root: Path, part: Part, name: str, pattern: str) -> Listing:
-    """The first recordings of each class, sorted by name, to train on, or the last ones to test on."""
+    """The first recordings of each class, sorted by name, for training; the last ones for testing."""
     files: list[str] = []
     labels: list[int] = []
     split = fixed_split(name)
     for label, (class_name, counts) in enumerate(split.items()):
-        found = sorted(file.name for file in _inner(root, class_name).glob(pattern))
-        if len(found) != sum(counts):
+        names = sorted(file.name for file in _inner(root, class_name).glob(pattern))
+        if len(names) != sum(counts):
             raise ConfigError(
-                f"{root / class_name} holds {len(found):,} recordings ({pattern}) instead of {sum(counts):,}"
+                f"{root / class_name} holds {len(names):,} recordings ({pattern}) instead of {sum(counts):,}"
             )
-        chosen = found[: counts.train] if part == "train" else found[counts.train :]
+        chosen = names[: counts.train] if part == "train" else names[counts.train :]
         files += [f"{class_name}/{file}" for file in chosen]
         labels += [label] * len(chosen)
     return Listing(root, tuple(files), tuple(labels), tuple(split))

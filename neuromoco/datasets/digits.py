@@ -1,8 +1,8 @@
-"""Handwritten digits for the simulated camera: small, free of downloads, and much like N-MNIST.
+"""Handwritten digits recorded by the simulated camera: small, without a download, and similar to N-MNIST.
 
-The digits are those of scikit-learn, 8 x 8 pixels each (Alpaydin and Kaynak 1998). The constants
-below were fitted to recordings of N-MNIST: number of events, share of ON, events per pixel, size of
-the digit in the field and rate of background events; `benchmarks/simulated_vs_real.py` compares.
+The digits are those of scikit-learn, 8 x 8 pixels each (Alpaydin and Kaynak 1998). The constants below were fitted to
+recordings of N-MNIST: number of events, share of ON, events per pixel, size of the digit in the field and rate of
+background events; `benchmarks/simulated_vs_real.py` compares them.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from neuromoco.simulate import Saccades, SensorConfig, record
 from neuromoco.support.console import track
 from neuromoco.support.files import cache_folder, writing_folder
 
-# The refractory time is the 1 % quantile of the intervals within a pixel of N-MNIST; the background
-# is measured at the border of its field, where no digit ever comes.
+# The refractory time is the 1 % quantile of the intervals within a pixel of N-MNIST; the background rate is measured at
+# the border of its field, which no digit reaches.
 DIGIT_SENSOR = SensorConfig(
     threshold_on=0.253,
     threshold_off=0.25,
@@ -36,26 +36,22 @@ DIGIT_SENSOR = SensorConfig(
 )
 DIGIT_MOTION = Saccades(base=6.0, height=5.5, saccade_us=103_000)
 
-# The last fifth of every class in scikit-learn's order: by position, so that no seed moves a digit over.
-TEST_SHARE = 0.2
-# Raise it whenever the images or the camera give other events for the same settings.
+TEST_SHARE = 0.2  # the last fifth of each class in scikit-learn's order, whatever the seed
+# Raise it whenever the images or the camera produce other events from the same settings.
 VERSION = 1
 
-# Side of an image, and the part of it that the 8 x 8 digit fills: wider than high, because most of
-# scikit-learn's digits leave their outer columns empty.
+# Side of an image, and the part that the 8 x 8 digit fills: wider than high, because most digits of scikit-learn leave
+# their outer columns empty.
 _SIDE, _ROWS, _COLUMNS = 28, 20, 24
-# Interpolated ink below the first is paper, above the second full ink: it keeps strokes thin.
-_PAPER, _INK = 0.32, 0.95
-# Share of the light that full ink takes away; it sets the number of events per edge.
-_DEPTH = 0.825
+_PAPER, _INK = 0.32, 0.95  # interpolated ink below is paper, above is full ink: keeps strokes thin
+_DEPTH = 0.825  # share of the light that full ink absorbs; sets the number of events per edge
 
 
 def digit_images() -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """The 1,797 digits of scikit-learn as the simulated camera is shown them.
+    """The 1,797 digits of scikit-learn as images for the simulated camera.
 
-    Each is scaled up with cubic splines, its strokes sharpened, and placed in the middle of a white
-    square. Digits are dark on white: in N-MNIST it is the trailing edge of a moving stroke that gives
-    the ON events, so there, too, the strokes are darker than their background.
+    Each is scaled up with cubic splines, its strokes are sharpened, and it is placed in the middle of a white square.
+    Digits are dark on white as in N-MNIST, where the trailing edge of a moving stroke causes the ON events.
 
     Returns:
         images: float32 [1797, 28, 28], intensity, 1 for white, 0.175 for full ink.
@@ -76,10 +72,10 @@ def digit_images() -> tuple[NDArray[np.float32], NDArray[np.int64]]:
 
 
 def digits_folder() -> Path:
-    """Records the digits on first use, in `train/<label>/` and `test/<label>/` as ATIS `.bin` files.
+    """A cached folder of the recorded digits, `train/<label>/*.bin` and `test/<label>/*.bin`, made on first use.
 
     Raises:
-        MissingExtraError: scikit-learn is not there.
+        MissingExtraError: scikit-learn is not installed.
     """
     settings = [VERSION, dataclasses.asdict(DIGIT_SENSOR), dataclasses.asdict(DIGIT_MOTION), TEST_SHARE]
     key = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:12]
@@ -102,6 +98,6 @@ def _record_digits(images: NDArray[np.float32], labels: NDArray[np.int64], folde
         for part in ("train", "test"):
             (folder / part / str(label)).mkdir(parents=True)
     for index, image in enumerate(track(images, "recording digits")):
-        place = folder / ("test" if test[index] else "train") / str(labels[index])
+        parent = folder / ("test" if test[index] else "train") / str(labels[index])
         recording = record(image, sensor=DIGIT_SENSOR, motion=DIGIT_MOTION, seed=index)
-        write_atis(place / f"{index:04d}.bin", recording)
+        write_atis(parent / f"{index:04d}.bin", recording)

@@ -1,11 +1,11 @@
-"""Splits of sets whose authors give none: they ship with the package, so that all measure on the same recordings.
+"""Fixed splits of published sets without one, so that everyone measures on the same recordings.
 
-`fixed_splits.csv` says for each class how many of its recordings, sorted by name as text, are to train on; the last
-ones are the test part. That is the split of SpikingJelly's `split_to_train_test_set(0.9, ...)` without shuffling, which
-Spikformer and many others use. The share is 9 of 10 of a class, and where that is no whole number:
+`fixed_splits.csv` holds the number of training recordings of each class, which come first when sorted by name as text;
+the others are the test part. It is the split of SpikingJelly's `split_to_train_test_set(0.9, ...)` without shuffling,
+which Spikformer and many others use: 9 of 10 recordings of a class, where N-Caltech101 needs rounding:
 
-    n-caltech101        rounded down, 7,795 to train on and 914 to test on
-    n-caltech101-ceil   rounded up, 7,886 and 823, as SpikingJelly rounds
+    n-caltech101        down, 7,795 for training and 914 for testing
+    n-caltech101-ceil   up, 7,886 and 823, as SpikingJelly does
 """
 
 from __future__ import annotations
@@ -30,13 +30,10 @@ class Counts(NamedTuple):
 
 
 def fixed_split(name: str) -> dict[str, Counts]:
-    """How every class of a set is split.
-
-    Args:
-        name: "cifar10-dvs", "n-caltech101" or "n-caltech101-ceil".
+    """The counts of each class of "cifar10-dvs", "n-caltech101" or "n-caltech101-ceil".
 
     Raises:
-        NeuromocoError: the file that came with the package is not the one that was shipped.
+        NeuromocoError: the installed file is damaged.
     """
     return {row["class"]: Counts(int(row["train"]), int(row["test"])) for row in _rows() if row["set"] == name}
 
@@ -44,7 +41,7 @@ def fixed_split(name: str) -> dict[str, Counts]:
 @cache
 def _rows() -> list[dict[str, str]]:
     text = files("neuromoco.datasets").joinpath(FILE).read_text(encoding="utf-8")
-    found = hashlib.sha256(text.encode()).hexdigest()
-    if found != SHA256:
-        raise NeuromocoError(f"{FILE}: has the SHA-256 {found}, not {SHA256}: install neuromoco again")
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    if digest != SHA256:
+        raise NeuromocoError(f"{FILE}: has the SHA-256 {digest}, not {SHA256}: install neuromoco again")
     return list(csv.DictReader(text.splitlines()))

@@ -1,31 +1,33 @@
-"""Recordings in folders: which files, which classes, in an order that no file system decides."""
+"""Lists recordings in folders, and their classes, in an order that does not depend on the file system."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from neuromoco.errors import ConfigError
 from neuromoco.events import ReadOptions
 
 PART_FOLDERS = frozenset({"train", "test", "val", "valid", "validation", "training", "testing"})
 Part = Literal["train", "test"]  # of a data set
-# A part of a recording: begin and end in microseconds of the file's own clock; it holds begin and ends before end.
-Span = tuple[int, int]
+Span = tuple[int, int]  # a part of a recording: begin and excluded end, microseconds of the file's clock
 
 
 @dataclass(frozen=True)
 class Listing:
-    """The recordings of one folder; each is a file, or a part of one.
+    """S recordings of a folder; each is a file, or a part of one.
 
     Attributes:
         root: the folder.
-        files: S paths relative to it, sorted; a file stands there once for each of its parts.
+        files: S paths relative to it, sorted; a file is repeated for each of its parts.
         labels: S indices into `class_names`; empty for a flat folder.
-        class_names: names of the class folders, sorted, as numbers if all are numbers; empty for a flat
-            folder.
-        spans: S parts of the files; empty where every file is one recording.
+        class_names: names of the class folders, sorted, numerically if all are numbers; empty for a flat folder.
+        spans: S parts of the files; empty if each file is one recording.
         options: what the files do not say of themselves.
     """
 
@@ -41,7 +43,7 @@ class Listing:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """S names that tell the recordings apart: of the file, and `[begin:end]` for a part of it."""
+        """S unique names: the file, and `[begin:end]` for a part of it."""
         if not self.spans:
             return self.files
         return tuple(f"{file}[{a}:{b}]" for file, (a, b) in zip(self.files, self.spans, strict=True))
@@ -51,19 +53,31 @@ class Listing:
         """S paths."""
         return [self.root / file for file in self.files]
 
+    def labels_among(self, class_names: Sequence[str]) -> NDArray[np.int64]:
+        """The labels as indices [S] into the class names of a model.
+
+        Raises:
+            ConfigError: the model does not know a class.
+        """
+        unknown = [name for name in self.class_names if name not in class_names]
+        if unknown:
+            known = ", ".join(class_names)
+            raise ConfigError(f"{self.root}: class {unknown[0]} is unknown to the model; it knows {known}")
+        return np.array([class_names.index(self.class_names[label]) for label in self.labels])
+
 
 def list_recordings(folder: Path | str, *, labelled: bool) -> Listing:
-    """Lists a folder of class folders, or one flat folder of recordings.
+    """Lists a folder of class folders, or a flat folder of recordings, without reading the files.
 
-    Hidden files are passed over. What each file holds is found out when it is read.
+    Hidden files are ignored.
 
     Args:
         folder: the folder.
-        labelled: whether classes are needed; if not, a flat folder will do.
+        labelled: whether classes are required; a flat folder has none.
 
     Raises:
-        ConfigError: no such folder, nothing in it, files beside class folders, or train and test folders
-            where classes should be.
+        ConfigError: the folder is missing or empty, mixes files and folders, or holds train and test folders instead
+            of classes.
     """
     root = Path(folder)
     if not root.is_dir():
@@ -74,14 +88,14 @@ def list_recordings(folder: Path | str, *, labelled: bool) -> Listing:
         raise ConfigError(f"{root}: is empty; --data takes a folder of recordings")
     if files and folders:
         raise ConfigError(
-            f"{root}: holds files ({files[0].name}) beside folders ({folders[0].name}); "
+            f"{root}: holds both files ({files[0].name}) and folders ({folders[0].name}); "
             "give a folder of class folders, or one flat folder of recordings"
         )
     if folders:
         return _class_folders(root, folders)
     if labelled:
         raise ConfigError(
-            f"{root}: holds no class folders; training with labels and evaluation need one folder a class, "
+            f"{root}: holds no class folders; training with labels and evaluation need one folder per class, "
             f"for example {root}/cat/{files[0].name}"
         )
     return Listing(root, tuple(file.name for file in files))
@@ -90,7 +104,7 @@ def list_recordings(folder: Path | str, *, labelled: bool) -> Listing:
 def _class_folders(root: Path, folders: list[Path]) -> Listing:
     parts = [folder for folder in folders if folder.name.lower() in PART_FOLDERS]
     if len(parts) == len(folders):
-        raise ConfigError(f"{root}: holds {', '.join(f.name for f in parts)}, no classes; give {parts[0]}")
+        raise ConfigError(f"{root}: holds {', '.join(f.name for f in parts)} instead of classes; give {parts[0]}")
     names: list[str] = []
     labels: list[int] = []
     for label, folder in enumerate(folders):
@@ -105,8 +119,8 @@ def _class_folders(root: Path, folders: list[Path]) -> Listing:
 
 
 def _contents(folder: Path) -> tuple[list[Path], list[Path]]:
-    seen = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
-    folders = [entry for entry in seen if entry.is_dir()]
-    numbers = all(entry.name.isdecimal() for entry in folders)
-    folders.sort(key=lambda entry: (int(entry.name) if numbers else 0, entry.name))
-    return sorted((e for e in seen if not e.is_dir()), key=lambda entry: entry.name), folders
+    visible = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+    files, folders = [e for e in visible if not e.is_dir()], [e for e in visible if e.is_dir()]
+    if all(entry.name.isdecimal() for entry in folders):
+        folders.sort(key=lambda entry: int(entry.name))
+    return files, folders

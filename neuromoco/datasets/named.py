@@ -1,7 +1,7 @@
-"""Data sets by name: the built-in digits, and published sets from the files as their authors distribute them.
+"""Data sets by name: the built-in digits, and published sets as their authors distribute them.
 
-`--data NAME` looks in `$NEUROMOCO_DATA/NAME`, by default `data/NAME`. Nothing is downloaded unasked: whoever has
-unpacked the authors' archives there, or let `downloads` do it, has the set; others are told what to get and where.
+`--data NAME` looks in `$NEUROMOCO_DATA/NAME`, by default `data/NAME`, for the unpacked archives; if they are missing,
+the message says where to get them. Only `downloads` downloads anything.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ class NamedSet(NamedTuple):
     """A published set.
 
     Attributes:
-        folder: its folder, below `$NEUROMOCO_DATA`.
-        page: where its authors give it away.
-        archives: what to unpack into the folder.
-        example: a file that is there afterwards.
+        folder: name of its folder in `$NEUROMOCO_DATA`.
+        page: the authors' download page.
+        archives: archives to unpack into the folder.
+        example: a file in the folder after unpacking.
         tonic: the class of `tonic.datasets` that downloads it.
-        listing: what is in the folder: (folder, part) -> recordings.
+        listing: lists the folder: (folder, part) -> recordings.
     """
 
     folder: str
@@ -80,17 +80,29 @@ NAMES = (DIGITS, *SETS)
 
 
 def list_data(data: str, part: Part, *, labelled: bool = True) -> Listing:
-    """The recordings that `--data` means: those in a folder, or a part of a named set.
+    """Lists the recordings of a folder, or of a part of a named data set, without reading them.
+
+    "digits" are recorded to $NEUROMOCO_CACHE on first use; nothing else is written, and nothing is downloaded.
 
     Args:
-        data: one of `NAMES`, or a path.
-        part: which part of a named set; a folder is taken as it is.
-        labelled: whether classes are needed; if not, a flat folder will do.
+        data: a folder with one folder of recordings per class, a flat folder of recordings, or a name: "digits",
+            "n-mnist", "n-caltech101", "n-caltech101-ceil", "cifar10-dvs" or "dvs128-gesture".
+        part: "train" or "test" part of a named set; ignored for a folder.
+        labelled: whether classes are required; a flat folder has none.
+
+    Returns:
+        The files, and their labels and class names if there are classes.
 
     Raises:
-        ConfigError: no such folder; a named set is not in its place, or is not whole.
+        ConfigError: no such folder, or a named set is missing or incomplete.
         EventFileError: a table of labels cannot be read.
-        MissingExtraError: the digits need scikit-learn.
+        MissingExtraError: "digits" needs scikit-learn.
+
+    Example:
+        >>> from neuromoco.datasets import list_data
+        >>> listing = list_data("models/examples", "test", labelled=False)
+        >>> listing.files[0]
+        '3.bin'
     """
     if data == DIGITS:
         return list_recordings(digits_folder() / part, labelled=True)
@@ -102,24 +114,24 @@ def list_data(data: str, part: Part, *, labelled: bool = True) -> Listing:
 
 
 def set_folder(name: str) -> Path:
-    """Where a published set is looked for."""
+    """The folder of a published set."""
     return Path(os.environ.get("NEUROMOCO_DATA") or "data") / SETS[name].folder
 
 
-def by_hand(name: str) -> str:
-    """How to place a published set, as a part of a message."""
-    given, folder = SETS[name], set_folder(name)
-    return f"get {given.archives} from {given.page} and unpack into {folder}, so that {folder / given.example} is there"
+def manual_steps(name: str) -> str:
+    """The steps to get a published set, as a part of a message."""
+    entry, folder = SETS[name], set_folder(name)
+    return f"get {entry.archives} from {entry.page} and unpack into {folder}, so that {folder / entry.example} exists"
 
 
 def _published(name: str, part: Part) -> Listing:
-    given, folder = SETS[name], set_folder(name)
+    entry, folder = SETS[name], set_folder(name)
     if not folder.is_dir():
         raise ConfigError(
-            f"{name}: no folder {folder}; neuromoco download {name} fetches it, or {by_hand(name)} "
-            f"(NEUROMOCO_DATA=FOLDER looks in FOLDER/{given.folder})"
+            f"{name}: no folder {folder}; neuromoco download {name} fetches it, or {manual_steps(name)} "
+            f"(NEUROMOCO_DATA=FOLDER looks in FOLDER/{entry.folder})"
         )
     try:
-        return given.listing(folder, part)
+        return entry.listing(folder, part)
     except ConfigError as error:
-        raise ConfigError(f"{name}: {error}; {by_hand(name)}") from error
+        raise ConfigError(f"{name}: {error}; {manual_steps(name)}") from error

@@ -1,15 +1,12 @@
-"""Frames of many recordings, read by several processes at once."""
+"""Reads many recordings in several processes and makes their frames."""
 
 from __future__ import annotations
 
 import dataclasses
 import os
-import signal
 from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,26 +15,26 @@ from numpy.typing import NDArray
 
 from neuromoco.config import FrameConfig
 from neuromoco.datasets.folders import Span
-from neuromoco.errors import EventFileError, NeuromocoError
+from neuromoco.errors import EventFileError
 from neuromoco.events import ReadOptions, Recording, read_recording
 from neuromoco.frames import recording_frames
+from neuromoco.support.pool import process_pool
 
 LARGEST_COUNT = np.iinfo(np.uint16).max
 MOST_PROCESSES = 16
-# A process takes a second to start, in which so much is read.
-BYTES_A_PROCESS = 256 << 20
-AHEAD = 3  # files that wait or are read, for each process: bounds the memory
+BYTES_PER_PROCESS = 256 << 20  # read in the second that a process takes to start
+QUEUED = 3  # files per process that are read or wait: bounds the memory
 
 
-class Task(NamedTuple):
-    """One file to read.
+class FileJob(NamedTuple):
+    """A file to read.
 
     Attributes:
         path: the file.
-        rows: where its R recordings stand in the set.
-        spans: its R parts, or None for a whole file.
+        rows: positions of its R recordings in the set.
+        spans: R parts of the file; None is the whole file.
         options: what it does not say of itself.
-        frames: what to make of it.
+        frames: settings of the frames.
     """
 
     path: Path
@@ -47,14 +44,14 @@ class Task(NamedTuple):
     frames: FrameConfig
 
 
-class Made(NamedTuple):
-    """What became of a file.
+class FileFrames(NamedTuple):
+    """The recordings of a file as frames.
 
     Attributes:
-        rows: see `Task`.
-        frames: R arrays [T, P, H, W], uint8 where the counts allow, else uint16; none if there is a problem.
+        rows: see `FileJob`.
+        frames: R arrays [T, P, H, W], uint8 if the counts allow, else uint16; empty if there is a problem.
         facts: int64 [R, 4]: events, microseconds, rows and columns of the sensor.
-        problem: why it cannot be read.
+        problem: why the file cannot be read, or None.
     """
 
     rows: tuple[int, ...]
@@ -63,63 +60,49 @@ class Made(NamedTuple):
     problem: str | None = None
 
 
-def make_frames(tasks: Sequence[Task]) -> Iterator[Made]:
-    """Reads files, several at once if they are many, and yields what became of each in the order of the tasks.
+def make_frames(jobs: Sequence[FileJob]) -> Iterator[FileFrames]:
+    """Yields the frames of files in the order of the jobs; many files are read by several processes.
 
     Raises:
         NeuromocoError: a process was killed.
     """
-    work = sum(task.path.stat().st_size for task in tasks)
-    processes = min(os.cpu_count() or 1, MOST_PROCESSES, len(tasks), work // BYTES_A_PROCESS)
+    work = sum(job.path.stat().st_size for job in jobs)
+    processes = min(os.cpu_count() or 1, MOST_PROCESSES, len(jobs), work // BYTES_PER_PROCESS)
     if processes < 2:
-        yield from map(make, tasks)
+        yield from map(read_frames, jobs)
         return
-    # Spawned, not forked: whoever trains has threads, and they do not survive a fork.
-    with ProcessPoolExecutor(processes, get_context("spawn"), _start) as pool:
-        waiting: deque[Future[Made]] = deque()
-        try:
-            for task in tasks:
-                waiting.append(pool.submit(make, task))
-                if len(waiting) >= AHEAD * processes:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        except BrokenProcessPool:
-            raise NeuromocoError(
-                "a process that read recordings was killed, for want of memory? What it had done is kept: run it again"
-            ) from None
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+    with process_pool(processes, "run it again") as pool:
+        queue: deque[Future[FileFrames]] = deque()
+        for job in jobs:
+            queue.append(pool.submit(read_frames, job))
+            if len(queue) >= QUEUED * processes:
+                yield queue.popleft().result()
+        while queue:
+            yield queue.popleft().result()
 
 
-def make(task: Task) -> Made:
-    """Reads one file, once for all its recordings."""
+def read_frames(job: FileJob) -> FileFrames:
+    """Reads a file once and makes the frames of all its recordings."""
     frames: list[NDArray[np.unsignedinteger[Any]]] = []
     facts: list[tuple[int, ...]] = []
     try:
-        whole = read_recording(task.path, options=task.options)
-        for span in task.spans:
+        whole = read_recording(job.path, options=job.options)
+        for span in job.spans:
             recording = whole if span is None else cut(whole, span)
             if span is not None and not len(recording):
-                raise EventFileError(f"{task.path}: holds no events from {span[0]} to {span[1]} us")
-            counts = recording_frames(recording, task.frames)
+                raise EventFileError(f"{job.path}: holds no events from {span[0]} to {span[1]} us")
+            counts = recording_frames(recording, job.frames)
             largest = int(counts.max())
             if largest > LARGEST_COUNT:
-                raise EventFileError(f"{task.path}: {largest} events in one pixel and slice; take more steps")
+                raise EventFileError(f"{job.path}: {largest} events in one pixel and slice; use more steps")
             frames.append(counts.astype(np.uint8 if largest <= np.iinfo(np.uint8).max else np.uint16))
             facts.append((len(recording), recording.duration, recording.height, recording.width))
     except EventFileError as error:
-        return Made(task.rows, [], np.empty((0, 4), np.int64), str(error))
-    return Made(task.rows, frames, np.array(facts, np.int64))
+        return FileFrames(job.rows, [], np.empty((0, 4), np.int64), str(error))
+    return FileFrames(job.rows, frames, np.array(facts, np.int64))
 
 
 def cut(recording: Recording, span: Span) -> Recording:
-    """The events of a part of a recording."""
+    """The events within a span of time."""
     inside = slice(*np.searchsorted(recording.t, span))
-    return dataclasses.replace(
-        recording, t=recording.t[inside], x=recording.x[inside], y=recording.y[inside], p=recording.p[inside]
-    )
-
-
-def _start() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its workers
+    return dataclasses.replace(recording, **{name: getattr(recording, name)[inside] for name in ("t", "x", "y", "p")})

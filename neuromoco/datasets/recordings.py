@@ -1,4 +1,4 @@
-"""The recordings that a run's settings mean, with their frames."""
+"""Recordings and their frames, by the `data` of a run's settings."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ Data = str | tuple[str, ...]
 
 
 class Recordings(NamedTuple):
-    """S recordings: what they are, and their frames [S, T, P, H, W]."""
+    """S recordings and their frames [S, T, P, H, W]."""
 
     listing: Listing
     store: FrameStore
 
 
 class Reader(Protocol):
-    """How a run gets its recordings: `read_recordings`, or the same with a memory."""
+    """The type of `read_recordings`."""
 
     def __call__(self, data: Data, frames: FrameConfig, part: Part, labelled: bool) -> Recordings: ...
 
 
 def read_recordings(data: Data, frames: FrameConfig, part: Part, labelled: bool) -> Recordings:
-    """Lists recordings and makes their frames, or takes them from the cache. Raises as those two do.
+    """Lists recordings and makes or loads their frames; raises as `list_data` and `cached_frames`.
 
-    Of several sets, which may have other classes and sensors, the recordings follow each other, without labels.
+    Several sets, which may have different classes and sensors, are concatenated without labels.
     """
     if isinstance(data, tuple):
         return _joined([read_recordings(one, frames, part, labelled=False) for one in data])
@@ -43,11 +43,7 @@ def read_recordings(data: Data, frames: FrameConfig, part: Part, labelled: bool)
 
 
 class JoinedFrames:
-    """Frames of several sets as if they were one; each stays where it is.
-
-    Args:
-        parts: frames [S, T, P, H, W] of each set.
-    """
+    """The concatenated frames [S, T, P, H, W] of several sets, without copying them."""
 
     def __init__(self, parts: Sequence[NDArray[np.unsignedinteger[Any]]]) -> None:
         self.parts = parts
@@ -59,14 +55,15 @@ class JoinedFrames:
 
     def __getitem__(self, rows: ArrayLike) -> NDArray[np.unsignedinteger[Any]]:
         """Frames [N, T, P, H, W] of N rows."""
-        wanted = np.asarray(rows, np.int64)
-        if wanted.size and not 0 <= wanted.min() <= wanted.max() < len(self):
-            raise IndexError(f"rows {wanted.min()} to {wanted.max()} of {len(self)}")
-        found = np.empty((len(wanted), *self.parts[0].shape[1:]), self.dtype)
-        of = np.searchsorted(self.ends, wanted, side="right")
+        indices = np.asarray(rows, np.int64)
+        if indices.size and not 0 <= indices.min() <= indices.max() < len(self):
+            raise IndexError(f"rows {indices.min()} to {indices.max()} of {len(self)}")
+        frames = np.empty((len(indices), *self.parts[0].shape[1:]), self.dtype)
+        numbers = np.searchsorted(self.ends, indices, side="right")
         for number, part in enumerate(self.parts):
-            found[of == number] = part[wanted[of == number] - (self.ends[number] - len(part))]
-        return found
+            inside = numbers == number
+            frames[inside] = part[indices[inside] - (self.ends[number] - len(part))]
+        return frames
 
 
 def _joined(sets: Sequence[Recordings]) -> Recordings:

@@ -1,4 +1,4 @@
-"""Splits that depend on names, labels and a seed, and on nothing else."""
+"""Splits of recordings, determined by names, labels and a seed alone."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from neuromoco.errors import ConfigError
 
 @dataclass(frozen=True)
 class Split:
-    """Indices into a listing, sorted; no index is in both."""
+    """Disjoint, sorted indices into a listing."""
 
     train: tuple[int, ...]
     validation: tuple[int, ...]
@@ -27,71 +27,66 @@ def split_by_class(
     seed: int,
     class_names: Sequence[str],
 ) -> Split:
-    """Keeps a share of every class for validation, and at most so many of the rest for training.
+    """Draws validation and training recordings from each class.
 
     Args:
         labels: S class indices.
-        validation: share of each class, rounded to the nearest count; at least one if above 0.
-        labels_per_class: how many of each class to train on; None takes all that are left.
-        seed: decides which.
+        validation: fraction of each class to validate on, rounded to the nearest count, at least one if above 0.
+        labels_per_class: number of training recordings of each class; None uses all others.
+        seed: of the choice.
         class_names: for messages.
 
     Raises:
         ConfigError: a class with too few recordings.
     """
-    of = np.asarray(labels)
     train: list[int] = []
-    held: list[int] = []
+    held_out: list[int] = []
     for label, name in enumerate(class_names):
-        members = np.flatnonzero(of == label)
-        order = np.random.default_rng([seed, label]).permutation(members)
-        keep = max(1, round(validation * len(members))) if validation else 0
-        wanted = labels_per_class or len(members) - keep
-        if len(members) - keep < max(1, wanted):
+        members = np.flatnonzero(np.asarray(labels) == label)
+        order = np.random.default_rng([seed, label]).permutation(members).tolist()
+        held = max(1, round(validation * len(order))) if validation else 0
+        count = labels_per_class or len(order) - held
+        if len(order) - held < max(1, count):
             raise ConfigError(
-                f"class {name} has {len(members)} recordings, {keep} of them for validation; "
-                f"{max(1, wanted)} to train on are asked for: set fewer --labels-per-class or less validation"
+                f"class {name} has {len(order)} recordings, {held} of them for validation, and training needs "
+                f"{max(1, count)}: set fewer --labels-per-class or less validation"
             )
-        held += order[:keep].tolist()
-        train += order[keep : keep + wanted].tolist()
-    return Split(tuple(sorted(train)), tuple(sorted(held)))
+        held_out += order[:held]
+        train += order[held : held + count]
+    return Split(tuple(sorted(train)), tuple(sorted(held_out)))
 
 
 def hold_out(listing: Listing, folds: int, fold: int) -> Split:
-    """Keeps one fold of every class apart, the same one at every seed: no stage sees it.
+    """Holds out one fold of each class, which does not depend on the seed and which no stage sees.
 
-    A class's recordings, sorted by name, are permuted by `default_rng([0, label])`; the one at position i is of
-    fold i % folds.
+    A class's recordings, sorted by name, are permuted by `default_rng([0, label])`; position i is in fold i % folds.
 
     Returns:
-        Those of the other folds as `train`, those of this one as `validation`.
+        The other folds as `train`, this one as `validation`.
 
     Raises:
         ConfigError: recordings without classes, or a class with fewer recordings than folds.
     """
-    of = np.asarray(listing.labels)
-    if not len(of):
-        raise ConfigError(f"{listing.root}: holds no class folders; folds are made class by class")
-    held: list[int] = []
+    if not listing.labels:
+        raise ConfigError(f"{listing.root}: holds no class folders; folds need classes")
+    names, held_out = listing.names, set[int]()
     for label, name in enumerate(listing.class_names):
-        members = sorted(np.flatnonzero(of == label).tolist(), key=lambda i: listing.names[i])
+        members = sorted(np.flatnonzero(np.asarray(listing.labels) == label).tolist(), key=lambda i: names[i])
         if len(members) < folds:
             raise ConfigError(f"class {name} has {len(members)} recordings for {folds} folds: set fewer")
-        held += np.random.default_rng([0, label]).permutation(members)[fold::folds].tolist()
-    kept = sorted(set(range(len(of))) - set(held))
-    return Split(tuple(kept), tuple(sorted(held)))
+        held_out |= set(np.random.default_rng([0, label]).permutation(members)[fold::folds].tolist())
+    return Split(tuple(i for i in range(len(listing)) if i not in held_out), tuple(sorted(held_out)))
 
 
 def describe_split(listing: Listing, split: Split, seed: int) -> dict[str, object]:
-    """The split as it is written to `split.json`: file names, and a hash to compare runs by."""
-    train = [listing.names[i] for i in split.train]
-    held = [listing.names[i] for i in split.validation]
-    digest = hashlib.sha256("\n".join([*train, "--", *held]).encode("utf-8", "surrogateescape")).hexdigest()
+    """The content of `split.json`: the names of the recordings, and a hash by which runs can be compared."""
+    train, validation = ([listing.names[i] for i in indices] for indices in (split.train, split.validation))
+    digest = hashlib.sha256("\n".join([*train, "--", *validation]).encode("utf-8", "surrogateescape")).hexdigest()
     return {
         "data": str(listing.root),
         "seed": seed,
         "sha256": digest,
         "classes": list(listing.class_names),
         "train": train,
-        "validation": held,
+        "validation": validation,
     }

@@ -1,7 +1,7 @@
-"""Frames as torch data sets that give whole batches, time first.
+"""Frames as a torch data set that returns whole batches, time first.
 
-What is random about a recording follows from (seed, epoch, index) alone, so it is the same in any batch, with any
-number of workers or processes, and after any interruption.
+The randomness of a recording follows from (seed, epoch, index) alone, so it is the same in any batch, with any number
+of workers or processes, and after any interruption.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from neuromoco.views import TwoViews, View
 
 
 class FrameSet(Dataset[tuple[Tensor, ...]]):
-    """Some recordings of a store of frames. A data loader asks it for batches, not for items: see `collate`.
+    """Frames of some recordings; a data loader with `collate` asks it for whole batches.
 
     A batch is (frames, labels), or (query views, key views) if the view is `TwoViews`; frames and views are
-    float32 [T, N, P, H, W], labels [N].
+    float32 [T, N, P, H, W], labels [N], -1 if unknown.
 
     Args:
         frames: uint8 or uint16 [S, T, P, H, W].
-        indices: which of the S recordings.
-        labels: S class indices, or None where only views are asked for.
-        view: how to change the frames, or None.
+        indices: the recordings among the S.
+        labels: S class indices, or None.
+        view: the augmentation, or None.
         seed: of the views.
     """
 
@@ -48,7 +48,7 @@ class FrameSet(Dataset[tuple[Tensor, ...]]):
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Other views in every epoch, the same ones again for the same epoch."""
+        """Selects the views, which differ between epochs."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -57,20 +57,19 @@ class FrameSet(Dataset[tuple[Tensor, ...]]):
     def __getitems__(self, items: Sequence[int]) -> tuple[Tensor, ...]:
         chosen = [self.indices[item] for item in items]
         counts = self.frames[chosen]  # [N, T, P, H, W]
-        # torch moves no uint16
+        # torch hardly supports uint16
+        frames: Tensor | tuple[Tensor, Tensor]
         frames = torch.from_numpy(counts if counts.dtype == np.uint8 else counts.astype(np.int32))
-        seen = self.view(frames, [self._generator(index) for index in chosen]) if self.view else frames
-        if isinstance(seen, tuple):
-            return tuple(map(_time_first, seen))
+        if self.view:
+            frames = self.view(frames, [np.random.default_rng([self.seed, self.epoch, index]) for index in chosen])
+        if isinstance(frames, tuple):
+            return tuple(map(_time_first, frames))
         labels = [-1 if self.labels is None else self.labels[index] for index in chosen]
-        return _time_first(seen), torch.tensor(labels)
-
-    def _generator(self, index: int) -> np.random.Generator:
-        return np.random.default_rng([self.seed, self.epoch, index])
+        return _time_first(frames), torch.tensor(labels)
 
 
 def collate(batch: Any) -> Any:
-    """For a data loader of a `FrameSet`, which makes whole batches already."""
+    """The `collate_fn` for a data loader of a `FrameSet`, whose batches are complete already."""
     return batch
 
 

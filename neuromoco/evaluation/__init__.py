@@ -1,1 +1,1 @@
-"""How good a network is: accuracy with labels, probes and maps of its features without."""
+"""Evaluation: accuracy with labels; probes and maps of features without training."""

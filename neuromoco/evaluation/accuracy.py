@@ -1,4 +1,4 @@
-"""How good a classifier is, on recordings that it was not trained on."""
+"""Accuracy of a classifier on labelled recordings."""
 
 from __future__ import annotations
 
@@ -12,15 +12,11 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest
 from sklearn.metrics import confusion_matrix
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from neuromoco.classifier import Classifier
 from neuromoco.datasets import Listing, cached_frames
-from neuromoco.datasets.torch_sets import FrameSet, collate
-from neuromoco.errors import ConfigError
+from neuromoco.evaluation.features import evaluation_mode, frame_batches
 from neuromoco.runtime.prediction import FrameNetwork
-
-BATCH = 128
 
 
 @dataclass(frozen=True)
@@ -28,8 +24,8 @@ class Evaluation:
     """Results on S recordings.
 
     Attributes:
-        accuracy: share of right answers.
-        interval: 95 % interval of the accuracy for a set of this size (Wilson), low and high.
+        accuracy: fraction of correct predictions, 0 to 1.
+        interval: lower and upper end of the accuracy's 95 % Wilson interval.
         recordings: S.
         class_names: rows and columns of the confusion matrix.
         confusion: counts [true, predicted].
@@ -58,38 +54,46 @@ class Evaluation:
 def predict_labels(
     classifier: Classifier, frames: NDArray[np.unsignedinteger[Any]], indices: Sequence[int], device: torch.device
 ) -> Tensor:
-    """Class indices [len(indices)] that a classifier gives to some of S frames [S, T, P, H, W]."""
-    was_training = classifier.training
-    classifier.eval()
-    loader = DataLoader(FrameSet(frames, indices), BATCH, collate_fn=collate)
-    answers = [classifier(batch.to(device)).mean(0).argmax(1).cpu() for batch, _ in loader]
-    classifier.train(was_training)
-    return torch.cat(answers)
+    """Predicted class indices [R] for R `indices` into frames [S, T, P, H, W]."""
+    with evaluation_mode(classifier):
+        batches = (torch.from_numpy(batch).to(device) for batch in frame_batches(frames, indices))
+        return torch.cat([classifier(batch).mean(0).argmax(1).cpu() for batch in batches])
 
 
 def evaluate(model: FrameNetwork, listing: Listing) -> Evaluation:
-    """Classifies every recording of a listing with labels.
+    """Classifies labelled recordings and compares the predictions with the labels.
+
+    The frames are cached in $NEUROMOCO_CACHE; nothing else is written.
+
+    Args:
+        model: a classifier, from a checkpoint or an export.
+        listing: S recordings with labels, of classes that the model knows.
+
+    Returns:
+        Accuracy and confusion matrix.
 
     Raises:
         ConfigError: a class that the model does not know.
         EventFileError: a recording cannot be read.
+
+    Example:
+        >>> from neuromoco import load_classifier
+        >>> from neuromoco.datasets import list_data
+        >>> from neuromoco.evaluation.accuracy import evaluate
+        >>> model = load_classifier("models/sew_resnet_tiny-digits.onnx")
+        >>> evaluation = evaluate(model, list_data("digits", "test"))  # doctest: +SKIP
+        >>> evaluation.recordings  # doctest: +SKIP
+        359
     """
-    names = model.header.class_names
-    unknown = [name for name in listing.class_names if name not in names]
-    if unknown:
-        raise ConfigError(f"{listing.root}: class {unknown[0]} is unknown to the model; it knows {', '.join(names)}")
-    labels = np.array([names.index(listing.class_names[label]) for label in listing.labels])
+    labels = listing.labels_among(model.header.class_names)
     frames = cached_frames(listing, model.header.frames).frames
-    found = []
-    for start in range(0, len(frames), BATCH):
-        batch = np.ascontiguousarray(frames[start : start + BATCH].swapaxes(0, 1), np.float32)  # [T, N, P, H, W]
-        found.append(model.frame_logits(batch).mean(0).argmax(1))
-    return summarize(labels, np.concatenate(found), names)
+    logits = (model.frame_logits(batch) for batch in frame_batches(frames, range(len(frames))))  # [T, N, classes]
+    return score(labels, np.concatenate([batch.mean(0).argmax(1) for batch in logits]), model.header.class_names)
 
 
-def summarize(labels: NDArray[np.int64], found: NDArray[np.int64], class_names: tuple[str, ...]) -> Evaluation:
-    """The figures of true labels [S] against found ones [S]."""
-    right = int((labels == found).sum())
-    low, high = binomtest(right, len(labels)).proportion_ci(method="wilson")
-    matrix = confusion_matrix(labels, found, labels=range(len(class_names)))
-    return Evaluation(right / len(labels), (float(low), float(high)), len(labels), class_names, matrix)
+def score(labels: NDArray[np.int64], predicted: NDArray[np.int64], class_names: tuple[str, ...]) -> Evaluation:
+    """Compares predicted labels [S] with true ones [S]."""
+    correct = int((labels == predicted).sum())
+    low, high = binomtest(correct, len(labels)).proportion_ci(method="wilson")
+    matrix = confusion_matrix(labels, predicted, labels=range(len(class_names)))
+    return Evaluation(correct / len(labels), (float(low), float(high)), len(labels), class_names, matrix)

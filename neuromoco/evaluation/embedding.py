@@ -28,18 +28,18 @@ from neuromoco.support.device import pick_device
 from neuromoco.support.files import files_in, writing
 
 Method = Literal["tsne", "pca"]
-FEWEST_TSNE = 10  # recordings; fewer have no neighbourhoods to keep
+FEWEST_TSNE = 10  # recordings; fewer have no neighbourhoods
 LARGEST_PERPLEXITY = 30.0
 DIMENSIONS_BEFORE_TSNE = 50
 
 
 @dataclass(frozen=True)
-class Found:
-    """An event file below a place that was given.
+class EventFile:
+    """An event file, perhaps of a class.
 
     Attributes:
         path: the file.
-        class_name: the folder below the given one that it lies in; None where it lies in no such folder.
+        class_name: the class, or None if it is unknown.
     """
 
     path: Path
@@ -55,64 +55,64 @@ class Embedding:
         encoder_sha256: of its encoder's parameters and buffers.
         files: S files.
         features: float32 [S, T, D].
-        problems: why other files are not among them.
+        problems: errors of the files that cannot be read.
     """
 
     header: CheckpointHeader
     encoder_sha256: str
-    files: tuple[Found, ...]
+    files: tuple[EventFile, ...]
     features: NDArray[np.float32]
     problems: tuple[EventFileError, ...]
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """Known classes, sorted, as numbers if all are numbers."""
+        """Known classes, sorted; numerically if all are numbers."""
         names = {file.class_name for file in self.files if file.class_name is not None}
         numbers = all(name.isdecimal() for name in names)
         return tuple(sorted(names, key=lambda name: (int(name) if numbers else 0, name)))
 
     @property
     def labels(self) -> NDArray[np.int64]:
-        """Indices [S] into `class_names`, -1 where the class is not known."""
+        """Indices [S] into `class_names`, -1 if the class is unknown."""
         names = self.class_names
         return np.array([-1 if f.class_name is None else names.index(f.class_name) for f in self.files], np.int64)
 
 
-def find_files(places: Iterable[Path]) -> list[Found]:
-    """Files, and those in folders at any depth; a folder's subfolders are classes."""
-    found = []
+def find_files(places: Iterable[Path]) -> list[EventFile]:
+    """Files, and files in folders at any depth; subfolders of a folder in `places` are classes."""
+    files = []
     for place in places:
         for path in files_in([place]):
-            inside = path.relative_to(place).parts
-            found.append(Found(path, inside[0] if len(inside) > 1 else None))
-    return found
+            parts = path.relative_to(place).parts
+            files.append(EventFile(path, parts[0] if len(parts) > 1 else None))
+    return files
 
 
 def embed_files(
     model: Path,
-    files: Sequence[Found],
+    files: Sequence[EventFile],
     device: str = "auto",
     options: ReadOptions | None = None,
     any_length: bool = False,
 ) -> Embedding:
-    """Features of files; those that cannot be read are left out and named.
+    """Computes the features of event files; files that cannot be read become `problems` of the result.
 
     Args:
         model: a checkpoint with an encoder.
-        files: which.
-        device: "auto", "cpu" or "cuda".
+        files: the event files.
+        device: "auto" (CUDA if there is one), "cpu" or "cuda".
         options: what the files do not say of themselves.
-        any_length: also recordings much shorter than those of the training.
+        any_length: accept recordings much shorter than the training recordings.
 
     Raises:
         CheckpointError: no usable checkpoint.
-        EventFileError: no file at all can be read.
+        EventFileError: no file can be read.
     """
-    place = pick_device(device)
-    encoder, header = load_encoder(model, place)
+    torch_device = pick_device(device)
+    encoder, header = load_encoder(model, torch_device)
     problems: list[EventFileError] = []
 
-    def readable() -> Iterator[tuple[Found, NDArray[Any]]]:
+    def readable() -> Iterator[tuple[EventFile, NDArray[Any]]]:
         for file in track(files, "reading recordings"):
             try:
                 recording = read_recording(file.path, options=options)
@@ -122,61 +122,65 @@ def embed_files(
             except EventFileError as error:
                 problems.append(error)
 
-    used: list[Found] = []
-    found: list[NDArray[np.float32]] = []
+    used: list[EventFile] = []
+    values: list[NDArray[np.float32]] = []
     stream = readable()
     while batch := list(islice(stream, BATCH)):
         used += [file for file, _ in batch]
-        found.append(features_by_step(encoder, np.stack([frames for _, frames in batch]), place))
+        frames = np.stack([frames for _, frames in batch], axis=1, dtype=np.float32)  # [T, N, P, H, W]
+        values.append(features_by_step(encoder, frames, torch_device))
     if not used:
-        raise EventFileError("; ".join(str(problem) for problem in problems[:3]))
-    return Embedding(header, state_sha256(encoder), tuple(used), np.concatenate(found), tuple(problems))
+        raise EventFileError("; ".join(map(str, problems[:3])))
+    return Embedding(header, state_sha256(encoder), tuple(used), np.concatenate(values), tuple(problems))
 
 
-def plane(features: NDArray[np.floating[Any]], method: Method, seed: int) -> tuple[NDArray[np.float64], str]:
-    """Places [S, 2] of features [S, D] by their directions, and what placed them.
+def project(features: NDArray[np.floating[Any]], method: Method, seed: int) -> tuple[NDArray[np.float64], str]:
+    """Projects the directions of features onto a plane.
 
     Args:
         features: [S, D].
-        method: "tsne" keeps neighbours together (fewer than 10 recordings take PCA), "pca" keeps large distances.
+        method: "tsne" preserves neighbourhoods (PCA is used for fewer than 10 recordings), "pca" large distances.
         seed: of t-SNE.
+
+    Returns:
+        Points [S, 2] and the name of the method used.
     """
     directions = normalize(features.astype(np.float64))
     count = len(directions)
     if method == "tsne" and count >= FEWEST_TSNE:
         fewer = PCA(min(DIMENSIONS_BEFORE_TSNE, *directions.shape), random_state=seed).fit_transform(directions)
         tsne = TSNE(perplexity=min(LARGEST_PERPLEXITY, (count - 1) / 3), init="pca", random_state=seed)
-        with threadpool_limits(1):  # sums in another order would give another map
+        with threadpool_limits(1):  # the order of sums changes the map
             return tsne.fit_transform(fewer), "t-SNE"
     centred = directions - directions.mean(0)
     left, singular, _ = np.linalg.svd(centred, full_matrices=False)
-    places = np.zeros((count, 2))
-    kept = min(2, len(singular))
-    places[:, :kept] = left[:, :kept] * singular[:kept]
-    return places, "PCA"
+    points = np.zeros((count, 2))
+    axes = min(2, len(singular))
+    points[:, :axes] = left[:, :axes] * singular[:axes]
+    return points, "PCA"
 
 
 def write_embedding(out: Path, embedding: Embedding, per_step: bool, method: Method, seed: int) -> list[Path]:
-    """Writes features, map and page beside each other: all three, or none.
+    """Writes features, and a map of them as a picture and as a page: all three files, or none.
 
     Args:
-        out: the .npz file; the map takes its name with .png and .html.
-        embedding: what to write.
-        per_step: keep the time steps in the file; the map is of their mean.
-        method: see `plane`.
-        seed: see `plane`.
+        out: the .npz file; the map is written to the same name with .png and .html.
+        embedding: the features.
+        per_step: write features [S, T, D] instead of their mean over time, [S, D]; the map is of the mean.
+        method: see `project`.
+        seed: see `project`.
 
     Returns:
-        The files.
+        The paths of the files.
 
     Raises:
-        ConfigError: `out` does not end in .npz, or a folder is where a file is to go.
+        ConfigError: `out` does not end in .npz, or a folder has the name of a file.
     """
     mean = embedding.features.mean(1)  # [S, D]
-    places, by = plane(mean, method, seed)
+    points, method_name = project(mean, method, seed)
     names, labels = embedding.class_names, embedding.labels
     files = [str(file.path) for file in embedding.files]
-    title = f"{len(files)} recordings by {embedding.header.encoder.name}, {by}"
+    title = f"{len(files)} recordings by {embedding.header.encoder.name}, {method_name}"
     paths = output_paths(out)
     with ExitStack() as stack:
         features, picture, page = (stack.enter_context(writing(path)) for path in paths)
@@ -187,19 +191,19 @@ def write_embedding(out: Path, embedding: Embedding, per_step: bool, method: Met
                 paths=np.array(files),
                 labels=labels,
                 class_names=np.array(names, dtype=np.str_),
-                map=places,
+                map=points,
                 encoder_sha256=np.array(embedding.encoder_sha256),
             )
-        draw_map(picture, places, labels, names, title)
-        page.write_text(map_page(places, labels, names, files, title), encoding="utf-8")
+        draw_map(picture, points, labels, names, title)
+        page.write_text(map_page(points, labels, names, files, title), encoding="utf-8")
     return paths
 
 
 def output_paths(out: Path) -> list[Path]:
-    """Where features, map and page go.
+    """Paths of features, picture and page.
 
     Raises:
-        ConfigError: `out` does not end in .npz, or a folder is where a file is to go.
+        ConfigError: `out` does not end in .npz, or a folder has the name of a file.
     """
     if out.suffix != ".npz":
         raise ConfigError(f"--out {out}: features are written as .npz, for example {out.with_suffix('.npz')}")

@@ -1,4 +1,4 @@
-"""The map of features as a PNG and as a page that needs nothing else."""
+"""Draws a map of features as a PNG and as a self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from neuromoco.support.figures import new_figure, save_figure
 
-Places = NDArray[np.floating[Any]]
+Points = NDArray[np.floating[Any]]
 UNKNOWN = "#888888"
 MOST_IN_LEGEND = 24
 SIDE, MARGIN = 1000, 30  # of the page's drawing
@@ -35,7 +35,7 @@ i {{ display: inline-block; width: .8em; height: .8em; border-radius: 50%; margi
 
 
 def class_colours(count: int) -> list[str]:
-    """Colours of so many classes, as #rrggbb: matplotlib's ten, else its twenty, else around the wheel."""
+    """Colours as #rrggbb: matplotlib's 10 or 20 categorical ones, or for more classes the hues of the colour wheel."""
     from matplotlib import colormaps
     from matplotlib.colors import to_hex
 
@@ -45,41 +45,41 @@ def class_colours(count: int) -> list[str]:
     return [to_hex(colormaps["hsv"](i / count)) for i in range(count)]
 
 
-def draw_map(path: Path, places: Places, labels: NDArray[np.int64], names: Sequence[str], title: str) -> None:
-    """Writes a PNG of S places [S, 2], coloured by class [S]; -1 is grey."""
+def draw_map(path: Path, points: Points, labels: NDArray[np.int64], names: Sequence[str], title: str) -> None:
+    """Writes points [S, 2] as a PNG, coloured by class [S]; -1 is grey."""
     figure = new_figure(8.0, 6.5)
     axes = figure.add_subplot()
-    shown = [(-1, "class not known", UNKNOWN), *zip(range(len(names)), names, class_colours(len(names)), strict=True)]
-    for label, name, colour in shown:
-        own = places[labels == label]
-        if len(own):
-            # A name that begins with _ would be left out of the legend, a $ be taken for mathematics.
+    classes = [("class not known", UNKNOWN), *zip(names, class_colours(len(names)), strict=True)]
+    for label, (name, colour) in enumerate(classes, start=-1):
+        x, y = points[labels == label].T
+        if len(x):
+            # matplotlib hides names that begin with _ from the legend, and reads $ as mathematics.
             label_text = f"\u200b{name}".replace("$", r"\$")
-            axes.scatter(own[:, 0], own[:, 1], s=14, color=colour, alpha=0.8, linewidths=0, label=label_text)
+            axes.scatter(x, y, s=14, color=colour, alpha=0.8, linewidths=0, label=label_text)
     axes.set(xticks=[], yticks=[])
     if names and len(names) <= MOST_IN_LEGEND:
         figure.legend(loc="outside right upper", fontsize=8, markerscale=1.5)
     axes.set_title(title, fontsize=10)
-    with warnings.catch_warnings():  # of letters that matplotlib's font lacks: boxes stand for them, the page has them
+    with warnings.catch_warnings():  # the font lacks some letters; the page shows them
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         save_figure(figure, path)
 
 
-def map_page(places: Places, labels: NDArray[np.int64], names: Sequence[str], files: Sequence[str], title: str) -> str:
-    """The same as HTML: a dot says its file and class. It loads nothing and tells nobody."""
-    low, high = places.min(0), places.max(0)
+def map_page(points: Points, labels: NDArray[np.int64], names: Sequence[str], files: Sequence[str], title: str) -> str:
+    """The map as HTML whose dots show their file and class; the page loads nothing from the network."""
+    low, high = points.min(0), points.max(0)
     scale = (SIDE - 2 * MARGIN) / max((high - low).max(), 1e-12)
-    x, y = ((places - (low + high) / 2) * scale + SIDE / 2).T
+    x, y = ((points - (low + high) / 2) * scale + SIDE / 2).T
     colours = class_colours(len(names))
     dots = []
     for i, label in enumerate(labels.tolist()):
-        colour, said = (UNKNOWN, files[i]) if label < 0 else (colours[label], f"{files[i]}: {names[label]}")
-        at = f'cx="{x[i]:.1f}" cy="{SIDE - y[i]:.1f}"'
-        dots.append(f'<circle {at} r="6" fill="{colour}"><title>{_text(said)}</title></circle>')
+        colour, text = (UNKNOWN, files[i]) if label < 0 else (colours[label], f"{files[i]}: {names[label]}")
+        position = f'cx="{x[i]:.1f}" cy="{SIDE - y[i]:.1f}"'
+        dots.append(f'<circle {position} r="6" fill="{colour}"><title>{_text(text)}</title></circle>')
     legend = [f'<li><i style="background:{c}"></i>{_text(n)}</li>' for n, c in zip(names, colours, strict=True)]
     return PAGE.format(title=_text(title), side=SIDE, dots="".join(dots), legend="".join(legend))
 
 
 def _text(words: str) -> str:
-    """For HTML; a file name that is no Unicode is shown as far as it is."""
+    """Escapes text for HTML; bytes of file names that are not Unicode become ?."""
     return escape(words.encode("utf-8", "replace").decode())

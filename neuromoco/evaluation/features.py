@@ -1,4 +1,4 @@
-"""Features of recordings as a trained encoder gives them, nothing trained: everything in evaluation mode."""
+"""Features of recordings from a trained encoder in evaluation mode."""
 
 from __future__ import annotations
 
@@ -19,18 +19,21 @@ from neuromoco.encoders import Encoder, build_encoder
 from neuromoco.snn.neurons import LIFNode
 
 BATCH = 128
-HEAD = "encoder."  # how a classifier's file names its encoder's tensors
+PREFIX = "encoder."  # of the encoder's tensors in a classifier's checkpoint
 
 
 def load_encoder(path: Path | str, device: torch.device) -> tuple[Encoder, CheckpointHeader]:
-    """The encoder of a checkpoint, pre-trained or a classifier's, in evaluation mode, and the checkpoint's header.
+    """Loads the encoder of a checkpoint, pre-trained or a classifier's, in evaluation mode.
+
+    Returns:
+        The encoder and the checkpoint's header.
 
     Raises:
         CheckpointError: no readable checkpoint.
     """
     header, tensors = read_header(path), load_tensors(path)
     if header.kind == "classifier":
-        tensors = {name.removeprefix(HEAD): tensor for name, tensor in tensors.items() if name.startswith(HEAD)}
+        tensors = {name.removeprefix(PREFIX): tensor for name, tensor in tensors.items() if name.startswith(PREFIX)}
     encoder = build_encoder(header.encoder)
     load_into(encoder, tensors, path)
     return encoder.to(device).eval().requires_grad_(False), header
@@ -39,37 +42,40 @@ def load_encoder(path: Path | str, device: torch.device) -> tuple[Encoder, Check
 def features(
     encoder: Encoder, store: FrameStore, indices: Sequence[int], device: torch.device, per_step: bool = False
 ) -> NDArray[np.float32]:
-    """Features of S recordings, without augmentation. No random number is drawn, no batch norm moves.
+    """Features of S recordings, without augmentation; draws no random number and updates no batch norm.
 
     Args:
-        encoder: on `device`; trained on or not, it is in evaluation mode meanwhile.
+        encoder: on `device`; it is in evaluation mode meanwhile.
         store: frames of a set.
-        indices: S rows of it.
+        indices: S indices into the set.
         device: where to compute.
         per_step: keep the time steps.
 
     Returns:
         float32 [S, D], the mean over time; per step [S, T, D].
     """
-    starts = range(0, len(indices), BATCH)
-    found = (features_by_step(encoder, store.frames[np.asarray(indices[at : at + BATCH])], device) for at in starts)
-    return np.concatenate([batch if per_step else batch.mean(1) for batch in found])
+    batches = (features_by_step(encoder, batch, device) for batch in frame_batches(store.frames, indices))
+    return np.concatenate([batch if per_step else batch.mean(1) for batch in batches])
+
+
+def frame_batches(frames: NDArray[np.unsignedinteger[Any]], indices: Sequence[int]) -> Iterator[NDArray[np.float32]]:
+    """Batches [T, N, P, H, W] of the frames [S, T, P, H, W] at these indices."""
+    for start in range(0, len(indices), BATCH):
+        rows = np.asarray(indices[start : start + BATCH])
+        yield np.ascontiguousarray(frames[rows].swapaxes(0, 1), np.float32)
 
 
 @torch.inference_mode()
-def features_by_step(
-    encoder: Encoder, frames: NDArray[np.unsignedinteger[Any]], device: torch.device
-) -> NDArray[np.float32]:
-    """Features [N, T, D] of one batch of frames [N, T, P, H, W], as `features` makes them."""
-    inputs = torch.from_numpy(np.ascontiguousarray(frames.swapaxes(0, 1), np.float32))  # [T, N, P, H, W]
-    with evaluating(encoder):
-        answer: Tensor = encoder(inputs.to(device))  # [T, N, D]
-    return answer.float().transpose(0, 1).cpu().numpy()
+def features_by_step(encoder: Encoder, frames: NDArray[np.float32], device: torch.device) -> NDArray[np.float32]:
+    """Features [N, T, D] of one batch of frames [T, N, P, H, W]."""
+    with evaluation_mode(encoder):
+        values: Tensor = encoder(torch.from_numpy(frames).to(device))  # [T, N, D]
+    return values.float().transpose(0, 1).cpu().numpy()
 
 
 @contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode for a while; every part then is as it was, the frozen ones too."""
+def evaluation_mode(module: nn.Module) -> Iterator[None]:
+    """Puts a module into evaluation mode within a block, then restores the mode of each part."""
     before = {part: part.training for part in module.modules()}
     module.eval()
     try:
@@ -81,7 +87,10 @@ def evaluating(module: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def spike_rates(encoder: Encoder) -> Iterator[dict[str, float]]:
-    """Fills a dictionary with each layer's share of neurons and steps that spike, in what runs meanwhile, 0 to 1."""
+    """Measures each spiking layer's rate within a block: the fraction of neurons and steps that spike, 0 to 1.
+
+    The dictionary is filled when the block ends.
+    """
     rates: dict[str, float] = {}
     totals: dict[str, tuple[Tensor, int]] = {}
 
@@ -89,10 +98,10 @@ def spike_rates(encoder: Encoder) -> Iterator[dict[str, float]]:
         before, number = totals.get(name, (torch.zeros((), device=spikes.device), 0))
         totals[name] = before + spikes.sum(), number + spikes.numel()
 
-    layers = [(name, part) for name, part in encoder.body.named_modules() if isinstance(part, LIFNode)]
     hooks = [
         part.register_forward_hook(lambda _, __, spikes, name=name: count(name, spikes.detach()))
-        for name, part in layers
+        for name, part in encoder.body.named_modules()
+        if isinstance(part, LIFNode)
     ]
     try:
         yield rates
@@ -103,13 +112,13 @@ def spike_rates(encoder: Encoder) -> Iterator[dict[str, float]]:
 
 
 def effective_rank(values: NDArray[np.floating[Any]]) -> float:
-    """exp of the entropy of the singular values' shares (Roy and Vetterli 2007; RankMe, arXiv 2210.02885).
+    """Effective rank: exp of the entropy of the normalised singular values (Roy and Vetterli 2007; arXiv 2210.02885).
 
     Args:
         values: features [S, D].
 
     Returns:
-        1 where all rows are multiples of one (collapse), at most min(S, D); 0 where all values are 0.
+        1 if all rows are multiples of one (collapse), at most min(S, D); 0 if all values are 0.
     """
     singular = np.linalg.svd(values.astype(np.float64), compute_uv=False)
     if not singular.sum():

@@ -1,4 +1,4 @@
-"""Probes: how much of the classes is in the features of a frozen encoder."""
+"""Probes: how well simple classifiers do on the features of a frozen encoder."""
 
 from __future__ import annotations
 
@@ -18,57 +18,56 @@ from threadpoolctl import threadpool_limits
 
 from neuromoco.datasets import FrameStore, Listing, cached_frames, split_by_class
 from neuromoco.errors import ConfigError, NeuromocoError
-from neuromoco.evaluation.accuracy import Evaluation, summarize
+from neuromoco.evaluation.accuracy import Evaluation, score
 from neuromoco.evaluation.features import features, load_encoder, state_sha256
 from neuromoco.support.device import pick_device
-
-__all__ = ["Kind", "Probe", "knn_accuracy", "knn_labels", "labels_of", "linear_accuracy", "linear_labels", "probe"]
 
 Kind = Literal["knn", "linear"]
 Values = NDArray[np.floating[Any]]
 Labels = NDArray[np.int64]
-VALIDATION = 0.2  # share of each class to answer where there are no test recordings
+VALIDATION = 0.2  # fraction of each class to measure on without test recordings
 NEIGHBOURS = 20
-TEMPERATURE = 0.1  # of a neighbour's vote, as in MoCo's monitor
+TEMPERATURE = 0.1  # of a neighbour's vote, as in MoCo's kNN monitor
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # C of the linear probe
 FOLDS = 5
 MOST_ITERATIONS = 2000
 
 
 def knn_labels(train_x: Values, train_y: Labels, test_x: Values | None = None) -> Labels:
-    """What the nearest recordings say: votes of exp(cosine similarity / 0.1).
+    """Predicts classes by k nearest neighbours, each with a vote of exp(cosine similarity / 0.1).
 
-    There are 20 neighbours, or fewer where the smallest class is smaller: k stays below its size.
+    k is 20, or one less than the size of the smallest class if that is smaller.
 
     Args:
-        train_x: the bank, [S, D].
+        train_x: the bank, features [S, D].
         train_y: its classes [S].
-        test_x: [R, D]; None asks about the bank itself, each recording without its own vote.
+        test_x: features [R, D]; None predicts the bank, each recording without its own vote.
 
     Returns:
-        Classes [R], or [S].
+        Classes [R], or [S] of the bank.
     """
     smallest = int(np.unique(train_y, return_counts=True)[1].min())
     neighbours = max(1, min(NEIGHBOURS, smallest - 1))
-    votes = KNeighborsClassifier(neighbours, weights=_votes, algorithm="brute", metric="cosine")
-    found: Labels = votes.fit(train_x, train_y).predict(test_x)
-    return found
+    model = KNeighborsClassifier(neighbours, weights=_votes, algorithm="brute", metric="cosine")
+    predicted: Labels = model.fit(train_x, train_y).predict(test_x)
+    return predicted
 
 
 def knn_accuracy(train_x: Values, train_y: Labels, test_x: Values | None = None, test_y: Labels | None = None) -> float:
-    """Share of right answers of `knn_labels`; without a test set, of the bank's own, each left out in turn."""
+    """Accuracy of `knn_labels`, 0 to 1; without a test set, leave-one-out on the bank."""
     return float((knn_labels(train_x, train_y, test_x) == (train_y if test_y is None else test_y)).mean())
 
 
 def linear_labels(train_x: Values, train_y: Labels, test_x: Values, seed: int = 0) -> Labels:
-    """What logistic regression on standardised features says.
+    """Predicts classes by logistic regression on standardised features.
 
-    Its strength is chosen by cross-validation on the training recordings where every class has two of them; else C = 1.
+    The regularisation is chosen by cross-validation on the training recordings if each class has at least two; else
+    C = 1.
 
     Args:
-        train_x: [S, D].
+        train_x: features [S, D].
         train_y: classes [S].
-        test_x: [R, D].
+        test_x: features [R, D].
         seed: of the folds.
 
     Returns:
@@ -79,31 +78,32 @@ def linear_labels(train_x: Values, train_y: Labels, test_x: Values, seed: int = 
     if folds > 1:
         splits = StratifiedKFold(folds, shuffle=True, random_state=seed)
         model = GridSearchCV(model, {"logisticregression__C": STRENGTHS}, cv=splits)
-    with threadpool_limits(1):  # a fit is many small products, where threads cost more than they save
-        found: Labels = model.fit(train_x, train_y).predict(test_x)
-    return found
+    with threadpool_limits(1):  # faster: a fit is many small products
+        predicted: Labels = model.fit(train_x, train_y).predict(test_x)
+    return predicted
 
 
 def linear_accuracy(train_x: Values, train_y: Labels, test_x: Values, test_y: Labels, seed: int = 0) -> float:
-    """Share of right answers of `linear_labels`."""
+    """Accuracy of `linear_labels`, 0 to 1."""
     return float((linear_labels(train_x, train_y, test_x, seed) == test_y).mean())
 
 
 def _votes(distances: Values) -> Values:
-    return np.exp((1.0 - distances) / TEMPERATURE)
+    votes: Values = np.exp((1.0 - distances) / TEMPERATURE)
+    return votes
 
 
 @dataclass(frozen=True)
-class Probe:
-    """What a probe found.
+class ProbeResult:
+    """The result of a probe.
 
     Attributes:
         kind: "knn" or "linear".
-        per_step: whether it saw the time steps side by side, [S, T * D], or their mean, [S, D].
-        trained_on: recordings that the probe learned from.
-        evaluation: its answers on the others.
+        per_step: whether the features were all time steps, [S, T * D], or their mean, [S, D].
+        trained_on: number of recordings that the probe was trained on.
+        evaluation: its results on the others.
         steps: accuracy from each time step alone; empty unless `per_step`.
-        encoder_sha256: of the encoder's parameters and buffers, the same before and after.
+        encoder_sha256: of the encoder's parameters and buffers, which did not change.
     """
 
     kind: Kind
@@ -137,76 +137,67 @@ def probe(
     labels_per_class: int | None = None,
     seed: int = 0,
     device: str = "auto",
-) -> Probe:
-    """Probes the encoder of a checkpoint, which stays as it is.
+) -> ProbeResult:
+    """Trains a simple classifier on the features of a frozen encoder and measures its accuracy.
+
+    The frames are cached in $NEUROMOCO_CACHE; nothing else is written.
 
     Args:
-        model: a pre-trained encoder or a classifier, whose head is left out.
-        train: recordings with labels to learn from.
-        test: recordings to answer; None keeps a share of each class of `train` for that.
-        kind: "knn" or "linear".
-        per_step: take the time steps side by side instead of their mean.
-        validation: that share, where there is no `test`.
-        labels_per_class: learn from so many of each class.
-        seed: of the choice of recordings and the probe.
-        device: "auto", "cpu" or "cuda".
+        model: checkpoint of a pre-trained encoder, or of a classifier, whose head is ignored.
+        train: recordings with labels to train the probe on.
+        test: recordings with labels to measure on; None measures on a fraction of each class of `train`.
+        kind: "knn" (`knn_labels`) or "linear" (`linear_labels`).
+        per_step: use the features of all time steps, [T * D], instead of their mean, [D].
+        validation: the fraction to measure on without `test`, above 0 and below 1.
+        labels_per_class: train on at most this many recordings of each class; None trains on all.
+        seed: of the choice of recordings and of the probe.
+        device: "auto" (CUDA if there is one), "cpu" or "cuda".
 
     Raises:
         CheckpointError: no usable checkpoint.
-        ConfigError: a share that is none, fewer than two classes, too few recordings of one, or a test class that is
-            not trained on.
+        ConfigError: `validation` out of range, fewer than two classes, too few recordings of a class, or a class of
+            `test` that is not in `train`.
         EventFileError: a recording cannot be read.
-        NeuromocoError: the encoder changed, which would be a defect.
+        NeuromocoError: the encoder changed, which would be a bug.
+
+    Example:
+        >>> from neuromoco.datasets import list_data
+        >>> from neuromoco.evaluation.probe import probe
+        >>> train, test = (list_data("digits", part) for part in ("train", "test"))  # doctest: +SKIP
+        >>> probe("runs/digits/weights/last.safetensors", train, test, kind="knn").evaluation.accuracy  # doctest: +SKIP
+        0.91
     """
     names = train.class_names
-    _check_probe(train, test, validation)
-    place = pick_device(device)
-    encoder, header = load_encoder(model, place)
+    if not 0.0 < validation < 1.0:
+        raise ConfigError(f"--validation {validation}: give a fraction above 0 and below 1, for example 0.2")
+    if len(names) < 2:
+        raise ConfigError(f"{train.root}: a probe needs two or more classes; there is only {', '.join(names)}")
+    test_labels = None if test is None else test.labels_among(names)
+    torch_device = pick_device(device)
+    encoder, header = load_encoder(model, torch_device)
     before = state_sha256(encoder)
     split = split_by_class(train.labels, validation if test is None else 0.0, labels_per_class, seed, names)
     store, labels = cached_frames(train, header.frames), np.array(train.labels)
 
-    def side(rows: Sequence[int], store: FrameStore, labels: Labels) -> tuple[Values, Labels]:
-        return features(encoder, store, rows, place, per_step=True), labels[list(rows)]
+    def by_step(rows: Sequence[int], store: FrameStore) -> Values:
+        return features(encoder, store, rows, torch_device, per_step=True)
 
-    train_x, train_y = side(split.train, store, labels)  # [S, T, D], [S]
-    if test is None:
-        test_x, test_y = side(split.validation, store, labels)
+    train_x, train_y = by_step(split.train, store), labels[list(split.train)]  # [S, T, D], [S]
+    if test is None or test_labels is None:
+        test_x, test_y = by_step(split.validation, store), labels[list(split.validation)]
     else:
-        test_x, test_y = side(range(len(test)), cached_frames(test, header.frames), labels_of(test, names))
+        test_x, test_y = by_step(range(len(test)), cached_frames(test, header.frames)), test_labels
     if state_sha256(encoder) != before:
-        raise NeuromocoError(f"{model}: the encoder changed while it was probed; the result says nothing")
+        raise NeuromocoError(f"{model}: the encoder changed while it was probed, which is a bug; the result is invalid")
 
-    def answers(known: Values, asked: Values) -> Labels:
-        return knn_labels(known, train_y, asked) if kind == "knn" else linear_labels(known, train_y, asked, seed)
+    def predict(train: Values, test: Values) -> Labels:
+        return knn_labels(train, train_y, test) if kind == "knn" else linear_labels(train, train_y, test, seed)
 
-    each: tuple[float, ...] = ()
+    steps: tuple[float, ...] = ()
     if per_step:
-        found = answers(train_x.reshape(len(train_x), -1), test_x.reshape(len(test_x), -1))
-        by_step = zip(train_x.swapaxes(0, 1), test_x.swapaxes(0, 1), strict=True)  # [S, D] and [R, D], T of them
-        each = tuple(float((answers(*step) == test_y).mean()) for step in by_step)
+        predicted = predict(train_x.reshape(len(train_x), -1), test_x.reshape(len(test_x), -1))
+        pairs = zip(train_x.swapaxes(0, 1), test_x.swapaxes(0, 1), strict=True)  # [S, D] and [R, D], T of them
+        steps = tuple(float((predict(*pair) == test_y).mean()) for pair in pairs)
     else:
-        found = answers(train_x.mean(1), test_x.mean(1))
-    return Probe(kind, per_step, len(train_y), summarize(test_y, found, names), each, before)
-
-
-def _check_probe(train: Listing, test: Listing | None, validation: float) -> None:
-    if not 0.0 < validation < 1.0:
-        raise ConfigError(f"--validation {validation}: a share of the recordings above 0 and below 1, for example 0.2")
-    if len(train.class_names) < 2:
-        found = ", ".join(train.class_names)
-        raise ConfigError(f"{train.root}: a probe needs two classes or more; there is only {found}")
-    if test is not None:
-        labels_of(test, train.class_names)
-
-
-def labels_of(test: Listing, names: Sequence[str]) -> Labels:
-    """The labels of test recordings [S] as the training recordings, whose classes have these names, number them.
-
-    Raises:
-        ConfigError: a class that is not trained on.
-    """
-    unknown = [name for name in test.class_names if name not in names]
-    if unknown:
-        raise ConfigError(f"{test.root}: class {unknown[0]} is not trained on; those are {', '.join(names)}")
-    return np.array([names.index(test.class_names[label]) for label in test.labels])
+        predicted = predict(train_x.mean(1), test_x.mean(1))
+    return ProbeResult(kind, per_step, len(train_y), score(test_y, predicted, names), steps, before)

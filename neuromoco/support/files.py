@@ -79,6 +79,15 @@ def locked(path: Path | str) -> Iterator[None]:
         yield
 
 
+def check_disk_space(folder: Path, size: int, what: str, alternative: str) -> None:
+    """Raises ConfigError if the disk of a folder, which need not exist yet, has fewer than `size` bytes free."""
+    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    free = shutil.disk_usage(existing).free
+    if size > free:
+        sizes = f"{what} {size / 1e9:.1f} GB, {free / 1e9:.1f} GB are free"
+        raise ConfigError(f"{folder.parent}: {sizes}; free some space, or {alternative}")
+
+
 def cache_folder() -> Path:
     """The folder of files that can be recomputed: $NEUROMOCO_CACHE, else the user's cache folder."""
     if folder := os.environ.get("NEUROMOCO_CACHE"):

@@ -1,4 +1,4 @@
-"""Sweeps: many runs from one file, settings by seeds by numbers of labels. `plan` needs no torch."""
+"""Sweeps: runs of one file for all combinations of settings, seeds and numbers of labels. `plan` needs no torch."""
 
 from neuromoco.sweep.plan import Plan, SweepConfig, Unit, list_sweeps, load_sweep
 

@@ -1,9 +1,9 @@
-"""What a sweep asks for, and the units of work that answer it, each done once."""
+"""A sweep's file, and the units of work that follow from it."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
@@ -22,29 +22,28 @@ Kind = Literal["pretrain", "finetune", "supervised", "knn", "linear"]
 ALL: Literal["all"] = "all"
 MOST_SEEDS = 1000
 Labels = PositiveInt | Literal["all"]
-# What the sweep itself decides; settings may not.
-OWN = ("stage", "data", "held_out", "init", "seed")
-OWN_LEAVES = ("labels_per_class", "validation", "quantize")
+# Settings that the sweep decides: whole sections, and names in any section.
+SECTIONS = ("stage", "data", "held_out", "init", "seed")
+NAMES_IN_SECTIONS = ("labels_per_class", "validation", "quantize")
 
 
 class SweepConfig(Settings):
     """A sweep file.
 
     Attributes:
-        recipe: where the settings of all runs begin: a name or a .yaml file.
-        data: a folder of class folders or the name of a data set; the recipe's own by default.
-        test: a folder of class folders to measure on. Without it, and without `folds`, it is the test part of a
-            named set.
-        folds: cut every class of the training recordings into so many folds; seed s is measured on fold
-            s % folds, which no stage sees.
-        fold: measure on this fold at every seed instead: to choose settings on it.
+        recipe: base of all runs: the name of a recipe or a .yaml file.
+        data: a folder of class folders or the name of a data set; by default that of the recipe.
+        test: a folder of class folders to measure on; by default the test part of a named set.
+        folds: instead of `test`, the number of folds of each class of the training recordings; seed s is measured on
+            fold s % folds, which no stage sees.
+        fold: measure on this fold for every seed, to choose settings on it.
         seeds: a number, for 0, 1, 2, ..., or a list.
-        set: changes to the recipe, `pretrain.moco.queue_size: 512`.
-        settings: what is compared: a name, and its changes.
-        measures: how. "finetune" a pre-trained encoder, "supervised" from scratch, "knn" and "linear" on the
-            features of a frozen one.
-        labels_per_class: numbers of labelled recordings of each class; "all" or null takes all. A list, or a mapping
-            to changes of `finetune` and `supervised`: few labels may want other epochs.
+        set: changes to the recipe, such as `pretrain.moco.queue_size: 512`.
+        settings: the settings to compare: name -> changes.
+        measures: "finetune" a pre-trained encoder, "supervised" from scratch, "knn" and "linear" on the features of
+            a frozen encoder.
+        labels_per_class: numbers of labelled recordings of each class, "all" or null for all: a list, or a mapping
+            to changes of `finetune` and `supervised`, since few labels may need other epochs.
     """
 
     recipe: str = DEFAULT
@@ -60,14 +59,15 @@ class SweepConfig(Settings):
 
     @field_validator("settings", mode="before")
     @classmethod
-    def _no_changes(cls, given: Any) -> Any:
-        return {name: value or {} for name, value in given.items()} if isinstance(given, Mapping) else given
+    def _no_changes(cls, value: Any) -> Any:
+        return {name: changes or {} for name, changes in value.items()} if isinstance(value, Mapping) else value
 
     @field_validator("labels_per_class", mode="before")
     @classmethod
-    def _as_mapping(cls, given: Any) -> Any:
-        pairs = given.items() if isinstance(given, Mapping) else [(n, None) for n in _listed(given)]
-        return {ALL if number is None else number: changes or {} for number, changes in pairs}
+    def _as_mapping(cls, value: Any) -> Any:
+        if not isinstance(value, Mapping):
+            value = dict.fromkeys(value if isinstance(value, list | tuple) else [value])
+        return {ALL if number is None else number: changes or {} for number, changes in value.items()}
 
     @model_validator(mode="after")
     def _fits_together(self) -> SweepConfig:
@@ -77,7 +77,7 @@ class SweepConfig(Settings):
                     f"settings: the name {name!r}; letters, digits, '.', '+', '-' and '_' make a folder's name"
                 )
         if self.test is not None and self.folds is not None:
-            raise ValueError("test and folds both say what is held out; give one of them")
+            raise ValueError("test and folds exclude each other; give one of them")
         if self.fold is not None and (self.folds is None or self.fold >= self.folds):
             raise ValueError(f"fold: {self.fold} of folds: {self.folds}; give folds, and a fold below it")
         if len(set(self.all_seeds)) < max(1, len(self.all_seeds)):
@@ -86,22 +86,21 @@ class SweepConfig(Settings):
 
     @property
     def all_seeds(self) -> tuple[int, ...]:
-        """The seeds one by one."""
+        """The seeds as a tuple."""
         return tuple(range(self.seeds)) if isinstance(self.seeds, int) else self.seeds
 
 
 @dataclass(frozen=True)
 class Unit:
-    """One run, or one measurement on a finished one.
+    """One run, or one measurement of a pre-trained encoder.
 
     Attributes:
-        name: its folder below `units/`.
-        kind: what is done.
-        settings: the names of the settings for which it is the same.
+        name: its folder in `units/`.
+        kind: the stage or the measure.
+        settings: names of the settings that share it.
         labels: labelled recordings of each class, or "all"; None for pre-training.
-        config: the settings of the run; of a measurement, those of the pre-training it measures, and `finetune`
-            holds the labels.
-        needs: the name of the pre-training before it.
+        config: settings of the run; for a measurement those of the pre-training, with the labels in `finetune`.
+        needs: name of the pre-training that it needs.
     """
 
     name: str
@@ -114,13 +113,13 @@ class Unit:
 
 @dataclass(frozen=True)
 class Plan:
-    """A sweep, ready to be made.
+    """The work of a sweep.
 
     Attributes:
         name: of the sweep.
-        sweep: what is asked for.
+        sweep: its file.
         base: the recipe with the changes that all settings share.
-        units: the work, each unit after what it needs.
+        units: each after the unit it needs.
     """
 
     name: str
@@ -129,7 +128,7 @@ class Plan:
     units: tuple[Unit, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """All that decides what comes out."""
+        """Everything that affects the results."""
         return {"sweep": self.sweep.model_dump(mode="json"), "recipe": self.base.model_dump(mode="json")}
 
 
@@ -140,14 +139,14 @@ def list_sweeps() -> list[str]:
 
 
 def load_sweep(name: str, data: str | None = None) -> Plan:
-    """A sweep by name, or by the path of a YAML file.
+    """Loads a sweep.
 
     Args:
-        name: the name or path.
-        data: a folder or the name of a data set, instead of the file's.
+        name: its name, or the path of a YAML file.
+        data: a folder or the name of a data set that replaces the file's.
 
     Raises:
-        ConfigError: no such sweep or file, or settings that are not allowed.
+        ConfigError: no such sweep or file, or invalid settings.
     """
     if name.endswith((".yaml", ".yml")):
         path = Path(name)
@@ -160,44 +159,39 @@ def load_sweep(name: str, data: str | None = None) -> Plan:
 
 
 def make_plan(name: str, sweep: SweepConfig, source: str) -> Plan:
-    """The units of a sweep. What several settings share is one unit.
+    """Derives the units of a sweep; a unit that several settings share is run once.
 
     Raises:
-        ConfigError: a change that is not allowed; `source` begins the message.
+        ConfigError: a change that is not allowed; the message starts with `source`.
     """
     base = _changed(load_recipe(sweep.recipe), sweep.set, f"{source}: set")
     base = with_values(base, {} if sweep.data is None else {"data": sweep.data}, source)
     if not isinstance(base.data, str):
         raise ConfigError(f"{source}: {sweep.recipe} has several sets as data; a sweep takes one: data: FOLDER")
     if sweep.folds is None and sweep.test is None and base.data not in NAMES:
-        raise ConfigError(f"{source}: {base.data} has no test part; hold out something: folds: 5, or test: FOLDER")
-    found: dict[tuple[Any, ...], Unit] = {}
+        raise ConfigError(f"{source}: {base.data} has no test part; set folds: 5, or test: FOLDER")
+    distinct: dict[tuple[Any, ...], Unit] = {}
     for setting, changes in sweep.settings.items():
         config = _changed(base, changes, f"{source}: settings: {setting}")
-        for labels, own in sweep.labels_per_class.items():
+        for labels, label_changes in sweep.labels_per_class.items():
             where = f"{source}: labels_per_class: {labels}"
-            for name_of_own in own:
-                if not name_of_own.startswith(("finetune.", "supervised.")):
-                    raise ConfigError(
-                        f"{where}: {name_of_own}; numbers of labels change finetune.* and supervised.* only"
-                    )
-            with_labels = _with_labels(_changed(config, own, where), labels)
+            for changed in label_changes:
+                if not changed.startswith(("finetune.", "supervised.")):
+                    raise ConfigError(f"{where}: {changed}; numbers of labels change finetune.* and supervised.* only")
+            with_labels = _with_labels(_changed(config, label_changes, where), labels)
             for seed in sweep.all_seeds:
                 for unit in _units(sweep, setting, with_labels, labels, seed):
-                    key = _what_decides(unit)
-                    same = found.get(key)
-                    if same is None:
-                        found[key] = unit
-                    elif setting not in same.settings:
-                        found[key] = replace(same, settings=(*same.settings, setting))
-    return Plan(name, sweep, base, tuple(_linked(found)))
+                    shared = distinct.setdefault(_key(unit), unit)
+                    if setting not in shared.settings:
+                        distinct[_key(unit)] = replace(shared, settings=(*shared.settings, setting))
+    return Plan(name, sweep, base, tuple(_linked(distinct.values())))
 
 
 def _units(sweep: SweepConfig, setting: str, config: RunConfig, labels: Labels, seed: int) -> Iterator[Unit]:
     fold = None
     if sweep.folds is not None:
         fold = HoldOutConfig(folds=sweep.folds, fold=seed % sweep.folds if sweep.fold is None else sweep.fold)
-    # Watched closely, hundreds of small runs would take twice as long.
+    # Metrics of the encoder would double the time of hundreds of small runs.
     watch = config.watch.model_copy(update={"samples": 0, "knn_every": 0})
     config = config.model_copy(update={"seed": seed, "held_out": fold, "watch": watch})
     before = f"pretrain/{setting}/seed-{seed}"
@@ -210,46 +204,35 @@ def _units(sweep: SweepConfig, setting: str, config: RunConfig, labels: Labels, 
         yield Unit(name, measure, (setting,), labels, config.model_copy(update={"stage": stage}), needs)
 
 
-def _what_decides(unit: Unit) -> tuple[Any, ...]:
-    """Units that agree in this come to the same result."""
-    blank: dict[str, Any] = {}
-    if unit.kind != "supervised":
-        blank["supervised"] = ClassifyConfig()
-    if unit.kind == "supervised":
-        blank["pretrain"] = PretrainConfig()
-    if unit.kind != "finetune":
-        blank["finetune"] = ClassifyConfig()
-    return unit.kind, unit.labels, unit.config.model_copy(update=blank).model_dump_json()
+def _key(unit: Unit) -> tuple[Any, ...]:
+    """Units with equal keys have the same result: sections of other stages do not count."""
+    ignored: dict[str, Any] = {"pretrain": PretrainConfig()} if unit.kind == "supervised" else {}
+    ignored |= {stage: ClassifyConfig() for stage in ("supervised", "finetune") if unit.kind != stage}
+    return unit.kind, unit.labels, unit.config.model_copy(update=ignored).model_dump_json()
 
 
-def _linked(found: Mapping[tuple[Any, ...], Unit]) -> Iterator[Unit]:
-    """Units that need the pre-training that was kept of several equal ones."""
-    kept = {
+def _linked(units: Collection[Unit]) -> Iterator[Unit]:
+    """Units in order, each needing the one pre-training of several equal ones that is run."""
+    pretraining = {
         f"pretrain/{setting}/seed-{unit.config.seed}": unit.name
-        for unit in found.values()
+        for unit in units
         if unit.kind == "pretrain"
         for setting in unit.settings
     }
-    for unit in sorted(found.values(), key=lambda unit: unit.kind != "pretrain"):
-        yield replace(unit, needs=kept[unit.needs]) if unit.needs else unit
+    for unit in sorted(units, key=lambda unit: unit.kind != "pretrain"):
+        yield replace(unit, needs=pretraining[unit.needs]) if unit.needs else unit
 
 
 def _with_labels(config: RunConfig, labels: Labels) -> RunConfig:
-    number = None if labels == ALL else labels
-    own = {"labels_per_class": number, "validation": 0.0}
-    return config.model_copy(
-        update={name: getattr(config, name).model_copy(update=own) for name in ("finetune", "supervised")}
-    )
+    changes = {"labels_per_class": None if labels == ALL else labels, "validation": 0.0}
+    stages = ("finetune", "supervised")
+    return config.model_copy(update={stage: getattr(config, stage).model_copy(update=changes) for stage in stages})
 
 
 def _changed(config: RunConfig, changes: Mapping[str, Any], source: str) -> RunConfig:
     for name in changes:
-        if name.split(".")[0] in OWN or name.split(".")[-1] in OWN_LEAVES:
+        if name.split(".")[0] in SECTIONS or name.split(".")[-1] in NAMES_IN_SECTIONS:
             raise ConfigError(
                 f"{source}: {name} is decided by the sweep: data, test, folds, seeds, measures, labels_per_class"
             )
     return with_values(config, changes, source)
-
-
-def _listed(given: Any) -> list[Any]:
-    return list(given) if isinstance(given, list | tuple) else [given]

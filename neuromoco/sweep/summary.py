@@ -1,8 +1,8 @@
-"""What a sweep found: means and spreads over seeds, and differences to the same encoder from scratch, seed by seed."""
+"""Results of a sweep: means and spreads over seeds, and differences from training from scratch, paired by seed."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,28 +11,29 @@ from neuromoco.sweep.plan import Plan, Unit
 from neuromoco.sweep.workers import Outcome
 
 WORDS = {"finetune": "fine-tuned", "supervised": "from scratch", "knn": "kNN", "linear": "linear probe"}
+SPREAD = "mean ± standard deviation over seeds (number of seeds)"
 Row = tuple[str, str]  # the settings, the measure
-Figures = Mapping[Row, Mapping[str, Mapping[int, float]]]  # row -> labels -> seed -> accuracy
 
 
 def summarize(plan: Plan, outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    """All that a sweep found, as plain data for JSON.
+    """The results of a sweep, as data for JSON.
 
     Args:
         plan: the sweep.
-        outcomes: what became of its units, in the plan's order.
+        outcomes: of its units, in the plan's order.
 
     Returns:
-        "units": every unit's figures. "rows": for each setting and measure, by number of labels: "mean" and "sd" (of
-        the sample, None for one seed) over n seeds. "differences": the same of the accuracy less that from scratch
-        with the same seed and labels, and on how many seeds it was above 0. "failed": what was not done, and why.
+        "units": result of each unit. "rows": for each setting and measure, by number of labels, the accuracy: "mean"
+        and "sd" (of the sample, None for one seed) over "n" seeds. "differences": the same of the accuracy minus that
+        from scratch with the same seed and labels, and the number of seeds "above" 0. "failed": failed units.
     """
     figures: dict[Row, dict[str, dict[int, float]]] = {}
     scratch: dict[str, dict[str, dict[int, float]]] = {}
     for unit, result, _ in outcomes:
         if result is None or "accuracy" not in result:
             continue
-        row = (_settings_words(plan, unit), str(unit.kind))
+        shared = len(unit.settings) == len(plan.sweep.settings) > 1
+        row = ("-" if shared else ", ".join(unit.settings), str(unit.kind))
         figures.setdefault(row, {}).setdefault(str(unit.labels), {})[unit.config.seed] = result["accuracy"]
         if unit.kind == "supervised":
             for setting in unit.settings:
@@ -43,7 +44,7 @@ def summarize(plan: Plan, outcomes: Sequence[Outcome]) -> dict[str, Any]:
         "name": plan.name,
         **plan.to_json(),
         "labels": [str(labels) for labels in plan.sweep.labels_per_class],
-        "rows": [_row(row, {n: _spread(by_seed) for n, by_seed in figures[row].items()}) for row in rows],
+        "rows": [_row(row, {n: _statistics(by_seed) for n, by_seed in figures[row].items()}) for row in rows],
         "differences": [
             _row(row, differences) for row in rows if (differences := _differences(row, figures[row], scratch))
         ],
@@ -55,61 +56,51 @@ def summarize(plan: Plan, outcomes: Sequence[Outcome]) -> dict[str, Any]:
 def markdown(results: Mapping[str, Any]) -> str:
     """The tables as Markdown."""
     lines = [f"# {results['name']}", "", f"Accuracy in %, last epoch: {SPREAD}.", ""]
-    lines += _table(results, "rows", accuracy_words)
+    lines += _table(results, "rows", accuracy_cell)
     if results["differences"]:
         lines += ["", f"Points above the same encoder from scratch, paired by seed: {SPREAD}, seeds above 0.", ""]
-        lines += _table(results, "differences", difference_words)
+        lines += _table(results, "differences", difference_cell)
     lines += ["", *(f"Failed: {failed['unit']}: {failed['problem']}" for failed in results["failed"])]
     return "\n".join(lines).rstrip() + "\n"
 
 
-SPREAD = "mean ± standard deviation over seeds (number of seeds)"
-
-
-def row_words(row: Mapping[str, Any]) -> str:
-    """A row's name."""
+def row_title(row: Mapping[str, Any]) -> str:
+    """The title of a row."""
     return f"{row['setting']}, {WORDS[row['measure']]}".removeprefix("-, ")
 
 
-def labels_words(labels: str) -> str:
-    """A column's name."""
-    return "all labels" if labels == "all" else f"{labels} a class"
+def column_title(labels: str) -> str:
+    """The title of a column, by its number of labels."""
+    return "all labels" if labels == "all" else f"{labels} per class"
 
 
-def unit_words(unit: Unit) -> str:
-    """A unit's name for people."""
-    what = "pre-trained" if unit.kind == "pretrain" else f"{WORDS[unit.kind]}, {labels_words(str(unit.labels))}"
+def unit_title(unit: Unit) -> str:
+    """The title of a unit."""
+    what = "pre-trained" if unit.kind == "pretrain" else f"{WORDS[unit.kind]}, {column_title(str(unit.labels))}"
     return f"{', '.join(unit.settings)}: {what}, seed {unit.config.seed}"
 
 
-def accuracy_words(figure: Mapping[str, Any] | None) -> str:
+def accuracy_cell(figure: Mapping[str, Any] | None) -> str:
     """A cell of the table of accuracies."""
-    if figure is None:
-        return "-"
-    spread = "" if figure["sd"] is None else f" ± {100 * figure['sd']:.1f}"
-    return f"{100 * figure['mean']:.1f}{spread} ({figure['n']})"
+    return "-" if figure is None else _percent(figure, ".1f")
 
 
-def difference_words(figure: Mapping[str, Any] | None) -> str:
+def difference_cell(figure: Mapping[str, Any] | None) -> str:
     """A cell of the table of differences."""
-    if figure is None:
-        return "-"
+    return "-" if figure is None else f"{_percent(figure, '+.1f')}, {figure['above']} of {figure['n']}"
+
+
+def _percent(figure: Mapping[str, Any], form: str) -> str:
     spread = "" if figure["sd"] is None else f" ± {100 * figure['sd']:.1f}"
-    return f"{100 * figure['mean']:+.1f}{spread} ({figure['n']}), {figure['above']} of {figure['n']}"
+    return f"{100 * figure['mean']:{form}}{spread} ({figure['n']})"
 
 
-def _table(results: Mapping[str, Any], name: str, words: Any) -> list[str]:
+def _table(results: Mapping[str, Any], name: str, cell: Callable[[Mapping[str, Any] | None], str]) -> list[str]:
     columns = results["labels"]
-    lines = ["| | " + " | ".join(labels_words(n) for n in columns) + " |", "|---" * (len(columns) + 1) + "|"]
+    lines = ["| | " + " | ".join(map(column_title, columns)) + " |", "|---" * (len(columns) + 1) + "|"]
     for row in results[name]:
-        lines.append(f"| {row_words(row)} | " + " | ".join(words(row["labels"].get(n)) for n in columns) + " |")
+        lines.append(f"| {row_title(row)} | " + " | ".join(cell(row["labels"].get(n)) for n in columns) + " |")
     return lines
-
-
-def _settings_words(plan: Plan, unit: Unit) -> str:
-    """The names of the settings that a unit stands for; "-" where it is the same with all of several."""
-    everything = len(unit.settings) == len(plan.sweep.settings) > 1
-    return "-" if everything else ", ".join(unit.settings)
 
 
 def _row(row: Row, by_labels: Mapping[str, Any]) -> dict[str, Any]:
@@ -122,7 +113,7 @@ def _unit(unit: Unit, result: Mapping[str, Any]) -> dict[str, Any]:
     return {"unit": unit.name, **facts, "fold": held.fold if held else None, **result}
 
 
-def _spread(by_seed: Mapping[int, float]) -> dict[str, Any]:
+def _statistics(by_seed: Mapping[int, float]) -> dict[str, Any]:
     values = np.array(list(by_seed.values()))
     return {
         "mean": float(values.mean()),
@@ -134,14 +125,13 @@ def _spread(by_seed: Mapping[int, float]) -> dict[str, Any]:
 def _differences(
     row: Row, by_labels: Mapping[str, Mapping[int, float]], scratch: Mapping[str, Mapping[str, Mapping[int, float]]]
 ) -> dict[str, Any]:
-    """By number of labels, where the same was done from scratch."""
+    """Differences from scratch by number of labels, for the seeds that have both."""
     names, measure = row
-    beside = next((scratch[name] for name in scratch if names == "-" or name in names.split(", ")), {})
-    found = {}
+    reference = next((scratch[name] for name in scratch if names == "-" or name in names.split(", ")), {})
+    differences = {}
     for labels, by_seed in by_labels.items() if measure != "supervised" else ():
-        paired = {
-            seed: value - beside[labels][seed] for seed, value in by_seed.items() if seed in beside.get(labels, {})
-        }
+        baseline = reference.get(labels, {})
+        paired = {seed: value - baseline[seed] for seed, value in by_seed.items() if seed in baseline}
         if paired:
-            found[labels] = _spread(paired) | {"above": sum(value > 0 for value in paired.values())}
-    return found
+            differences[labels] = _statistics(paired) | {"above": sum(value > 0 for value in paired.values())}
+    return differences

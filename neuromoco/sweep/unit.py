@@ -1,4 +1,4 @@
-"""One unit of a sweep: a run or a measurement in a folder of its own, done when its `result.json` is there."""
+"""Runs one unit of a sweep: a training or a measurement, complete once its folder holds `result.json`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from neuromoco.config import RunConfig
 from neuromoco.datasets import FrameStore, hold_out, read_recordings
 from neuromoco.evaluation.accuracy import predict_labels
 from neuromoco.evaluation.features import features, load_encoder
-from neuromoco.evaluation.probe import knn_accuracy, labels_of, linear_accuracy
+from neuromoco.evaluation.probe import knn_accuracy, linear_accuracy
 from neuromoco.runtime.checkpoint_file import TrainedClassifier
 from neuromoco.support.console import silence
 from neuromoco.support.device import pick_device
@@ -27,8 +27,8 @@ from neuromoco.train.stages import labelled_split
 RESULT = "result.json"
 
 
-class HeldOut(NamedTuple):
-    """The recordings that a unit is measured on: rows [R] of a store, and their labels [R] as the training has them."""
+class EvaluationSet(NamedTuple):
+    """The recordings that a unit is measured on: rows [R] of a store, and their labels [R] in the training's order."""
 
     store: FrameStore
     rows: list[int]
@@ -36,11 +36,11 @@ class HeldOut(NamedTuple):
 
 
 class Worker:
-    """Does units, one after another, and reads recordings once for all of them.
+    """Runs units and reads recordings only once for all of them.
 
     Args:
         out: the sweep's folder.
-        test: the folder to measure on, or None: a fold, or the test part of the set.
+        test: the folder to measure on; None measures on a fold, or on the test part of the data set.
         device: "auto", "cpu" or "cuda".
     """
 
@@ -48,14 +48,14 @@ class Worker:
         self.out, self.test, self.device = out, test, device
         self.read = cache(read_recordings)
 
-    def do(self, unit: Unit) -> dict[str, Any]:
-        """Makes a unit, or goes on with it, or takes what is there.
+    def run(self, unit: Unit) -> dict[str, Any]:
+        """Runs or resumes a unit, or returns its result if it is complete.
 
         Returns:
-            What `result.json` holds: "accuracy" and "recordings", or "loss" of a pre-training.
+            The content of `result.json`: "accuracy" and "recordings", or "loss" of a pre-training.
 
         Raises:
-            NeuromocoError: as `train`, or classes to measure on that are not trained on.
+            NeuromocoError: as `train`, or a test class that is not a training class.
         """
         folder = self.out / "units" / unit.name
         if (folder / RESULT).is_file():
@@ -66,18 +66,13 @@ class Worker:
         shutil.rmtree(RunFolder(folder).states, ignore_errors=True)
         return result
 
-    def held_out(self, config: RunConfig) -> HeldOut:
-        """What a run with these settings is measured on.
-
-        Raises:
-            ConfigError: a class that is not trained on.
-        """
+    def _evaluation_set(self, config: RunConfig) -> EvaluationSet:
         listing, store = self.read(config.data, config.frames, "train", labelled=True)
         if config.held_out:
             rows = list(hold_out(listing, config.held_out.folds, config.held_out.fold).validation)
-            return HeldOut(store, rows, np.array(listing.labels)[rows])
+            return EvaluationSet(store, rows, np.array(listing.labels)[rows])
         test, store = self.read(self.test or config.data, config.frames, "test", labelled=True)
-        return HeldOut(store, list(range(len(test))), labels_of(test, listing.class_names))
+        return EvaluationSet(store, list(range(len(test))), test.labels_among(listing.class_names))
 
     def _run(self, unit: Unit, folder: Path) -> dict[str, Any]:
         run = RunFolder(folder)
@@ -86,34 +81,31 @@ class Worker:
         elif run.is_begun:
             summary = resume(folder, self.device, self.read)
         else:
-            shutil.rmtree(folder, ignore_errors=True)  # a run that was interrupted before it began
-            summary = train(self._with_init(unit), folder, self.device, self.read)
+            shutil.rmtree(folder, ignore_errors=True)  # it was interrupted before the run started
+            config = unit.config.model_copy(update={"init": str(self._encoder(unit)) if unit.needs else None})
+            summary = train(config, folder, self.device, self.read)
         if unit.kind == "pretrain":
             return {"loss": summary["last"]["loss"]}
-        held = self.held_out(unit.config)
+        test = self._evaluation_set(unit.config)
         classifier = TrainedClassifier(run.last, self.device)
-        found = predict_labels(classifier.network, held.store.frames, held.rows, classifier.device).numpy()
-        return {"accuracy": float((found == held.labels).mean()), "recordings": len(held.rows)}
+        predicted = predict_labels(classifier.network, test.store.frames, test.rows, classifier.device).numpy()
+        return {"accuracy": float((predicted == test.labels).mean()), "recordings": len(test.rows)}
 
-    def _with_init(self, unit: Unit) -> RunConfig:
-        init = str(self._weights(unit)) if unit.needs else None
-        return unit.config.model_copy(update={"init": init})
-
-    def _weights(self, unit: Unit) -> Path:
+    def _encoder(self, unit: Unit) -> Path:
         assert unit.needs
         return RunFolder(self.out / "units" / unit.needs).last
 
     def _probe(self, unit: Unit) -> dict[str, Any]:
-        config, place = unit.config, pick_device(self.device)
-        encoder, _ = load_encoder(self._weights(unit), place)
+        config, device = unit.config, pick_device(self.device)
+        encoder, _ = load_encoder(self._encoder(unit), device)
         listing, store = self.read(config.data, config.frames, "train", labelled=True)
         rows = labelled_split(listing, config, config.finetune).train
-        held = self.held_out(config)
+        test = self._evaluation_set(config)
         inputs = (
-            features(encoder, store, rows, place),
+            features(encoder, store, rows, device),
             np.array(listing.labels)[list(rows)],
-            features(encoder, held.store, held.rows, place),
-            held.labels,
+            features(encoder, test.store, test.rows, device),
+            test.labels,
         )
         accuracy = knn_accuracy(*inputs) if unit.kind == "knn" else linear_accuracy(*inputs, config.seed)
-        return {"accuracy": accuracy, "recordings": len(held.rows)}
+        return {"accuracy": accuracy, "recordings": len(test.rows)}

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -173,7 +174,7 @@ def test_counts_above_255_are_kept_as_uint16(class_folders: Folders, read: list[
 def test_counts_above_65535_are_refused(tmp_path: Path) -> None:
     many = Recording.from_columns(*np.zeros((3, 70_000), int), np.ones(70_000, int))
     write_npz(tmp_path / "data" / "many.npz", many)
-    with pytest.raises(EventFileError, match=r"many.npz: 70000 events in one pixel and slice; take more steps"):
+    with pytest.raises(EventFileError, match=r"many.npz: 70000 events in one pixel and slice; use more steps"):
         cached_frames(list_recordings(tmp_path / "data", labelled=False), FrameConfig(steps=1, height=1, width=1))
 
 
@@ -196,23 +197,23 @@ def test_several_processes_make_what_one_makes(class_folders: Folders, monkeypat
     folder = class_folders(3, 4)
     (folder / "class1" / "002.bin").write_bytes(b"")
     listing = list_recordings(folder, labelled=True)
-    tasks = [prepare.Task(path, (row,), (None,), listing.options, CONFIG) for row, path in enumerate(listing.paths)]
+    tasks = [prepare.FileJob(path, (row,), (None,), listing.options, CONFIG) for row, path in enumerate(listing.paths)]
     serial = list(prepare.make_frames(tasks))
-    monkeypatch.setattr(prepare, "BYTES_A_PROCESS", 1)
+    monkeypatch.setattr(prepare, "BYTES_PER_PROCESS", 1)
     monkeypatch.setattr("os.cpu_count", lambda: 2)
     several = list(prepare.make_frames(tasks))
     for one, other in zip(serial, several, strict=True):
         assert (one.rows, one.problem) == (other.rows, other.problem)
         assert np.array_equal(one.frames, other.frames)
         assert np.array_equal(one.facts, other.facts)
-    assert sum(made.problem is not None for made in several) == 1
+    assert sum(result.problem is not None for result in several) == 1
 
 
 def test_a_killed_process_of_several_is_told(class_folders: Folders, monkeypatch: pytest.MonkeyPatch) -> None:
     listing = list_recordings(class_folders(2, 3), labelled=True)
-    monkeypatch.setattr(prepare, "BYTES_A_PROCESS", 1)
+    monkeypatch.setattr(prepare, "BYTES_PER_PROCESS", 1)
     monkeypatch.setattr("os.cpu_count", lambda: 2)
-    monkeypatch.setattr(prepare, "_start", sys.exit)
+    monkeypatch.setattr("neuromoco.support.pool._start", sys.exit)
     with pytest.raises(NeuromocoError, match=r"was killed.* run it again"):
         cached_frames(listing, CONFIG)
 
@@ -242,6 +243,8 @@ def test_of_two_that_want_the_same_frames_one_makes_them(
 def test_no_room_on_the_disk_is_said_before_anything_is_read(
     class_folders: Folders, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("neuromoco.datasets.cache._free", lambda folder: 1000)
-    with pytest.raises(ConfigError, match=r"frames of 2 recordings take .* are free; make room, or let"):
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=1000))
+    with pytest.raises(
+        ConfigError, match=r"frames of 2 recordings take .* are free; free some space, or set NEUROMOCO_CACHE"
+    ):
         cached_frames(list_recordings(class_folders(1, 2), labelled=True), CONFIG)

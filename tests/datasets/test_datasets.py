@@ -42,15 +42,15 @@ def test_a_flat_folder_has_no_labels(tmp_path: Path) -> None:
     touch(tmp_path / "b.bin", tmp_path / "a.bin")
     listing = list_recordings(tmp_path, labelled=False)
     assert (listing.names, listing.labels, listing.class_names) == (("a.bin", "b.bin"), (), ())
-    with pytest.raises(ConfigError, match="one folder a class, for example"):
+    with pytest.raises(ConfigError, match="one folder per class, for example"):
         list_recordings(tmp_path, labelled=True)
 
 
 def test_mistakes_about_folders(tmp_path: Path) -> None:
     for made, words in (
         ([], "is empty"),
-        (["Train/0/a", "Test/0/a"], "holds Test, Train, no classes; give"),
-        (["0/a", "notes.txt"], "holds files"),
+        (["Train/0/a", "Test/0/a"], "holds Test, Train instead of classes; give"),
+        (["0/a", "notes.txt"], "holds both files"),
         (["0/deep/a"], "a folder inside a class folder"),
     ):
         folder = tmp_path / str(len(list(tmp_path.iterdir())))
@@ -98,7 +98,7 @@ def test_fewer_labels_keep_the_validation_recordings() -> None:
 
 
 def test_too_few_of_a_class() -> None:
-    with pytest.raises(ConfigError, match="class b has 2 recordings, 1 of them for validation; 3 to train on"):
+    with pytest.raises(ConfigError, match="class b has 2 recordings, 1 of them for validation, and training needs 3"):
         split_by_class([0] * 9 + [1] * 2, 0.1, 3, 0, ["a", "b"])
 
 

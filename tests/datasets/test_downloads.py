@@ -197,9 +197,9 @@ def test_what_goes_wrong_is_one_line_and_what_was_fetched_is_kept(
     del server.files[test]
     assert "HTTP Error 404: Not Found; try again later, or get" in wrong()
     server.files[test], server.cut = good, {test}
-    assert f"broke off after {len(good) // 2:,} of {len(good):,} bytes" in wrong()
+    assert f"ended after {len(good) // 2:,} of {len(good):,} bytes" in wrong()
     server.files[test], server.cut = good[:-1] + b"x", set()
-    assert f"gave {len(good):,} bytes whose MD5 is not {hashlib.md5(good).hexdigest()}" in wrong()
+    assert f"returned {len(good):,} bytes whose MD5 is not {hashlib.md5(good).hexdigest()}" in wrong()
     assert left(data_root) == [".n-mnist.download/.lock", f".n-mnist.download/{train}"]
     server.files[test] = good
     server.asked.clear()
@@ -210,7 +210,7 @@ def test_what_goes_wrong_is_one_line_and_what_was_fetched_is_kept(
 def test_a_server_that_says_nothing_is_given_up(
     sets: dict[str, Any], server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(downloads, "SILENCE_S", 0.2)
+    monkeypatch.setattr(downloads, "TIMEOUT_S", 0.2)
     (file,) = sets["cifar10-dvs"].values()
     server.mute = {file}
     code, line = failure("cifar10-dvs")
@@ -237,7 +237,7 @@ def test_no_network_names_the_address(sets: dict[str, Any], monkeypatch: pytest.
         (
             OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)),
             2,
-            "the disk is full; make room, or let NEUROMOCO_DATA",
+            "the disk is full; free some space, or set NEUROMOCO_DATA",
         ),
     ],
 )
@@ -283,13 +283,16 @@ def test_the_disk_must_have_room(
     monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=2 * size - 1))
     code, line = failure("n-mnist")
     assert code == 2
-    assert f"{data_root}: the archives and what they hold take at least 0.0 GB, 0.0 GB are free; make room, or" in line
+    assert (
+        f"{data_root}: the archives and their content take at least 0.0 GB, 0.0 GB are free; free some space, or"
+        in line
+    )
     assert len(server.asked) == 2  # how long they are
     packed = {"Train/0/1.bin": bytes(10)}
     archive = data_root / "a.zip"
     archive.write_bytes(zipped(packed))
     monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=9))
-    with pytest.raises(NeuromocoError, match=r"what a.zip holds takes 0.0 GB"):
+    with pytest.raises(NeuromocoError, match=r"the content of a.zip takes 0.0 GB"):
         downloads._unpack(archive, data_root / "x")
 
 
@@ -307,7 +310,7 @@ def test_a_folder_in_its_place_is_left_alone(sets: dict[str, Any], server: Serve
 def test_names_that_cannot_be_downloaded(data_root: Path) -> None:
     assert failure("digits") == (2, "neuromoco: digits: needs no download; --data digits records them on first use")
     code, line = failure("nmnist")
-    assert (code, line) == (2, f"neuromoco: nmnist: is no data set to download; give one of {', '.join(SETS)}")
+    assert (code, line) == (2, f"neuromoco: nmnist: is not a data set to download; give one of {', '.join(SETS)}")
 
 
 def test_without_tonic_the_extra_is_named(data_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

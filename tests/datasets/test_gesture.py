@@ -79,7 +79,9 @@ def test_gestures_are_cut_by_the_clock_of_the_recording(data_root: Path) -> None
 def test_mistakes_about_dvs128_gesture(data_root: Path) -> None:
     folder = write_authors_copy(data_root)
     (folder / "user02_lab_labels.csv").unlink()
-    with pytest.raises(ConfigError, match=r"^dvs128-gesture: 1 of 98 recordings or their labels lack, .*user02_lab"):
+    with pytest.raises(
+        ConfigError, match=r"^dvs128-gesture: 1 of 98 recordings or their labels are missing, .*user02_lab"
+    ):
         list_data("dvs128-gesture", "train")
     (folder / "user02_lab_labels.csv").write_text("class,startTime_usec,endTime_usec\n1,5,4\n")
     with pytest.raises(EventFileError, match=r"user02_lab_labels.csv: line 2 runs from 5 to 4 us"):
@@ -111,5 +113,5 @@ def test_dvs128_gesture_as_tonic_gives_it(data_root: Path, capsys: pytest.Captur
     assert store.durations.tolist() == [(events[-1, 0] - events[0, 0]) * 1000]
     assert np.array_equal(store.frames[0], counted(events, CONFIG))
     (first / "11.npy").touch()
-    with pytest.raises(ConfigError, match=r"11.npy is named after no gesture, 0 to 10"):
+    with pytest.raises(ConfigError, match=r"11.npy is not named after a gesture, 0 to 10"):
         list_data("dvs128-gesture", "train")

@@ -116,10 +116,10 @@ def test_a_set_that_is_not_there_is_told_so(data_root: Path, monkeypatch: pytest
     assert line.startswith(
         f"{name}: no folder {data_root / given.folder}; {fetch}, or get {given.archives} from https:"
     )
-    assert f"so that {data_root / given.folder / given.example} is there" in line
+    assert f"so that {data_root / given.folder / given.example} exists" in line
     assert "\n" not in line
     (data_root / given.folder).mkdir()  # there, but not unpacked
-    with pytest.raises(ConfigError, match=rf"^{name}: no folder .*; get .* and unpack into .* is there$"):
+    with pytest.raises(ConfigError, match=rf"^{name}: no folder .*; get .* and unpack into .* exists$"):
         list_data(name, "train")
     monkeypatch.delenv("NEUROMOCO_DATA")
     monkeypatch.chdir(data_root)

@@ -11,7 +11,7 @@ import pytest
 from neuromoco import EventFileError
 from neuromoco.app.cli.plots import draw_frames, frame_colours
 from neuromoco.checkpoint import SeenRecordings
-from neuromoco.evaluation.accuracy import summarize
+from neuromoco.evaluation.accuracy import score
 from neuromoco.runtime.prediction import Prediction, check_complete
 from neuromoco.support.figures import draw_curves
 from neuromoco.support.files import writing, writing_folder
@@ -41,7 +41,7 @@ def test_a_recording_much_shorter_than_those_of_the_training_is_refused() -> Non
 def test_figures_of_an_evaluation() -> None:
     labels = np.array([0] * 40 + [1] * 50 + [2] * 10)
     found = np.array([0] * 30 + [1] * 10 + [1] * 50 + [0] * 10)
-    result = summarize(labels, found, ("a", "b", "c", "unused"))
+    result = score(labels, found, ("a", "b", "c", "unused"))
     assert result.accuracy == 0.8
     # Wilson's interval, written out
     n, p, z = 100, 0.8, 1.959964

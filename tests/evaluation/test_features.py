@@ -19,7 +19,7 @@ from neuromoco.datasets import FrameStore, cached_frames, list_recordings
 from neuromoco.encoders import Encoder, build_encoder
 from neuromoco.evaluation.features import (
     effective_rank,
-    evaluating,
+    evaluation_mode,
     features,
     load_encoder,
     spike_rates,
@@ -82,7 +82,7 @@ def test_the_hash_tells_any_change(small: Encoder) -> None:
     small.body.stem[1].running_mean[0] += 1e-6
     second = state_sha256(small)
     assert first != second
-    with evaluating(small):
+    with evaluation_mode(small):
         assert state_sha256(small) == second
 
 
@@ -179,11 +179,11 @@ def test_mistakes_of_a_probe(class_folders: Folders, tmp_path: Path) -> None:
         probe(tmp_path / "none", listing, kind="knn")
     train(settings(data, "pretrain", pretrain__epochs=1), tmp_path / "pre", "cpu")
     model = tmp_path / "pre/weights/last.safetensors"
-    with pytest.raises(ConfigError, match="share of the recordings above 0"):
+    with pytest.raises(ConfigError, match="fraction above 0"):
         probe(model, listing, kind="knn", validation=0.0)
     (data / "class1").rename(tmp_path / "away")
-    with pytest.raises(ConfigError, match="needs two classes or more"):
+    with pytest.raises(ConfigError, match="needs two or more classes"):
         probe(model, list_recordings(data, labelled=True), kind="knn")
     (tmp_path / "away").rename(data / "other")
-    with pytest.raises(ConfigError, match="class other is not trained on; those are class0, class1"):
+    with pytest.raises(ConfigError, match="class other is unknown to the model; it knows class0, class1"):
         probe(model, listing, list_recordings(data, labelled=True), kind="knn")

@@ -204,7 +204,7 @@ def test_a_changed_file_is_refused(whole: Path, tmp_path: Path) -> None:
     assert "holds a sweep with another sweep.set.finetune.epochs (2 before, 4 now)" in line
     (tmp_path / "full/x").mkdir(parents=True)
     line = error_line(run("sweep", whole / "small.yaml", "--out", tmp_path / "full"))
-    assert "holds something that is no sweep" in line
+    assert "holds something other than a sweep" in line
 
 
 def test_a_unit_that_fails_stops_only_what_needs_it(class_folders: Folders, tmp_path: Path) -> None:
@@ -231,7 +231,7 @@ def test_a_test_folder_is_measured_on(class_folders: Folders, tmp_path: Path) ->
     assert [(unit["recordings"], unit["seed"], unit["fold"]) for unit in measured] == [(4, 4, None)] * 2
     (tmp_path / "test/class1").rename(tmp_path / "test/other")
     problem = run_sweep(plan(data, **values), tmp_path / "out2", device="cpu")["failed"][0]["problem"]
-    assert "class other is not trained on; those are class0, class1" in problem
+    assert "class other is unknown to the model; it knows class0, class1" in problem
 
 
 @pytest.mark.parametrize(
@@ -254,8 +254,8 @@ def test_a_test_folder_is_measured_on(class_folders: Folders, tmp_path: Path) ->
         ({"measures": "knn"}, "measures: should be a list, given 'knn'"),
         ({"settings": []}, "settings: should be names with values, given []"),
         ({"measures": ["guess"]}, "'finetune', 'supervised', 'knn' or 'linear', given 'guess'"),
-        ({"folds": None}, "has no test part; hold out something: folds: 5, or test: FOLDER"),
-        ({"test": "x"}, "test and folds both say what is held out"),
+        ({"folds": None}, "has no test part; set folds: 5, or test: FOLDER"),
+        ({"test": "x"}, "test and folds exclude each other"),
         ({"fold": 2}, "fold: 2 of folds: 2"),
         ({"seeds": [1, 1]}, "each once"),
         ({"recipe": "large"}, "no recipe named 'large'"),

@@ -46,7 +46,7 @@ def test_mistakes_of_probe(trained: Path, encoder: Path) -> None:
     data = trained / "data"
     for words, code, message in (
         (["--data", data, "--test", data, "--validation", 0.3], 2, "--test with --validation"),
-        (["--data", data, "--validation", 1.5], 2, "--validation 1.5: a share"),
+        (["--data", data, "--validation", 1.5], 2, "--validation 1.5: give a fraction"),
         (["--data", data, "--labels-per-class", 99], 2, "class c0 has 10 recordings"),
         (["--data", data / "c0"], 2, "holds no class folders"),
         (["--data", trained / "none"], 2, "does not exist"),
@@ -123,17 +123,17 @@ def titles(page: str) -> list[str]:
 @pytest.mark.parametrize("count", [1, 2, 9, 12])
 def test_a_map_of_any_number_of_recordings(method: embedding.Method, count: int) -> None:
     values = np.random.default_rng(0).normal(size=(count, 5)).astype(np.float32)
-    places, by = embedding.plane(values, method, seed=3)
+    places, by = embedding.project(values, method, seed=3)
     assert places.shape == (count, 2)
     assert np.isfinite(places).all()
     assert by == ("t-SNE" if method == "tsne" and count >= 10 else "PCA")
-    assert np.array_equal(places, embedding.plane(values, method, seed=3)[0])
+    assert np.array_equal(places, embedding.project(values, method, seed=3)[0])
 
 
 def test_pca_keeps_the_distances_of_a_plane() -> None:
     angles = np.linspace(0.0, 1.0, 6)
     circle = np.stack([np.cos(angles), np.sin(angles), 0 * angles], axis=1)
-    places, _ = embedding.plane(circle, "pca", seed=0)
+    places, _ = embedding.project(circle, "pca", seed=0)
     apart = [np.linalg.norm(x[:, None] - x[None], axis=2) for x in (circle, places)]
     np.testing.assert_allclose(apart[0], apart[1], atol=1e-12)
 

@@ -1,0 +1,50 @@
+"""Work in several processes."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing import get_context
+from typing import Any
+
+from neuromoco.errors import NeuromocoError
+
+
+@contextmanager
+def process_pool(
+    processes: int, advice: str, setup: Callable[..., None] | None = None, *arguments: Any
+) -> Iterator[ProcessPoolExecutor]:
+    """A pool of processes, which end at once if the block fails or is interrupted.
+
+    They are spawned, since a fork does not copy the threads of torch.
+
+    Args:
+        processes: at most this many.
+        advice: what to do if a process was killed, for the message.
+        setup: called with the arguments in each new process.
+        arguments: of `setup`.
+
+    Raises:
+        NeuromocoError: a process was killed.
+    """
+    pool = ProcessPoolExecutor(processes, get_context("spawn"), _start, (setup, *arguments))
+    try:
+        yield pool
+    except BaseException as error:
+        for process in list((pool._processes or {}).values()):
+            process.terminate()
+        if isinstance(error, BrokenProcessPool):
+            message = f"a process was killed, perhaps for lack of memory; what it had finished is kept: {advice}"
+            raise NeuromocoError(message) from None
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _start(setup: Callable[..., None] | None, *arguments: Any) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its processes
+    if setup:
+        setup(*arguments)
