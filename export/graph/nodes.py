@@ -1,9 +1,8 @@
-"""The network as a small typed graph, the one form that every exporter reads.
+"""The network as a small typed graph, which every exporter reads.
 
-A graph is a list of nodes in the order of computing. A value is one time step of one recording:
-(C, H, W), (C, L) or (D,); every node works on each of the T steps and N recordings alone, and only
-`LIF` carries something from a step to the next. Weights are numpy float32, batch norm is folded,
-pooling windows are explicit. Nothing here knows torch or a target.
+A graph is a list of nodes in the order of computing. A value is one time step of one recording, (C, H, W), (C, L) or
+(D,). Every node works on each of the T steps and N recordings alone; only `LIF` carries state from a step to the next.
+Weights are numpy float32, batch norm is folded, pooling windows are explicit. Nothing depends on torch or a target.
 """
 
 from __future__ import annotations
@@ -23,10 +22,10 @@ Window = tuple[int, int]  # first row or column, and the one after the last
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Node:
-    """One operation.
+    """An operation.
 
     Attributes:
-        name: its place in the network, for example "stages.0.conv1"; unique in a graph.
+        name: place in the network, for example "stages.0.conv1"; unique in a graph.
         inputs: names of the nodes whose values it takes.
         shape: of its value, one time step of one recording.
     """
@@ -35,11 +34,6 @@ class Node:
     inputs: tuple[str, ...]
     shape: Shape
 
-    @property
-    def weights(self) -> dict[str, Array]:
-        """Its arrays by name; most nodes have none."""
-        return {}
-
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Input(Node):
@@ -47,28 +41,28 @@ class Input(Node):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Conv(Node):
-    """Cross-correlation over one or two axes of space, zeros outside.
-
-    y[o] = bias[o] + sum_i weight[o, i] * x[group of o, i]
-
-    Attributes:
-        weight: [O, I / groups, *kernel].
-        bias: [O].
-        stride, padding, dilation: one number an axis of space.
-        groups: the channels fall into so many groups that do not mix.
-    """
+class Weighted(Node):
+    """An operation with a weight and a bias."""
 
     weight: Array = field(repr=False)
     bias: Array = field(repr=False)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Conv(Weighted):
+    """Cross-correlation over one or two axes of space, zeros outside.
+
+    y[o] = bias[o] + sum_i weight[o, i] * x[group of o, i], with weight [O, I / groups, *kernel] and bias [O]
+
+    Attributes:
+        stride, padding, dilation: one number per axis of space.
+        groups: number of groups of channels that do not mix.
+    """
+
     stride: Shape
     padding: Shape
     dilation: Shape
     groups: int
-
-    @property
-    def weights(self) -> dict[str, Array]:
-        return {"weight": self.weight, "bias": self.bias}
 
     @property
     def pointwise(self) -> bool:
@@ -78,37 +72,13 @@ class Conv(Node):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Linear(Node):
-    """y = weight x + bias, on values (D,).
-
-    Attributes:
-        weight: [out, in].
-        bias: [out].
-    """
-
-    weight: Array = field(repr=False)
-    bias: Array = field(repr=False)
-
-    @property
-    def weights(self) -> dict[str, Array]:
-        return {"weight": self.weight, "bias": self.bias}
+class Linear(Weighted):
+    """y = weight x + bias, on values (D,); weight [out, in], bias [out]."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Affine(Node):
-    """y[c] = weight[c] * x[c] + bias[c] for every channel c, such as a batch norm that nothing could take in.
-
-    Attributes:
-        weight: [C].
-        bias: [C].
-    """
-
-    weight: Array = field(repr=False)
-    bias: Array = field(repr=False)
-
-    @property
-    def weights(self) -> dict[str, Array]:
-        return {"weight": self.weight, "bias": self.bias}
+class Affine(Weighted):
+    """y[c] = weight[c] * x[c] + bias[c] for every channel c, such as a batch norm that does not fold; both [C]."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -129,7 +99,7 @@ class LIF(Node):
 
     @property
     def keep(self) -> float:
-        """Share of the membrane that a step leaves, 1 - 1 / tau."""
+        """Share of the membrane that remains after a step, 1 - 1 / tau."""
         return 1.0 - 1.0 / self.tau
 
     @property
@@ -150,10 +120,10 @@ class Multiply(Node):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class MaxPool(Node):
-    """Largest value of each window; what lies outside never wins.
+    """Largest value of each window, -inf outside the map.
 
     Attributes:
-        kernel, stride, padding: one number an axis of space.
+        kernel, stride, padding: one number per axis of space.
     """
 
     kernel: Shape
@@ -166,7 +136,7 @@ class AvgPool(Node):
     """Mean of each window of a grid.
 
     Attributes:
-        windows: for each axis of space, the windows along it; adaptive and global pools are such grids too.
+        windows: along each axis of space; adaptive and global pools are such grids too.
     """
 
     windows: tuple[tuple[Window, ...], ...]
@@ -181,12 +151,8 @@ class AvgPool(Node):
 class Attention(Node):
     """Spiking self-attention without softmax, y = scale * v (k^T q) in every head.
 
-    Its one input (3 C, L) holds the spikes of queries, keys and values, C channels each; the channels of
-    each are `heads` groups in a row. With v, k, q [C / heads, L]: y = scale * (v k^T) q.
-
-    Attributes:
-        heads: number of heads.
-        scale: factor of the product.
+    Its one input (3 C, L) holds the spikes of queries, keys and values, C channels each, in `heads` consecutive groups.
+    With v, k, q [C / heads, L]: y = scale * (v k^T) q.
     """
 
     heads: int
@@ -195,15 +161,15 @@ class Attention(Node):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Reshape(Node):
-    """The same numbers in C order under another shape, such as (C, H, W) as (C, L) or (D,)."""
+    """The same numbers in C order, of another shape: (C, H, W) as (C, L) or (D,)."""
 
 
 @dataclass(frozen=True)
 class Graph:
-    """Nodes in the order of computing; the first is the input, the last gives the result.
+    """Nodes in the order of computing; the first is the input, the last computes the result.
 
     Raises:
-        ValueError: a name that occurs twice, or a node before its inputs. A defect of the lowering.
+        ValueError: a name occurs twice, or a node precedes its inputs: a defect of the tracer.
     """
 
     nodes: tuple[Node, ...]
@@ -225,11 +191,11 @@ class Graph:
     @cached_property
     def users(self) -> dict[str, list[Node]]:
         """For each node's name, the nodes that take its value."""
-        found: dict[str, list[Node]] = {node.name: [] for node in self.nodes}
+        users: dict[str, list[Node]] = {node.name: [] for node in self.nodes}
         for node in self.nodes:
             for name in node.inputs:
-                found[name].append(node)
-        return found
+                users[name].append(node)
+        return users
 
     @property
     def input(self) -> Node:
@@ -257,15 +223,16 @@ def strided_windows(side: int, kernel: int, stride: int) -> tuple[Window, ...]:
     return tuple((i, i + kernel) for i in range(0, side - kernel + 1, stride))
 
 
+def averaging_matrix(windows: Sequence[Window], side: int) -> NDArray[np.float64]:
+    """The matrix [windows, side] that averages values along an axis in windows."""
+    matrix = np.zeros((len(windows), side))
+    for row, (first, end) in zip(matrix, windows, strict=True):
+        row[first:end] = 1.0 / (end - first)
+    return matrix
+
+
 def fold_affine(nodes: Sequence[Node]) -> tuple[Node, ...]:
-    """Takes each `Affine` into the convolution or linear layer before it, where that has no other user.
-
-    Args:
-        nodes: in the order of computing.
-
-    Returns:
-        Fewer nodes of the same meaning.
-    """
+    """Folds each `Affine` into the convolution or linear layer before it, if that has no other user."""
     result: dict[str, Node] = {}
     renamed: dict[str, str] = {}
     users = Graph(tuple(nodes)).users

@@ -1,8 +1,8 @@
-"""From a trained network to the graph: it runs once, and what its layers do is written down.
+"""From a trained network to the graph: the network runs once, and its layers are recorded.
 
-Real tensors flow, so a forward pass of any style is followed, with its shapes and branches. Layers that have
-a rule become nodes, so do a few functions between them; anything else that touches a value is an
-unsupported layer. All of these are found in one run.
+Real tensors flow, so a forward pass of any style can be traced, with its shapes and branches. Layers with a rule and a
+few functions between them become nodes; anything else that touches a value is an unsupported layer. One run finds all
+of them.
 """
 
 from __future__ import annotations
@@ -28,24 +28,24 @@ from neuromoco.export.graph.rules import (
     describe,
     mean_over_space,
 )
+from neuromoco.frames import POLARITIES
 from neuromoco.snn.neurons import reset_state
 from neuromoco.unsupported import RefusedError, Unsupported, refuse
 
-# Neither is 1 and they differ, so that the leading axes of a shape tell what they are.
+# Different, and neither is 1, so that the leading axes of a shape can be recognized.
 STEPS, BATCH = 2, 3
-# Left out of the names of nodes.
-PREFIX = "encoder.body."
+PREFIX = "encoder.body."  # is removed from the names of nodes
 
 
 def lower(network: Classifier, height: int, width: int) -> Graph:
     """The graph of a classifier, batch norm folded.
 
     Args:
-        network: in any mode; it is run in evaluation mode.
+        network: in any mode; it runs in evaluation mode.
         height, width: of the frames.
 
     Raises:
-        UnsupportedLayerError: names the first unsupported layer, and says how many more there are.
+        UnsupportedLayerError: names the first unsupported layer, and the number of others.
     """
     nodes, unsupported = _record(network, height, width)
     refuse(unsupported)
@@ -53,7 +53,7 @@ def lower(network: Classifier, height: int, width: int) -> Graph:
 
 
 def find_unsupported(network: Classifier, height: int, width: int) -> list[Unsupported]:
-    """Every layer of a network that cannot be lowered, in the order of computing."""
+    """Every layer of a network that the graph cannot express, in the order of computing."""
     return _record(network, height, width)[1]
 
 
@@ -69,7 +69,7 @@ def _record(network: Classifier, height: int, width: int) -> tuple[list[Node], l
 
 
 class _Recorder(TorchFunctionMode):
-    """Follows tensors through one forward pass and writes nodes for every layer and function.
+    """Follows tensors through one forward pass and records nodes for every layer and function.
 
     A tensor of a node of shape S is [T, N, *S], or [T * N, *S] where layers see single frames.
     """
@@ -79,17 +79,17 @@ class _Recorder(TorchFunctionMode):
         self.network = network
         self.nodes: list[Node] = []
         self.unsupported: list[Unsupported] = []
-        self._values: dict[int, tuple[Tensor, Node]] = {}  # the tensor is kept, or its id would be given again
+        self._values: dict[int, tuple[Tensor, Node]] = {}  # holds the tensor, or its id would be used again
         self._containers: list[str] = []
         self._in_layer = False
         self._neurons: set[str] = set()
 
     def run(self, height: int, width: int) -> tuple[list[Node], list[Unsupported]]:
-        """The nodes, the last of which gives the logits, and what is not supported."""
+        """The nodes, the last of which computes the logits, and the unsupported layers."""
         device = next(self.network.parameters()).device
-        frames = torch.ones(STEPS, BATCH, 2, height, width, device=device)
-        self._keep([Input(name="frames", inputs=(), shape=(2, height, width))], frames)
-        with self._watching(), self:
+        frames = torch.ones(STEPS, BATCH, POLARITIES, height, width, device=device)
+        self._keep([Input(name="frames", inputs=(), shape=(POLARITIES, height, width))], frames)
+        with self._hooks(), self:
             logits = self.network(frames)
         if not self.unsupported and self._node(logits) is not self.nodes[-1]:
             self.unsupported.append(Unsupported("network", "result", "does not come from its last layer"))
@@ -105,8 +105,8 @@ class _Recorder(TorchFunctionMode):
         return result
 
     @contextmanager
-    def _watching(self) -> Iterator[None]:
-        """Calls of layers are recorded; those of other modules give the functions in them their names."""
+    def _hooks(self) -> Iterator[None]:
+        """Records calls of layers; calls of other modules name the functions in them."""
         with ExitStack() as hooks:
             for path, module in self.network.named_modules():
                 enter, leave = self._layer_hooks(path) if _is_layer(module) else self._container_hooks(path)
@@ -115,7 +115,7 @@ class _Recorder(TorchFunctionMode):
             yield
 
     def _layer_hooks(self, path: str) -> tuple[Callable[..., None], Callable[..., None]]:
-        def enter(module: nn.Module, args: Any) -> None:
+        def enter(*_: Any) -> None:
             self._in_layer = True
 
         def leave(module: nn.Module, args: Any, result: Any) -> None:
@@ -136,33 +136,31 @@ class _Recorder(TorchFunctionMode):
         return enter, leave
 
     def _write(self, name: str, what: str, results: list[Tensor], rule: Callable[[str], list[Node]]) -> None:
-        """Keeps the nodes that a rule makes, or writes down why there are none and goes on."""
+        """Records the nodes of a rule, or why there are none."""
         place = self._free(name.removeprefix(PREFIX))
         try:
             nodes = rule(place)
         except RefusedError as refusal:
             self.unsupported.append(Unsupported(place, what, str(refusal)))
-            # Stands for it, so that what follows is looked at too.
+            # A placeholder, so that the layers behind it are checked too.
             nodes = [Reshape(name=place, inputs=(), shape=tuple(results[0].shape[2:]))]
         for result in results:
             self._keep(nodes, result)
 
     def _layer(self, place: str, path: str, module: nn.Module, args: Any) -> list[Node]:
-        """Nodes of a layer."""
         rule, x = LAYERS.get(type(module)), self._node(args[0])
         if rule is None or x is None:
             raise RefusedError(f"known are {KNOWN}")
         nodes = rule(place, module, x)
         if any(isinstance(node, LIF) for node in nodes):
             if args[0].shape[:2] != (STEPS, BATCH):
-                raise RefusedError("a neuron that does not see [T, N, ...]; keep it out of SeqToANNContainer")
+                raise RefusedError("a neuron that does not take [T, N, ...]; keep it out of SeqToANNContainer")
             if path in self._neurons:
                 raise RefusedError("a neuron that is used twice; give each place its own")
             self._neurons.add(path)
         return nodes or [x]
 
     def _function(self, place: str, name: str, args: Any, results: list[Tensor]) -> list[Node]:
-        """Nodes of a function between layers."""
         x = self._node(args[0])
         if name in COPIES | RESHAPES and x is not None:
             shape = _one_step(results[0].shape)
@@ -195,7 +193,7 @@ class _Recorder(TorchFunctionMode):
 
 
 def _is_layer(module: nn.Module) -> bool:
-    """Whether a module is looked at as a whole; others are looked into."""
+    """Whether a module is one layer; of other modules, the children are looked at."""
     if type(module) in LAYERS or isinstance(module, base.MemoryModule):
         return True
     known = type(module).__module__.startswith(("torch.nn.", "spikingjelly."))
@@ -203,7 +201,7 @@ def _is_layer(module: nn.Module) -> bool:
 
 
 def _one_step(shape: torch.Size) -> Shape:
-    """What is left of a tensor's shape without time steps and recordings."""
+    """A tensor's shape without time steps and recordings."""
     if tuple(shape[:2]) == (STEPS, BATCH):
         return tuple(shape[2:])
     if shape[0] == STEPS * BATCH:

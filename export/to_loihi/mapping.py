@@ -1,7 +1,7 @@
-"""From the float graph to Loihi's blocks: which synapse goes with which neurons, and when what arrives.
+"""From the float graph to Loihi's blocks: each synapse with its neurons, and the step at which its input arrives.
 
-Average pools fold into the layer after them, max pools on spikes become ORs, sums are made where they are received,
-and what takes a shorter path is relayed until both arrive in the same step.
+Average pools fold into the layer after them, max pools on spikes become ORs, and sums are computed by the receiver.
+Spikes on a shorter path are relayed until both terms of a sum arrive in the same step.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ import numpy as np
 
 from neuromoco.export.graph import nodes as floats
 from neuromoco.export.to_loihi.scales import IntegerSynapse, attention_neuron, readout, round_synapse
-from neuromoco.export.to_loihi.synapses import FloatSynapse, Windows, convolution, full_size, passing, pooled
+from neuromoco.export.to_loihi.synapses import FloatSynapse, Windows, convolution, full_size, pair, passing, pooled
 from neuromoco.runtime.loihi import blocks as loihi
 from neuromoco.unsupported import RefusedError, Unsupported
 
 
 @dataclass(frozen=True)
 class Signal:
-    """A value on its way from blocks to the next synapse.
+    """A value between blocks and the next synapse.
 
     Attributes:
-        sources: the blocks whose spikes add up to it.
+        sources: blocks whose spikes add up to it.
         shape: (C, H, W) of these.
-        windows: of an average pool that the next synapse has to take in.
-        drive: the node whose result it is, where neurons have yet to take it.
+        windows: of an average pool that the next synapse has to fold.
+        drive: the node that computes it, if no neurons have taken it yet.
     """
 
     sources: tuple[str, ...]
@@ -44,11 +44,11 @@ def map_to_loihi(
 
     Args:
         graph: a classifier.
-        largest_sum: of logits over time, as far as seen; the readout leaves room for twice that.
-        clipping: for layers by name, how much finer than the exact rule their weights are; the largest are cut.
+        largest_sum: largest measured sum of logits over time; the readout leaves room for twice that.
+        clipping: by layer, how much finer than the exact rule its weights are; the largest weights are cut.
 
     Returns:
-        The blocks, and every layer that has none. The blocks are whole only if there is no such layer.
+        The blocks, which are complete only without unsupported layers, and those layers.
     """
     mapper = _Mapper(graph, largest_sum, clipping or {})
     mapper.run()
@@ -65,13 +65,12 @@ class _Mapper:
     signals: dict[str, Signal] = field(default_factory=dict)
 
     def run(self) -> None:
-        """Fills `blocks`, node by node."""
         for node in self.graph.nodes:
             try:
                 self.signals[node.name] = WRITERS[type(node)](self, node)
             except RefusedError as refusal:
                 self.unsupported.append(Unsupported(node.name, type(node).__name__, str(refusal)))
-                # Stands for it, so that what follows is looked at too.
+                # A placeholder, so that the layers behind it are checked too.
                 self.signals[node.name] = self._keep(
                     loihi.Port(name=node.name, inputs=(), shape=_three(node.shape), depth=0)
                 )
@@ -79,7 +78,6 @@ class _Mapper:
             self._read_out()
 
     def signal(self, node: floats.Node, number: int = 0) -> Signal:
-        """What a node takes."""
         return self.signals[node.inputs[number]]
 
     def _keep(self, block: loihi.LoihiBlock) -> Signal:
@@ -97,14 +95,14 @@ class _Mapper:
         return self._keep(loihi.Port(name=node.name, inputs=(), shape=shape, depth=0, largest=loihi.LARGEST_MESSAGE))
 
     def synapse(self, node: floats.Conv | floats.Linear) -> Signal:
-        """Waits for its neurons."""
+        """Becomes a block with its neurons."""
         users = self.graph.users[node.name]
         if node is not self.graph.output and not all(isinstance(user, floats.LIF) for user in users):
             raise RefusedError("its result is not taken by neurons alone; put neurons behind it")
         return replace(_spikes(self.signal(node)), drive=node)
 
     def attention(self, node: floats.Attention) -> Signal:
-        """Waits for its neurons, too."""
+        """Becomes a block with its neurons."""
         if not all(isinstance(user, floats.LIF) for user in self.graph.users[node.name]):
             raise RefusedError("the product of attention is not taken by neurons alone; put neurons behind it")
         x = _spikes(self.signal(node))
@@ -113,15 +111,15 @@ class _Mapper:
         return replace(x, drive=node)
 
     def neurons(self, node: floats.LIF) -> Signal:
-        """A block: the synapse that waits, and these neurons."""
+        """A block of these neurons and the synapse before them."""
         x = self.signal(node)
         if isinstance(x.drive, floats.Attention):
             return self._attention(node, x.drive, x)
         synapse = self._synapse(x)
         if x.drive is not None and not synapse.weight.any():
             raise RefusedError(f"all weights of {x.drive.name} are 0; omit the layer, or train it")
-        whole = round_synapse(synapse, node, self.clipping.get(node.name, 1.0))
-        return self._keep(_conv(node.name, x, synapse, whole, self._depth(x) + 1))
+        rounded = round_synapse(synapse, node, self.clipping.get(node.name, 1.0))
+        return self._keep(_conv(node.name, x, synapse, rounded, self._depth(x) + 1))
 
     def _attention(self, node: floats.LIF, product: floats.Attention, x: Signal) -> Signal:
         channels = x.shape[0] // 3
@@ -141,14 +139,14 @@ class _Mapper:
         )
 
     def _synapse(self, x: Signal) -> FloatSynapse:
-        """The float weights between sources and neurons, pools taken in."""
+        """The float weights between sources and neurons, pools folded."""
         if isinstance(x.drive, floats.Linear):
             return full_size(x.drive, x.shape, x.windows)
         synapse = convolution(x.drive) if isinstance(x.drive, floats.Conv) else passing(x.shape[0])
         return pooled(synapse, x.shape, x.windows) if x.windows else synapse
 
     def add(self, node: floats.Add) -> Signal:
-        """The sum of spikes that arrive in one step."""
+        """A sum of spikes that arrive in the same step."""
         a, b = (_spikes(self.signal(node, i)) for i in (0, 1))
         if a.windows or b.windows:
             raise RefusedError("a sum of averages; pool after the sum")
@@ -162,7 +160,7 @@ class _Mapper:
         return Signal(sources, a.shape)
 
     def _delayed(self, x: Signal, depth: int) -> Signal:
-        """The same later: a relay a step."""
+        """The signal at a later step: one relay per step."""
         while (now := self._depth(x)) < depth:
             name = f"{'+'.join(x.sources)}.relay"
             if name not in self.blocks:
@@ -175,17 +173,17 @@ class _Mapper:
         return x
 
     def max_pool(self, node: floats.MaxPool) -> Signal:
-        """An OR of each window."""
+        """An OR over each window."""
         x = _spikes(self.signal(node))
         if len(x.sources) > 1 or self._largest(x) != 1 or x.windows:
             raise RefusedError(
                 "a max pool of values other than spikes; use a convolution of stride 2, or pool before the sum"
             )
         shared = {"name": node.name, "inputs": x.sources, "shape": _three(node.shape), "depth": self._depth(x) + 1}
-        return self._keep(_or(shared, _pair(node.kernel), _pair(node.stride), _pair(node.padding)))
+        return self._keep(_or(shared, pair(node.kernel), pair(node.stride), pair(node.padding)))
 
     def avg_pool(self, node: floats.AvgPool) -> Signal:
-        """Waits for the synapse after it."""
+        """Folds into the synapse after it."""
         x = _spikes(self.signal(node))
         if x.windows:
             raise RefusedError("an average of averages; use one pool")
@@ -197,7 +195,7 @@ class _Mapper:
         return replace(x, windows=node.windows)
 
     def reshape(self, node: floats.Reshape) -> Signal:
-        """Flattening, or undoing it: blocks keep the shape in which they were made."""
+        """Flattening, or undoing it: blocks keep their shape."""
         x = _spikes(self.signal(node))
         same_channels = node.shape[0] == x.shape[0]
         flat = len(node.shape) == 1 or (same_channels and (len(node.shape) == 2 or x.windows))
@@ -226,23 +224,23 @@ class _Mapper:
             self.unsupported.append(Unsupported(node.name, type(node).__name__, str(refusal)))
 
 
-def _conv(name: str, x: Signal, synapse: FloatSynapse, whole: IntegerSynapse, depth: int) -> loihi.LoihiConv:
+def _conv(name: str, x: Signal, synapse: FloatSynapse, rounded: IntegerSynapse, depth: int) -> loihi.LoihiConv:
     geometry = (synapse.stride, synapse.padding, synapse.dilation)
-    shape = loihi.conv_shape(x.shape, len(whole.weight), whole.weight.shape[2:], *geometry)
+    shape = loihi.conv_shape(x.shape, len(rounded.weight), rounded.weight.shape[2:], *geometry)
     return loihi.LoihiConv(
         name=name,
         inputs=x.sources,
         shape=_three(shape),
         depth=depth,
-        weight=whole.weight,
-        bias=whole.bias,
+        weight=rounded.weight,
+        bias=rounded.bias,
         stride=synapse.stride,
         padding=synapse.padding,
         dilation=synapse.dilation,
         groups=synapse.groups,
-        neuron=whole.neuron,
-        scale=whole.scale,
-        clipped=whole.clipped,
+        neuron=rounded.neuron,
+        scale=rounded.scale,
+        clipped=rounded.clipped,
     )
 
 
@@ -262,11 +260,6 @@ def _three(shape: tuple[int, ...]) -> loihi.Shape:
     """(C, H, W) of any shape."""
     channels, *rest = shape
     return (channels, rest[0] if rest else 1, math.prod(rest[1:]))
-
-
-def _pair(values: tuple[int, ...]) -> loihi.Pair:
-    rows, columns = values
-    return int(rows), int(columns)
 
 
 WRITERS: dict[type[floats.Node], Callable[[_Mapper, Any], Signal]] = {

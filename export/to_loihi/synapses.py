@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from neuromoco.export.graph.nodes import Conv, Linear, Window
+from neuromoco.export.graph.nodes import Conv, Linear, Window, averaging_matrix
 from neuromoco.runtime.loihi.blocks import Pair, Shape
 from neuromoco.snn.loihi_ranges import finest_scale
 from neuromoco.unsupported import RefusedError
@@ -55,7 +55,7 @@ def convolution(node: Conv) -> FloatSynapse:
         if not node.pointwise:
             raise RefusedError("a convolution along tokens; use kernel 1, or rows and columns")
         return FloatSynapse(weight[..., None], node.bias.astype(np.float64), (1, 1), (0, 0), (1, 1), node.groups)
-    stride, padding, dilation = (_pair(value) for value in (node.stride, node.padding, node.dilation))
+    stride, padding, dilation = (pair(value) for value in (node.stride, node.padding, node.dilation))
     return FloatSynapse(weight, node.bias.astype(np.float64), stride, padding, dilation, node.groups)
 
 
@@ -63,7 +63,7 @@ def full_size(node: Linear, shape: Shape, windows: Windows | None) -> FloatSynap
     """A linear layer as a convolution whose kernel is as large as the map, an average pool before it taken in."""
     channels, *sides = shape
     windows = windows or tuple(tuple((i, i + 1) for i in range(side)) for side in sides)
-    rows, columns = (_averaging(axis, side) for axis, side in zip(windows, sides, strict=True))
+    rows, columns = (averaging_matrix(axis, side) for axis, side in zip(windows, sides, strict=True))
     weight = node.weight.astype(np.float64).reshape(len(node.weight), channels, len(rows), len(columns))
     weight = np.einsum("ocij,ih,jw->ochw", weight, rows, columns, optimize=True)
     return FloatSynapse(weight, node.bias.astype(np.float64), (1, 1), (0, 0), (1, 1), 1)
@@ -86,13 +86,7 @@ def pooled(synapse: FloatSynapse, shape: Shape, windows: Windows) -> FloatSynaps
     return replace(synapse, weight=weight, stride=stride, padding=padding)
 
 
-def _averaging(windows: tuple[Window, ...], side: int) -> NDArray[np.float64]:
-    matrix = np.zeros((len(windows), side))
-    for row, (first, end) in enumerate(windows):
-        matrix[row, first:end] = 1.0 / (end - first)
-    return matrix
-
-
-def _pair(values: tuple[int, ...]) -> Pair:
+def pair(values: tuple[int, ...]) -> Pair:
+    """Rows and columns."""
     rows, columns = values
     return rows, columns

@@ -1,18 +1,16 @@
 """The graph's nodes as ONNX operators, arranged so that ONNX Runtime runs them fast.
 
-A value is written in one of two forms: all time steps in one tensor [T * N, *shape], time outermost, or one
-tensor [N, *shape] a step. In one tensor, a convolution reads its weights once for all steps; step by step,
-nothing is split or joined, and what a step leaves stays in the cache. The smaller of the two is saved: layers with
-less weight than value go step by step.
+A value has one of two forms: all time steps in one tensor [T * N, *shape], time outermost, or one tensor [N, *shape]
+per step. In one tensor, a convolution reads its weights once for all steps; step by step, nothing is split or joined,
+and values stay in the cache. Layers whose weights are smaller than their values go step by step.
 
-Neurons are made of float32 operators alone, and give the same spikes as the equation of `graph.LIF`, also for values
-on and next to the threshold th (the input's weight, 1 / tau, is folded into the layer before). With S =
-1 / (th - the float32 before it), a power of two, HardSigmoid(h, S, 1 - S th) is 1 from h = th on and 0 up to the
-float32 before:
+Neurons consist of float32 operators only. Their spikes equal the equation of `op.LIF`, also for values at and next to
+the threshold th (the input's weight, 1 / tau, is folded into the layer before). With S = 1 / (th - the float32 before
+it), a power of two, HardSigmoid(h, S, 1 - S th) is 1 from h = th on and 0 up to the float32 before:
 
-- step by step, after a convolution: h = conv + u, and u = h * Clip(S th - S h, 0, keep) is what is left
-  for the next step. Runtimes that keep convolutions in blocks of channels (ONNX Runtime on x86) leave all of
-  this in that layout if S th - S h is a 1x1 convolution, and add u while convolving.
+- step by step, after a convolution: h = conv + u, and u = h * Clip(S th - S h, 0, keep) remains for the next step.
+  Runtimes that hold convolutions in blocks of channels (ONNX Runtime on x86) compute all of this in that layout if
+  S th - S h is a 1x1 convolution, and add u while convolving.
 - else with g = -h, so that the reset is one operator: u = keep * ThresholdedRelu(g, -th), g = x + u.
 """
 
@@ -26,26 +24,11 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from neuromoco.export.graph.nodes import (
-    LIF,
-    Add,
-    Affine,
-    Array,
-    Attention,
-    AvgPool,
-    Conv,
-    Graph,
-    Linear,
-    MaxPool,
-    Multiply,
-    Node,
-    Reshape,
-    Window,
-)
+from neuromoco.export.graph import nodes as op
 from neuromoco.export.to_onnx.tape import Tape
 
 BLOCK = 16  # channels of a block of the widest layout
-Value = list[ir.Value]  # one tensor of all steps, or one a step
+Value = list[ir.Value]  # one tensor of all steps, or one per step
 
 
 @dataclass
@@ -53,14 +36,14 @@ class Body:
     """Writes the operators of a graph.
 
     Attributes:
-        graph: what is written.
-        steps: T time steps in a value; 1 in a file that keeps its state outside.
+        graph: a classifier.
+        steps: T time steps in a value; 1 in a file of one step.
         tape: where they are written.
-        states: for such a file, the membrane that each layer of neurons starts with, by name; updated to
-            what it ends with.
+        states: for a file of one step, the membrane that each layer of neurons starts with, by name; replaced by the
+            one that it ends with.
     """
 
-    graph: Graph
+    graph: op.Graph
     steps: int
     tape: Tape
     states: dict[str, ir.Value] = field(default_factory=dict)
@@ -85,7 +68,7 @@ class Body:
         return self._joined[name]
 
     def parts(self, name: str) -> Value:
-        """A value as one tensor a step."""
+        """A value as one tensor per step."""
         parts = self._values[name]
         if len(parts) == self.steps:
             return parts
@@ -93,37 +76,40 @@ class Body:
             self._parts[name] = list(self.tape.split(parts[0], self.steps, self.graph[name].shape, name))
         return self._parts[name]
 
-    def each(self, node: Node, write: Callable[..., ir.Value]) -> Value:
+    def each(self, node: op.Node, write: Callable[..., ir.Value]) -> Value:
         """A stateless operator on a node's inputs: step by step where all of them are, else on all steps."""
-        apart = all(len(self._values[name]) > 1 for name in node.inputs)
-        inputs = [self.parts(name) if apart else [self.joined(name)] for name in node.inputs]
+        stepwise = all(len(self._values[name]) > 1 for name in node.inputs)
+        inputs = [self.parts(name) if stepwise else [self.joined(name)] for name in node.inputs]
         return [write(*values) for values in zip(*inputs, strict=True)]
 
-    def factor(self, node: Node) -> np.float32:
-        """What a layer multiplies its result with for the neurons that alone take it."""
+    def factor(self, node: op.Node) -> np.float32:
+        """What a layer multiplies its result with, for neurons that are its only user."""
         users = self.graph.users[node.name]
-        if isinstance(node, Conv | Linear | Affine | Attention) and len(users) == 1 and isinstance(users[0], LIF):
+        if (
+            isinstance(node, op.Conv | op.Linear | op.Affine | op.Attention)
+            and len(users) == 1
+            and isinstance(users[0], op.LIF)
+        ):
             return np.float32(users[0].gain if self.stepwise(node) else -users[0].gain)
         return np.float32(1.0)
 
-    def stepwise(self, node: Node) -> bool:
-        """Whether a layer goes step by step."""
+    def stepwise(self, node: op.Node) -> bool:
         return (
-            isinstance(node, Conv)
+            isinstance(node, op.Conv)
             and len(node.shape) == 3
             and node.shape[0] % BLOCK == 0
             and node.weight.size < math.prod(node.shape)
         )
 
 
-def _slope(node: LIF) -> tuple[float, float]:
-    """S and S th, see above; both are exact in float32."""
+def _slope(node: op.LIF) -> tuple[float, float]:
+    """S and S th of the module's docstring; both are exact in float32."""
     threshold = np.float32(node.v_threshold)
     slope = 1.0 / float(threshold - np.nextafter(threshold, np.float32(0.0)))
     return slope, slope * float(threshold)
 
 
-def _conv(body: Body, node: Conv) -> Value:
+def _conv(body: Body, node: op.Conv) -> Value:
     tape, factor = body.tape, body.factor(node)
     weight, bias = node.weight * factor, node.bias * factor
     if node.pointwise and len(node.shape) == 2:
@@ -131,36 +117,33 @@ def _conv(body: Body, node: Conv) -> Value:
         product = tape.op("MatMul", matrix, body.joined(node.inputs[0]))
         return [tape.op("Add", product, tape.constant(bias[:, None]), name=node.name)]
     inputs = body.parts(node.inputs[0]) if body.stepwise(node) else [body.joined(node.inputs[0])]
-    attributes = {
+    kernel, offset = tape.constant(weight, name=f"{node.name}.weight"), tape.constant(bias, name=f"{node.name}.bias")
+    attributes: dict[str, Any] = {
+        "kernel_shape": weight.shape[2:],
         "strides": node.stride,
         "pads": node.padding * 2,
         "dilations": node.dilation,
         "group": node.groups,
     }
-    return [_convolved(tape, x, node.name, weight, bias, **attributes) for x in inputs]
+    return [tape.op("Conv", x, kernel, offset, **attributes) for x in inputs]
 
 
-def _convolved(tape: Tape, x: ir.Value, name: str, weight: Array, bias: Array, **attributes: Any) -> ir.Value:
-    kernel, offset = tape.constant(weight, name=f"{name}.weight"), tape.constant(bias, name=f"{name}.bias")
-    return tape.op("Conv", x, kernel, offset, kernel_shape=weight.shape[2:], **attributes)
-
-
-def _linear(body: Body, node: Linear) -> Value:
-    """One column a sample, so that a result does not depend on how many samples there are."""
+def _linear(body: Body, node: op.Linear) -> Value:
+    """One column per sample, so that a result does not depend on the size of the batch."""
     tape, factor = body.tape, body.factor(node)
     column = tape.op("Unsqueeze", body.joined(node.inputs[0]), tape.ints(-1))
     product = tape.op("MatMul", tape.constant(node.weight * factor, name=f"{node.name}.weight"), column)
     return [tape.op("Add", tape.op("Squeeze", product, tape.ints(-1)), tape.constant(node.bias * factor))]
 
 
-def _affine(body: Body, node: Affine) -> Value:
+def _affine(body: Body, node: op.Affine) -> Value:
     tape, factor = body.tape, body.factor(node)
     axes = (-1, *(1,) * (len(node.shape) - 1))
     weight, bias = (tape.constant(array.reshape(axes) * factor) for array in (node.weight, node.bias))
     return body.each(node, lambda x: tape.op("Add", tape.op("Mul", x, weight), bias))
 
 
-def _lif(body: Body, node: LIF) -> Value:
+def _lif(body: Body, node: op.LIF) -> Value:
     before = body.graph[node.inputs[0]]
     if body.stepwise(before) and len(body.graph.users[before.name]) == 1:
         return _lif_in_blocks(body, node)
@@ -168,9 +151,7 @@ def _lif(body: Body, node: LIF) -> Value:
     drives = body.parts(before.name)
     if body.factor(before) == 1.0:
         drives = [tape.op("Mul", x, tape.constant(-node.gain)) for x in drives]
-    kept = None
-    if node.name in body.states:
-        kept = tape.op("Neg", body.states[node.name])
+    kept = tape.op("Neg", body.states[node.name]) if node.name in body.states else None
     membranes = []
     for drive in drives:
         membranes.append(drive if kept is None else tape.op("Add", drive, kept))
@@ -183,8 +164,8 @@ def _lif(body: Body, node: LIF) -> Value:
     return [tape.op("HardSigmoid", joined, alpha=-slope, beta=1.0 - offset, name=node.name)]
 
 
-def _lif_in_blocks(body: Body, node: LIF) -> Value:
-    """Every operator here is one that a layout in blocks of channels has, see above."""
+def _lif_in_blocks(body: Body, node: op.LIF) -> Value:
+    """Neurons of operators that runtimes compute in blocks of channels."""
     tape, channels, (slope, offset) = body.tape, node.shape[0], _slope(node)
     kept: ir.Value | None = None
     if node.name in body.states:
@@ -202,37 +183,29 @@ def _lif_in_blocks(body: Body, node: LIF) -> Value:
 
 
 def _scaled(tape: Tape, x: ir.Value, channels: int, weight: float, bias: float) -> ir.Value:
-    """weight * x + bias, as a 1x1 convolution of every channel by itself."""
+    """weight * x + bias, as a 1x1 convolution with a group per channel."""
     kernel, offset = np.full((channels, 1, 1, 1), weight), np.full(channels, bias)
     return tape.op("Conv", x, tape.constant(kernel), tape.constant(offset), kernel_shape=(1, 1), group=channels)
 
 
-def _add(body: Body, node: Add) -> Value:
-    return body.each(node, lambda a, b: body.tape.op("Add", a, b))
-
-
-def _multiply(body: Body, node: Multiply) -> Value:
-    return body.each(node, lambda a, b: body.tape.op("Mul", a, b))
-
-
-def _max_pool(body: Body, node: MaxPool) -> Value:
+def _max_pool(body: Body, node: op.MaxPool) -> Value:
     attributes: dict[str, Any] = {"kernel_shape": node.kernel, "strides": node.stride, "pads": node.padding * 2}
     return body.each(node, lambda x: body.tape.op("MaxPool", x, **attributes))
 
 
-def _avg_pool(body: Body, node: AvgPool) -> Value:
+def _avg_pool(body: Body, node: op.AvgPool) -> Value:
     """AveragePool where the windows form a regular grid, else one averaging matrix an axis."""
     tape, sides = body.tape, body.graph[node.inputs[0]].shape[1:]
     grids = [_regular(axis, side) for axis, side in zip(node.windows, sides, strict=True)]
     if all(grids):
         kernels, strides = zip(*(grid for grid in grids if grid), strict=True)
         return body.each(node, lambda x: tape.op("AveragePool", x, kernel_shape=kernels, strides=strides))
-    rows = tape.constant(_averaging(node.windows[0], sides[0]))
-    columns = tape.constant(_averaging(node.windows[1], sides[1]).T)
+    rows, columns = (op.averaging_matrix(axis, side) for axis, side in zip(node.windows, sides, strict=True))
+    rows, columns = tape.constant(rows), tape.constant(columns.T)
     return body.each(node, lambda x: tape.op("MatMul", tape.op("MatMul", rows, x), columns))
 
 
-def _regular(windows: tuple[Window, ...], side: int) -> tuple[int, int] | None:
+def _regular(windows: tuple[op.Window, ...], side: int) -> tuple[int, int] | None:
     """Kernel and stride of windows of one length at equal distances, of which no more would fit."""
     kernel = windows[0][1] - windows[0][0]
     stride = windows[1][0] - windows[0][0] if len(windows) > 1 else side
@@ -240,15 +213,8 @@ def _regular(windows: tuple[Window, ...], side: int) -> tuple[int, int] | None:
     return (kernel, stride) if windows == regular and regular[-1][1] + stride > side else None
 
 
-def _averaging(windows: tuple[Window, ...], side: int) -> Array:
-    matrix = np.zeros((len(windows), side), np.float32)
-    for row, (first, end) in enumerate(windows):
-        matrix[row, first:end] = 1.0 / (end - first)
-    return matrix
-
-
-def _attention(body: Body, node: Attention) -> Value:
-    """The scale goes to the small product v k^T; all sums are of small integers and so exact."""
+def _attention(body: Body, node: op.Attention) -> Value:
+    """The small product v k^T is scaled; all sums are of small integers, and so exact."""
     tape = body.tape
     channels, length = node.shape
     spikes = body.joined(node.inputs[0])
@@ -259,19 +225,17 @@ def _attention(body: Body, node: Attention) -> Value:
     return [tape.op("Reshape", tape.op("MatMul", scaled, q), tape.ints(-1, channels, length), name=node.name)]
 
 
-def _reshape(body: Body, node: Reshape) -> Value:
-    return body.each(node, lambda x: body.tape.op("Reshape", x, body.tape.ints(-1, *node.shape)))
-
-
-WRITERS: dict[type[Node], Callable[[Body, Any], Value]] = {
-    Conv: _conv,
-    Linear: _linear,
-    Affine: _affine,
-    LIF: _lif,
-    Add: _add,
-    Multiply: _multiply,
-    MaxPool: _max_pool,
-    AvgPool: _avg_pool,
-    Attention: _attention,
-    Reshape: _reshape,
+WRITERS: dict[type[op.Node], Callable[[Body, Any], Value]] = {
+    op.Conv: _conv,
+    op.Linear: _linear,
+    op.Affine: _affine,
+    op.LIF: _lif,
+    op.Add: lambda body, node: body.each(node, lambda a, b: body.tape.op("Add", a, b)),
+    op.Multiply: lambda body, node: body.each(node, lambda a, b: body.tape.op("Mul", a, b)),
+    op.MaxPool: _max_pool,
+    op.AvgPool: _avg_pool,
+    op.Attention: _attention,
+    op.Reshape: lambda body, node: body.each(
+        node, lambda x: body.tape.op("Reshape", x, body.tape.ints(-1, *node.shape))
+    ),
 }
