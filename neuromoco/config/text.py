@@ -112,9 +112,10 @@ def with_values(config: RunConfig, values: Mapping[str, Any], source: str = "set
     Raises:
         ConfigError: a name or a value that is not allowed.
 
-    >>> from neuromoco.config import RunConfig, with_values
-    >>> with_values(RunConfig(), {"seed": 1, "pretrain.moco.queue_size": 512}).pretrain.moco.queue_size
-    512
+    Examples:
+        >>> from neuromoco.config import RunConfig, with_values
+        >>> with_values(RunConfig(), {"seed": 1, "pretrain.moco.queue_size": 512}).pretrain.moco.queue_size
+        512
     """
     tree = config.model_dump()
     for name, value in values.items():
@@ -134,9 +135,10 @@ def parse_changes(changes: Iterable[str]) -> dict[str, Any]:
     Raises:
         ConfigError: a change of another form.
 
-    >>> from neuromoco.config import parse_changes
-    >>> parse_changes(["pretrain.optimizer.lr=3e-4", "stage=pretrain"])
-    {'pretrain.optimizer.lr': 0.0003, 'stage': 'pretrain'}
+    Examples:
+        >>> from neuromoco.config import parse_changes
+        >>> parse_changes(["pretrain.optimizer.lr=3e-4", "stage=pretrain"])
+        {'pretrain.optimizer.lr': 0.0003, 'stage': 'pretrain'}
     """
     values: dict[str, Any] = {}
     for change in changes:

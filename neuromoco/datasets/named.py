@@ -98,7 +98,7 @@ def list_data(data: str, part: Part, *, labelled: bool = True) -> Listing:
         EventFileError: a table of labels cannot be read.
         MissingExtraError: "digits" needs scikit-learn.
 
-    Example:
+    Examples:
         >>> from neuromoco.datasets import list_data
         >>> listing = list_data("models/examples", "test", labelled=False)
         >>> listing.files[0]

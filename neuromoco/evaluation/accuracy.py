@@ -76,7 +76,7 @@ def evaluate(model: FrameNetwork, listing: Listing) -> Evaluation:
         ConfigError: a class that the model does not know.
         EventFileError: a recording cannot be read.
 
-    Example:
+    Examples:
         >>> from neuromoco import load_classifier
         >>> from neuromoco.datasets import list_data
         >>> from neuromoco.evaluation.accuracy import evaluate

@@ -160,7 +160,7 @@ def probe(
         EventFileError: a recording cannot be read.
         NeuromocoError: the encoder changed, which would be a bug.
 
-    Example:
+    Examples:
         >>> from neuromoco.datasets import list_data
         >>> from neuromoco.evaluation.probe import probe
         >>> train, test = (list_data("digits", part) for part in ("train", "test"))  # doctest: +SKIP

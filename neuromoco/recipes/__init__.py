@@ -14,9 +14,10 @@ DEFAULT = "tiny"
 def list_recipes() -> list[str]:
     """The names of the recipes that ship with the package, sorted.
 
-    >>> from neuromoco.recipes import list_recipes
-    >>> "demo" in list_recipes()
-    True
+    Examples:
+        >>> from neuromoco.recipes import list_recipes
+        >>> "demo" in list_recipes()
+        True
     """
     return sorted(Path(entry.name).stem for entry in files(__name__).iterdir() if entry.name.endswith(".yaml"))
 
@@ -27,9 +28,10 @@ def load_recipe(name: str) -> RunConfig:
     Raises:
         ConfigError: no such recipe or file, or settings that are not allowed.
 
-    >>> from neuromoco.recipes import load_recipe
-    >>> load_recipe("tiny").encoder.name
-    'sew_resnet_tiny'
+    Examples:
+        >>> from neuromoco.recipes import load_recipe
+        >>> load_recipe("tiny").encoder.name
+        'sew_resnet_tiny'
     """
     if name.endswith((".yaml", ".yml")):
         return load_config(name)

@@ -93,13 +93,14 @@ def open_text(path: Path, options: ReadOptions) -> EventStream:
 def write_csv(path: Path, recording: Recording) -> None:
     """Writes a line `t,x,y,p`, then one line per event in microseconds; CSV has no common notation for the sensor.
 
-    >>> import tempfile
-    >>> from neuromoco.events import read_recording
-    >>> recording = read_recording("models/examples/3.bin")
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     write_csv(Path(folder) / "3.csv", recording)
-    ...     (Path(folder) / "3.csv").read_text().split()[:2]
-    ['t,x,y,p', '2233,29,20,0']
+    Examples:
+        >>> import tempfile
+        >>> from neuromoco.events import read_recording
+        >>> recording = read_recording("models/examples/3.bin")
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_csv(Path(folder) / "3.csv", recording)
+        ...     (Path(folder) / "3.csv").read_text().split()[:2]
+        ['t,x,y,p', '2233,29,20,0']
     """
     with writing(path) as part, part.open("wb") as file:
         file.write(b"t,x,y,p\n")
