@@ -38,11 +38,7 @@ def looks_like_atis(head: bytes, size: int) -> bool:
 
 
 def open_atis(path: Path, options: ReadOptions) -> EventStream:
-    """Opens a file.
-
-    Raises:
-        EventFileError: the size is not a whole number of events, or times run backwards.
-    """
+    """Opens a file."""
     check_whole(path, 0, EVENT_BYTES, "ATIS events")
     return EventStream(FORMAT, _pieces(path), *(options.sensor or _sensor(path)))
 
@@ -92,12 +88,7 @@ def write_atis(path: Path, recording: Recording) -> None:
 
 
 def _columns(raw: NDArray[np.uint8], marks: int) -> tuple[Columns, int]:
-    """The events of records [E, 5], and how often the clock has advanced after them.
-
-    Args:
-        raw: records, those that advance the clock included.
-        marks: how often the clock has advanced before them.
-    """
+    """The events of records [E, 5], and how often the clock has advanced after them; `marks`: before them."""
     t: Any = ((raw[:, 2] & 0x7F).astype(np.int64) << 16) | (raw[:, 3].astype(np.int64) << 8) | raw[:, 4]
     columns = Columns(t + OVERFLOW_US * marks, raw[:, 0], raw[:, 1], raw[:, 2] >> 7)
     mark = raw[:, 1] == OVERFLOW_ROW

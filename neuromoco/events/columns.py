@@ -49,14 +49,9 @@ def shown(names: Iterable[str]) -> str:
 
 
 def column_order(columns: str, count: int | None = None) -> dict[str, int]:
-    """Places of the columns that a user names, such as "xytp"; "_" stands for a column to skip.
+    """The places of the columns that a user names, such as "xytp"; "_" stands for a column to skip.
 
-    Args:
-        columns: what the user gave.
-        count: the number of columns, if it is known.
-
-    Raises:
-        EventFileError: a letter is missing, unknown or repeated, or the number of columns differs.
+    `count` is the number of columns, if it is known.
     """
     letters = columns.lower()
     if sorted(letters.replace("_", "")) != sorted(ROLES):
@@ -72,12 +67,7 @@ def column_order(columns: str, count: int | None = None) -> dict[str, int]:
 def tidy(pieces: Iterable[Columns], unit: str | None) -> Iterator[Columns]:
     """Converts columns of any number type: t to int64 microseconds, x and y to uint16, p to uint8.
 
-    Args:
-        pieces: in the order of the file.
-        unit: of the times; for None see the top of this module.
-
-    Raises:
-        EventFileError: a number that is not finite, not whole where it has to be, or out of range.
+    For the `unit` None see the top of this module. Numbers that are not finite, not whole or out of range are refused.
     """
     polarities, count = Polarities(), 0
     for piece in pieces:

@@ -38,11 +38,7 @@ looks_like_es = starts_with(MAGIC)
 
 
 def open_es(path: Path, options: ReadOptions) -> EventStream:
-    """Opens a file.
-
-    Raises:
-        EventFileError: another version, other events than those of a DVS, an unknown sensor, or cut.
-    """
+    """Opens a file."""
     with path.open("rb") as file:
         head = file.read(HEADER_BYTES[2])
     version = head[12] if len(head) > 12 else 0
@@ -154,10 +150,7 @@ def _walk(shapes: NDArray[np.uint8], maps: NDArray[np.uint8]) -> NDArray[np.uint
     """The place before each map of a walk that starts at place 0.
 
     The maps of a block are composed, for all blocks at once; then the place where each block begins is known.
-
-    Args:
-        shapes: [R], numbers of the maps in their order.
-        maps: [K, length], from place to place.
+    `shapes` [R] are the numbers of the maps in their order, `maps` [K, length] go from place to place.
     """
     length = maps.shape[1]
     table, same = np.concatenate((maps.ravel(), np.arange(length, dtype=np.uint8))), len(maps)

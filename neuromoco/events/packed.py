@@ -1,7 +1,7 @@
-"""How much packed bytes can unpack to, read off their frames' headers alone: nothing is unpacked to find out.
+"""The most that packed bytes can unpack to, from the headers of their frames alone: nothing is unpacked.
 
 After the LZ4 frame format (github.com/lz4/lz4, doc/lz4_Frame_format.md) and the Zstandard format (RFC 8878). Every
-block says its packed size, and a format has a largest block: their number bounds what comes out, whatever a header
+block states its packed size, and a format has a largest block: their number bounds the output, whatever a header
 claims.
 """
 
@@ -12,41 +12,33 @@ from collections.abc import Callable
 
 LZ4_MAGIC, ZSTD_MAGIC = 0x184D2204, 0xFD2FB528
 SKIPPED_MAGIC = range(0x184D2A50, 0x184D2A60)
-LZ4_GROWTH = 255  # a byte of a long match stands for at most so many
+LZ4_GROWTH = 255  # a byte of a long match stands for at most this many
 ZSTD_BLOCK = 1 << 17
 Bytes = bytes | memoryview
 
 
 def lz4_bound(packed: Bytes) -> int:
-    """The most bytes that LZ4 frames, one after the other, unpack to.
-
-    Raises:
-        ValueError: they are cut or damaged.
-    """
-    return _frames(packed, {LZ4_MAGIC: _lz4_frame})
+    """The most bytes to which consecutive LZ4 frames unpack; `ValueError` if they are cut or damaged."""
+    return _bound(packed, LZ4_MAGIC, _lz4_frame)
 
 
 def zstd_bound(packed: Bytes) -> int:
-    """The most bytes that Zstandard frames unpack to, or the size that one of them claims if it is larger.
-
-    Raises:
-        ValueError: they are cut or damaged.
-    """
-    return _frames(packed, {ZSTD_MAGIC: _zstd_frame})
+    """The most bytes to which consecutive Zstandard frames unpack, or claim to; `ValueError` if they are damaged."""
+    return _bound(packed, ZSTD_MAGIC, _zstd_frame)
 
 
-def _frames(packed: Bytes, kinds: dict[int, Callable[[Bytes, int], tuple[int, int]]]) -> int:
+def _bound(packed: Bytes, mark: int, frame: Callable[[Bytes, int], tuple[int, int]]) -> int:
     total = at = 0
     try:
         while at < len(packed):
             (magic,) = struct.unpack_from("<I", packed, at)
             if magic in SKIPPED_MAGIC:
                 at += 8 + struct.unpack_from("<I", packed, at + 4)[0]
-                continue
-            if magic not in kinds:
+            elif magic == mark:
+                at, most = frame(packed, at + 4)
+                total += most
+            else:
                 raise ValueError("packed bytes of another format")
-            at, most = kinds[magic](packed, at + 4)
-            total += most
     except (struct.error, IndexError):
         at = len(packed) + 1
     if at > len(packed):
@@ -55,7 +47,7 @@ def _frames(packed: Bytes, kinds: dict[int, Callable[[Bytes, int], tuple[int, in
 
 
 def _lz4_frame(packed: Bytes, at: int) -> tuple[int, int]:
-    """Where a frame ends whose magic ends at `at`, and the most that it unpacks to."""
+    """The end of the frame whose magic number ends at `at`, and the most to which it unpacks."""
     flags, size_code = packed[at], packed[at + 1] >> 4 & 7
     if flags >> 6 != 1 or size_code < 4:
         raise ValueError("an LZ4 frame of unknown kind")
@@ -74,11 +66,7 @@ def _lz4_frame(packed: Bytes, at: int) -> tuple[int, int]:
 
 
 def zstd_claim(packed: Bytes) -> int:
-    """The bytes that the first Zstandard frame says it unpacks to, 0 if it does not.
-
-    Raises:
-        ValueError: it is cut.
-    """
+    """The bytes to which the first Zstandard frame claims to unpack, 0 if unknown; `ValueError` if it is cut."""
     try:
         return _zstd_header(packed, 4)[1]
     except IndexError:
@@ -86,7 +74,7 @@ def zstd_claim(packed: Bytes) -> int:
 
 
 def _zstd_header(packed: Bytes, at: int) -> tuple[int, int]:
-    """Where the header of a frame ends whose magic ends at `at`, and what it claims."""
+    """The end of the header of the frame whose magic number ends at `at`, and the size that it claims."""
     flags = packed[at]
     single = flags >> 5 & 1
     claim_bytes = (single, 2, 4, 8)[flags >> 6]
@@ -96,7 +84,7 @@ def _zstd_header(packed: Bytes, at: int) -> tuple[int, int]:
 
 
 def _zstd_frame(packed: Bytes, at: int) -> tuple[int, int]:
-    """Where a frame ends whose magic ends at `at`, and the most that it unpacks to."""
+    """The end of the frame whose magic number ends at `at`, and the most to which it unpacks."""
     flags = packed[at]
     at, claimed = _zstd_header(packed, at)
     total = last = 0

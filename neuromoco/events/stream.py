@@ -80,14 +80,9 @@ class ReadOptions:
 
 
 def gather(stream: EventStream, start: int | None = None, stop: int | None = None) -> Recording:
-    """All events of a stream, or those of an interval of time. The stream is used up.
+    """All events of a stream, or those from `start` until before `stop`, in microseconds from the first event.
 
-    Args:
-        stream: the events.
-        start, stop: microseconds from the first event; the interval includes start and excludes stop.
-
-    Raises:
-        EventFileError: damaged, or without events.
+    The stream is used up. `EventFileError` if it is damaged, or without events.
     """
     parts, first = [], None
     for piece in stream.events():
@@ -108,14 +103,9 @@ def gather(stream: EventStream, start: int | None = None, stop: int | None = Non
 
 
 def windows(stream: EventStream, length: int) -> Iterator[Recording]:
-    """Consecutive recordings of equal duration, empty ones included; the last may be shorter. The stream is used up.
+    """Consecutive recordings of `length` microseconds, empty ones included; the last may be shorter.
 
-    Args:
-        stream: from a known sensor.
-        length: microseconds.
-
-    Raises:
-        EventFileError: damaged, without events, or times that step back by more than 10 ms.
+    The stream, from a known sensor, is used up. `EventFileError` if times step back by more than 10 ms.
     """
     held: list[Columns] = []  # joined only when a window is complete, or long ones would be joined again and again
     begin = latest = 0

@@ -77,11 +77,7 @@ class Survey:
 
 
 def survey(stream: EventStream) -> Survey:
-    """Surveys a stream from a known sensor, which is used up.
-
-    Raises:
-        EventFileError: damaged, or without events.
-    """
+    """Surveys a stream from a known sensor, which is used up."""
     assert stream.width is not None
     assert stream.height is not None
     facts = Survey(stream.source, stream.width, stream.height)

@@ -72,11 +72,7 @@ DAVIS = Layout("DAVIS", 1 << 31 | 1 << 10, 0, 11, 1, 12, 0x3FF, 22, 0x1FF)
 
 
 def open_aedat2(path: Path, options: ReadOptions) -> EventStream:
-    """Opens a file; frames, IMU samples and external events are skipped.
-
-    Raises:
-        EventFileError: cut, from another camera, or from a DAVIS of unknown size.
-    """
+    """Opens a file; frames, IMU samples and external events are skipped."""
     with path.open("rb") as file:
         head = file.read(LARGEST_HEADER)
     matched = HEADER_LINES.match(head)

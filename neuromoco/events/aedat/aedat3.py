@@ -29,16 +29,10 @@ NAMED_FORMAT = re.compile(rb"^#Format:\s*([^\r\n]*)", re.MULTILINE)
 # A recording of a recording keeps the old sources with a minus.
 NAMED_SOURCE = re.compile(rb"^#-*Source\s+\d+:\s*(\S+)", re.MULTILINE)
 SENSORS = {
-    "DVS128": (128, 128),
-    "EDVS4337": (128, 128),
-    "DAVIS128": (128, 128),
+    **dict.fromkeys(("DVS128", "EDVS4337", "DAVIS128"), (128, 128)),
     "DAVIS208": (208, 192),
-    "DAVIS240A": (240, 180),
-    "DAVIS240B": (240, 180),
-    "DAVIS240C": (240, 180),
-    "DAVIS346A": (346, 260),
-    "DAVIS346B": (346, 260),
-    "DAVIS346C": (346, 260),
+    **dict.fromkeys(("DAVIS240A", "DAVIS240B", "DAVIS240C"), (240, 180)),
+    **dict.fromkeys(("DAVIS346A", "DAVIS346B", "DAVIS346C"), (346, 260)),
     "DAVIS640": (640, 480),
 }
 PACKET = struct.Struct("<hhiiiiii")
@@ -48,11 +42,7 @@ TIME_AT = 4
 
 
 def open_aedat3(path: Path, options: ReadOptions) -> EventStream:
-    """Opens a file; everything but polarity events is skipped.
-
-    Raises:
-        EventFileError: without a whole header, compressed, or of version 3.0.
-    """
+    """Opens a file; everything but polarity events is skipped."""
     with path.open("rb") as file:
         head = file.read(LARGEST_HEADER)
     if not head.startswith(MAGIC + b"1"):

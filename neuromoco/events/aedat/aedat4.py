@@ -30,11 +30,7 @@ looks_like_aedat4 = starts_with(MAGIC)
 
 
 def open_aedat4(path: Path, options: ReadOptions) -> EventStream:
-    """Opens a file; frames, IMU samples and triggers are skipped.
-
-    Raises:
-        EventFileError: damaged, without a stream of events, or with events of several cameras.
-    """
+    """Opens a file; frames, IMU samples and triggers are skipped."""
     _check(path)
     with _decoding():
         decoder = aedat.Decoder(str(path))

@@ -59,16 +59,7 @@ looks_like_mat = starts_with(MAGIC_5, MAGIC_7)
 
 
 def open_mat(path: Path, options: ReadOptions) -> EventStream:
-    """Opens a file.
-
-    Args:
-        path: the file.
-        options: `time_unit` and `sensor` overrule those of ASL-DVS.
-
-    Raises:
-        EventFileError: damaged, or without one of the variables.
-        MissingExtraError: a MATLAB 7.3 file, and h5py is missing.
-    """
+    """Opens a file; time unit and sensor in `options` overrule those of ASL-DVS."""
     with path.open("rb") as file:
         head = file.read(4000)
     width: int | None

@@ -25,15 +25,7 @@ looks_like_npy = starts_with(MAGIC)
 
 
 def open_npy(path: Path, options: ReadOptions) -> EventStream:
-    """Opens an array.
-
-    Args:
-        path: the file.
-        options: `columns` for a plain array, `time_unit` and `sensor` for any.
-
-    Raises:
-        EventFileError: damaged, of Python objects, or without one of the columns.
-    """
+    """Opens an array; `options` may order the columns of a plain one and name time unit and sensor of any."""
     array = _mapped(path)
     if array.dtype.names is not None:
         columns = _fields(array)

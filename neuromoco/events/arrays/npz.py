@@ -50,11 +50,7 @@ def looks_like_npz(head: bytes, size: int) -> bool:
 
 
 def open_npz(path: Path, options: ReadOptions) -> EventStream:
-    """Opens named columns, unpacked piece by piece. Times are microseconds; nothing is ever unpickled.
-
-    Raises:
-        EventFileError: damaged, packed too well for events, or a column is missing or no plain array.
-    """
+    """Opens named columns, unpacked piece by piece. Times are microseconds; nothing is ever unpickled."""
     with damage("npz file", DAMAGE):
         with zipfile.ZipFile(path) as archive:
             unpacked = sum(member.file_size for member in archive.infolist())

@@ -45,12 +45,8 @@ def claimed_size(codec: int, settings: Sequence[int], packed: bytes, most: int) 
     Args:
         codec: number of the filter.
         settings: the filter's numbers in the description of the data set.
-        packed: the chunk as it is stored.
+        packed: the chunk as it is stored; `ValueError` if it is cut or damaged.
         most: a larger size need not be exact.
-
-    Raises:
-        ValueError: it is cut or damaged.
-        MissingExtraError: packed with LZ4, and the package `lz4` is not installed.
     """
     try:
         return SIZES[codec](packed, settings, most) if codec in SIZES else 0
@@ -74,7 +70,7 @@ def _blosc(packed: bytes, settings: Sequence[int], most: int) -> int:
 
 def _blosc2(packed: bytes, settings: Sequence[int], most: int) -> int:
     (header,) = struct.unpack_from(">I", packed, 11)
-    return max(struct.unpack_from(">Q", packed, 30)[0], struct.unpack_from("<I", packed, header + 4)[0])
+    return int(max(struct.unpack_from(">Q", packed, 30)[0], struct.unpack_from("<I", packed, header + 4)[0]))
 
 
 def _bitshuffle(packed: bytes, settings: Sequence[int], most: int) -> int:

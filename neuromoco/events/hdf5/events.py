@@ -48,22 +48,13 @@ def has_signature(head: bytes) -> bool:
 
 
 def open_hdf5(path: Path, options: ReadOptions) -> EventStream:
-    """Opens a file.
-
-    Args:
-        path: the file.
-        options: `columns` for a plain data set [E, 4], `time_unit` and `sensor` for any layout.
-
-    Raises:
-        EventFileError: damaged, or without events in a known layout.
-        MissingExtraError: h5py or a codec is missing.
-    """
+    """Opens a file; `options` may order the columns of a data set [E, 4] and name time unit and sensor."""
     width, height, _, pieces = raw_hdf5(path, options)
     return EventStream(FORMAT, tidy(pieces, options.time_unit), width, height)
 
 
 def raw_hdf5(path: Path, options: ReadOptions) -> tuple[int | None, int | None, Source, Iterator[Columns]]:
-    """Width and height, the place and the events of a file as they are stored; errors as `open_hdf5`."""
+    """Width and height, the place and the events of a file as they are stored."""
     with _opened(path) as file:
         source = find_source(file, options.columns)
         check_storage(source.datasets(file), path.stat().st_size)

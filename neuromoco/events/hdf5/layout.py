@@ -62,15 +62,7 @@ class Source:
 
 
 def find_source(file: Any, columns: str | None) -> Source:
-    """The one place in an open `h5py.File` that holds events.
-
-    Args:
-        file: of h5py.
-        columns: order of the columns of a data set [E, 4], if the user gives it.
-
-    Raises:
-        EventFileError: there is none, or there are several.
-    """
+    """The one place in an open `h5py.File` that holds events; the user may order the columns of a data set [E, 4]."""
     sources: list[Source | None] = []
     datasets = []
     for group in _groups(file):

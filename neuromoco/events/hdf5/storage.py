@@ -23,12 +23,7 @@ TOGETHER = 1000  # chunks that threads check at a time
 
 
 def check_storage(datasets: Sequence[Any], file_size: int) -> None:
-    """Refuses data sets that cannot be read, or that would take more memory than their file accounts for.
-
-    Raises:
-        EventFileError: damaged, in other files, too large, or compressed with an unavailable codec.
-        MissingExtraError: compressed with a codec of hdf5plugin, which is not installed.
-    """
+    """Refuses data sets that cannot be read, or that would take more memory than their file accounts for."""
     claimed = sum(dataset.size * dataset.dtype.itemsize for dataset in datasets)
     if claimed > file_size * LARGEST_RATIO:
         raise EventFileError(f"cut or damaged: the events claim {claimed} bytes and the file has {file_size}")
@@ -106,13 +101,7 @@ def _unpacked_size(
 ) -> int:
     """The bytes that a chunk unpacks to, or claims to; 0 if they are not known. Too many are refused.
 
-    Args:
-        dataset: of h5py.
-        codecs: its filters.
-        place: of the filter that packs, if one does.
-        settings: numbers of that filter.
-        chunk: bytes of an unpacked chunk.
-        info: of h5py, about the chunk.
+    `codecs` are the filters of the data set, `place` and `settings` of the one that packs; `chunk` bytes are expected.
     """
     if place is None or info.filter_mask >> place & 1:
         return int(info.size)  # stored as it was

@@ -40,11 +40,7 @@ def looks_like_dat(head: bytes, size: int) -> bool:
 
 
 def open_dat(path: Path, options: ReadOptions) -> EventStream:
-    """Opens a file.
-
-    Raises:
-        EventFileError: another version, events of another type, or cut.
-    """
+    """Opens a file."""
     header = read_header(path, MARK)
     if not header.begin and options.format != "dat":
         raise EventFileError("no header of a DAT file; for an ATIS file without one, give --format dat")

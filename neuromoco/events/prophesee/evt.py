@@ -55,11 +55,7 @@ def looks_like_evt(head: bytes, size: int) -> bool:
 
 
 def open_evt(path: Path, options: ReadOptions) -> EventStream:
-    """Opens a file.
-
-    Raises:
-        EventFileError: another encoding, an unknown sensor, or cut.
-    """
+    """Opens a file."""
     header = read_header(path, MARK)
     encoding = _encoding(header)
     sensor = sensor_of(header.fields) or options.sensor

@@ -44,16 +44,7 @@ Message = tuple[Channel, bytes]
 
 
 def messages(path: Path, types: tuple[str, ...]) -> Iterator[Message]:
-    """Messages of some types.
-
-    Args:
-        path: a file that begins with `BAG`, `MCAP` or `SQLITE`.
-        types: of messages, as ROS 1 names them.
-
-    Raises:
-        EventFileError: cut, damaged, or packed in an unknown way.
-        MissingExtraError: packed with lz4 or zstd, and the package is missing.
-    """
+    """Messages of some types, as ROS 1 names them, in a file that begins with `BAG`, `MCAP` or `SQLITE`."""
     with path.open("rb") as file:
         mark = file.read(len(SQLITE))
         end = file.seek(0, 2)

@@ -52,12 +52,7 @@ looks_like_ros = starts_with(BAG, MCAP, SQLITE)
 
 
 def open_ros(path: Path, options: ReadOptions) -> EventStream:
-    """Opens a file; topics of other types are skipped.
-
-    Raises:
-        EventFileError: damaged, without events, of an unknown encoding, or with several topics of events.
-        MissingExtraError: packed in a way that needs a package.
-    """
+    """Opens a file; topics of other types are skipped."""
     packets = _packets(path)
     first = next(packets, None)
     if first is None:

@@ -23,11 +23,7 @@ def fields_of(
 ) -> tuple[NDArray[Any], NDArray[Any]] | None:
     """Where each field ends and how long it is, [E, fields] both; None if lines differ or a field is empty.
 
-    Args:
-        raw: lines that end.
-        ends: the places of all separators and line ends [E * fields].
-        separator: the byte between fields.
-        fields: of every line.
+    `raw` are lines that end, and `ends` the places of all separators and line ends in them [E * fields].
     """
     if ends.size % fields:
         return None
@@ -45,10 +41,7 @@ def fields_of(
 def numbers(block: NDArray[np.uint8], ends: NDArray[Any], lengths: NDArray[Any]) -> NDArray[np.uint64] | None:
     """Numbers of digits alone, of which none means 0; None if one is too long.
 
-    Args:
-        block: from `padded`.
-        ends: after the last digit, counted from the end of the padding.
-        lengths: digits.
+    `block` is from `padded`; `ends` are after the last digits, counted from the end of the padding.
     """
     longest = int(lengths.max(initial=0))
     if longest > LONGEST:

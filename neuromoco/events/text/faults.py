@@ -7,20 +7,16 @@ import re
 
 from neuromoco.events.columns import LARGEST_US, POWER, ROLES
 from neuromoco.events.recording import LARGEST_SIDE
-from neuromoco.events.text.numbers import LONGEST, WORDS, Rows, split
+from neuromoco.events.text.digits import LONGEST
+from neuromoco.events.text.numbers import WORDS, Rows, split
 
 LONGEST_LINE = 4096
 
 
 def first_fault(block: bytes, rows: Rows, line: int, unit: str | None, whole: bool) -> str:
-    """The fault of the first line of a block that is no event.
+    """The fault of the first line in a block that is no event.
 
-    Args:
-        block: whole lines.
-        rows: the fields of a line.
-        line: lines before the block.
-        unit: of times, if it is known.
-        whole: times are whole numbers because the first ones were; a later fraction is a fault.
+    `line` lines precede the block; `whole`: times are whole numbers because the first ones were.
     """
     first = line + 1
     for raw in block.split(b"\n"):

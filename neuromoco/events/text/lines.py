@@ -72,15 +72,7 @@ def looks_like_text(head: bytes, size: int) -> bool:
 
 
 def open_text(path: Path, options: ReadOptions) -> EventStream:
-    """Opens a text of events.
-
-    Args:
-        path: the file.
-        options: `columns`, `time_unit` and `sensor` overrule the text.
-
-    Raises:
-        EventFileError: nothing names the columns.
-    """
+    """Opens a text of events; columns, time unit and sensor in `options` overrule the text."""
     with path.open("rb") as file:
         head = file.read(HEAD)
     header = _header(head, options.columns)

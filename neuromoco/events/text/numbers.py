@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from neuromoco.events.columns import LARGEST_SIDE, LARGEST_US, POWER
+from neuromoco.events.columns import LARGEST_US, POWER
+from neuromoco.events.recording import LARGEST_SIDE
 from neuromoco.events.stream import Columns
 from neuromoco.events.text.digits import LONGEST, NEWLINE, NINE, PAD, TENS, ZERO, fields_of, numbers, padded
 
@@ -40,6 +41,9 @@ def split(line: str, separator: str) -> list[str]:
     return line.split() if separator == " " else [field.strip() for field in line.split(separator)]
 
 
+_NONE = np.zeros(0, np.intp)
+
+
 class Read(NamedTuple):
     """Events of a block, polarities as they are written, and whether a time had a point or an exponent."""
 
@@ -47,18 +51,17 @@ class Read(NamedTuple):
     fraction: bool
 
 
-class _Marks(NamedTuple):
-    """Points and exponents in one column: the rows with one, and its place."""
+class _Column(NamedTuple):
+    """The fields of one column, and its points and exponents: the rows with one, and its place."""
 
-    point_rows: NDArray[Any]
-    points: NDArray[Any]
-    exponent_rows: NDArray[Any]
-    exponents: NDArray[Any]
-    plain: bool  # no point, exponent or plus
-
-
-_NONE = np.zeros(0, np.intp)
-_PLAIN = _Marks(_NONE, _NONE, _NONE, _NONE, True)
+    text: NDArray[np.uint8]
+    begin: NDArray[Any]
+    end: NDArray[Any]
+    plain: bool = True  # no point, exponent or plus
+    point_rows: NDArray[Any] = _NONE
+    points: NDArray[Any] = _NONE
+    exponent_rows: NDArray[Any] = _NONE
+    exponents: NDArray[Any] = _NONE
 
 
 def shorten_words(block: bytes) -> bytes:
@@ -82,10 +85,7 @@ def clean(block: bytes, separator: bytes) -> bytes:
 def read_rows(block: bytes, rows: Rows, unit: str | None) -> Read | None:
     """Reads a block of whole lines; None if one of them is no plain row of numbers.
 
-    Args:
-        block: ends with a new line.
-        rows: the fields of a line.
-        unit: of times, or None: seconds if one of them has a point or an exponent, else microseconds.
+    For the `unit` None, times are seconds if one of them has a point or an exponent, else microseconds.
     """
     text = padded(block)
     if POWER[unit or "us"] == 0 and (columns := _plain_columns(text, rows)):
@@ -95,15 +95,12 @@ def read_rows(block: bytes, rows: Rows, unit: str | None) -> Read | None:
     if (fields := fields_of(raw, np.flatnonzero(cuts), rows.separator, rows.fields)) is None:
         return None
     ends, starts = fields[0], fields[0] - fields[1]  # [E, fields]
-    marks = _marks(raw, cuts, starts.ravel(), ends.ravel(), rows)
-    if marks is None:
+    columns = {role: _Column(text, starts[:, place], ends[:, place]) for role, place in rows.places.items()}
+    if not _mark(columns, raw, cuts, starts.ravel(), ends.ravel(), rows):
         return None
-    begin, end = ({role: all[:, place] for role, place in rows.places.items()} for all in (starts, ends))
-    fraction = bool(marks["t"].points.size or marks["t"].exponents.size)
-    power = POWER[unit or ("s" if fraction else "us")]
-    t = _times(text, begin["t"], end["t"], marks["t"], power)
-    x, y = (_coordinates(text, begin[name], end[name], marks[name]) for name in "xy")
-    p = _polarities(text, begin["p"], end["p"], marks["p"])
+    fraction = bool(columns["t"].points.size or columns["t"].exponents.size)
+    t = _times(columns["t"], POWER[unit or ("s" if fraction else "us")])
+    x, y, p = _coordinates(columns["x"]), _coordinates(columns["y"]), _polarities(columns["p"])
     if t is None or x is None or y is None or p is None:
         return None
     return Read(Columns(t, x, y, p), fraction)
@@ -127,14 +124,18 @@ def _plain_columns(text: NDArray[np.uint8], rows: Rows) -> Columns | None:
     return Columns(t.astype(np.int64), x.astype(np.uint16), y.astype(np.uint16), p.view(np.int8))
 
 
-def _marks(
-    raw: NDArray[Any], cuts: NDArray[Any], starts: NDArray[Any], ends: NDArray[Any], rows: Rows
-) -> dict[str, _Marks] | None:
-    """Points and exponents by column; None if another byte is no digit, or one of them is misplaced."""
+def _mark(
+    columns: dict[str, _Column],
+    raw: NDArray[Any],
+    cuts: NDArray[Any],
+    starts: NDArray[Any],
+    ends: NDArray[Any],
+    rows: Rows,
+) -> bool:
+    """Finds points and exponents; False if another byte is no digit, or one of them is misplaced."""
     digits = raw - np.uint8(ZERO) < 10
-    marks = dict.fromkeys(rows.places, _PLAIN)
     if raw.size == ends.size + np.count_nonzero(digits):
-        return marks
+        return True
     at = np.flatnonzero(~(digits | cuts))
     byte, fields = raw[at], np.searchsorted(ends, at)
     row, column = np.divmod(fields, rows.fields)
@@ -145,15 +146,17 @@ def _marks(
     word = ((byte == ON_BYTE[0]) | (byte == OFF_BYTE[0])) & first & (column == rows.places["p"])
     skipped = ~np.isin(column, list(rows.places.values()))
     if not np.all(is_e | (byte == POINT) | sign | word | skipped):
-        return None
+        return False
     for role, place in rows.places.items():
         here = column == place
         point, exponent = here & (byte == POINT), here & is_e
+        if any(np.any(marked[1:] == marked[:-1]) for marked in (row[point], row[exponent])):
+            return False
         plain = not np.any(point | exponent | (here & (byte == PLUS)))
-        marks[role] = _Marks(row[point], at[point], row[exponent], at[exponent], plain)
-        if any(np.any(rows[1:] == rows[:-1]) for rows in (row[point], row[exponent])):
-            return None
-    return marks
+        columns[role] = columns[role]._replace(
+            plain=plain, point_rows=row[point], points=at[point], exponent_rows=row[exponent], exponents=at[exponent]
+        )
+    return True
 
 
 def _digits(block: NDArray[Any], begin: NDArray[Any], end: NDArray[Any]) -> NDArray[np.uint64] | None:
@@ -161,35 +164,34 @@ def _digits(block: NDArray[Any], begin: NDArray[Any], end: NDArray[Any]) -> NDAr
     return None if value is None else value.astype(np.uint64, copy=False)
 
 
-def _decimals(
-    text: NDArray[Any], begin: NDArray[Any], end: NDArray[Any], marks: _Marks, power: int
-) -> tuple[NDArray[np.uint64], NDArray[Any]] | None:
+def _decimals(column: _Column, begin: NDArray[Any], power: int) -> tuple[NDArray[np.uint64], NDArray[Any]] | None:
     """Numbers without a sign times 10^power, rounded half up, and whether they are exact.
 
     None if one has no digits, too many of them, or is beyond 63 bits.
     """
+    text, end = column.text, column.end
     stop, exponent = end, np.zeros(end.size, np.int64)
-    if marks.exponents.size:
-        at = marks.exponent_rows
-        sign = text[marks.exponents + (PAD + 1)]
-        start = marks.exponents + 1 + ((sign == MINUS) | (sign == PLUS))
+    if column.exponents.size:
+        at = column.exponent_rows
+        sign = text[column.exponents + (PAD + 1)]
+        start = column.exponents + 1 + ((sign == MINUS) | (sign == PLUS))
         value = _digits(text, start, end[at])
         if value is None or np.any(start >= end[at]) or np.any(end[at] - start > 3):
             return None
         stop = end.copy()
-        stop[at] = marks.exponents
+        stop[at] = column.exponents
         exponent[at] = np.where(sign == MINUS, -1, 1) * value.astype(np.int64)
     point = stop
-    if marks.points.size:
-        if np.any(marks.points > stop[marks.point_rows]):
+    if column.points.size:
+        if np.any(column.points > stop[column.point_rows]):
             return None
         point = stop.copy()
-        point[marks.point_rows] = marks.points
+        point[column.point_rows] = column.points
     whole = _digits(text, begin, point)
     length, places = point - begin, np.maximum(stop - point - 1, 0)
     if whole is None or np.any(length + places < 1):
         return None
-    if marks.points.size:
+    if column.points.size:
         # Decimals beyond 64 bits are cut: they do not affect rounding half up.
         places = np.minimum(places, LONGEST - length)
         parts = _digits(text, point + 1, np.maximum(point + 1 + places, point + 1))
@@ -212,31 +214,27 @@ def _shifted(value: NDArray[np.uint64], shift: NDArray[Any]) -> tuple[NDArray[np
     return result, (rest == 0) & (~tiny | (value == 0))
 
 
-def _signs(text: NDArray[Any], begin: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+def _signs(column: _Column) -> tuple[NDArray[Any], NDArray[Any]]:
     """Which numbers are negative, and where their digits begin."""
-    first = text[begin + PAD]
+    first = column.text[column.begin + PAD]
     minus = first == MINUS
-    return minus, begin + (minus | (first == PLUS))
+    return minus, column.begin + (minus | (first == PLUS))
 
 
-def _values(
-    text: NDArray[Any], begin: NDArray[Any], end: NDArray[Any], marks: _Marks, power: int, exact: bool
-) -> tuple[NDArray[np.uint64], NDArray[Any]] | None:
+def _values(column: _Column, power: int, exact: bool) -> tuple[NDArray[np.uint64], NDArray[Any]] | None:
     """Numbers times 10^power without their sign, and which are negative; None if one is no number, or not `exact`."""
-    minus, begin = _signs(text, begin)
-    if marks.plain and power == 0:
-        value = None if np.any(begin == end) else _digits(text, begin, end)
+    minus, begin = _signs(column)
+    if column.plain and power == 0:
+        value = None if np.any(begin == column.end) else _digits(column.text, begin, column.end)
     else:
-        scaled = _decimals(text, begin, end, marks, power)
+        scaled = _decimals(column, begin, power)
         value = None if scaled is None or (exact and not np.all(scaled[1])) else scaled[0]
     return None if value is None else (value, minus)
 
 
-def _times(
-    text: NDArray[Any], begin: NDArray[Any], end: NDArray[Any], marks: _Marks, power: int
-) -> NDArray[np.int64] | None:
+def _times(column: _Column, power: int) -> NDArray[np.int64] | None:
     """Times in microseconds."""
-    values = _values(text, begin, end, marks, power, exact=False)
+    values = _values(column, power, exact=False)
     if values is None or values[0].max(initial=0) > LARGEST_US:
         return None
     t = values[0].astype(np.int64)
@@ -244,29 +242,27 @@ def _times(
     return t
 
 
-def _coordinates(
-    text: NDArray[Any], begin: NDArray[Any], end: NDArray[Any], marks: _Marks
-) -> NDArray[np.uint16] | None:
-    values = _values(text, begin, end, marks, 0, exact=True)
+def _coordinates(column: _Column) -> NDArray[np.uint16] | None:
+    values = _values(column, 0, exact=True)
     if values is None or values[0].max(initial=0) >= LARGEST_SIDE or np.any(values[1] & (values[0] != 0)):
         return None
     return values[0].astype(np.uint16)
 
 
-def _polarities(text: NDArray[Any], begin: NDArray[Any], end: NDArray[Any], marks: _Marks) -> NDArray[np.int8] | None:
+def _polarities(column: _Column) -> NDArray[np.int8] | None:
     """-1, 0 and 1."""
-    if marks.plain:
+    if column.plain:
         # Single characters after their signs, as the bytes for words are, too.
-        minus, begin = _signs(text, begin)
-        last = text[end + (PAD - 1)]
+        minus, begin = _signs(column)
+        last = column.text[column.end + (PAD - 1)]
         on = (last == ONE) | (last == ON_BYTE[0])
-        if np.any(end - begin != 1) or not np.all(on | (last == ZERO) | (last == OFF_BYTE[0])):
+        if np.any(column.end - begin != 1) or not np.all(on | (last == ZERO) | (last == OFF_BYTE[0])):
             return None
     else:
-        values = _values(text, begin, end, marks, 0, exact=True)
+        values = _values(column, 0, exact=True)
         if values is None or values[0].max(initial=0) > 1:
             return None
         on, minus = values[0] == 1, values[1]
-    p = on.astype(np.int8)
+    p: NDArray[np.int8] = on.astype(np.int8)
     p[minus] *= -1
     return p
