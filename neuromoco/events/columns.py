@@ -96,7 +96,7 @@ def microseconds(t: NDArray[Any], unit: str | None, first: int = 0) -> NDArray[n
         if t.size and (int(t.max()) > largest or int(t.min()) < -largest):
             bad = t > largest if t.dtype.kind == "u" else (t > largest) | (t < -largest)
             _refuse(bad, t, first, "the time", "a time is below 2^63 us")
-    whole = t.astype(np.int64, copy=False)
+    whole: NDArray[np.int64] = t.astype(np.int64, copy=False)
     if power > 0:
         return whole * 10**power
     return whole if power == 0 else (whole - whole % 1000) // 1000 + (whole % 1000 >= 500)
@@ -134,7 +134,7 @@ class Polarities:
             self.zero |= bool(lowest == 0 or (lowest == -1 and np.any(values == 0)))
         if self.zero and self.minus:
             raise EventFileError("polarities of -1 and of 0 in one file; they are 0 and 1, or -1 and 1")
-        return (values == 1).astype(np.uint8)
+        return np.asarray(values == 1, np.uint8)
 
 
 def _refuse(bad: NDArray[Any], values: NDArray[Any], first: int, what: str, allowed: str) -> None:

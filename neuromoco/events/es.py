@@ -183,7 +183,5 @@ def _columns(t: NDArray[np.int64], events: NDArray[np.uint8], version: int, widt
         x, y, p = a >> 4 | (b & 63) << 4, b >> 6 | (c & 127) << 2, events[:, 2] >> 7
     if x.max() >= width or y.max() >= height:
         at = int(np.argmax((x >= width) | (y >= height)))
-        raise EventFileError(
-            f"an event lies outside the {width} x {height} sensor: x={x[at]}, y={y[at]} from the bottom"
-        )
+        raise EventFileError(f"an event outside the {width} x {height} sensor: x={x[at]}, y={y[at]} from the bottom")
     return Columns(t, np.ascontiguousarray(x), (height - 1 - y).astype(np.uint16), p)

@@ -19,6 +19,8 @@ PIECE = 1 << 20  # events that a reader holds at once, approximately
 # Cameras and their software let times step back a little; events are sorted. An event that is later than this is
 # damage to a reader that must not look further ahead.
 LATEST_US = 10_000
+# What libraries raise on damaged files, apart from errors of their own.
+DAMAGE = (ValueError, TypeError, LookupError, RuntimeError, MemoryError, OverflowError)
 
 T = TypeVar("T")
 
@@ -150,9 +152,8 @@ def extent(pieces: Iterable[Columns]) -> tuple[int, int]:
     """Width and height that hold every event."""
     width = height = 1
     for piece in pieces:
-        width, height = (
-            max(side, int(column.max(initial=0)) + 1) for side, column in ((width, piece.x), (height, piece.y))
-        )
+        width = max(width, int(piece.x.max(initial=0)) + 1)
+        height = max(height, int(piece.y.max(initial=0)) + 1)
     return width, height
 
 
@@ -197,6 +198,13 @@ def records(path: Path, dtype: DTypeLike, begin: int, count: int) -> Iterator[ND
                 raise EventFileError("the file became shorter while it was read")
             left -= len(block)
             yield block
+
+
+def same_camera(file: str, camera: int | None, number: int) -> int:
+    """The number of a camera, which must be the one of the events before."""
+    if camera not in (None, number):
+        raise EventFileError(f"the {file} file holds events of two cameras ({camera}, {number}); one is read")
+    return number
 
 
 @contextmanager

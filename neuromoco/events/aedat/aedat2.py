@@ -40,17 +40,14 @@ looks_like_aedat2 = starts_with(MAGIC)
 HEADER_LINES = re.compile(rb"(?:#(?:[\t\x20-\x7e\x80-\xff]++\r?|\r)\n)*+")
 NAMED_CHIP = re.compile(rb"^#[ \t]*AEChip:[ \t]*(\S+)", re.MULTILINE)
 NAMED_INTERFACE = re.compile(rb"^#[ \t]*HardwareInterface:[^\r\n]*?(DVS128|DAVIS)", re.MULTILINE | re.IGNORECASE)
-# How the names of jAER's classes begin after the package, in lower case, and the sensors of these cameras.
-CHIPS = (
-    ("dvs128", (128, 128)),
-    ("davis240", (240, 180)),
-    ("sbret10", (240, 180)),
-    ("davis346", (346, 260)),
-    ("davi346", (346, 260)),
-    ("davis640", (640, 480)),
-    ("davis208", (208, 192)),
-    ("davis128", (128, 128)),
-)
+# Sensors, and how the names of their classes in jAER begin after the package, in lower case.
+CHIPS = {
+    (128, 128): ("dvs128", "davis128"),
+    (240, 180): ("davis240", "sbret10"),
+    (346, 260): ("davis346", "davi346"),
+    (640, 480): ("davis640",),
+    (208, 192): ("davis208",),
+}
 
 
 class Layout(NamedTuple):
@@ -95,7 +92,7 @@ def _camera(header: bytes, addresses: NDArray[np.uint32], options: ReadOptions) 
     if named := NAMED_CHIP.search(header):
         name = named[1].decode("latin-1").rsplit(".", 1)[-1]
         lower = name.lower()
-        known = next((size for begin, size in CHIPS if lower.startswith(begin)), None)
+        known = next((size for size, names in CHIPS.items() if lower.startswith(names)), None)
         layout = DVS128 if lower.startswith("dvs128") else DAVIS
         if known is None and "davis" not in lower:
             raise EventFileError(f"an AEDAT 2.0 file of the camera {name[:60]!r}; those of DVS128 and DAVIS are read")

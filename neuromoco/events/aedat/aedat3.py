@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuromoco.errors import EventFileError
-from neuromoco.events.stream import PIECE, Columns, EventStream, ReadOptions, in_batches, starts_with
+from neuromoco.events.stream import PIECE, Columns, EventStream, ReadOptions, in_batches, same_camera, starts_with
 
 FORMAT = "AEDAT 3.1"
 MAGIC = b"#!AER-DAT3."
@@ -92,11 +92,7 @@ def _parts(path: Path, begin: int) -> Iterator[tuple[int, bytes]]:
                 continue
             if size != EVENT_BYTES or time_at != TIME_AT:
                 raise EventFileError(f"polarity events of {size} bytes with the time at {time_at}; they have 8, at 4")
-            if camera not in (None, source):
-                raise EventFileError(
-                    f"the AEDAT 3.1 file holds events of two cameras ({camera}, {source}); one is read"
-                )
-            camera = source
+            camera = same_camera(FORMAT, camera, source)
             for first in range(0, number, PIECE):
                 yield overflow, file.read(EVENT_BYTES * min(PIECE, number - first))
             file.seek((capacity - number) * size, 1)

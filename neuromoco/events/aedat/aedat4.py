@@ -16,7 +16,7 @@ import numpy as np
 
 from neuromoco.errors import EventFileError
 from neuromoco.events.packed import lz4_bound, zstd_bound
-from neuromoco.events.stream import Columns, EventStream, ReadOptions, damage, reason_of, starts_with
+from neuromoco.events.stream import Columns, EventStream, ReadOptions, damage, reason_of, same_camera, starts_with
 
 FORMAT = "AEDAT4"
 MAGIC = b"#!AER-DAT4"
@@ -50,12 +50,7 @@ def _pieces(decoder: Any, streams: Mapping[int, Any]) -> Iterator[Columns]:
             break
         if "events" not in packet or not len(packet["events"]):
             continue
-        number, events = packet["stream_id"], packet["events"]
-        if camera not in (None, number):
-            raise EventFileError(
-                f"the AEDAT4 file holds events of several cameras (streams {camera}, {number}); one is read"
-            )
-        camera = number
+        camera, events = same_camera(FORMAT, camera, packet["stream_id"]), packet["events"]
         # Column by column: joining the packed structured arrays first is many times slower.
         yield Columns(*(np.ascontiguousarray(events[name]) for name in ("t", "x", "y", "on")))
     if camera is None:

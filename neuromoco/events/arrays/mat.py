@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from neuromoco.errors import EventFileError
 from neuromoco.events.columns import ROLES, no_columns, roles_of, tidy
 from neuromoco.events.hdf5.events import has_signature, raw_hdf5
+from neuromoco.events.hdf5.layout import Sides
 from neuromoco.events.recording import check_lengths
 from neuromoco.events.stream import Columns, EventStream, ReadOptions, damage, in_pieces, starts_with
 
@@ -62,20 +63,19 @@ def open_mat(path: Path, options: ReadOptions) -> EventStream:
     """Opens a file; time unit and sensor in `options` overrule those of ASL-DVS."""
     with path.open("rb") as file:
         head = file.read(4000)
-    width: int | None
-    height: int | None
+    sides: Sides
     if has_signature(head):
-        width, height, source, pieces = raw_hdf5(path, options)
+        sides, source, pieces = raw_hdf5(path, options)
         names = {role: place.rsplit("/", 1)[-1] for role, place in zip(ROLES, source.paths, strict=True)}
     else:
         columns, names = _columns(path)
-        width, height = options.sensor or (None, None)
+        sides = options.sensor or (None, None)
         pieces = in_pieces(columns)
     tidied = tidy(_whole(pieces), options.time_unit)
     if names == ASL_DVS:
-        width, height = options.sensor or ASL_DVS_SENSOR
-        tidied = _flipped(tidied, height)
-    return EventStream(FORMAT, tidied, width, height)
+        sides = options.sensor or ASL_DVS_SENSOR
+        tidied = _flipped(tidied, sides[1])
+    return EventStream(FORMAT, tidied, *sides)
 
 
 def _whole(pieces: Iterator[Columns]) -> Iterator[Columns]:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from neuromoco.errors import EventFileError
-from neuromoco.events.arrays.npz import DAMAGE
+from neuromoco.events.arrays.npz import ARCHIVE_DAMAGE
 from neuromoco.events.columns import ROLES, column_order, no_columns, roles_of, shown, tidy
 from neuromoco.events.stream import Columns, EventStream, ReadOptions, in_pieces, reason_of, starts_with
 
@@ -44,7 +44,7 @@ def _mapped(path: Path) -> np.memmap[Any, Any]:
         raise EventFileError(f"the npy file is damaged: a header of {length} bytes")
     try:
         array = np.lib.format.open_memmap(path, mode="r", max_header_size=LARGEST_HEADER)
-    except (*DAMAGE, Warning) as error:  # warnings where they are errors
+    except (*ARCHIVE_DAMAGE, Warning) as error:  # warnings where they are errors
         reason = reason_of(error)
         if "Python objects" in reason:
             reason = "it holds Python objects, which are never loaded"

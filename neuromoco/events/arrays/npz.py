@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from neuromoco.errors import EventFileError
 from neuromoco.events.columns import ROLES, no_columns
 from neuromoco.events.recording import Recording, check_columns, check_lengths
-from neuromoco.events.stream import PIECE, Columns, EventStream, ReadOptions, damage
+from neuromoco.events.stream import DAMAGE, PIECE, Columns, EventStream, ReadOptions, damage
 from neuromoco.support.files import writing
 
 FORMAT = "npz"
@@ -27,20 +27,7 @@ LARGEST_RATIO = 200
 HARMLESS_BYTES = 1 << 26
 LARGEST_HEADER = 1 << 16
 # What numpy and zipfile raise on archives that are damaged or made by hand.
-DAMAGE = (
-    ValueError,
-    TypeError,
-    EOFError,
-    LookupError,
-    MemoryError,
-    OverflowError,
-    RuntimeError,
-    SyntaxError,
-    lzma.LZMAError,
-    tokenize.TokenError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
+ARCHIVE_DAMAGE = (*DAMAGE, EOFError, SyntaxError, lzma.LZMAError, tokenize.TokenError, zipfile.BadZipFile, zlib.error)
 
 
 def looks_like_npz(head: bytes, size: int) -> bool:
@@ -51,7 +38,7 @@ def looks_like_npz(head: bytes, size: int) -> bool:
 
 def open_npz(path: Path, options: ReadOptions) -> EventStream:
     """Opens named columns, unpacked piece by piece. Times are microseconds; nothing is ever unpickled."""
-    with damage("npz file", DAMAGE):
+    with damage("npz file", ARCHIVE_DAMAGE):
         with zipfile.ZipFile(path) as archive:
             unpacked = sum(member.file_size for member in archive.infolist())
             names = {member.removesuffix(".npy") for member in archive.namelist()}
@@ -67,7 +54,7 @@ def open_npz(path: Path, options: ReadOptions) -> EventStream:
 
 
 def _pieces(path: Path) -> Iterator[Columns]:
-    with damage("npz file", DAMAGE), zipfile.ZipFile(path) as archive, ExitStack() as opened:
+    with damage("npz file", ARCHIVE_DAMAGE), zipfile.ZipFile(path) as archive, ExitStack() as opened:
         members = [_Member(opened.enter_context(archive.open(f"{name}.npy")), name) for name in ROLES]
         check_columns({member.name: np.empty(0, member.dtype) for member in members})
         check_lengths("columns", {member.name: member.count for member in members})

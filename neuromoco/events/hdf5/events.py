@@ -25,16 +25,15 @@ from typing import Any
 
 from neuromoco.errors import MissingExtraError
 from neuromoco.events.columns import tidy
-from neuromoco.events.hdf5.layout import Source, find_source, sensor_of
+from neuromoco.events.hdf5.layout import Sides, Source, find_source, sensor_of
 from neuromoco.events.hdf5.storage import check_storage
-from neuromoco.events.stream import PIECE, Columns, EventStream, ReadOptions, damage
+from neuromoco.events.stream import DAMAGE, PIECE, Columns, EventStream, ReadOptions, damage
 
 FORMAT = "HDF5"
 MAGIC = b"\x89HDF\r\n\x1a\n"
 # A file may begin with a block of other data, of one of these sizes.
 OFFSETS = (0, 512, 1024, 2048)
-# What h5py raises on damaged files.
-DAMAGE = (OSError, ValueError, TypeError, LookupError, RuntimeError, MemoryError, OverflowError, AttributeError)
+HDF5_DAMAGE = (*DAMAGE, OSError, AttributeError)
 
 
 def looks_like_hdf5(head: bytes, size: int) -> bool:
@@ -49,17 +48,17 @@ def has_signature(head: bytes) -> bool:
 
 def open_hdf5(path: Path, options: ReadOptions) -> EventStream:
     """Opens a file; `options` may order the columns of a data set [E, 4] and name time unit and sensor."""
-    width, height, _, pieces = raw_hdf5(path, options)
-    return EventStream(FORMAT, tidy(pieces, options.time_unit), width, height)
+    sides, _, pieces = raw_hdf5(path, options)
+    return EventStream(FORMAT, tidy(pieces, options.time_unit), *sides)
 
 
-def raw_hdf5(path: Path, options: ReadOptions) -> tuple[int | None, int | None, Source, Iterator[Columns]]:
+def raw_hdf5(path: Path, options: ReadOptions) -> tuple[Sides, Source, Iterator[Columns]]:
     """Width and height, the place and the events of a file as they are stored."""
     with _opened(path) as file:
         source = find_source(file, options.columns)
         check_storage(source.datasets(file), path.stat().st_size)
-        width, height = options.sensor or sensor_of(file, source)
-    return width, height, source, _pieces(path, source)
+        sides = options.sensor or sensor_of(file, source)
+    return sides, source, _pieces(path, source)
 
 
 @contextlib.contextmanager
@@ -71,7 +70,7 @@ def _opened(path: Path) -> Iterator[Any]:
         raise MissingExtraError("reading HDF5 files", "hdf5") from None
     with contextlib.suppress(ImportError):
         importlib.import_module("hdf5plugin")  # registers its codecs
-    with damage("HDF5 file", DAMAGE), h5py.File(path, "r") as file:
+    with damage("HDF5 file", HDF5_DAMAGE), h5py.File(path, "r") as file:
         yield file
 
 

@@ -19,6 +19,7 @@ from neuromoco.events.stream import Columns
 # Limits on the groups of a file and the members of a group: files of images have many.
 MOST_GROUPS, MOST_MEMBERS, MOST_NAMES = 100, 200, 20_000
 SHOWN = 6
+Sides = tuple[int | None, int | None]
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ def find_source(file: Any, columns: str | None) -> Source:
     return known[0]
 
 
-def sensor_of(file: Any, source: Source) -> tuple[int | None, int | None]:
+def sensor_of(file: Any, source: Source) -> Sides:
     """Width and height, if the file names them."""
     around = file[source.place] if source.paths[0] != source.paths[1] else file[source.place].parent
     for place in (file[source.paths[0]], file[source.place], around, file):
@@ -98,7 +99,7 @@ def sensor_of(file: Any, source: Source) -> tuple[int | None, int | None]:
     return None, None
 
 
-def _sides(attributes: Any) -> tuple[int | None, int | None]:
+def _sides(attributes: Any) -> Sides:
     geometry = attributes.get("geometry")
     text = geometry.decode("ascii", "replace") if isinstance(geometry, bytes) else str(geometry)
     match = re.fullmatch(r"\s*(\d{1,5})\s*x\s*(\d{1,5})\s*", text)

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from neuromoco.errors import EventFileError
-from neuromoco.events.prophesee.header import Clock, parse_header, read_header, sensor_of, start_of
+from neuromoco.events.prophesee.header import Clock, parse_header, read_header, sensor_of, shifted, start_of
 from neuromoco.events.stream import LATEST_US, Columns, EventStream, ReadOptions, check_whole, records
 
 FORMAT = "Prophesee DAT"
@@ -44,15 +44,14 @@ def open_dat(path: Path, options: ReadOptions) -> EventStream:
     header = read_header(path, MARK)
     if not header.begin and options.format != "dat":
         raise EventFileError("no header of a DAT file; for an ATIS file without one, give --format dat")
-    version = _version(header.fields.get("version", "1"))
-    t0 = start_of(header.fields)
+    version, t0 = _version(header.fields.get("version", "1")), start_of(header.fields)
     sensor = sensor_of(header.fields) or options.sensor or (ATIS if version == 1 else None)
     name, begin = "ATIS td .dat", 0
     if header.begin:
         _check_type(path, header.begin)
         name, begin = f"{FORMAT} {version}", header.begin + 2
     check_whole(path, begin, EVENT.itemsize, "DAT events")
-    pieces = (piece._replace(t=piece.t + t0) if t0 else piece for piece in _pieces(path, begin, version))
+    pieces = shifted(_pieces(path, begin, version), t0)
     return EventStream(name, pieces, *(sensor or ()))
 
 

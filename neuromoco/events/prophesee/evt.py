@@ -14,7 +14,6 @@ a recording may begin in the middle of a stream. Words of reserved types are ref
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -24,13 +23,13 @@ from neuromoco.errors import EventFileError
 from neuromoco.events.prophesee.evt3 import Evt3Decoder
 from neuromoco.events.prophesee.header import (
     Clock,
-    FileHeader,
     bits_of,
+    check_types,
     parse_header,
     read_header,
     sensor_of,
+    shifted,
     start_of,
-    types_in,
 )
 from neuromoco.events.stream import Columns, EventStream, ReadOptions, check_whole, records
 
@@ -57,7 +56,7 @@ def looks_like_evt(head: bytes, size: int) -> bool:
 def open_evt(path: Path, options: ReadOptions) -> EventStream:
     """Opens a file."""
     header = read_header(path, MARK)
-    encoding = _encoding(header)
+    encoding = _encoding(header.fields)
     sensor = sensor_of(header.fields) or options.sensor
     if sensor is None:
         raise EventFileError("the header does not name the sensor: give --sensor WIDTHxHEIGHT, for example 640x480")
@@ -67,27 +66,21 @@ def open_evt(path: Path, options: ReadOptions) -> EventStream:
         decoder = Evt3Decoder(sensor)
     else:
         decoder = Evt2Decoder(encoding == "EVT2.1", header.fields.get("endianness") == "legacy")
-    return EventStream(f"{FORMAT} {encoding}", _pieces(path, header, encoding, decoder), *sensor)
+    words = records(path, WORD[encoding], header.begin, WORDS[encoding])
+    pieces = shifted(map(decoder.decode, words), start_of(header.fields))
+    return EventStream(f"{FORMAT} {encoding}", pieces, *sensor)
 
 
-def _encoding(header: FileHeader) -> str:
-    name = header.fields.get("format") or header.fields.get("evt", "")
+def _encoding(fields: dict[str, str]) -> str:
+    name = fields.get("format") or fields.get("evt", "")
     encoding = NAMES.get(name.upper())
     if encoding is None:
         raise EventFileError(f"holds {name[:40]!r}; of Prophesee's encodings EVT2, EVT2.1 and EVT3 are read")
-    order = header.fields.get("endianness", "little")
+    order = fields.get("endianness", "little")
     allowed = ("little", "legacy") if encoding == "EVT2.1" else ("little",)
     if order not in allowed:
         raise EventFileError(f"{encoding} with endianness {order[:40]!r}; {' and '.join(allowed)} is read")
     return encoding
-
-
-def _pieces(path: Path, header: FileHeader, encoding: str, decoder: Evt2Decoder | Evt3Decoder) -> Iterator[Columns]:
-    t0 = start_of(header.fields)
-    for words in records(path, WORD[encoding], header.begin, WORDS[encoding]):
-        columns = decoder.decode(words)
-        if len(columns.t):
-            yield columns._replace(t=columns.t + t0) if t0 else columns
 
 
 class Evt2Decoder:
@@ -103,7 +96,7 @@ class Evt2Decoder:
         """Decodes words: uint32 [N], or uint32 [N, 2] of EVT2.1."""
         heads = np.ascontiguousarray(words[:, self.half]) if self.vectors else words
         types = (heads >> 28).astype(np.uint8)
-        types_in(types, KNOWN, "EVT2.1" if self.vectors else "EVT2")
+        check_types(types, KNOWN, "EVT2.1" if self.vectors else "EVT2")
         places = np.flatnonzero(types == TIME_HIGH)
         highs = self.clock.unwrap(heads.take(places) & ((1 << HIGH_BITS) - 1))
         events = np.flatnonzero(types <= CD_ON)

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuromoco.errors import EventFileError
-from neuromoco.events.prophesee.header import Clock, bits_of, types_in
+from neuromoco.events.prophesee.header import Clock, bits_of, check_types
 from neuromoco.events.stream import Columns
 
 ADDR_Y, ADDR_X, VECT_BASE_X, VECT_12, VECT_8, TIME_LOW, TIME_HIGH = 0x0, 0x2, 0x3, 0x4, 0x5, 0x6, 0x8
@@ -47,7 +47,7 @@ class Evt3Decoder:
     def decode(self, words: NDArray[np.uint16]) -> Columns:
         """Decodes uint16 words [N], N below 2^26."""
         types = (words >> 12).astype(np.uint8)
-        present = types_in(types, KNOWN, "EVT3")
+        present = check_types(types, KNOWN, "EVT3")
         known = self.high >= 0 and self.y >= 0
         rows, row_of = self._rows(words, types)
         times, time_of = self._times(words, types)

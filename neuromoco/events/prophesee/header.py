@@ -8,6 +8,7 @@ faery: the time that was subtracted from every event.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from neuromoco.errors import EventFileError
 from neuromoco.events.recording import LARGEST_SIDE
+from neuromoco.events.stream import Columns
 
 LARGEST_HEADER = 1 << 20
 LARGEST_T0 = 1 << 60
@@ -89,6 +91,11 @@ def start_of(fields: dict[str, str]) -> int:
     return int(text)
 
 
+def shifted(pieces: Iterable[Columns], t0: int) -> Iterator[Columns]:
+    """Events with a time added to theirs."""
+    return (piece._replace(t=piece.t + t0) if t0 else piece for piece in pieces)
+
+
 class Clock:
     """Continues the times of a counter that starts again at 0, piece by piece.
 
@@ -118,7 +125,7 @@ class Clock:
         return values + turns * self.period
 
 
-def types_in(types: NDArray[np.uint8], known: int, encoding: str) -> int:
+def check_types(types: NDArray[np.uint8], known: int, encoding: str) -> int:
     """The types of words [N] as the bits of a number; a type that is not known is refused."""
     present = int(np.bitwise_or.reduce(np.left_shift(np.uint16(1), types), initial=np.uint16(0)))
     if unknown := present & ~known:

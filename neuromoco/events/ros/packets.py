@@ -113,14 +113,12 @@ class Fields:
         self._data, self._at, self._cdr = data, 0, channel.encoding == "cdr"
         if self._cdr:
             if data[:2] != LITTLE_ENDIAN_CDR:
-                raise EventFileError(
-                    f"a message of {one_line(channel.topic)} begins with {data[:4].hex()}: no plain CDR, or packed"
-                )
+                topic = one_line(channel.topic)
+                raise EventFileError(f"a message of {topic} begins with {data[:4].hex()}: no plain CDR, or packed")
             self._at = 4
         elif channel.encoding != "ros1":
-            raise EventFileError(
-                f"messages of {one_line(channel.topic)} are {channel.encoding[:20]!r}; ros1 and cdr are read"
-            )
+            topic = one_line(channel.topic)
+            raise EventFileError(f"messages of {topic} are {channel.encoding[:20]!r}; ros1 and cdr are read")
 
     def number(self, kind: str) -> int:
         """A number of a kind, such as "I" of `struct`."""

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 NEWLINE, ZERO, NINE = b"\n09"
 # 64 bits hold any number of 19 digits; the words of 8 bytes before a field must be in the buffer.
 LONGEST, PAD = 19, 24
+Array = NDArray[Any]
 TENS = 10 ** np.arange(LONGEST + 1, dtype=np.uint64)
 
 
@@ -18,9 +19,7 @@ def padded(block: bytes) -> NDArray[np.uint8]:
     return np.frombuffer(b"0" * PAD + block, np.uint8)
 
 
-def fields_of(
-    raw: NDArray[np.uint8], ends: NDArray[Any], separator: bytes, fields: int
-) -> tuple[NDArray[Any], NDArray[Any]] | None:
+def fields_of(raw: NDArray[np.uint8], ends: Array, separator: bytes, fields: int) -> tuple[Array, Array] | None:
     """Where each field ends and how long it is, [E, fields] both; None if lines differ or a field is empty.
 
     `raw` are lines that end, and `ends` the places of all separators and line ends in them [E * fields].
@@ -38,7 +37,7 @@ def fields_of(
     return ends.reshape(-1, fields), lengths.reshape(-1, fields)
 
 
-def numbers(block: NDArray[np.uint8], ends: NDArray[Any], lengths: NDArray[Any]) -> NDArray[np.uint64] | None:
+def numbers(block: NDArray[np.uint8], ends: Array, lengths: Array) -> NDArray[np.uint64] | None:
     """Numbers of digits alone, of which none means 0; None if one is too long.
 
     `block` is from `padded`; `ends` are after the last digits, counted from the end of the padding.
@@ -54,11 +53,11 @@ def numbers(block: NDArray[np.uint8], ends: NDArray[Any], lengths: NDArray[Any])
     return value
 
 
-def _word(block: NDArray[np.uint8], ends: NDArray[Any], lengths: NDArray[Any], size: int) -> NDArray[Any]:
+def _word(block: NDArray[np.uint8], ends: Array, lengths: Array, size: int) -> Array:
     """Numbers of up to `size` digits: 4 or 8."""
-    words = np.ndarray(block.size - size + 1, f"<u{size}", block.data, strides=(1,))
+    words: Array = np.ndarray(block.size - size + 1, f"<u{size}", block.data, strides=(1,))
     kind = words.dtype.type
-    v = words[ends + (PAD - size)]
+    v: Array = words[ends + (PAD - size)]
     v &= _masks(size)[lengths]
     # Join digits to pairs, pairs to fours, fours to eights: the lower byte is the more significant one.
     for factor, bits in ((10, 8), (100, 16), (10000, 32))[: size.bit_length() - 1]:
@@ -69,7 +68,7 @@ def _word(block: NDArray[np.uint8], ends: NDArray[Any], lengths: NDArray[Any], s
     return v
 
 
-def _masks(size: int) -> NDArray[Any]:
+def _masks(size: int) -> Array:
     """By length: the highest bytes of a little-endian word, which hold the last digits of a field."""
     digits = int.from_bytes(b"\x0f" * size, "little")
     bits = 8 * size

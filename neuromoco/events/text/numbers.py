@@ -7,7 +7,7 @@ blanks or comments are simplified first.
 from __future__ import annotations
 
 import re
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from neuromoco.events.columns import LARGEST_US, POWER
 from neuromoco.events.recording import LARGEST_SIDE
 from neuromoco.events.stream import Columns
-from neuromoco.events.text.digits import LONGEST, NEWLINE, NINE, PAD, TENS, ZERO, fields_of, numbers, padded
+from neuromoco.events.text.digits import LONGEST, NEWLINE, NINE, PAD, TENS, ZERO, Array, fields_of, numbers, padded
 
 POINT, PLUS, MINUS, ONE, LOWER_E, UPPER_E = b".+-1eE"
 # Replace words; no text holds them.
@@ -55,13 +55,13 @@ class _Column(NamedTuple):
     """The fields of one column, and its points and exponents: the rows with one, and its place."""
 
     text: NDArray[np.uint8]
-    begin: NDArray[Any]
-    end: NDArray[Any]
+    begin: Array
+    end: Array
     plain: bool = True  # no point, exponent or plus
-    point_rows: NDArray[Any] = _NONE
-    points: NDArray[Any] = _NONE
-    exponent_rows: NDArray[Any] = _NONE
-    exponents: NDArray[Any] = _NONE
+    point_rows: Array = _NONE
+    points: Array = _NONE
+    exponent_rows: Array = _NONE
+    exponents: Array = _NONE
 
 
 def shorten_words(block: bytes) -> bytes:
@@ -124,14 +124,7 @@ def _plain_columns(text: NDArray[np.uint8], rows: Rows) -> Columns | None:
     return Columns(t.astype(np.int64), x.astype(np.uint16), y.astype(np.uint16), p.view(np.int8))
 
 
-def _mark(
-    columns: dict[str, _Column],
-    raw: NDArray[Any],
-    cuts: NDArray[Any],
-    starts: NDArray[Any],
-    ends: NDArray[Any],
-    rows: Rows,
-) -> bool:
+def _mark(columns: dict[str, _Column], raw: Array, cuts: Array, starts: Array, ends: Array, rows: Rows) -> bool:
     """Finds points and exponents; False if another byte is no digit, or one of them is misplaced."""
     digits = raw - np.uint8(ZERO) < 10
     if raw.size == ends.size + np.count_nonzero(digits):
@@ -159,12 +152,12 @@ def _mark(
     return True
 
 
-def _digits(block: NDArray[Any], begin: NDArray[Any], end: NDArray[Any]) -> NDArray[np.uint64] | None:
+def _digits(block: Array, begin: Array, end: Array) -> NDArray[np.uint64] | None:
     value = numbers(block, end, end - begin)
     return None if value is None else value.astype(np.uint64, copy=False)
 
 
-def _decimals(column: _Column, begin: NDArray[Any], power: int) -> tuple[NDArray[np.uint64], NDArray[Any]] | None:
+def _decimals(column: _Column, begin: Array, power: int) -> tuple[NDArray[np.uint64], Array] | None:
     """Numbers without a sign times 10^power, rounded half up, and whether they are exact.
 
     None if one has no digits, too many of them, or is beyond 63 bits.
@@ -201,7 +194,7 @@ def _decimals(column: _Column, begin: NDArray[Any], power: int) -> tuple[NDArray
     return _shifted(whole, exponent + (power - places))
 
 
-def _shifted(value: NDArray[np.uint64], shift: NDArray[Any]) -> tuple[NDArray[np.uint64], NDArray[Any]] | None:
+def _shifted(value: NDArray[np.uint64], shift: Array) -> tuple[NDArray[np.uint64], Array] | None:
     """value * 10^shift, rounded half up, and whether it is exact; None beyond 63 bits."""
     up, down = np.clip(shift, 0, LONGEST), np.clip(-shift, 0, LONGEST)
     if np.any((down == 0) & (value > np.uint64(LARGEST_US) // TENS[up])):
@@ -214,14 +207,14 @@ def _shifted(value: NDArray[np.uint64], shift: NDArray[Any]) -> tuple[NDArray[np
     return result, (rest == 0) & (~tiny | (value == 0))
 
 
-def _signs(column: _Column) -> tuple[NDArray[Any], NDArray[Any]]:
+def _signs(column: _Column) -> tuple[Array, Array]:
     """Which numbers are negative, and where their digits begin."""
     first = column.text[column.begin + PAD]
     minus = first == MINUS
     return minus, column.begin + (minus | (first == PLUS))
 
 
-def _values(column: _Column, power: int, exact: bool) -> tuple[NDArray[np.uint64], NDArray[Any]] | None:
+def _values(column: _Column, power: int, exact: bool) -> tuple[NDArray[np.uint64], Array] | None:
     """Numbers times 10^power without their sign, and which are negative; None if one is no number, or not `exact`."""
     minus, begin = _signs(column)
     if column.plain and power == 0:
