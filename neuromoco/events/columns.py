@@ -87,7 +87,7 @@ def microseconds(t: NDArray[Any], unit: str | None, first: int = 0) -> NDArray[n
             scaled = np.rint(seconds * 10.0**power if power >= 0 else seconds / 10.0**-power)
         bad = ~(np.abs(scaled) < LARGEST_US)  # NaN compares as false
         _refuse(bad, t, first, "the time", "a time is finite and below 2^63 us")
-        return scaled.astype(np.int64)
+        return np.asarray(scaled, np.int64)
     if t.dtype.kind not in "iu":
         raise EventFileError(f"times are {t.dtype}; they are whole or floating-point numbers")
     power = POWER[unit or "us"]

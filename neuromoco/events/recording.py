@@ -76,9 +76,9 @@ class Recording:
         width = _side("width", width, columns["x"])
         height = _side("height", height, columns["y"])
         _check_inside(columns["x"], columns["y"], width, height)
-        columns["t"] = columns["t"].astype(np.int64, copy=False)
         if columns["p"].dtype.kind == "i":
             columns["p"] = columns["p"] > 0
+        columns["t"] = columns["t"].astype(np.int64, copy=False)
         if np.any(columns["t"][1:] < columns["t"][:-1]):
             order = np.argsort(columns["t"], kind="stable")
             columns = {name: v[order] for name, v in columns.items()}

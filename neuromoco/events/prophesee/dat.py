@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from neuromoco.errors import EventFileError
-from neuromoco.events.prophesee.header import Clock, parse_header, read_header, sensor_of, shifted, start_of
+from neuromoco.events.prophesee.header import Clock, parse_header, read_header, sensor_of, shifted
 from neuromoco.events.stream import LATEST_US, Columns, EventStream, ReadOptions, check_whole, records
 
 FORMAT = "Prophesee DAT"
@@ -28,6 +28,7 @@ EVENT = np.dtype([("t", "<u4"), ("address", "<u4")])
 PIECE = 1 << 18  # events that are decoded at once
 X_BITS, Y_BITS = {1: 9, 2: 14}, {1: 8, 2: 14}
 ATIS = (304, 240)
+VERSIONS = {"0": 1, "1": 1, "1.0": 1, "2": 2, "2.0": 2}
 # Types of events; both are changes of brightness. The only other type in use is the trigger.
 CHANGES = (0x00, 0x0C)
 TRIGGER = 0x0E
@@ -44,22 +45,17 @@ def open_dat(path: Path, options: ReadOptions) -> EventStream:
     header = read_header(path, MARK)
     if not header.begin and options.format != "dat":
         raise EventFileError("no header of a DAT file; for an ATIS file without one, give --format dat")
-    version, t0 = _version(header.fields.get("version", "1")), start_of(header.fields)
+    text = header.fields.get("version", "1")
+    version = VERSIONS.get(text)
+    if version is None:
+        raise EventFileError(f"DAT version {text[:40]!r}; versions 1 and 2 are read")
     sensor = sensor_of(header.fields) or options.sensor or (ATIS if version == 1 else None)
     name, begin = "ATIS td .dat", 0
     if header.begin:
         _check_type(path, header.begin)
         name, begin = f"{FORMAT} {version}", header.begin + 2
     check_whole(path, begin, EVENT.itemsize, "DAT events")
-    pieces = shifted(_pieces(path, begin, version), t0)
-    return EventStream(name, pieces, *(sensor or ()))
-
-
-def _version(text: str) -> int:
-    version = {"0": 1, "1": 1, "1.0": 1, "2": 2, "2.0": 2}.get(text)
-    if version is None:
-        raise EventFileError(f"DAT version {text[:40]!r}; versions 1 and 2 are read")
-    return version
+    return EventStream(name, shifted(_pieces(path, begin, version), header.fields), *(sensor or ()))
 
 
 def _check_type(path: Path, at: int) -> None:

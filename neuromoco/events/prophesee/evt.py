@@ -21,16 +21,7 @@ from numpy.typing import NDArray
 
 from neuromoco.errors import EventFileError
 from neuromoco.events.prophesee.evt3 import Evt3Decoder
-from neuromoco.events.prophesee.header import (
-    Clock,
-    bits_of,
-    check_types,
-    parse_header,
-    read_header,
-    sensor_of,
-    shifted,
-    start_of,
-)
+from neuromoco.events.prophesee.header import Clock, bits_of, check_types, parse_header, read_header, sensor_of, shifted
 from neuromoco.events.stream import Columns, EventStream, ReadOptions, check_whole, records
 
 FORMAT = "Prophesee RAW"
@@ -67,8 +58,7 @@ def open_evt(path: Path, options: ReadOptions) -> EventStream:
     else:
         decoder = Evt2Decoder(encoding == "EVT2.1", header.fields.get("endianness") == "legacy")
     words = records(path, WORD[encoding], header.begin, WORDS[encoding])
-    pieces = shifted(map(decoder.decode, words), start_of(header.fields))
-    return EventStream(f"{FORMAT} {encoding}", pieces, *sensor)
+    return EventStream(f"{FORMAT} {encoding}", shifted(map(decoder.decode, words), header.fields), *sensor)
 
 
 def _encoding(fields: dict[str, str]) -> str:

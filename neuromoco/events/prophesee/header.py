@@ -83,16 +83,12 @@ def sensor_of(fields: dict[str, str]) -> tuple[int, int] | None:
     return sides
 
 
-def start_of(fields: dict[str, str]) -> int:
-    """Microseconds to add to every time."""
+def shifted(pieces: Iterable[Columns], fields: dict[str, str]) -> Iterator[Columns]:
+    """Events with the time of a header, in microseconds, added to theirs."""
     text = fields.get("t0", "0")
     if not (text.isascii() and text.isdigit() and len(text) <= 19 and int(text) <= LARGEST_T0):
         raise EventFileError(f"the header's t0 is {text[:40]!r}; it is a whole number of microseconds")
-    return int(text)
-
-
-def shifted(pieces: Iterable[Columns], t0: int) -> Iterator[Columns]:
-    """Events with a time added to theirs."""
+    t0 = int(text)
     return (piece._replace(t=piece.t + t0) if t0 else piece for piece in pieces)
 
 

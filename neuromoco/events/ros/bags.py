@@ -110,25 +110,38 @@ def _fields(raw: bytes) -> dict[bytes, bytes]:
 
 
 def _mcap(file: BinaryIO, end: int) -> Iterator[Message]:
-    """Records of a kind, a size and data; records after the end of the data repeat it."""
+    """Messages refer to channels, and channels to schemas with their types."""
+    schemas: dict[int, str] = {0: ""}
+    channels: dict[int, Channel] = {}
+    for kind, record in _mcap_records(file, end):
+        if kind == MCAP_SCHEMA:
+            schemas[struct.unpack_from("<H", record)[0]] = _type(_sized(record, 2)[0].decode())
+        elif kind == MCAP_CHANNEL:
+            number, schema = struct.unpack_from("<HH", record)
+            topic, at = _sized(record, 4)
+            channels[number] = Channel(topic.decode(), schemas[schema], _sized(record, at)[0].decode())
+        elif kind == MCAP_MESSAGE:
+            yield channels[MCAP_MESSAGE_HEAD.unpack_from(record)[0]], record[MCAP_MESSAGE_HEAD.size :]
+
+
+def _mcap_records(file: BinaryIO, end: int) -> Iterator[tuple[int, bytes]]:
+    """Kinds and data of records, those in chunks included; records after the end of the data repeat it."""
     file.seek(end - len(MCAP))
     if end < 2 * len(MCAP) or file.read() != MCAP:
         raise EventFileError("the MCAP file does not end as it should: cut; repair it with mcap recover")
     end = file.seek(0, 1) - len(MCAP)
     file.seek(len(MCAP))
-    schemas: dict[int, str] = {0: ""}
-    channels: dict[int, Channel] = {}
     while True:
         kind, size = struct.unpack("<BQ", _read(file, 9, end))
         if kind in (MCAP_END, MCAP_FOOTER):
             return
-        if kind not in (MCAP_SCHEMA, MCAP_CHANNEL, MCAP_MESSAGE, MCAP_CHUNK):
+        if kind in (MCAP_SCHEMA, MCAP_CHANNEL, MCAP_MESSAGE):
+            yield kind, _read(file, size, end)
+            continue
+        if kind != MCAP_CHUNK:
             _skip(file, size, end)
             continue
         record = _read(file, size, end)
-        if kind != MCAP_CHUNK:
-            yield from _mcap_record(kind, record, schemas, channels)
-            continue
         unpacked, check = struct.unpack_from("<QI", record, 16)
         packing, at = _sized(record, 28)
         (size,) = struct.unpack_from("<Q", record, at)
@@ -142,18 +155,7 @@ def _mcap(file: BinaryIO, end: int) -> Iterator[Message]:
             at += 9 + size
             if at > len(chunk):
                 raise EventFileError("a record of the MCAP file is longer than its chunk: damaged")
-            yield from _mcap_record(kind, chunk[at - size : at], schemas, channels)
-
-
-def _mcap_record(kind: int, record: bytes, schemas: dict[int, str], channels: dict[int, Channel]) -> Iterator[Message]:
-    if kind == MCAP_SCHEMA:
-        schemas[struct.unpack_from("<H", record)[0]] = _type(_sized(record, 2)[0].decode())
-    elif kind == MCAP_CHANNEL:
-        number, schema = struct.unpack_from("<HH", record)
-        topic, at = _sized(record, 4)
-        channels[number] = Channel(topic.decode(), schemas[schema], _sized(record, at)[0].decode())
-    elif kind == MCAP_MESSAGE:
-        yield channels[MCAP_MESSAGE_HEAD.unpack_from(record)[0]], record[MCAP_MESSAGE_HEAD.size :]
+            yield kind, chunk[at - size : at]
 
 
 # ROS 2 SQLite

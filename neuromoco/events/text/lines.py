@@ -66,9 +66,8 @@ def looks_like_text(head: bytes, size: int) -> bool:
     rows = [_fields(line) for line in content[comments : comments + 2]]
     if len(rows) > 1 and _is_sensor(rows[0]):
         rows = rows[1:]
-    if not rows:
-        return False
-    return bool(_names(content[comments])) or (len(rows[0]) == 4 and all(map(_is_number, rows[0])))
+    is_event = bool(rows) and len(rows[0]) == 4 and all(map(_is_number, rows[0]))
+    return is_event or (bool(rows) and _names(content[comments]) is not None)
 
 
 def open_text(path: Path, options: ReadOptions) -> EventStream:
@@ -136,16 +135,15 @@ def _with_columns(
         if ["." in field for field in fields] != [True, False, False, False]:
             return header
         names = list(ROLES)
-    parts = [NAME.fullmatch(name) for name in names]
-    plain = [part["name"] if part else f" {at}" for at, part in enumerate(parts)]
+    parts = [match.groupdict() if (match := NAME.fullmatch(name)) else {} for name in names]
+    plain = [part.get("name", f" {at}") for at, part in enumerate(parts)]
     places = {role: plain.index(name) for role, name in roles_of(plain).items()}
     t, x, y = (parts[places[role]] for role in "txy")
-    unit = (t["a"] or t["b"]) if t else None
-    sides = _sides(x["size"] if x else None, y["size"] if y else None)
+    unit, sides = t["a"] or t["b"], _sides(x["size"], y["size"])
     return replace(
         header,
         rows=Rows(separator, len(names), places),
-        unit=SPELLINGS.get(unit, unit) if unit else None,
+        unit=SPELLINGS.get(unit, unit),
         sensor=sides if any(sides) else header.sensor,
     )
 

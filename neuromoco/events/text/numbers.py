@@ -88,8 +88,8 @@ def read_rows(block: bytes, rows: Rows, unit: str | None) -> Read | None:
     For the `unit` None, times are seconds if one of them has a point or an exponent, else microseconds.
     """
     text = padded(block)
-    if POWER[unit or "us"] == 0 and (columns := _plain_columns(text, rows)):
-        return Read(columns, fraction=False)
+    if POWER[unit or "us"] == 0 and (plain := _plain_columns(text, rows)):
+        return Read(plain, fraction=False)
     raw = text[PAD:]
     cuts = (raw == rows.separator[0]) | (raw == NEWLINE)
     if (fields := fields_of(raw, np.flatnonzero(cuts), rows.separator, rows.fields)) is None:
