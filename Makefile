@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 TRAIN := $(VENV)/.installed-train
 DEV := $(VENV)/.installed-dev
 DOCS := $(VENV)/.installed-docs
+# A worker for each core, up to eight; a worker without tests takes half of those that another has left.
+PARALLEL := --numprocesses logical --maxprocesses 8 --dist worksteal
 
 # Node.js packages, for the test of docs/classify.mjs alone.
 NODE_RUNTIME := 1.30.0
@@ -36,7 +38,7 @@ $(TRAIN): pyproject.toml | $(BIN)/python
 	@touch $@
 
 $(DEV): pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --editable '.[export,dev]'
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	@touch $@ $(TRAIN)
 
 $(DOCS): pyproject.toml | $(BIN)/python
@@ -47,7 +49,7 @@ demo: $(TRAIN)
 	$(BIN)/neuromoco demo
 
 test: $(DEV)
-	$(BIN)/python -m pytest -m 'not slow and not lava'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PARALLEL) -m 'not slow and not lava'
 
 test-slow: $(DEV)
 	$(BIN)/python -m pytest -m slow
