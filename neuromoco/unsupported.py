@@ -1,4 +1,4 @@
-"""What an exporter cannot say of a network: one layer, why, and what to use instead."""
+"""Layers that an exporter cannot express, with reasons and substitutes."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from neuromoco.errors import UnsupportedLayerError
 
 
 class RefusedError(Exception):
-    """Why a layer has no counterpart, and what to use instead."""
+    """Why a layer cannot be exported, and what to use instead."""
 
 
 @dataclass(frozen=True)
 class Unsupported:
-    """A layer that a target has no counterpart of.
+    """A layer that a target cannot express.
 
     Attributes:
         name: its place in the network.
-        layer: what it is.
-        reason: what about it is not supported, and a substitute.
+        layer: its kind.
+        reason: why it is not supported, and a substitute.
     """
 
     name: str
@@ -31,10 +31,10 @@ class Unsupported:
 
 
 def refuse(unsupported: Sequence[Unsupported]) -> None:
-    """Ends an export if there is anything that it cannot say.
+    """Refuses a network with unsupported layers.
 
     Raises:
-        UnsupportedLayerError: names the first layer, and says how many more there are.
+        UnsupportedLayerError: names the first layer, and the number of others.
     """
     if unsupported:
         more = f" (and {len(unsupported) - 1} more; --check lists them)" if len(unsupported) > 1 else ""

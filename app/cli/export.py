@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.markup import escape
@@ -60,7 +60,7 @@ def export(
     Example: neuromoco export runs/tuned/weights/best.safetensors --out walk.onnx
     """
     console.quiet = quiet
-    options = {"input": source, "quantize": quantize, "spike_rates": rates, "dialect": dialect}
+    options: dict[str, Any] = {"input": source, "quantize": quantize, "spike_rates": rates, "dialect": dialect}
     if check:
         unsupported = targets.list_unsupported(model, target=target, **options)
         if as_json:

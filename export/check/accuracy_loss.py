@@ -63,7 +63,7 @@ def copy_figures(
     agreement = float(np.mean(np.equal(answers["float32"], answers[copy])))
     accuracy, problem = None, None
     if labels and None not in labels:
-        accuracy = {name: float(np.mean(np.equal(found, labels))) for name, found in answers.items()}
+        accuracy = {name: float(np.mean(np.equal(found, np.array(labels)))) for name, found in answers.items()}
     if accuracy and accuracy["float32"] - accuracy[copy] > LARGEST_LOSS:
         change = f"from {accuracy['float32']:.1%} to {accuracy[copy]:.1%}"
         problem = f"accuracy falls {change}; {LARGEST_LOSS:.0%} are allowed"

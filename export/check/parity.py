@@ -1,8 +1,8 @@
 """Whether an export answers as its source does, layer by layer.
 
-Rounding differs between torch and any other runtime. Where a membrane comes within rounding of the threshold a
-spike may flip, and flips more of them in the layers that follow. So spikes are compared and counted, and
-logits are held to the tolerance where no spike flipped.
+Rounding differs between torch and other runtimes. Where a membrane is within rounding of the threshold, a spike may
+flip, and flips others in later layers. So differing spikes are counted, and logits must be within the tolerance where
+no spike flipped.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ class LayerParity:
 
     Attributes:
         name: of the layer.
-        rate: spikes a neuron and step in the source.
+        rate: spikes per neuron and step in the source.
         compared: neurons x steps x recordings.
-        flipped: how many of these differ.
+        flipped: number of those that differ.
     """
 
     name: str
@@ -59,8 +59,8 @@ class Parity:
     Attributes:
         recordings: S.
         largest_error: of a logit, mean over time.
-        largest_error_without_flips: the same, of the recordings on which no spike flipped; None if there are none.
-        recordings_with_flips: on how many a spike flipped.
+        largest_error_without_flips: of those on which no spike flipped; None if there are none.
+        recordings_with_flips: number of recordings on which a spike flipped.
         agreement: share of recordings with the same answer.
         layers: spikes layer by layer.
     """
@@ -169,7 +169,7 @@ def measure_parity(classifier: Classifier, names: Sequence[str], runs: Iterable[
     )
 
 
-def logit_error(export: Floats, source: Floats) -> float:
+def logit_error(export: NDArray[np.floating[Any]], source: NDArray[np.floating[Any]]) -> float:
     """Largest difference between logits [T, N, classes], mean over time."""
     return float(np.abs(export.mean(0) - source.mean(0)).max())
 

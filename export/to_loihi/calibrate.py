@@ -1,7 +1,7 @@
 """Finer scales for layers in which a few large weights set the grain of all others.
 
-Every layer is tried alone, on the spikes that the float network gives it: with weights finer than the exact rule by
-some factors, the largest of them cut. What makes most spikes as the float network does is kept.
+Every layer is tried alone, on spikes of the float network, with weights that are finer than the exact rule by several
+factors and cut to the range. The factor whose spikes differ least from the float network's is chosen.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from neuromoco.runtime.loihi.blocks import LoihiBlock, LoihiConv, LoihiGraph, Port
+from neuromoco.runtime.loihi.blocks import LoihiConv, LoihiGraph, Port
 from neuromoco.runtime.loihi.twin import spikes_of
 from neuromoco.runtime.prediction import Floats
 
@@ -24,7 +24,7 @@ def choose_clipping(
     """The best factor for every layer of neurons behind a convolution.
 
     Args:
-        graphs: the network with all layers at one factor, by factor; 1 among them.
+        graphs: the network with all layers at one factor, by factor, including 1.
         spikes: of the float network, [T, N, ...] by layer of neurons.
         frames: event counts [T, N, P, H, W] of the same recordings.
     """
@@ -40,12 +40,11 @@ def choose_clipping(
         if block.name not in spikes:  # relays and pools, which are exact
             values[block.name] = spikes_of(block, exact, x, steps)[0]
             continue
-        wanted = values[block.name] = spikes[block.name].reshape(steps * batch, *block.shape)
+        source = values[block.name] = spikes[block.name].reshape(steps * batch, *block.shape)
         if isinstance(block, LoihiConv):
-            tried = {factor: _differing(graph[block.name], graph, x, wanted, steps) for factor, graph in graphs.items()}
-            chosen[block.name] = min(tried, key=lambda factor: (tried[factor], factor))
+            differ = {
+                factor: np.count_nonzero(spikes_of(graph[block.name], graph, x, steps)[0] != source)
+                for factor, graph in graphs.items()
+            }
+            chosen[block.name] = min(differ, key=lambda factor: (differ[factor], factor))
     return chosen
-
-
-def _differing(block: LoihiBlock, graph: LoihiGraph, x: Floats, wanted: Floats, steps: int) -> int:
-    return int(np.count_nonzero(spikes_of(block, graph, x, steps)[0] != wanted))

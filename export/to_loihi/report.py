@@ -1,9 +1,9 @@
-"""How the integer network compares with its float source, and what it takes of a chip: figures, and a page of them."""
+"""How the integer network compares with its float source, and the resources that it needs, as figures and as a page."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -86,18 +86,18 @@ def compare_loihi(network: Classifier, graph: Graph, loihi: LoihiGraph, batches:
                 layer.add(source[block.name], twin.spikes[block.name])
             elif block is not loihi.readout:  # the float network has no relays
                 layer.compared += twin.spikes[block.name].size
-                layer.export += np.count_nonzero(twin.spikes[block.name])
+                layer.export += int(np.count_nonzero(twin.spikes[block.name]))
     return result
 
 
 def layer_rows(graph: LoihiGraph, compared: Comparison, steps: int) -> list[dict[str, Any]]:
-    """Everything about every layer, ready for JSON."""
+    """All figures of every layer, ready for JSON."""
     rows = []
     for block in graph.blocks[1:]:
         layer, neuron = compared.layers[block.name], getattr(block, "neuron", None)
         conv = block if isinstance(block, LoihiConv) else None
         recordings = max(1, compared.recordings)
-        seen = layer.source > 0 or layer.differ > 0
+        in_source = layer.source > 0 or layer.differ > 0
         rows.append(
             {
                 "name": block.name,
@@ -111,37 +111,37 @@ def layer_rows(graph: LoihiGraph, compared: Comparison, steps: int) -> list[dict
                 "rounded_to_0": float(np.mean(conv.weight == 0)) if conv else 0.0,
                 "saturated": layer.saturated,
                 "rate": layer.export / max(1, layer.compared),
-                "rate_float32": layer.source / layer.compared if seen else None,
-                "differ": layer.differ / layer.compared if seen else None,
+                "rate_float32": layer.source / layer.compared if in_source else None,
+                "differ": layer.differ / layer.compared if in_source else None,
                 "operations": layer.operations / recordings,
                 "energy_nj": energy_nj(layer.operations / recordings, block.neurons, layer.export / recordings, steps),
-                **resources_of(block, graph).to_json(),
+                **asdict(resources_of(block, graph)),
             }
         )
     return rows
 
 
 def totals(graph: LoihiGraph, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Of all layers."""
+    """Sums over all layers."""
     sums = {name: sum(row[name] for row in rows) for name in ("operations", "energy_nj", "clipped", "saturated")}
-    return {**sums, **total([resources_of(block, graph) for block in graph.blocks[1:]]).to_json()}
+    return {**sums, **asdict(total([resources_of(block, graph) for block in graph.blocks[1:]]))}
 
 
 def warnings_of(graph: LoihiGraph, steps: int, compared: Comparison) -> list[str]:
-    """What a user should know, one line each."""
-    found = []
+    """Warnings for the user, one line each."""
+    lines = []
     for block in graph.blocks[1:]:
         if (exact := exact_steps(block)) and steps > exact and isinstance(block, LoihiConv | LoihiAttention):
-            found.append(
+            lines.append(
                 f"{block.name}: T = {steps}, and with vDecay {block.neuron.v_decay} membranes drop bits after "
                 f"{exact} steps: in Lava and in the twin, not in the float network"
             )
     if compared.cut_counts:
-        found.append(f"{compared.cut_counts} event counts above 255 were sent as 255; use more time steps")
-    found += limits_of(graph)
+        lines.append(f"{compared.cut_counts} event counts above 255 were sent as 255; use more time steps")
+    lines += limits_of(graph)
     silent = [name for name, layer in compared.layers.items() if layer.compared and not layer.export]
-    found += [f"{name}: never spikes on the recordings compared" for name in silent]
-    return found
+    lines += [f"{name}: never spikes on the recordings compared" for name in silent]
+    return lines
 
 
 def as_text(report: Mapping[str, Any]) -> str:
@@ -153,7 +153,7 @@ def as_text(report: Mapping[str, Any]) -> str:
         f"{report['dialect']} dialect, T = {report['steps']}, latency {report['latency']} steps, from "
         f"{report['source']} (SHA-256 {report['source_sha256'][:16]}). Nothing here was run on a chip.",
         "",
-        "## Beside the float network",
+        "## Compared with the float network",
         "",
         f"Scales chosen on {report['calibrated_on']} recordings, compared on {report['compared']['recordings']}: "
         f"same answer on {report['agreement']:.1%}, largest difference of a logit {report['largest_error']:.2g}.",
@@ -176,7 +176,7 @@ def as_text(report: Mapping[str, Any]) -> str:
         *(_resources(row["name"], row) for row in report["layers"]),
         _resources("all", total),
         "",
-        "Operations and energy are those of a recording; cores and energy are estimates.",
+        "Operations and energy are per recording; cores and energy are estimates.",
         "",
         *(rules or "").split("\n\n", 1)[1].strip().splitlines(),
         "",

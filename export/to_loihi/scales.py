@@ -1,8 +1,8 @@
 """Float weights as Loihi's integers: the scale of every layer.
 
 A neuron of the graph fires where g h[t] >= g v_th, with g h[t] = keep g v[t-1] + x[t] and g = tau where the input
-decays, else 1. Times s, with whole weights s w, this is the integer neuron of `loihi_graph`: v = 64 s g h, which
-fires for v > 64 v_threshold. The rule for s stands in `neuromoco.snn.loihi_ranges`.
+decays, else 1. Times s, with integer weights s w, this is the neuron of `neuromoco.runtime.loihi.blocks`: v = 64 s g h,
+which fires for v > 64 v_threshold. The rule for s is in `neuromoco.snn.loihi_ranges`.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ from neuromoco.snn.loihi_ranges import (
 )
 from neuromoco.unsupported import RefusedError
 
-ROOM = 2.0  # the readout holds sums so many times larger than those seen
+ROOM = 2.0  # the readout holds sums this many times larger than those measured
 
 
 @dataclass(frozen=True, eq=False)
 class IntegerSynapse:
-    """The same, rounded.
+    """Weights and biases rounded to integers.
 
     Attributes:
         weight: int32 [O, I / groups, kh, kw].
         bias: int32 [O].
-        scale: a weight is so many times the float one.
-        neuron: what it drives.
-        clipped: how many weights and biases did not fit, and were cut to the largest.
+        scale: ratio of an integer weight to its float weight.
+        neuron: constants of the neurons that it drives.
+        clipped: number of weights and biases that were cut to the range.
     """
 
     weight: Integers
@@ -48,7 +48,7 @@ class IntegerSynapse:
 
 
 def round_synapse(synapse: FloatSynapse, lif: LIF, clipping: float = 1.0) -> IntegerSynapse:
-    """Whole weights and biases, and the neuron to go with them.
+    """Integer weights and biases, and the neurons that fit them.
 
     Args:
         synapse: float weights.
@@ -69,26 +69,20 @@ def round_synapse(synapse: FloatSynapse, lif: LIF, clipping: float = 1.0) -> Int
 
 
 def readout(synapse: FloatSynapse, largest_sum: float) -> IntegerSynapse:
-    """Whole weights and biases of a layer whose membranes add up the logits.
-
-    Args:
-        synapse: float weights.
-        largest_sum: of the logits over time, as far as seen.
-    """
+    """Integer weights and biases of the layer whose membranes add up the logits, measured up to `largest_sum`."""
     room = LARGEST_THRESHOLD / (ROOM * largest_sum) if largest_sum else math.inf
     return _rounded(synapse, min(synapse.finest, room), READOUT)
 
 
 def attention_neuron(lif: LIF, scale: float, largest: int) -> tuple[int, Neuron]:
-    """The gain of whole-numbered products, and the neuron that fires where the graph's does.
+    """The gain of integer products, and the neurons that fire where the graph's do.
 
-    The gain is the largest power of two that fits: as many bits can drop before products on the threshold could go
-    the other way.
+    The gain is the largest power of two that fits: so many bits can drop before a product at the threshold flips.
 
     Args:
         lif: the graph's neurons.
         scale: of the graph's product.
-        largest: product that can occur.
+        largest: largest possible product.
 
     Raises:
         RefusedError: products or a threshold beyond the range.
@@ -105,7 +99,7 @@ def attention_neuron(lif: LIF, scale: float, largest: int) -> tuple[int, Neuron]
 
 
 def _drive(lif: LIF) -> float:
-    """g v_th: what the input has to reach from rest, in one step."""
+    """g v_th, which the input must reach from rest in one step."""
     return lif.v_threshold * (lif.tau if lif.decay_input else 1.0)
 
 
@@ -127,6 +121,6 @@ def _rounded(synapse: FloatSynapse, scale: float, neuron: Neuron) -> IntegerSyna
 
 
 def _whole(values: NDArray[np.float64], most: int) -> tuple[Integers, int]:
-    """Rounded values within +-most, and how many of them were beyond."""
+    """Rounded values within +-most, and the number of those that were cut."""
     rounded = np.rint(values)
     return rounded.clip(-most, most).astype(np.int32), int((np.abs(rounded) > most).sum())

@@ -1,4 +1,4 @@
-"""Float weights between two blocks, as one convolution over rows and columns whatever they were before."""
+"""Float weights between two blocks, of any layer, as one convolution over rows and columns."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ class FloatSynapse:
 
 
 def passing(channels: int) -> FloatSynapse:
-    """Every value as it is."""
+    """A convolution that changes nothing."""
     return FloatSynapse(np.ones((channels, 1, 1, 1)), np.zeros(channels), (1, 1), (0, 0), (1, 1), channels)
 
 
 def convolution(node: Conv) -> FloatSynapse:
-    """A convolution over rows and columns; over tokens it is one of single pixels."""
+    """A convolution over rows and columns; over tokens it has kernel 1."""
     weight = node.weight.astype(np.float64)
     if node.weight.ndim == 3:
         if not node.pointwise:
@@ -60,7 +60,7 @@ def convolution(node: Conv) -> FloatSynapse:
 
 
 def full_size(node: Linear, shape: Shape, windows: Windows | None) -> FloatSynapse:
-    """A linear layer as a convolution whose kernel is as large as the map, an average pool before it taken in."""
+    """A linear layer as a convolution whose kernel covers the map, with the average pool before it folded."""
     channels, *sides = shape
     windows = windows or tuple(tuple((i, i + 1) for i in range(side)) for side in sides)
     rows, columns = (averaging_matrix(axis, side) for axis, side in zip(windows, sides, strict=True))
@@ -70,7 +70,7 @@ def full_size(node: Linear, shape: Shape, windows: Windows | None) -> FloatSynap
 
 
 def pooled(synapse: FloatSynapse, shape: Shape, windows: Windows) -> FloatSynapse:
-    """A convolution with the average pool before it: every weight is spread over its window."""
+    """A convolution with the average pool before it folded: every weight is spread over its window."""
     sizes = [axis[0][1] - axis[0][0] for axis in windows]
     for axis, size, side, outside in zip(windows, sizes, shape[1:], synapse.padding, strict=True):
         tiled = axis == tuple((i, i + size) for i in range(0, len(axis) * size, size))

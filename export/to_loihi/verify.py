@@ -1,4 +1,4 @@
-"""A Loihi export in Lava's simulator, beside the integer twin: every spike of every layer, every logit."""
+"""A Loihi export in Lava's simulator compared with the integer twin: every spike of every layer, every logit."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ GRACE_SECONDS = 10.0  # that the script has to end all that it has started
 
 
 def verify_folder(folder: Path, files: Sequence[Path], most: int) -> dict[str, Any]:
-    """Runs the folder's own script in a process of its own, and compares.
+    """Runs the script of a Loihi export in a process of its own, and compares the result with the integer twin's.
 
     Args:
         folder: a Loihi export.
         files: recordings.
-        most: at most so many of them are run, evenly chosen.
+        most: largest number of recordings that are run, evenly chosen.
 
     Returns:
         "recordings", "layers" (name, spikes, compared, differ), "logits_differ", "seconds" and "problem", a line or
         None.
 
     Raises:
-        CheckpointError: no such export.
+        CheckpointError: not a Loihi export.
         EventFileError: a recording cannot be read.
         MissingPackageError: Lava is not installed.
         NeuromocoError: Lava failed.
@@ -55,17 +55,16 @@ def verify_folder(folder: Path, files: Sequence[Path], most: int) -> dict[str, A
     begin = time.perf_counter()
     lava = _in_lava(folder, np.minimum(frames, LARGEST_MESSAGE).astype(np.uint8))
     seconds = time.perf_counter() - begin
-    found = run(twin.graph, frames, keep=lambda _: True)
+    expected = run(twin.graph, frames, keep=lambda _: True)
     layers: list[dict[str, Any]] = []
     for layer in twin.manifest.layers:
         if layer.kind in ("input", "readout"):
             continue
-        ours, theirs = found.spikes[layer.name], lava[f"spikes/{layer.index}"]
-        differ = int(np.count_nonzero(ours != theirs))
-        layers.append(
-            {"name": layer.name, "spikes": int(ours.sum(dtype=np.float64)), "compared": ours.size, "differ": differ}
-        )
-    logits_differ = int(np.count_nonzero(found.logits.sum(0) != lava["logits"]))
+        spikes = expected.spikes[layer.name]
+        differ = int(np.count_nonzero(spikes != lava[f"spikes/{layer.index}"]))
+        count = int(spikes.sum(dtype=np.float64))
+        layers.append({"name": layer.name, "spikes": count, "compared": spikes.size, "differ": differ})
+    logits_differ = int(np.count_nonzero(expected.logits.sum(0) != lava["logits"]))
     differ = sum(layer["differ"] for layer in layers)
     wrong = differ or logits_differ
     return {
@@ -78,12 +77,12 @@ def verify_folder(folder: Path, files: Sequence[Path], most: int) -> dict[str, A
 
 
 def _in_lava(folder: Path, frames: Any) -> dict[str, Any]:
-    """What run_lava.py gives for frames [T, N, P, H, W]."""
+    """Arrays that run_lava.py writes for frames [T, N, P, H, W]."""
     with _exit_by_exception(), tempfile.TemporaryDirectory() as place:
-        given, answer = Path(place) / "frames.npz", Path(place) / "answer.npz"
-        np.savez_compressed(given, frames=frames)
-        words = [sys.executable, str(folder / SCRIPT), "--frames", str(given), "--out", str(answer), "--taps"]
-        # Its scratch files go into our folder; and it ends if this process is killed.
+        inputs, answer = Path(place) / "frames.npz", Path(place) / "answer.npz"
+        np.savez_compressed(inputs, frames=frames)
+        words = [sys.executable, str(folder / SCRIPT), "--frames", str(inputs), "--out", str(answer), "--taps"]
+        # Its temporary files go into this folder, and it ends if this process is killed.
         settings = os.environ | {"TMPDIR": place, "RUN_LAVA_PARENT": str(os.getpid())}
         code, last = _ran(words, settings)
         if code == NOT_INSTALLED:
@@ -96,7 +95,7 @@ def _in_lava(folder: Path, frames: Any) -> dict[str, Any]:
 
 def _ran(words: list[str], settings: dict[str, str]) -> tuple[int, str]:
     """Runs a program in a session of its own; returns its exit code and the last line that it printed."""
-    # Not subprocess.run: after an interrupt it kills the script too soon for it to end what it has started.
+    # Not subprocess.run: after an interrupt it kills the script before that can end its own processes.
     script = subprocess.Popen(
         words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=settings, start_new_session=True
     )
@@ -110,7 +109,7 @@ def _ran(words: list[str], settings: dict[str, str]) -> tuple[int, str]:
 
 def _end(script: subprocess.Popen[str]) -> None:
     """Ends a script and its session, by asking first."""
-    # What a shell runs in the background ignores SIGINT, and so does what that starts.
+    # Background jobs of a shell ignore SIGINT, and so do their children.
     ignored = signal.getsignal(signal.SIGINT) == signal.SIG_IGN
     try:
         script.send_signal(signal.SIGTERM if ignored else signal.SIGINT)
@@ -129,13 +128,13 @@ def _end(script: subprocess.Popen[str]) -> None:
 
 @contextlib.contextmanager
 def _exit_by_exception() -> Iterator[None]:
-    """Has the signals that would end this process at once raise SystemExit, so that the script is ended too."""
+    """Turns signals that would end this process at once into SystemExit, so that the script is ended too."""
 
     def leave(number: int, _: FrameType | None) -> None:
         raise SystemExit(128 + number)
 
-    ours = threading.current_thread() is threading.main_thread()
-    numbers = [number for number in (signal.SIGTERM, getattr(signal, "SIGHUP", None)) if ours and number is not None]
+    in_main = threading.current_thread() is threading.main_thread()
+    numbers = [number for number in (signal.SIGTERM, getattr(signal, "SIGHUP", None)) if in_main and number is not None]
     changed = [number for number in numbers if signal.getsignal(number) == signal.SIG_DFL]
     for number in changed:
         signal.signal(number, leave)

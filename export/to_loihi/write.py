@@ -21,7 +21,7 @@ from neuromoco.runtime.loihi.twin import run
 from neuromoco.snn.loihi_ranges import UNIT
 from neuromoco.support.files import write_json
 
-RUNNER = Path(__file__).parent.parent / "lava_runner"  # an export carries a copy
+RUNNER = Path(__file__).parent.parent / "lava_runner"  # every export holds a copy
 RESET_OFFSET = 1  # of netx; blocks add their depth
 
 
@@ -83,10 +83,10 @@ def write_folder(folder: Path, graph: LoihiGraph, manifest: Manifest, samples: N
 
 
 def check_replaceable(path: Path) -> None:
-    """Whether an export may be written here: nothing stands there, or an export and nothing else.
+    """Checks that nothing but an earlier export is replaced.
 
     Raises:
-        ConfigError: something else stands there.
+        ConfigError: `path` is something else.
     """
     if not path.exists():
         return
@@ -94,5 +94,5 @@ def check_replaceable(path: Path) -> None:
         raise ConfigError(f"{path}: is a file; --out names a folder to make")
     others = sorted(entry.name for entry in path.iterdir() if entry.name not in OURS)
     if others or not (path / MANIFEST).is_file():
-        found = f"holds {others[0]}" if others else "is empty, or no Loihi export"
-        raise ConfigError(f"{path}: {found}; only an earlier export is replaced: give another --out")
+        problem = f"holds {others[0]}" if others else "is empty, or no Loihi export"
+        raise ConfigError(f"{path}: {problem}; only an earlier export is replaced: give another --out")

@@ -1,10 +1,12 @@
-"""Events -> frames in ONNX operators, as `neuromoco.frames.to_frames` makes them.
+"""Events to frames in ONNX operators, as `neuromoco.frames.to_frames` computes them.
 
-Counts are added up by ScatterElements. (ScatterND with the same reduction loses events in ONNX Runtime 1.32 when
-it runs on several threads.) An event outside the sensor is an error of the runtime, never a wrong pixel.
+ScatterElements adds up the counts. (ScatterND with the same reduction loses events in ONNX Runtime 1.32 on several
+threads.) For an event outside the sensor the runtime raises an error; it never counts in a wrong pixel.
 """
 
 from __future__ import annotations
+
+import functools
 
 import numpy as np
 import onnx_ir as ir
@@ -13,7 +15,7 @@ from neuromoco.config import FrameConfig
 from neuromoco.export.to_onnx.tape import Tape
 from neuromoco.frames import POLARITIES
 
-# Names, types and shapes of the inputs; all columns have one entry an event, sorted by time.
+# Names and types of the inputs, columns with one entry per event, sorted by time.
 COLUMNS = {"t": ir.DataType.INT64, "x": ir.DataType.INT32, "y": ir.DataType.INT32, "p": ir.DataType.INT32}
 
 
@@ -29,9 +31,11 @@ def bin_events(tape: Tape, columns: dict[str, ir.Value], sensor: ir.Value, confi
     x, y, p = (tape.op("Cast", columns[name], to=ir.DataType.INT64) for name in "xyp")
     count = tape.op("Shape", x)
     step = (_by_count if config.slice_by == "count" else _by_time)(tape, columns["t"], count, config.steps)
-    # Sides of the counted frames: those asked for, or the sensor's where it is smaller.
+    # Sides of the counted frames: those of the result, or the sensor's where it is smaller.
     sides = tape.op("Min", sensor, tape.ints(config.height, config.width))
-    (rows, wide), (height, width) = _pair(tape, sides), _pair(tape, sensor)
+    rows, wide, height, width = (
+        tape.op("Gather", pair, tape.ints(i), axis=0) for pair in (sides, sensor) for i in (0, 1)
+    )
     shape = tape.op("Concat", tape.ints(config.steps, POLARITIES), sides, axis=0)
     cells = tape.op("ReduceProd", shape, tape.ints(0), keepdims=1)
     row = tape.op("Div", tape.op("Mul", y, rows), height)
@@ -40,7 +44,7 @@ def bin_events(tape: Tape, columns: dict[str, ir.Value], sensor: ir.Value, confi
     line = tape.op("Add", tape.op("Mul", plane, rows), row)
     cell = tape.op("Add", tape.op("Mul", line, wide), column)
     limits = [(x, width), (y, height), (p, tape.ints(POLARITIES)), (step, tape.ints(config.steps))]
-    inside = _all(tape, [_below(tape, value, limit) for value, limit in limits])
+    inside = functools.reduce(lambda a, b: tape.op("And", a, b), [_below(tape, *pair) for pair in limits])
     cell = tape.op("Where", inside, cell, cells)  # one past the end, which the runtime refuses
     zeros = tape.op("ConstantOfShape", cells, value=ir.tensor(np.zeros(1, np.float32)))
     ones = tape.op("Expand", tape.constant([1.0]), count)
@@ -50,7 +54,7 @@ def bin_events(tape: Tape, columns: dict[str, ir.Value], sensor: ir.Value, confi
 
 
 def _by_count(tape: Tape, t: ir.Value, count: ir.Value, steps: int) -> ir.Value:
-    """Event e falls into step e // (E // T), the remainder into the last; so do all of fewer than T events."""
+    """Event e is in step e // (E // T), the remainder in the last; so are all of fewer than T events."""
     each = tape.op("Div", count, tape.ints(steps))
     scalar = tape.op("Squeeze", count)
     index = tape.op("Range", tape.constant(0, np.int64), scalar, tape.constant(1, np.int64))
@@ -60,32 +64,20 @@ def _by_count(tape: Tape, t: ir.Value, count: ir.Value, steps: int) -> ir.Value:
 
 
 def _by_time(tape: Tape, t: ir.Value, count: ir.Value, steps: int) -> ir.Value:
-    """An event at t falls into step (t - first) * T // (last - first + 1)."""
+    """An event at t is in step (t - first) * T // (last - first + 1)."""
     first = tape.op("Slice", t, tape.ints(0), tape.ints(1))
     last = tape.op("Slice", t, tape.ints(-1), tape.constant([np.iinfo(np.int64).max], np.int64))
     span = tape.op("Add", tape.op("Sub", last, first), tape.ints(1))
     return tape.op("Div", tape.op("Mul", tape.op("Sub", t, first), tape.ints(steps)), span)
 
 
-def _pair(tape: Tape, sides: ir.Value) -> tuple[ir.Value, ir.Value]:
-    """Both numbers of a vector of two."""
-    return tape.op("Gather", sides, tape.ints(0), axis=0), tape.op("Gather", sides, tape.ints(1), axis=0)
-
-
 def _below(tape: Tape, value: ir.Value, limit: ir.Value) -> ir.Value:
     """Whether 0 <= value < limit."""
-    return _all(tape, [tape.op("GreaterOrEqual", value, tape.ints(0)), tape.op("Less", value, limit)])
-
-
-def _all(tape: Tape, conditions: list[ir.Value]) -> ir.Value:
-    result = conditions[0]
-    for condition in conditions[1:]:
-        result = tape.op("And", result, condition)
-    return result
+    return tape.op("And", tape.op("GreaterOrEqual", value, tape.ints(0)), tape.op("Less", value, limit))
 
 
 def _grow(tape: Tape, frames: ir.Value, counted: ir.Value, side: int, axis: int) -> ir.Value:
-    """Repeats rows or columns to `side` of them, nearest neighbour; no change where there are as many."""
+    """Repeats rows or columns up to `side` of them, by nearest neighbour."""
     index = tape.constant(np.arange(side), np.int64)
     source = tape.op("Div", tape.op("Mul", index, counted), tape.ints(side))
     return tape.op("Gather", frames, source, axis=axis)

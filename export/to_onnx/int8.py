@@ -1,14 +1,14 @@
-"""An unrolled file with 8-bit synapses: static QDQ, calibrated on recordings and compared with float32 on others.
+"""An unrolled model with 8-bit synapses: static QDQ, calibrated on recordings and compared with float32 on others.
 
-Synapses, the convolutions and matrices that hold the network's weights, get int8 weights with one scale an output
-channel. Neurons, attention, pooling and the binning of events stay float32.
+Synapses, the convolutions and matrices with the network's weights, get int8 weights with one scale per output channel.
+Neurons, attention, pooling and the binning of events stay float32.
 
-- What a synapse takes is uint8. Spikes and counts are never negative, and a scale that is a power of two holds
-  them exactly (that of 0 to 255 steps, 1/255 of the largest, would not). The largest value seen becomes 65 to
-  128 steps, as processors without VNNI add pairs of products in 16 bits: 2 * 128 * 127 still fits.
-- What a convolution gives, the drive of neurons, is uint8 from the smallest to the largest value seen: ONNX Runtime has
-  integer kernels for nothing else. With float32 drives the file was slower than the float one, and answered as often
-  alike.
+- The input of a synapse is uint8. Spikes and counts are never negative, and a scale that is a power of two represents
+  them exactly (1/255 of the largest value would not). The largest measured value becomes 65 to 128 steps, because
+  processors without VNNI add pairs of products in 16 bits: 2 * 128 * 127 still fits.
+- The result of a convolution, the drive of neurons, is uint8 from the smallest to the largest measured value: ONNX
+  Runtime has integer kernels for nothing else. With float32 drives the file was slower than the float one, and its
+  answers agreed no better.
 - All time steps of a layer have the same scales. The head's result stays float32.
 - A matrix times pixels becomes a convolution along one axis: there is no integer kernel with int8 on the left.
 """
@@ -31,72 +31,62 @@ from neuromoco.runtime.header import ExportHeader
 from neuromoco.runtime.onnx_file import OnnxNetwork
 from neuromoco.runtime.prediction import Floats
 
-WEIGHT = ".weight"  # how the names of synapses' weights end, see `onnx_body`
-LARGEST_INPUT = 128  # steps, see above
+WEIGHT = ".weight"  # suffix of the names of synapses' weights, see `operators`
+LARGEST_INPUT = 128  # steps, see the module's docstring
 LARGEST_BYTE = 255
 Range = tuple[float, float]
 
 
 class Ranges(NamedTuple):
-    """Smallest and largest values of a synapse, 0 among them.
+    """Smallest and largest values of a synapse's input and result, including 0."""
 
-    Attributes:
-        taken: of its input.
-        given: of its result.
-    """
-
-    taken: Range
-    given: Range
+    input: Range
+    result: Range
 
 
 class Synapse(NamedTuple):
-    """An operator that holds weights of the network.
-
-    Attributes:
-        node: a Conv, or the head's MatMul.
-        weight, taken, given: names of its values.
-    """
+    """An operator with weights of the network, a Conv or the head's MatMul, and the names of its values."""
 
     node: onnx.NodeProto
     weight: str
-    taken: str
-    given: str
+    input: str
+    result: str
 
 
 def calibrate(model: onnx.ModelProto, frames: Iterable[Floats]) -> dict[str, Ranges]:
-    """What the synapses of an unrolled float32 model take and give on recordings.
+    """Measures the ranges of the synapses of an unrolled float32 model on recordings.
 
     Args:
         model: one that takes frames.
         frames: [T, N, P, H, W] of each batch.
 
     Returns:
-        Ranges by the name of the weights, for every model that was written from the same graph.
+        Ranges by the name of the weights, for every model that is written from the same graph.
     """
     model = _with_convolutions(model)
     synapses = list(_synapses(model))
     outer = {value.name for value in (*model.graph.input, *model.graph.output)}
-    seen = {name: (0.0, 0.0) for synapse in synapses for name in (synapse.taken, synapse.given)}
-    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in seen if name not in outer)
+    limits = {name: (0.0, 0.0) for synapse in synapses for name in (synapse.input, synapse.result)}
+    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in limits if name not in outer)
     network = OnnxNetwork(model.SerializeToString())
     for batch in frames:
         values = {"frames": batch, **network.run({"frames": batch})}
-        for name, (low, high) in seen.items():
-            seen[name] = min(low, float(values[name].min())), max(high, float(values[name].max()))
-    found: dict[str, Ranges] = {}
+        for name, (low, high) in limits.items():
+            limits[name] = min(low, float(values[name].min())), max(high, float(values[name].max()))
+    ranges: dict[str, Ranges] = {}
     for synapse in synapses:
-        ranges = Ranges(seen[synapse.taken], seen[synapse.given])
-        before = found.get(synapse.weight, ranges)
-        found[synapse.weight] = Ranges(*(_union(*pair) for pair in zip(before, ranges, strict=True)))
-    return found
+        own = Ranges(limits[synapse.input], limits[synapse.result])
+        before = ranges.get(synapse.weight, own)
+        ranges[synapse.weight] = Ranges(*((min(a, c), max(b, d)) for (a, b), (c, d) in zip(before, own, strict=True)))
+    return ranges
 
 
 def quantize_onnx(model: onnx.ModelProto, header: ExportHeader, ranges: dict[str, Ranges]) -> onnx.ModelProto:
     """A model with 8-bit synapses.
 
     Args:
-        model: an unrolled float32 one, from frames or events; it is left as it is.
-        header: what it says of itself.
+        model: an unrolled float32 one, from frames or events; it is not changed.
+        header: what it says about itself.
         ranges: from `calibrate`.
     """
     from onnxruntime.quantization import CalibrationMethod, QDQQuantizer, QuantType, TensorData, TensorsData
@@ -105,11 +95,11 @@ def quantize_onnx(model: onnx.ModelProto, header: ExportHeader, ranges: dict[str
     limits: dict[str, Range] = {}
     for number, synapse in enumerate(_synapses(model)):
         synapse.node.name = f"synapse.{number}"
-        limits[synapse.taken] = _exact(ranges[synapse.weight].taken)
-        limits[synapse.given] = ranges[synapse.weight].given
+        limits[synapse.input] = _exact(ranges[synapse.weight].input)
+        limits[synapse.result] = ranges[synapse.weight].result
     shapes = list(model.graph.value_info)
     data = {n: TensorData(lowest=np.float32(low), highest=np.float32(high)) for n, (low, high) in limits.items()}
-    # `quantize_static` would calibrate by itself, each time step apart, and then use this class.
+    # `quantize_static` would calibrate each time step by itself before it uses this class.
     with _no_log():
         quantizer = QDQQuantizer(
             onnx.shape_inference.infer_shapes(model),
@@ -132,7 +122,7 @@ def quantize_onnx(model: onnx.ModelProto, header: ExportHeader, ranges: dict[str
 
 
 def _finished(model: onnx.ModelProto, header: ExportHeader, shapes: Iterable[onnx.ValueInfoProto]) -> onnx.ModelProto:
-    """With its header, and without what the tools wrote on their way."""
+    """The model with its header, and without the metadata of the tools."""
     del model.graph.value_info[:]
     model.graph.value_info.extend(shapes)
     del model.metadata_props[:]
@@ -155,44 +145,40 @@ def _with_convolutions(model: onnx.ModelProto) -> onnx.ModelProto:
     """A copy in which every weight matrix times pixels, and the bias after it, is a Conv along one axis."""
     model = onnx.ModelProto.FromString(model.SerializeToString())
     stored = {value.name: value for value in model.graph.initializer}
-    shapes = [value for value in model.graph.value_info if value.name not in stored]  # those of weights change
+    shapes = [value for value in model.graph.value_info if value.name not in stored]  # shapes of weights change
     del model.graph.value_info[:]
     model.graph.value_info.extend(shapes)
     users = {name: node for node in model.graph.node for name in node.input}
     for synapse in [synapse for synapse in _synapses(model) if synapse.node.op_type == "MatMul"]:
-        add = users[synapse.given]
-        if add.op_type != "Add":  # the head, which has one column a sample
+        add = users[synapse.result]
+        if add.op_type != "Add":  # the head, which has one column per sample
             continue
-        weight, (bias,) = stored[synapse.weight], (stored[name] for name in add.input if name != synapse.given)
+        weight, (bias,) = stored[synapse.weight], (stored[name] for name in add.input if name != synapse.result)
         if len(weight.dims) == 2:
             weight.dims.append(1)
         offset = numpy_helper.from_array(numpy_helper.to_array(bias).ravel(), f"{add.output[0]}.bias")
         model.graph.initializer.append(offset)
-        names = [synapse.taken, synapse.weight, offset.name]
+        names = [synapse.input, synapse.weight, offset.name]
         synapse.node.CopyFrom(onnx.helper.make_node("Conv", names, add.output, kernel_shape=[1]))
         model.graph.node.remove(add)
     return model
 
 
-def _exact(seen: Range) -> Range:
-    """The range of 255 steps, a power of two each, if nothing is below 0."""
-    low, high = seen
+def _exact(limits: Range) -> Range:
+    """The range of 255 steps of a power of two, if nothing is below 0."""
+    low, high = limits
     if low < 0.0:
-        return seen
-    step = 2.0 ** math.ceil(math.log2((high or 1.0) / LARGEST_INPUT))  # a silent layer might spike another time
+        return limits
+    step = 2.0 ** math.ceil(math.log2((high or 1.0) / LARGEST_INPUT))  # a layer without spikes here may spike later
     return 0.0, LARGEST_BYTE * step
-
-
-def _union(one: Range, other: Range) -> Range:
-    return min(one[0], other[0]), max(one[1], other[1])
 
 
 @contextmanager
 def _no_log() -> Iterator[None]:
-    """Keeps what ONNX Runtime's tools log off the terminal, unless somebody listens."""
-    nobody = logging.NullHandler()
-    logging.getLogger().addHandler(nobody)
+    """Keeps the log of ONNX Runtime's tools off the terminal, unless a handler is installed."""
+    handler = logging.NullHandler()
+    logging.getLogger().addHandler(handler)
     try:
         yield
     finally:
-        logging.getLogger().removeHandler(nobody)
+        logging.getLogger().removeHandler(handler)

@@ -1,7 +1,7 @@
-"""ONNX files from the graph: time unrolled from frames or events, or one step at a time.
+"""ONNX models of the graph: all time steps unrolled, from frames or events, or one step at a time.
 
-Each is authored operator by operator, passes the full checker with shape inference, and carries an
-`ExportHeader`. The number of time steps is fixed, the batch is free.
+Each is written operator by operator, passes the full checker with shape inference, and carries an `ExportHeader`. The
+number of time steps is fixed, the size of the batch is free.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from neuromoco.runtime.onnx_file import NEXT
 def unrolled(graph: Graph, header: ExportHeader, *, rates: bool = False, taps: bool = False) -> onnx.ModelProto:
     """All T time steps in one call.
 
-    Inputs are `frames` float32 [T, N, P, H, W], or, where the header says events, the columns `t` int64
-    [E] microseconds, `x`, `y`, `p` int32 [E] of one recording in order of time, and `sensor` int64 [2], its rows
-    and columns. Outputs are `logits` [N, classes] (mean over time),
-    `logits_per_step` [T, N, classes] and `label`, a text a recording.
+    Inputs are `frames` float32 [T, N, P, H, W], or, where the header says events, the columns `t` int64 [E] in
+    microseconds, `x`, `y`, `p` int32 [E] of one recording in order of time, and `sensor` int64 [2], rows and columns.
+    Outputs are `logits` [N, classes] (mean over time), `logits_per_step` [T, N, classes] and `label`, a text per
+    recording.
 
     Args:
         graph: a classifier.
-        header: what the file says of itself.
-        rates: another output `spike_rates` [N, layers of neurons], spikes a neuron and step.
-        taps: more outputs, the spikes [T * N, ...] of every layer of neurons by name, to compare them.
+        header: what the file says about itself.
+        rates: whether to add the output `spike_rates` [N, layers of neurons], spikes per neuron and step.
+        taps: whether to add the spikes [T * N, ...] of every layer of neurons as outputs under the layer's name.
     """
     tape = Tape()
     steps, shape = header.frames.steps, graph.input.shape
@@ -63,12 +63,12 @@ def unrolled(graph: Graph, header: ExportHeader, *, rates: bool = False, taps: b
 
 
 def single_step(graph: Graph, header: ExportHeader) -> onnx.ModelProto:
-    """One time step a call; the caller keeps the state.
+    """One time step per call; the caller keeps the state.
 
-    Inputs are `frames` float32 [N, P, H, W], one step's counts, and for every layer of neurons its state
-    `state.<layer>` [N, ...]. Outputs are `logits` [N, classes] of this step and the states to give
-    to the next call, `next.state.<layer>`. A recording begins with zeros in every state: that is the reset. A
-    state is what is left of the membrane for the next step, (1 - 1 / tau) * v[t].
+    Inputs are `frames` float32 [N, P, H, W], the counts of one step, and `state.<layer>` [N, ...] for every layer of
+    neurons. Outputs are `logits` [N, classes] of this step and the inputs of the next call, `next.state.<layer>`. A
+    recording begins with zeros in every state: that is the reset. A state is the part of the membrane that remains for
+    the next step, (1 - 1 / tau) * v[t].
     """
     tape = Tape()
     frames = _value("frames", ir.DataType.FLOAT, (BATCH, *graph.input.shape))
@@ -86,17 +86,13 @@ def single_step(graph: Graph, header: ExportHeader) -> onnx.ModelProto:
 
 
 def check_onnx(model: onnx.ModelProto) -> None:
-    """The full checker, with shape inference.
-
-    Raises:
-        onnx.checker.ValidationError: a defect of the writer.
-    """
+    """Runs the full checker with shape inference; raises onnx.checker.ValidationError for a defect of the writer."""
     onnx.checker.check_model(model, full_check=True)
 
 
 def _events_input(tape: Tape, header: ExportHeader) -> tuple[list[ir.Value], ir.Value]:
     columns = {name: _value(name, kind, ("E",)) for name, kind in COLUMNS.items()}
-    # No default: onnxruntime-node does not show inputs that have one, and ignores what it is given for them.
+    # No default: onnxruntime-node hides inputs that have one, and ignores their values.
     sensor = _value("sensor", ir.DataType.INT64, (2,))
     return [*columns.values(), sensor], bin_events(tape, columns, sensor, header.frames)
 

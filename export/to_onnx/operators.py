@@ -200,8 +200,8 @@ def _avg_pool(body: Body, node: op.AvgPool) -> Value:
     if all(grids):
         kernels, strides = zip(*(grid for grid in grids if grid), strict=True)
         return body.each(node, lambda x: tape.op("AveragePool", x, kernel_shape=kernels, strides=strides))
-    rows, columns = (op.averaging_matrix(axis, side) for axis, side in zip(node.windows, sides, strict=True))
-    rows, columns = tape.constant(rows), tape.constant(columns.T)
+    matrices = [op.averaging_matrix(axis, side) for axis, side in zip(node.windows, sides, strict=True)]
+    rows, columns = tape.constant(matrices[0]), tape.constant(matrices[1].T)
     return body.each(node, lambda x: tape.op("MatMul", tape.op("MatMul", rows, x), columns))
 
 

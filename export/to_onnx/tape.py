@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-# ScatterElements with reduction and Split into equal parts are there from 18 on; runtimes of 2023 know it.
+# The first with ScatterElements with reduction and Split into equal parts; runtimes since 2023 support it.
 OPSET = 18
 IR_VERSION = 8
 BATCH = "N"  # the name of the free axis
@@ -22,19 +22,19 @@ class Tape:
         self._constants: dict[tuple[str, tuple[int, ...], bytes], ir.Value] = {}
 
     def op(self, kind: str, *inputs: ir.Value | None, name: str | None = None, **attributes: Any) -> ir.Value:
-        """One operator with one output; `name` is given to the output."""
+        """Adds an operator with one output, which gets the `name`."""
         output = None if name is None else ir.Value(name=name)
         return self._tape.op(kind, inputs, attributes, name=name, output=output)
 
     def split(self, x: ir.Value, parts: int, shape: Sequence[int], name: str) -> Sequence[ir.Value]:
         """Equal parts [N, *shape] along the first axis."""
-        # Named, or runtimes could not tell that all parts have the same N, and would not join operators.
+        # With a name for N, or runtimes would not know that it is the same in all parts, and would not fuse operators.
         kind = ir.TensorType(ir.DataType.FLOAT)
         outputs = [ir.Value(name=f"{name}.{i}", type=kind, shape=ir.Shape((BATCH, *shape))) for i in range(parts)]
         return self._tape.op_multi_out("Split", [x], {"axis": 0, "num_outputs": parts}, outputs=outputs)
 
     def constant(self, value: Any, kind: type[np.generic] = np.float32, name: str | None = None) -> ir.Value:
-        """An array stored in the file; equal ones are stored once."""
+        """An array in the file; equal arrays are stored once."""
         array = np.asarray(value, kind, order="C")
         key = (array.dtype.str, array.shape, array.tobytes())
         if key not in self._constants:
@@ -53,7 +53,7 @@ class Tape:
         return self._tape.initializer(encoded, name)
 
     def model(self, inputs: Sequence[ir.Value], outputs: Sequence[ir.Value], doc: str) -> ir.Model:
-        """All of it as a model."""
+        """The model of all operators."""
         graph = ir.Graph(
             inputs,
             outputs,

@@ -88,7 +88,7 @@ def _running_mean(logits: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
 
 
 def _softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
-    shares = np.exp(logits - logits.max(1, keepdims=True))
+    shares: NDArray[np.float64] = np.exp(logits - logits.max(1, keepdims=True))
     shares /= shares.sum(1, keepdims=True)
     return shares
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -63,7 +64,10 @@ class StreamClassifier:
         self._stop_at = stop_at
         self._pending: Recording | None = None
         self._last_time: int | None = None
-        self._begin_window()
+        # Of the current window: the network's state, the logits so far, and the time at which it started.
+        self._state = self._network.rest(1)
+        self._logits: list[Floats] = []
+        self._start: int | None = None
 
     def feed(self, chunk: Recording) -> list[Prediction]:
         """Takes the next events, and returns the answers that they complete.
@@ -124,16 +128,14 @@ class StreamClassifier:
         return Prediction.from_logits(np.stack(self._logits), self._network.header.class_names)
 
     def _begin_window(self) -> None:
-        """Resets the state, the logits so far, and the time at which the window started."""
-        self._state = self._network.rest(1)
-        self._logits: list[Floats] = []
-        self._start: int | None = None
+        self._state, self._logits, self._start = self._network.rest(1), [], None
 
 
 def _joined(a: Recording, b: Recording) -> Recording:
     if (a.width, a.height) != (b.width, b.height):
         raise ConfigError(f"a chunk of a {b.width} x {b.height} sensor after one of {a.width} x {a.height}")
-    return replace(a, **{name: np.concatenate([getattr(a, name), getattr(b, name)]) for name in "txyp"})
+    columns: dict[str, Any] = {name: np.concatenate([getattr(a, name), getattr(b, name)]) for name in "txyp"}
+    return replace(a, **columns)
 
 
 def _cut(recording: Recording, size: int) -> tuple[Recording, Recording]:

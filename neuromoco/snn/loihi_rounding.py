@@ -1,9 +1,9 @@
-"""Training that sees its weights as Loihi will round them.
+"""Training with weights as Loihi will round them.
 
-A layer is a convolution or linear layer, the batch norm after it and the neurons that they drive. The loss sees its
-folded weights and biases as round(s * w) / s and round(s * b) / s, with the s of `neuromoco.snn.loihi_ranges`;
-gradients pass straight through. The head has no threshold, and s is the finest. Batch norm keeps its statistics: the
-folded weights depend on them.
+A layer is a convolution or linear layer, the batch norm behind it and the neurons that they drive. The forward pass
+uses its folded weights and biases as round(s * w) / s and round(s * b) / s, with the s of `neuromoco.snn.loihi_ranges`;
+gradients pass straight through. The head has no threshold, and uses the finest s. The statistics of batch norm are
+fixed: the folded weights depend on them.
 """
 
 from __future__ import annotations
@@ -22,11 +22,12 @@ from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from neuromoco.errors import ConfigError
+from neuromoco.frames import POLARITIES
 from neuromoco.snn.loihi_ranges import LARGEST_BIAS, LARGEST_WEIGHT, exact_scale, finest_scale, whole_threshold
 from neuromoco.snn.neurons import reset_state
 
-# The largest weight lies so little below 127 / s (and a bias below 4095 / s) that the rule, met again with float32
-# weights, finds the same vThMant and not the one below.
+# The largest weight is this share below 127 / s (a bias below 4095 / s), so that the rule finds the same vThMant again
+# for float32 weights, and not the next smaller one.
 HAIR = 1e-6
 
 Synapse = nn.Conv1d | nn.Conv2d | nn.Linear
@@ -34,7 +35,7 @@ Synapse = nn.Conv1d | nn.Conv2d | nn.Linear
 
 @dataclass
 class RoundedLayer:
-    """Weights and what becomes of their result.
+    """A layer with weights, and what its result drives.
 
     Attributes:
         name: of the convolution or linear layer in the network.
@@ -48,12 +49,7 @@ class RoundedLayer:
 
 
 def loihi_scale(weight: Tensor, bias: Tensor, drive: float | None) -> float:
-    """s of folded weights and biases, see above.
-
-    Args:
-        weight, bias: of any shape.
-        drive: g * v_th, or None for the head.
-    """
+    """The scale s of folded weights and biases, for neurons of g * v_th = `drive`, or None for the head."""
     finest = finest_scale(float(weight.abs().max()), float(bias.abs().max()))
     if drive is None:
         return finest if math.isfinite(finest) else 1.0
@@ -61,10 +57,10 @@ def loihi_scale(weight: Tensor, bias: Tensor, drive: float | None) -> float:
 
 
 def round_to_loihi(weight: Tensor, bias: Tensor, drive: float | None) -> tuple[Tensor, Tensor]:
-    """Folded weights and biases as Loihi will have them, with straight-through gradients.
+    """Folded weights and biases as Loihi will hold them, with straight-through gradients.
 
-    Rounding can leave a largest weight below 127, for which the rule has a finer s than before. It is met again
-    until it stays, so that it rounds what comes out to itself.
+    Rounding can leave a largest weight below 127, for which the rule has a finer s. It is applied until s stays, so
+    that rounding the result changes nothing.
     """
     w, b, scale = weight.detach().double(), bias.detach().double(), 0.0
     while (finer := loihi_scale(w, b, drive)) > scale * (1 + 3 * HAIR):
@@ -74,14 +70,14 @@ def round_to_loihi(weight: Tensor, bias: Tensor, drive: float | None) -> tuple[T
 
 
 class LoihiRounded(nn.Module):
-    """A classifier that runs with rounded weights while its own parameters, which are trained, are not.
+    """A classifier that runs with rounded weights; its own parameters, which are trained, are not rounded.
 
     Args:
-        network: frames [T, N, P, H, W] in.
+        network: takes frames [T, N, P, H, W].
         height, width: of the frames.
 
     Raises:
-        ConfigError: a layer that is no convolution or linear layer, batch norm, neurons in a row.
+        ConfigError: a layer is not a convolution or linear layer with batch norm and neurons behind it.
     """
 
     def __init__(self, network: nn.Module, height: int, width: int) -> None:
@@ -101,15 +97,15 @@ class LoihiRounded(nn.Module):
         return logits
 
     def rounded(self) -> dict[str, Tensor]:
-        """By name, the parameters with which each layer folds to rounded weights and biases."""
-        found: dict[str, Tensor] = {}
+        """By name, the parameters for which each layer folds to rounded weights and biases."""
+        parameters: dict[str, Tensor] = {}
         for layer in self.layers:
-            found |= _rounded_layer(self.network, layer)
-        return found
+            parameters |= _rounded_layer(self.network, layer)
+        return parameters
 
     @torch.no_grad()
     def baked(self) -> nn.Module:
-        """The same network with the rounded parameters as its own."""
+        """A copy of the network with the rounded parameters as its own."""
         reset_state(self.network)
         copy = deepcopy(self.network)
         copy.load_state_dict(copy.state_dict() | self.rounded())
@@ -126,31 +122,31 @@ def find_layers(network: nn.Module, height: int, width: int) -> list[RoundedLaye
     network.eval()
     try:
         with torch.no_grad():
-            return _Watcher(network).run(height, width)
+            return _LayerFinder(network).run(height, width)
     finally:
         network.train(was_training)
         reset_state(network)
 
 
-class _Watcher:
-    """Follows who takes whose result: values are told by their memory, which reshapes share."""
+class _LayerFinder:
+    """Follows each result to the layer that takes it; a tensor is recognized by its memory, which reshapes share."""
 
     def __init__(self, network: nn.Module) -> None:
         self.network = network
         self.layers: dict[str, RoundedLayer] = {}
-        # by address; the tensor is kept, or its memory would be given again
-        self._made: dict[int, tuple[Tensor, int, RoundedLayer]] = {}
+        # By address, with the tensor, or its memory would be used again.
+        self._results: dict[int, tuple[Tensor, int, RoundedLayer]] = {}
 
     def run(self, height: int, width: int) -> list[RoundedLayer]:
-        frames = torch.zeros(2, 1, 2, height, width, device=next(self.network.parameters()).device)
+        frames = torch.zeros(2, 1, POLARITIES, height, width, device=next(self.network.parameters()).device)
         with ExitStack() as hooks:
             for name, module in self.network.named_modules():
-                if watch := self._hook(name, module):
-                    hooks.callback(module.register_forward_hook(watch).remove)
+                if hook := self._hook(name, module):
+                    hooks.callback(module.register_forward_hook(hook).remove)
             logits = self.network(frames)
         for layer in self.layers.values():
-            if layer.drive is None and self._maker(logits) is not layer:
-                raise ConfigError(f"{layer.name}: {_wanted('its result drives no neurons')}")
+            if layer.drive is None and self._source(logits) is not layer:
+                raise ConfigError(f"{layer.name}: {_refusal('its result drives no neurons')}")
         return list(self.layers.values())
 
     def _hook(self, name: str, module: nn.Module) -> Callable[..., None] | None:
@@ -159,46 +155,46 @@ class _Watcher:
         if isinstance(module, _BatchNorm):
             return lambda _, args, result: self._norm(name, module, args[0], result)
         if any(True for _ in module.parameters(recurse=False)):
-            raise ConfigError(f"{name}: {_wanted(f'{type(module).__name__} has weights too')}")
+            raise ConfigError(f"{name}: {_refusal(f'{type(module).__name__} has weights too')}")
         if isinstance(module, neuron.BaseNode):
             return lambda _, args, result: self._neurons(name, module, args[0])
         return None
 
     def _synapse(self, name: str, result: Tensor) -> None:
         if name in self.layers:
-            raise ConfigError(f"{name}: {_wanted('it is used twice')}")
+            raise ConfigError(f"{name}: {_refusal('it is used twice')}")
         self.layers[name] = RoundedLayer(name)
         self._keep(result, self.layers[name])
 
     def _norm(self, name: str, module: _BatchNorm, x: Tensor, result: Tensor) -> None:
-        layer = self._maker(x)
+        layer = self._source(x)
         if layer is None or layer.norm is not None:
-            raise ConfigError(f"{name}: {_wanted('this batch norm follows no convolution')}")
+            raise ConfigError(f"{name}: {_refusal('this batch norm follows no convolution')}")
         if module.running_var is None or module.bias is None:
-            raise ConfigError(f"{name}: {_wanted('this batch norm has no running statistics or no bias')}")
+            raise ConfigError(f"{name}: {_refusal('this batch norm has no running statistics or no bias')}")
         layer.norm = name
         self._keep(result, layer)
 
     def _neurons(self, name: str, module: neuron.BaseNode, x: Tensor) -> None:
-        layer = self._maker(x)
+        layer = self._source(x)
         if layer is None:
             return  # driven by no weights, such as those after the product of attention
         if layer.drive is not None:
-            raise ConfigError(f"{layer.name}: {_wanted(f'{name} are its second neurons')}")
+            raise ConfigError(f"{layer.name}: {_refusal(f'{name} are its second neurons')}")
         decays = isinstance(module, neuron.LIFNode) and module.decay_input
         layer.drive = float(module.v_threshold) * (float(module.tau) if decays else 1.0)
 
     def _keep(self, result: Tensor, layer: RoundedLayer) -> None:
-        self._made[result.data_ptr()] = (result, result._version, layer)
+        self._results[result.data_ptr()] = (result, result._version, layer)
 
-    def _maker(self, x: Tensor) -> RoundedLayer | None:
-        """Whose result a value is, if nothing was written into it since."""
-        made = self._made.get(x.data_ptr())
-        return made[2] if made and x.numel() == made[0].numel() and made[0]._version == made[1] else None
+    def _source(self, x: Tensor) -> RoundedLayer | None:
+        """The layer whose result a value is, unless it was changed in place since."""
+        entry = self._results.get(x.data_ptr())
+        return entry[2] if entry and x.numel() == entry[0].numel() and entry[0]._version == entry[1] else None
 
 
-def _wanted(found: str) -> str:
-    return f"{found}; rounding for Loihi needs convolutions or linear layers, then batch norm, then neurons"
+def _refusal(problem: str) -> str:
+    return f"{problem}; rounding for Loihi needs convolutions or linear layers, then batch norm, then neurons"
 
 
 def _rounded_layer(network: nn.Module, layer: RoundedLayer) -> dict[str, Tensor]:
@@ -212,9 +208,9 @@ def _rounded_layer(network: nn.Module, layer: RoundedLayer) -> dict[str, Tensor]
     if norm.weight is not None:
         gain = gain * norm.weight
     by_channel = gain.view(-1, *(1,) * (module.weight.ndim - 1))
-    share = gain * (own_bias - norm.running_mean)  # what the folded bias has beside batch norm's
+    share = gain * (own_bias - norm.running_mean)  # of the folded bias, in addition to batch norm's
     weight, bias = round_to_loihi(by_channel * module.weight, norm.bias + share, layer.drive)
-    # a channel without gain has no folded weights, whatever its own; they stay as they are
+    # The folded weights of a channel without gain are 0; its own weights stay.
     silent = by_channel == 0
     weight = torch.where(silent, module.weight, weight / torch.where(silent, 1.0, by_channel))
     return {f"{layer.name}.weight": weight.to(module.weight), f"{layer.norm}.bias": (bias - share).to(norm.bias)}

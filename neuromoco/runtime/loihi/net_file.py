@@ -150,9 +150,9 @@ def _block(group: h5py.Group, layer: dict[str, Any], names: dict[int, str]) -> L
         return LoihiAttention(**place, heads=int(group["heads"][()]), gain=int(group["gain"][()]), neuron=constants)
     if kind != "conv":
         raise ValueError(f"layer {index} of type {kind}")
+    place |= {name: tuple(map(int, group[name])) for name in GEOMETRY}
     return LoihiConv(
         **place,
-        **{name: tuple(map(int, group[name])) for name in GEOMETRY},
         weight=group["weight"][()],
         bias=group["bias"][()] if "bias" in group else None,
         groups=int(group["groups"][()]),

@@ -31,12 +31,14 @@ def means(values: torch.Tensor, windows: tuple[tuple[int, int], ...]) -> torch.T
     return torch.stack([values[0, 0, first:end].mean() for first, end in windows])
 
 
+@settings(deadline=None)
 @given(side=st.integers(1, 40), parts=st.integers(1, 40))
 def test_adaptive_windows_are_those_of_torch(side: int, parts: int) -> None:
     values = torch.arange(side, dtype=torch.float64).square()[None, None]
     assert torch.allclose(means(values, adaptive_windows(side, parts)), F.adaptive_avg_pool1d(values, parts)[0, 0])
 
 
+@settings(deadline=None)
 @given(side=st.integers(1, 40), kernel=st.integers(1, 8), stride=st.integers(1, 8))
 def test_strided_windows_are_those_of_torch(side: int, kernel: int, stride: int) -> None:
     kernel = min(kernel, side)

@@ -170,7 +170,7 @@ def test_limits_of_chips_are_warned_of() -> None:
     wide = np.ones((200, 5000, 1, 1), np.int32)
     dense = LoihiConv(name="c", inputs=("frames",), shape=(200, 1, 1), depth=1, weight=wide, neuron=READOUT)
     assert limits_of(LoihiGraph((port, dense))) == [
-        "c: a neuron listens to 5,000 others, and a core of Loihi 1 has 4,096 axons"
+        "c: a neuron receives from 5,000 others, and a core of Loihi 1 has 4,096 axons"
     ]
     many = [
         LoihiConv(**{**vars(dense), "name": f"c{i}", "weight": np.ones((200, 200, 1, 1), np.int32),
