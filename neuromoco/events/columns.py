@@ -55,10 +55,7 @@ def column_order(columns: str, count: int | None = None) -> dict[str, int]:
     """
     letters = columns.lower()
     if sorted(letters.replace("_", "")) != sorted(ROLES):
-        raise EventFileError(
-            f"--columns {columns}: name t, x, y and p once each, in the order of the file, such as txyp "
-            "(_ skips a column)"
-        )
+        raise EventFileError(f"--columns {columns}: name t, x, y and p once each, such as txyp; _ skips a column")
     if count is not None and len(letters) != count:
         raise EventFileError(f"--columns {columns} names {len(letters)} columns; there are {count}")
     return {role: letters.index(role) for role in ROLES}
@@ -98,7 +95,7 @@ def microseconds(t: NDArray[Any], unit: str | None, first: int = 0) -> NDArray[n
             _refuse(bad, t, first, "the time", "a time is below 2^63 us")
     whole: NDArray[np.int64] = t.astype(np.int64, copy=False)
     if power > 0:
-        return whole * 10**power
+        return whole * int(10**power)
     return whole if power == 0 else (whole - whole % 1000) // 1000 + (whole % 1000 >= 500)
 
 

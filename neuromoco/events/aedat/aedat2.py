@@ -106,10 +106,7 @@ def _camera(header: bytes, addresses: NDArray[np.uint32], options: ReadOptions) 
     if layout is DVS128:
         return DVS128, (128, 128)
     if sensor is None:
-        raise EventFileError(
-            "an AEDAT 2.0 file of a DAVIS that does not say which: "
-            "give --sensor WIDTHxHEIGHT, such as 240x180 or 346x260"
-        )
+        raise EventFileError("a DAVIS of unknown size: give --sensor WIDTHxHEIGHT, such as 240x180 or 346x260")
     return DAVIS, sensor
 
 

@@ -135,7 +135,5 @@ def _check_packets(content: memoryview, at: int, end: int, bound: Callable[[memo
         with content[begin : begin + size] as packet:
             unpacked = bound(packet)
         if unpacked > LARGEST_PACKET:
-            raise ValueError(
-                f"a packet at byte {at} unpacks to up to {unpacked} bytes; up to {LARGEST_PACKET} are read"
-            )
+            raise ValueError(f"a packet at byte {at} unpacks to {unpacked} bytes; up to {LARGEST_PACKET} are read")
         at = begin + size

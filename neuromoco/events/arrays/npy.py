@@ -80,8 +80,5 @@ def _order(array: np.memmap[Any, Any], options: ReadOptions) -> dict[str, int]:
             "events are [E, 4] numbers, or [E] with fields"
         )
     if options.columns is None:
-        raise EventFileError(
-            f"a plain array of shape {array.shape} does not say which column is which; "
-            "give their order, such as --columns txyp"
-        )
+        raise EventFileError(f"an array of shape {array.shape} does not name its columns: give, say, --columns txyp")
     return column_order(options.columns, array.shape[1])

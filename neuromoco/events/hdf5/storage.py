@@ -75,9 +75,7 @@ def _check_codecs(name: str, codecs: list[int]) -> None:
 
     for code in codecs:
         if code in TRUSTING:
-            raise EventFileError(
-                f"{name} is stored with the {TRUSTING[code]} filter, which is not read: h5repack -f GZIP=1 IN OUT"
-            )
+            raise EventFileError(f"{name} has the {TRUSTING[code]} filter, not read: h5repack -f GZIP=1 IN OUT")
         if code in NOT_FOR_EVENTS:
             raise EventFileError(
                 f"{name} is compressed with {PLUGIN_CODECS[code]}, which does not keep events as they were: "

@@ -76,7 +76,7 @@ def open_text(path: Path, options: ReadOptions) -> EventStream:
         head = file.read(HEAD)
     header = _header(head, options.columns)
     if header.rows is None:
-        raise EventFileError("no line names the columns; give their order, such as --columns txyp or --columns xypt")
+        raise EventFileError("no line names the columns: give their order, such as --columns txyp or --columns xypt")
     pieces = _pieces(path, header.rows, header.start, options.time_unit or header.unit)
     return EventStream(FORMAT, pieces, *(options.sensor or header.sensor))
 
@@ -91,7 +91,7 @@ def write_csv(path: Path, recording: Recording) -> None:
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     write_csv(Path(folder) / "3.csv", recording)
         ...     (Path(folder) / "3.csv").read_text().split()[:2]
-        ['t,x,y,p', '2233,29,20,0']
+        ['t,x,y,p', '2233,1,31,1']
     """
     with writing(path) as part, part.open("wb") as file:
         file.write(b"t,x,y,p\n")
