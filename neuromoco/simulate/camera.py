@@ -130,7 +130,11 @@ def record(
     frames = displace(intensity, motion.path(times), width=width, height=height)
     signal = threshold_crossings(np.log(frames + sensor.eps), times, *thresholds)
     noise = background_noise(sensor, motion.duration_us, width * height, np.random.default_rng(seed))
-    merged = _in_order(*(np.concatenate(columns) for columns in zip(signal, noise, strict=True)))
+    merged = _in_order(
+        np.concatenate([signal.t, noise.t]),
+        np.concatenate([signal.pixel, noise.pixel]),
+        np.concatenate([signal.p, noise.p]),
+    )
     t, pixel, p = drop_refractory(merged, sensor.refractory_us)
     return Recording.from_columns(
         t, pixel % width, pixel // width, p, width=width, height=height, source="simulated camera"

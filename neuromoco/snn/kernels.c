@@ -1,7 +1,7 @@
 /* Neurons over all steps in one pass, with the batch norm before them: see neurons.py and fused.py.
 
    Every array is [steps][outer][channels][inner]; channels last is inner = 1. All steps of a block of neurons are
-   worked on while the block is in the cache. Sums are double, each thread's own, and added up in the threads' order. */
+   worked on while the block is in the cache. Each thread has its own sums, in double; they are added in the order of the threads. */
 
 #include <math.h>
 #include <omp.h>
@@ -55,14 +55,14 @@ void sums(const float *y, double *sum, double *square, const Shape *s) {
     long count = block_count(s), size = s->outer * s->channels * s->inner;
 #pragma omp parallel num_threads(s->threads)
     {
-        double *own = calloc(2 * s->channels, sizeof(double)), *squares = own + s->channels;
+        double *local = calloc(2 * s->channels, sizeof(double)), *squares = local + s->channels;
         int thread = omp_get_thread_num();
 #pragma omp for schedule(static)
         for (long number = 0; number < count * s->steps; number++) {
             Block b = block_at(s, number % count);
             const float *at = y + number / count * size + b.start;
             if (b.varies) {
-                double *a = own + b.channel, *q = squares + b.channel;
+                double *a = local + b.channel, *q = squares + b.channel;
 #pragma omp simd
                 for (long i = 0; i < b.n; i++) {
                     double value = at[i];
@@ -77,13 +77,13 @@ void sums(const float *y, double *sum, double *square, const Shape *s) {
                     a += value;
                     q += value * value;
                 }
-                own[b.channel] += a;
+                local[b.channel] += a;
                 squares[b.channel] += q;
             }
         }
-        memcpy(sum + thread * s->channels, own, s->channels * sizeof(double));
+        memcpy(sum + thread * s->channels, local, s->channels * sizeof(double));
         memcpy(square + thread * s->channels, squares, s->channels * sizeof(double));
-        free(own);
+        free(local);
     }
 }
 
@@ -113,8 +113,8 @@ void forward(const float *y, float *spikes, float *v, const float *factor, const
     }
 }
 
-/* From the gradient of the spikes to that of x; h is computed again. Where sum is given, also the sums over each
-   channel of the gradient, and of its product with y - mean: two double [threads][channels]. */
+/* The gradient of x from that of the spikes; computes h again. If `sum` is not NULL, also sums per channel: of the
+   gradient, and of its product with y - mean, two double [threads][channels]. */
 void backward(const float *y, const float *grad, float *result, const float *factor, const float *term,
               const float *mean, double *sum, double *dot, const Shape *s) {
     long count = block_count(s), size = s->outer * s->channels * s->inner;
@@ -123,7 +123,7 @@ void backward(const float *y, const float *grad, float *result, const float *fac
 #pragma omp parallel num_threads(s->threads)
     {
         float *h = malloc(s->steps * BLOCK * sizeof(float));
-        double *own = calloc(2 * s->channels, sizeof(double));
+        double *local = calloc(2 * s->channels, sizeof(double));
         int thread = omp_get_thread_num();
 #pragma omp for schedule(static)
         for (long number = 0; number < count; number++) {
@@ -169,20 +169,20 @@ void backward(const float *y, const float *grad, float *result, const float *fac
                 }
             }
             if (sum) {
-                add_up(own, total, &b);
-                add_up(own + s->channels, product, &b);
+                add_up(local, total, &b);
+                add_up(local + s->channels, product, &b);
             }
         }
         if (sum) {
-            memcpy(sum + thread * s->channels, own, s->channels * sizeof(double));
-            memcpy(dot + thread * s->channels, own + s->channels, s->channels * sizeof(double));
+            memcpy(sum + thread * s->channels, local, s->channels * sizeof(double));
+            memcpy(dot + thread * s->channels, local + s->channels, s->channels * sizeof(double));
         }
-        free(own);
+        free(local);
         free(h);
     }
 }
 
-/* The rest of batch norm's way back, in place: grad = factor * (grad - shift - slope * (y - mean)). */
+/* The rest of batch norm's backward pass, in place: grad = factor * (grad - shift - slope * (y - mean)). */
 void norm_backward(const float *y, float *grad, const float *factor, const float *mean, const float *shift,
                    const float *slope, const Shape *s) {
     long count = block_count(s), size = s->outer * s->channels * s->inner;
@@ -231,7 +231,7 @@ void pool_forward(const float *x, float *largest, unsigned char *places, const l
     }
 }
 
-/* The way back of the maximum; every image is one thread's, which sets its part of `result` to 0 first. */
+/* Backward pass of the maximum. One thread per image, which first sets its part of `result` to 0. */
 void pool_backward(const float *grad, float *result, const unsigned char *places, const long *rows_columns,
                    const Shape *s) {
     const long rows = rows_columns[0], columns = rows_columns[1], channels = s->channels;

@@ -1,8 +1,8 @@
-/* 3 x 3 convolutions, stride 1 and padding 1, that visit only what is not zero in their input: see spike_conv.py.
+/* 3 x 3 convolutions, stride 1 and padding 1, that visit only nonzero inputs: see spike_conv.py.
 
-   Channels lie last. An input [images][rows][columns][inputs] is listed by pixel, and in a pixel by spans of SPAN
+   Channels are last. An input [images][rows][columns][inputs] is listed by pixel, and in a pixel by spans of SPAN
    channels: `starts` says where each span's spikes begin, `places` their channels, `values` their numbers. Outputs are
-   worked on in blocks of WIDTH. Every sum is one thread's, in an order that does not depend on their number. */
+   worked on in blocks of WIDTH. Every sum is computed by one thread, in an order that does not depend on the number of threads. */
 
 #include <omp.h>
 #include <stdlib.h>
@@ -15,7 +15,7 @@
 #define WIDTH 64  /* outputs that are summed in registers */
 #define LANES 16
 #define TAPS 9
-#define SOON 4096 /* pixels after which a sum is added to the whole: single precision is short */
+#define SOON 4096 /* pixels after which a partial sum is added to the total, to limit rounding in single precision */
 
 typedef float Lane __attribute__((vector_size(4 * LANES), aligned(4)));
 
@@ -37,7 +37,7 @@ static long shorter(long a, long b) { return a < b ? a : b; }
 /* Rows of a strip. */
 static long strip_of(const Convolution *s) { return (STRIP + s->columns - 1) / s->columns; }
 
-/* Where each span's spikes begin, [pixels * spans + 1]; how many there are is the last. */
+/* Where each span's spikes begin, [pixels * spans + 1]; the last is their number. */
 void count_spikes(const float *x, int *starts, const Convolution *s) {
     long spans = spans_of(s), pixels = s->images * s->rows * s->columns;
     starts[0] = 0;
@@ -57,21 +57,21 @@ void list_spikes(const float *x, const int *starts, unsigned short *places, floa
     long spans = spans_of(s), pixels = s->images * s->rows * s->columns;
 #pragma omp parallel num_threads(s->threads)
     {
-        unsigned short *found = malloc((s->inputs + 1) * sizeof(*found));
+        unsigned short *channels = malloc((s->inputs + 1) * sizeof(*channels));
         float *what = malloc((s->inputs + 1) * sizeof(*what));
 #pragma omp for schedule(static)
         for (long pixel = 0; pixel < pixels; pixel++) {
             const float *in = x + pixel * s->inputs;
             int count = 0;
             for (long c = 0; c < s->inputs; c++) {
-                found[count] = c;
+                channels[count] = c;
                 what[count] = in[c];
                 count += in[c] != 0.0f;
             }
-            memcpy(places + starts[pixel * spans], found, count * sizeof(*found));
+            memcpy(places + starts[pixel * spans], channels, count * sizeof(*channels));
             memcpy(values + starts[pixel * spans], what, count * sizeof(*what));
         }
-        free(found);
+        free(channels);
         free(what);
     }
 }
@@ -88,7 +88,7 @@ void pack_weights(const float *weights, float *packed, const Convolution *s) {
     }
 }
 
-/* Adds to a row of sums what comes from some spans of the input's row `line`, through one row of weights. */
+/* Adds to a row of sums the products of spans of the input's row `line` with one row of weights. */
 static void convolve_row(Spikes in, const float *weights, float *sums, long line, long first, long last,
                          const Convolution *s) {
     const long spans = spans_of(s);
@@ -187,7 +187,7 @@ static void collect(Strip *strip, Spikes in, long top, long bottom, long span, c
     }
 }
 
-/* Adds up a channel's gradient for a row of three taps, which lie beside each other in the padded gradient. */
+/* Adds up a channel's gradient for a row of three taps, which are adjacent in the padded gradient. */
 static void add_row(float *sums, const float *grad, const int *pixels, const float *values, int count) {
     Lane sum[3 * WIDTH / LANES];
     memcpy(sum, sums, sizeof(sum));
@@ -207,13 +207,13 @@ void weight_gradient(const int *starts, const unsigned short *places, const floa
     const long image = (s->rows + 2) * columns * WIDTH, room = high * s->columns, size = SPAN * TAPS * WIDTH;
 #pragma omp parallel num_threads(s->threads)
     {
-        float *own = aligned_alloc(64, blocks * size * sizeof(float));
+        float *local = aligned_alloc(64, blocks * size * sizeof(float));
         Strip strip = {{0}, malloc(SPAN * room * sizeof(int)), malloc(SPAN * room * sizeof(float)), room};
 #pragma omp for schedule(static)
         for (long task = 0; task < spans * s->groups; task++) {
             const long span = task % spans, group = task / spans, wide = shorter(SPAN, s->inputs - span * SPAN);
             const long first = group * s->images / s->groups * s->rows, end = (group + 1) * s->images / s->groups * s->rows;
-            memset(own, 0, blocks * size * sizeof(float));
+            memset(local, 0, blocks * size * sizeof(float));
             long since = 0;
             for (long top = first; top < end; top += high) {
                 const long bottom = shorter(top + high, end);
@@ -221,7 +221,7 @@ void weight_gradient(const int *starts, const unsigned short *places, const floa
                 for (long block = 0; block < blocks; block++)
                     for (long row = 0; row < 3; row++)
                         for (long c = 0; c < wide; c++)
-                            add_row(own + block * size + (c * TAPS + row * 3) * WIDTH,
+                            add_row(local + block * size + (c * TAPS + row * 3) * WIDTH,
                                     grad + block * s->images * image + row * columns * WIDTH,
                                     strip.pixels + c * room, strip.values + c * room, strip.count[c]);
                 since += (bottom - top) * s->columns;
@@ -229,12 +229,12 @@ void weight_gradient(const int *starts, const unsigned short *places, const floa
                 since = 0;
                 for (long block = 0; block < blocks; block++) {
                     float *to = packed + ((group * blocks + block) * s->inputs + span * SPAN) * TAPS * WIDTH;
-                    for (long i = 0; i < wide * TAPS * WIDTH; i++) to[i] += own[block * size + i];
+                    for (long i = 0; i < wide * TAPS * WIDTH; i++) to[i] += local[block * size + i];
                 }
-                memset(own, 0, blocks * size * sizeof(float));
+                memset(local, 0, blocks * size * sizeof(float));
             }
         }
-        free(own);
+        free(local);
         free(strip.pixels);
         free(strip.values);
     }

@@ -26,6 +26,6 @@ def make_callable(package: str, module: str) -> None:
         package: `__name__` of the package, "neuromoco.train".
         module: where the function is, imported when it is first called.
     """
-    this = sys.modules[package]
+    this: Any = sys.modules[package]
     this.__class__ = _CallablePackage
     this._function = (module, package.rpartition(".")[2])

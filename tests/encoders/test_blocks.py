@@ -18,7 +18,7 @@ from tests.helpers.networks import alive, event_frames
 
 
 def one_step(encoder: Encoder, frames: Tensor) -> tuple[list[Tensor], int]:
-    """Features, gradients and buffers of a training step, and the bytes kept for the way back."""
+    """Features, gradients and buffers of a training step, and the bytes kept for the backward pass."""
     kept = []
 
     def keep(x: Tensor) -> Tensor:
@@ -46,9 +46,9 @@ def test_gradients_and_statistics_are_the_same_and_less_is_kept(name: str, kind:
     again = copy.deepcopy(encoder)
     recompute_blocks(again)
     for _ in range(2):  # the second step has the running statistics of the first behind it
-        (usual, much), (found, little) = one_step(encoder, frames), one_step(again, frames)
-        assert len(usual) == len(found)
-        assert all(torch.equal(a, b) for a, b in zip(usual, found, strict=True))
+        (usual, much), (actual, little) = one_step(encoder, frames), one_step(again, frames)
+        assert len(usual) == len(actual)
+        assert all(torch.equal(a, b) for a, b in zip(usual, actual, strict=True))
         assert any(a.abs().sum() > 0 for a in usual[1:])
     assert little < much / 2
 

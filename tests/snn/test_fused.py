@@ -46,19 +46,19 @@ def test_norm_and_neurons_equal_the_two_modules(
     net = nn.Sequential(layer.BatchNorm2d(channels, step_mode="m"), lif(NeuronConfig(tau=1.7, surrogate=surrogate)))
     nn.init.uniform_(net[0].weight, 1.0, 3.0)
     nn.init.normal_(net[0].bias)
-    ours = SpikeSequential(*copy.deepcopy(net))
+    fused = SpikeSequential(*copy.deepcopy(net))
     x = torch.randn(5, 3, channels, side, side) * 2 + 0.3
     weight = torch.randn_like(x)
-    found, grad = run(ours, channels_last(x) if last else x, weight)
+    actual, grad = run(fused, channels_last(x) if last else x, weight)
     without_kernels(monkeypatch)
     expected, expected_grad = run(net, x, weight)
     assert 0.1 < float(expected.mean()) < 0.9
-    assert torch.equal(found, expected)
-    assert torch.allclose(ours[1].v, net[1].v, atol=1e-5)
+    assert torch.equal(actual, expected)
+    assert torch.allclose(fused[1].v, net[1].v, atol=1e-5)
     assert torch.allclose(grad, expected_grad, atol=1e-6)
-    for own, other in zip(ours.parameters(), net.parameters(), strict=True):
+    for own, other in zip(fused.parameters(), net.parameters(), strict=True):
         assert torch.allclose(own.grad, other.grad, rtol=1e-4, atol=1e-4)
-    for own, other in zip(ours.buffers(), net.buffers(), strict=True):
+    for own, other in zip(fused.buffers(), net.buffers(), strict=True):
         assert torch.allclose(own, other, rtol=1e-6, atol=1e-6)
 
 
@@ -69,8 +69,8 @@ def test_the_max_pool_equals_torchs(height: int, width: int) -> None:
     pool = layer.MaxPool2d(3, 2, 1, step_mode="m")
     x = channels_last((torch.rand(3, 2, 20, height, width) < 0.4).float())  # many equals in a window
     weight = torch.randn_like(pool(x))
-    for ours, theirs in zip(run(SpikeSequential(pool), x, weight), run(pool, x, weight), strict=True):
-        assert torch.equal(ours, theirs)
+    for fused, theirs in zip(run(SpikeSequential(pool), x, weight), run(pool, x, weight), strict=True):
+        assert torch.equal(fused, theirs)
 
 
 @compiled
@@ -190,9 +190,9 @@ def test_however_the_input_lies_in_memory(make: Callable[[], Tensor]) -> None:
     for net in (nn.Sequential(lif(NeuronConfig())), nn.Sequential(layer.BatchNorm2d(x.shape[2], step_mode="m"))):
         if not x.numel() and isinstance(net[0], layer.BatchNorm2d):
             continue  # torch refuses an empty batch too
-        ours = SpikeSequential(*net, lif(NeuronConfig())) if isinstance(net[0], layer.BatchNorm2d) else net
-        plain = copy.deepcopy(ours)
-        assert torch.equal(ours(x), plain(x.contiguous().clone()))
+        fused = SpikeSequential(*net, lif(NeuronConfig())) if isinstance(net[0], layer.BatchNorm2d) else net
+        plain = copy.deepcopy(fused)
+        assert torch.equal(fused(x), plain(x.contiguous().clone()))
 
 
 @compiled
@@ -201,6 +201,6 @@ def test_a_pool_takes_not_a_number_as_torch_does() -> None:
     x = torch.rand(2, 1, 16, 6, 6)
     x[0, 0, 3, 2, 2] = float("nan")
     x[1, 0, 5] = -float("inf")
-    found = SpikeSequential(pool)(channels_last(x))
-    assert torch.equal(found.isnan(), pool(x).isnan())
-    assert torch.equal(found.nan_to_num(7.0), pool(x).nan_to_num(7.0))
+    actual = SpikeSequential(pool)(channels_last(x))
+    assert torch.equal(actual.isnan(), pool(x).isnan())
+    assert torch.equal(actual.nan_to_num(7.0), pool(x).nan_to_num(7.0))

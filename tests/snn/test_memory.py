@@ -1,4 +1,4 @@
-"""Memory that is kept while a process trains, and given back behind it."""
+"""Memory is kept while a process trains, and released afterwards."""
 
 from __future__ import annotations
 

@@ -34,11 +34,11 @@ def test_spikes_and_gradients_equal_spikingjellys(surrogate: str, tau: float, th
         spikes = node(drive)
         (spikes * weight).sum().backward()
         results.append((spikes.detach(), drive.grad, node.v))
-    ours, theirs = results
-    assert 0.02 < float(ours[0].mean()) < 0.9
-    assert torch.equal(ours[0], theirs[0])
-    assert torch.equal(ours[2], theirs[2])
-    assert torch.allclose(ours[1], theirs[1], atol=1e-6)
+    actual, theirs = results
+    assert 0.02 < float(actual[0].mean()) < 0.9
+    assert torch.equal(actual[0], theirs[0])
+    assert torch.equal(actual[2], theirs[2])
+    assert torch.allclose(actual[1], theirs[1], atol=1e-6)
 
 
 def test_the_equation_by_hand() -> None:

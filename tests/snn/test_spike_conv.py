@@ -86,12 +86,12 @@ def test_sums_and_gradients_are_those_of_double_precision(shape: tuple[int, ...]
     *sizes, outputs = shape
     module, x = conv(sizes[2], outputs), counts(tuple(sizes), rate)
     weight = torch.randn(*sizes[:2], outputs, *sizes[3:])
-    found = gradients(module, x, weight, convolve)
+    actual = gradients(module, x, weight, convolve)
     exact = copy.deepcopy(module).double()
     expected = gradients(exact, x.double(), weight.double(), lambda net, y: net(y))
     if (x != 0).float().mean() <= spike_conv.MOST_FIRING:
         assert used
-    for ours, theirs in zip(found, expected, strict=True):
+    for ours, theirs in zip(actual, expected, strict=True):
         assert ours.shape == theirs.shape
         assert torch.allclose(ours.double(), theirs, rtol=1e-5, atol=3e-6 * max(1.0, float(theirs.abs().max())))
 
@@ -177,9 +177,9 @@ def test_only_the_gradients_that_are_wanted_are_computed(used: list[int]) -> Non
 def test_the_result_may_be_changed_in_place() -> None:
     module, x = conv(16, 64), counts((2, 2, 16, 6, 6), 0.1)
     torch.relu_(convolve(module, x)).sum().backward()
-    found, module.weight.grad = module.weight.grad, None
+    actual, module.weight.grad = module.weight.grad, None
     torch.relu(module(x)).sum().backward()
-    assert torch.allclose(found, module.weight.grad, rtol=1e-4, atol=1e-4)
+    assert torch.allclose(actual, module.weight.grad, rtol=1e-4, atol=1e-4)
 
 
 def test_another_default_type_changes_nothing() -> None:
@@ -188,10 +188,10 @@ def test_another_default_type_changes_nothing() -> None:
     expected = gradients(module, x, weight, convolve)
     torch.set_default_dtype(torch.float64)
     try:
-        found = gradients(module, x, weight, convolve)
+        actual = gradients(module, x, weight, convolve)
     finally:
         torch.set_default_dtype(torch.float32)
-    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(actual, expected, strict=True))
 
 
 def test_a_wrong_number_of_channels_is_torchs_error(used: list[int]) -> None:
