@@ -249,7 +249,7 @@ def _averaged(name: str, x: op.Node, windows: Any) -> op.AvgPool:
 
 def _expect_rank(x: op.Node, rank: int) -> None:
     if len(x.shape) != rank:
-        raise RefusedError(f"on values of shape {x.shape}; it needs {rank} axes beside time steps and recordings")
+        raise RefusedError(f"on values of shape {x.shape}; it needs {rank} axes besides time steps and recordings")
 
 
 def _expect_same(a: op.Node, b: op.Node) -> None:
