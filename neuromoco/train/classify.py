@@ -9,70 +9,41 @@ import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
-from neuromoco.checkpoint import SeenRecordings, load_into, load_tensors, read_header
+from neuromoco.checkpoint import load_into, load_tensors, read_header
 from neuromoco.classifier import Classifier
-from neuromoco.config import ClassifyConfig, RunConfig
-from neuromoco.datasets.cache import FrameStore
-from neuromoco.datasets.folders import Listing
-from neuromoco.datasets.splits import Split
-from neuromoco.datasets.torch_sets import FrameSet, collate
+from neuromoco.config import RunConfig
+from neuromoco.datasets import Recordings, Split
 from neuromoco.encoders import Encoder
 from neuromoco.errors import ConfigError, NeuromocoError
 from neuromoco.evaluation.accuracy import predict_labels
 from neuromoco.evaluation.features import state_sha256
 from neuromoco.snn.batch_norm import sync_batch_norm
 from neuromoco.snn.loihi_rounding import LoihiRounded
-from neuromoco.train.processes import divide_batch
 from neuromoco.train.task import Task, build_optimizer
 from neuromoco.views import View
 
 
 class ClassifyTask(Task):
-    """Cross-entropy of the mean logits over time.
-
-    Args:
-        config: the run's settings.
-        settings: its section for the stage, `finetune` or `supervised`.
-        encoder: the encoder to train, newly initialised.
-        listing: recordings with labels.
-        split: indices of the training and validation recordings.
-        store: frames of all recordings.
-        seen: facts about the training recordings, for the checkpoint.
-        accelerator: device and processes.
-    """
+    """Cross-entropy of the mean logits over time, for the stages "finetune" and "supervised"."""
 
     def __init__(
-        self,
-        config: RunConfig,
-        settings: ClassifyConfig,
-        encoder: Encoder,
-        listing: Listing,
-        split: Split,
-        store: FrameStore,
-        seen: SeenRecordings,
-        accelerator: Accelerator,
+        self, config: RunConfig, encoder: Encoder, recordings: Recordings, split: Split, accelerator: Accelerator
     ) -> None:
-        self.config, self.settings, self.seen = config, settings, seen
-        self.listing, self.split, self.store, self.accelerator = listing, split, store, accelerator
-        self.epochs, self.schedule = settings.epochs, settings.optimizer
+        super().__init__(config, encoder, recordings, split, accelerator)
+        settings = self.settings = config.finetune if config.stage == "finetune" else config.supervised
         self.better = "validation_accuracy" if split.validation else None
-        self.class_names = listing.class_names
-        self.classifier = Classifier(encoder, len(listing.class_names))
+        self.class_names = self.listing.class_names
+        self.classifier = Classifier(encoder, len(self.class_names))
         if config.init:
-            self._load(config.init)
+            self._load_weights(config.init)
         if settings.sync_batch_norm:
             sync_batch_norm(self.classifier.encoder)
         height, width = config.frames.height, config.frames.width
         self._rounded = LoihiRounded(self.classifier, height, width) if settings.quantize else None
         self.model = self._rounded or self.classifier
         self._frozen = state_sha256(self.classifier.encoder) if settings.freeze_encoder else None
-        view = View(settings.views) if settings.views else None
-        self.data = FrameSet(store.frames, split.train, listing.labels, view, config.seed)
-        self.accumulate = settings.accumulate
-        size = divide_batch(config.stage, settings.batch_size, settings.accumulate, accelerator.num_processes)
-        self.loader = DataLoader(self.data, size, shuffle=True, collate_fn=collate)
+        self.load(View(settings.views) if settings.views else None)
         self.optimizer = build_optimizer(self._groups(), settings.optimizer)
 
     def losses(self, model: nn.Module, batch: tuple[Tensor, ...], number: int) -> dict[str, Tensor]:
@@ -115,7 +86,7 @@ class ClassifyTask(Task):
         share = float(np.random.default_rng([self.config.seed, number]).beta(alpha, alpha))
         return max(share, 1.0 - share)
 
-    def _load(self, init: str) -> None:
+    def _load_weights(self, init: str) -> None:
         """Loads an encoder, or a classifier of the same classes."""
         header = read_header(init)
         if header.kind == "encoder":

@@ -50,80 +50,58 @@ def dry_run(config: RunConfig) -> dict[str, Any]:
         activations = _activations(encoder, config)
     held = config.held_out
     available = [size - (len(range(held.fold, size, held.folds)) if held else 0) for size in sizes]
-    estimates = {}
-    for stage in stages:
-        if stage == "pretrain":
-            estimates[stage] = _pretrain(config, encoder, activations, sum(available))
-            continue
-        if not classes:
-            raise ConfigError(f"{config.data}: holds no class folders; training with labels needs one folder per class")
-        settings = config.finetune if stage == "finetune" else config.supervised
-        estimates[stage] = _classify(config, settings, encoder, activations, available)
+    if not classes and config.stage != "pretrain":
+        raise ConfigError(f"{config.data}: holds no class folders; training with labels needs one folder per class")
+    estimates = {stage: _estimate(config, stage, encoder, activations, available) for stage in stages}
     count = {"recordings": sum(sizes), "classes": len(sizes) if classes else 0}
     return {"data": config.data, **count, "stages": estimates, "how": HOW}
 
 
-def _pretrain(config: RunConfig, encoder: Encoder, activations: int, count: int) -> dict[str, Any]:
-    settings, moco = config.pretrain, config.pretrain.moco
-    count = round(settings.share * count)
-    if count < max(2, settings.batch_size):
-        raise ConfigError(f"{count} recordings are fewer than a batch of {settings.batch_size} (at least 2)")
-    per_pass = divide_batch("pretrain", settings.batch_size, settings.accumulate, 1, moco.groups)
-    projector = Projector(encoder.feature_dim, moco.hidden_dim, moco.embed_dim)
-    learned = _size(encoder) + _size(projector)
-    memory = {
-        "weights_and_optimizer": _weights(learned, settings.optimizer) + FLOAT * learned,  # key encoder
-        "queue": FLOAT * moco.embed_dim * config.frames.steps * moco.queue_size,
-        "activations": activations * per_pass,
-    }
-    return {
-        **_estimate(config, settings, encoder, learned, memory, count, count // settings.batch_size, views=2),
-        "queue_size": moco.queue_size,
-        "queue_share": moco.queue_size / count,
-        "activation_bytes_a_recording": activations,
-    }
-
-
-def _classify(
-    config: RunConfig, settings: ClassifyConfig, encoder: Encoder, activations: int, sizes: Sequence[int]
-) -> dict[str, Any]:
-    count = 0
-    for size in sizes:
-        left = size - (max(1, round(settings.validation * size)) if settings.validation else 0)
-        count += left if settings.labels_per_class is None else min(left, settings.labels_per_class)
-    head = (encoder.feature_dim + 1) * len(sizes)
-    learned = head + (0 if settings.freeze_encoder else _size(encoder))
-    activations = 0 if settings.freeze_encoder else activations
-    memory = {
-        "weights_and_optimizer": _weights(learned, settings.optimizer) + FLOAT * (_size(encoder) + head - learned),
-        "activations": activations * divide_batch(config.stage, settings.batch_size, settings.accumulate, 1),
-    }
-    steps = math.ceil(count / settings.batch_size)
-    estimate = _estimate(config, settings, encoder, learned, memory, count, steps, views=1)
-    return estimate | {"activation_bytes_a_recording": activations}
-
-
 def _estimate(
-    config: RunConfig,
-    settings: PretrainConfig | ClassifyConfig,
-    encoder: Encoder,
-    learned: int,
-    memory: dict[str, int],
-    count: int,
-    steps: int,
-    views: int,
+    config: RunConfig, stage: str, encoder: Encoder, activations: int, sizes: Sequence[int]
 ) -> dict[str, Any]:
-    f, per_pass = config.frames, settings.batch_size // settings.accumulate
-    memory = memory | {"frames": FLOAT * f.steps * POLARITIES * f.height * f.width * per_pass * views}
+    """Parameters, memory and steps of a stage on classes of these sizes; `activations` are bytes per recording."""
+    settings: PretrainConfig | ClassifyConfig = getattr(config, stage)
+    f, batch_size, views, groups = config.frames, settings.batch_size, 1, 1
+    queue, queue_facts = {}, {}
+    if isinstance(settings, PretrainConfig):
+        moco = settings.moco
+        count = round(settings.share * sum(sizes))
+        if count < max(2, batch_size):
+            raise ConfigError(f"{count} recordings are fewer than a batch of {batch_size} (at least 2)")
+        views, groups, steps = 2, moco.groups, count // batch_size
+        learned = _size(encoder) + _size(Projector(encoder.feature_dim, moco.hidden_dim, moco.embed_dim))
+        fixed = learned  # the key encoder
+        queue = {"queue": FLOAT * moco.embed_dim * f.steps * moco.queue_size}
+        queue_facts = {"queue_size": moco.queue_size, "queue_share": moco.queue_size / count}
+    else:
+        held = (max(1, round(settings.validation * size)) if settings.validation else 0 for size in sizes)
+        counts = [size - validation for size, validation in zip(sizes, held, strict=True)]
+        count = sum(min(n, settings.labels_per_class or n) for n in counts)
+        steps = math.ceil(count / batch_size)
+        learned = (encoder.feature_dim + 1) * len(sizes)
+        if settings.freeze_encoder:
+            fixed, activations = _size(encoder), 0
+        else:
+            fixed, learned = 0, learned + _size(encoder)
+    per_pass = divide_batch(stage, batch_size, settings.accumulate, 1, groups)
+    memory = {
+        "weights_and_optimizer": _weights(learned, settings.optimizer) + FLOAT * fixed,
+        **queue,
+        "activations": activations * per_pass,
+        "frames": FLOAT * f.steps * POLARITIES * f.height * f.width * per_pass * views,
+    }
     return {
         "recordings": count,
         "parameters": {"encoder": _size(encoder), "learned": learned},
         "epochs": settings.epochs,
-        "batch_size": settings.batch_size,
+        "batch_size": batch_size,
         "recordings_a_pass": per_pass,
         "steps_an_epoch": steps,
         "steps": settings.epochs * steps,
         "memory_bytes": memory | {"total": sum(memory.values())},
+        **queue_facts,
+        "activation_bytes_a_recording": activations,
     }
 
 

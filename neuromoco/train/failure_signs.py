@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from statistics import median
 from typing import Any
 
@@ -35,117 +35,91 @@ def new_warnings(config: RunConfig, recordings: int, history: Sequence[Line]) ->
     Returns:
         Sign -> sentence.
     """
-    checks: dict[str, Callable[[], str | None]] = {
-        "silent layers": lambda: _rates(config, history, lambda rate: rate < SILENT, f"less than {SILENT:.1%}", 0.5),
-        "saturated layers": lambda: _rates(
-            config, history, lambda rate: rate > SATURATED, f"more than {SATURATED:.0%}", 2.0
-        ),
-        "exploding gradient": lambda: _exploding(config, history),
-    }
+    signs = [*_layers(config, history), *_gradient(config, history)]
     if config.stage == "pretrain":
-        checks |= {
-            "queue too large": lambda: _large_queue(config, recordings),
-            "queue too old": lambda: _old_queue(config, history),
-            "collapse": lambda: _collapse(config, history),
-            "loss at chance": lambda: _at_chance(config, history),
-            "task too easy": lambda: _too_easy(history),
-        }
+        signs += [*_queue(config, recordings, history), *_contrast(config, history)]
     earlier = {name for line in history for name in line.get("warnings", ())}
-    return {name: f"{name}: {text}" for name, check in checks.items() if name not in earlier and (text := check())}
+    return {name: f"{name}: {text}" for name, text in signs if name not in earlier}
 
 
-def _large_queue(config: RunConfig, recordings: int) -> str | None:
-    size = config.pretrain.moco.queue_size
-    if size < recordings:
-        return None
-    return (
-        f"{size} keys and {recordings} recordings, so each recording meets its own older key as a negative: "
-        f"--set pretrain.moco.queue_size={max(1, recordings // 2)}"
-    )
-
-
-def _old_queue(config: RunConfig, history: Sequence[Line]) -> str | None:
-    if not history or history[-1]["queue_age_momentum"] <= 1.0:
-        return None
-    age = history[-1]["queue_age"]
-    return (
-        f"its keys are {age:.0f} steps old on average, {history[-1]['queue_age_momentum']:.1f} time constants of the "
-        f"momentum encoder: --set pretrain.moco.momentum={1.0 - 0.5 / age:.4g}, or a smaller pretrain.moco.queue_size"
-    )
-
-
-def _collapse(config: RunConfig, history: Sequence[Line]) -> str | None:
-    last = history[-COLLAPSED_FOR:]
-    if len(last) < COLLAPSED_FOR or not all(_is_collapsed(line) for line in last):
-        return None
-    plain = config.pretrain.moco.negatives == "plain"
-    names = [name for name in ("feature_std", "effective_rank") if name in last[-1]]
-    figures = ", ".join(f"{name} {last[-1][name]:.3f}" for name in names)
-    other = "a milder pretrain.views" if plain else "pretrain.moco.negatives=plain"
-    return f"all recordings look nearly the same ({figures}): {_lower_rate(config)}, or {other}"
-
-
-def _is_collapsed(line: Line) -> bool:
-    return bool(line["feature_std"] < COLLAPSED_STD or line.get("effective_rank", math.inf) < COLLAPSED_RANK)
-
-
-def _at_chance(config: RunConfig, history: Sequence[Line]) -> str | None:
-    moco = config.pretrain.moco
-    keys = {"mbc": moco.queue_size, "mac": moco.queue_size * (1 if moco.negatives == "plain" else config.frames.steps)}
-    used = [name for name, weight in (("mbc", moco.alpha), ("mac", moco.beta)) if weight]
-    last = history[-PATIENCE:]
-    if len(last) < PATIENCE or not used or _is_collapsed(last[-1]):
-        return None
-    chance = {name: math.log(1 + keys[name]) for name in used}
-    if any(abs(line[name] - chance[name]) > NEAR_CHANCE * chance[name] for line in last for name in used):
-        return None
-    words = " and ".join(f"{name} stays at log(1 + {keys[name]}) = {chance[name]:.2f}" for name in used)
-    lr = config.pretrain.optimizer.lr
-    return f"{words}, as by guessing: --set pretrain.optimizer.lr={lr * 3:.3g}, or a milder pretrain.views"
-
-
-def _too_easy(history: Sequence[Line]) -> str | None:
-    # In the first epoch the queue still holds random numbers, which are easy negatives.
-    early = history[1 : 1 + PATIENCE]
-    if len(early) < PATIENCE or any(line["accuracy"] < EASY_ACCURACY for line in early):
-        return None
-    known = [line["knn_accuracy"] for line in history if "knn_accuracy" in line]
-    if len(known) == 1 or (known and known[-1] - known[0] > KNN_PROGRESS):
-        return None
-    knn = f" while kNN accuracy goes from {known[0]:.1%} to {known[-1]:.1%}" if known else ""
-    return (
-        f"own keys are found from the beginning (accuracy {early[0]['accuracy']:.1%}){knn}; the views "
-        "are too similar: --set pretrain.views.drop=0.5, stronger pretrain.views, or a larger pretrain.moco.queue_size"
-    )
-
-
-def _rates(
-    config: RunConfig, history: Sequence[Line], is_bad: Callable[[float], bool], rate: str, factor: float
-) -> str | None:
-    """Warns of layers whose spike rate was bad in all recent epochs; the threshold times `factor` would help."""
+def _layers(config: RunConfig, history: Sequence[Line]) -> Iterator[tuple[str, str]]:
+    """Layers that were silent or saturated in all recent epochs."""
     # Residual branches are initialised silent; learning wakes them.
     last = history[_optimizer(config).warmup_epochs :][-PATIENCE:]
-    if len(last) < PATIENCE:
-        return None
-    layers = [name for name in last[-1] if name.startswith(SPIKE_RATE)]
-    bad = [name.removeprefix(SPIKE_RATE) for name in layers if all(is_bad(line[name]) for line in last)]
-    if not bad:
-        return None
-    more = f" and {len(bad) - MOST_NAMES} more" if len(bad) > MOST_NAMES else ""
-    again = "pre-train again with " if config.stage == "finetune" else ""
-    return (
-        f"{', '.join(bad[:MOST_NAMES])}{more} spike at {rate}: {again}--set encoder.neuron.v_threshold="
-        f"{config.encoder.neuron.v_threshold * factor:.3g}, or a lower optimizer.lr"
-    )
+    layers = [name for name in last[-1] if name.startswith(SPIKE_RATE)] if len(last) == PATIENCE else []
+    silent = [name for name in layers if all(line[name] < SILENT for line in last)]
+    saturated = [name for name in layers if all(line[name] > SATURATED for line in last)]
+    for sign, bad, rate, factor in (
+        ("silent layers", silent, f"less than {SILENT:.1%}", 0.5),
+        ("saturated layers", saturated, f"more than {SATURATED:.0%}", 2.0),
+    ):
+        if bad:
+            names = ", ".join(name.removeprefix(SPIKE_RATE) for name in bad[:MOST_NAMES])
+            more = f" and {len(bad) - MOST_NAMES} more" if len(bad) > MOST_NAMES else ""
+            again = "pre-train again with " if config.stage == "finetune" else ""
+            threshold = config.encoder.neuron.v_threshold * factor
+            advice = f"{again}--set encoder.neuron.v_threshold={threshold:.3g}, or a lower optimizer.lr"
+            yield sign, f"{names}{more} spike at {rate}: {advice}"
 
 
-def _exploding(config: RunConfig, history: Sequence[Line]) -> str | None:
+def _gradient(config: RunConfig, history: Sequence[Line]) -> Iterator[tuple[str, str]]:
     norms = [line["grad_norm"] for line in history if "grad_norm" in line]
-    if len(norms) <= PATIENCE or norms[-1] <= EXPLODED * median(norms[:-1]):
-        return None
-    clipped = _optimizer(config).grad_clip is not None
-    advice = _lower_rate(config) if clipped else f"--set {config.stage}.optimizer.grad_clip=1.0"
-    return f"its norm is {norms[-1]:.3g}, usually {median(norms[:-1]):.3g}: {advice}"
+    if len(norms) > PATIENCE and norms[-1] > EXPLODED * median(norms[:-1]):
+        clipped = _optimizer(config).grad_clip is not None
+        advice = _lower_rate(config) if clipped else f"--set {config.stage}.optimizer.grad_clip=1.0"
+        yield "exploding gradient", f"its norm is {norms[-1]:.3g}, usually {median(norms[:-1]):.3g}: {advice}"
+
+
+def _queue(config: RunConfig, recordings: int, history: Sequence[Line]) -> Iterator[tuple[str, str]]:
+    size = config.pretrain.moco.queue_size
+    if size >= recordings:
+        yield (
+            "queue too large",
+            f"{size} keys and {recordings} recordings, so each recording meets its own older key as a negative: "
+            f"--set pretrain.moco.queue_size={max(1, recordings // 2)}",
+        )
+    if history and history[-1]["queue_age_momentum"] > 1.0:
+        age, constants = history[-1]["queue_age"], history[-1]["queue_age_momentum"]
+        yield (
+            "queue too old",
+            f"its keys are {age:.0f} steps old on average, {constants:.1f} time constants of the key encoder: --set "
+            f"pretrain.moco.momentum={1.0 - 0.5 / age:.4g}, or a smaller pretrain.moco.queue_size",
+        )
+
+
+def _contrast(config: RunConfig, history: Sequence[Line]) -> Iterator[tuple[str, str]]:
+    """Collapse, a loss at chance, and a task that is too easy."""
+    moco, last = config.pretrain.moco, history[-PATIENCE:]
+    collapsed = [
+        line["feature_std"] < COLLAPSED_STD or line.get("effective_rank", math.inf) < COLLAPSED_RANK for line in last
+    ]
+    if len(last) >= COLLAPSED_FOR and all(collapsed[-COLLAPSED_FOR:]):
+        metrics = [f"{name} {last[-1][name]:.3f}" for name in ("feature_std", "effective_rank") if name in last[-1]]
+        other = "a milder pretrain.views" if moco.negatives == "plain" else "pretrain.moco.negatives=plain"
+        text = f"all recordings look nearly the same ({', '.join(metrics)}): {_lower_rate(config)}, or {other}"
+        yield "collapse", text
+    if len(last) < PATIENCE:
+        return
+    keys = {"mbc": moco.queue_size} if moco.alpha else {}
+    if moco.beta:
+        keys["mac"] = moco.queue_size * (1 if moco.negatives == "plain" else config.frames.steps)
+    chance = {name: math.log(1 + count) for name, count in keys.items()}
+    near = [abs(line[name] - value) <= NEAR_CHANCE * value for name, value in chance.items() for line in last]
+    if near and all(near) and not collapsed[-1]:
+        text = " and ".join(f"{name} stays at log(1 + {keys[name]}) = {chance[name]:.2f}" for name in keys)
+        rate = f"--set pretrain.optimizer.lr={config.pretrain.optimizer.lr * 3:.3g}"
+        yield "loss at chance", f"{text}, as by guessing: {rate}, or a milder pretrain.views"
+    # In the first epoch the queue still holds random numbers, which are easy negatives.
+    early = history[1 : 1 + PATIENCE]
+    knn = [line["knn_accuracy"] for line in history if "knn_accuracy" in line]
+    improves = len(knn) == 1 or (knn and knn[-1] - knn[0] > KNN_PROGRESS)
+    if len(early) == PATIENCE and all(line["accuracy"] >= EASY_ACCURACY for line in early) and not improves:
+        progress = f" while kNN accuracy goes from {knn[0]:.1%} to {knn[-1]:.1%}" if knn else ""
+        yield (
+            "task too easy",
+            f"own keys are found from the beginning (accuracy {early[0]['accuracy']:.1%}){progress}; the views are too "
+            "similar: --set pretrain.views.drop=0.5, stronger pretrain.views, or a larger pretrain.moco.queue_size",
+        )
 
 
 def _optimizer(config: RunConfig) -> OptimizerConfig:

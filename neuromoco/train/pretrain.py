@@ -2,71 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
-from neuromoco.checkpoint import SeenRecordings
 from neuromoco.config import RunConfig
-from neuromoco.datasets.cache import FrameStore
-from neuromoco.datasets.torch_sets import FrameSet, collate
+from neuromoco.datasets import Recordings, Split
 from neuromoco.encoders import Encoder
 from neuromoco.errors import ConfigError
 from neuromoco.losses import MixLoss
 from neuromoco.moco import MoCo
 from neuromoco.train.monitor import knn_metric, queue_age
-from neuromoco.train.processes import divide_batch
 from neuromoco.train.task import Task, build_optimizer
 from neuromoco.views import TwoViews, View
 
 
 class PretrainTask(Task):
-    """Momentum contrast of two views of each recording.
-
-    Args:
-        config: the run's settings.
-        encoder: the encoder to pre-train.
-        store: frames of S recordings.
-        members: indices of the training recordings.
-        seen: facts about them, for the checkpoint.
-        accelerator: device and processes.
-        labels: S class indices for the kNN accuracy, never for training; empty if unknown.
+    """Momentum contrast of two views of each recording; labels serve only the kNN accuracy.
 
     Raises:
         ConfigError: fewer recordings than a batch, or a batch that cannot be divided.
     """
 
     def __init__(
-        self,
-        config: RunConfig,
-        encoder: Encoder,
-        store: FrameStore,
-        members: Sequence[int],
-        seen: SeenRecordings,
-        accelerator: Accelerator,
-        labels: Sequence[int] = (),
+        self, config: RunConfig, encoder: Encoder, recordings: Recordings, split: Split, accelerator: Accelerator
     ) -> None:
-        settings = config.pretrain
-        count = len(members)
+        super().__init__(config, encoder, recordings, split, accelerator)
+        settings, count = config.pretrain, len(split.train)
         if count < max(2, settings.batch_size):
             raise ConfigError(
                 f"{count} recordings are fewer than a batch of {settings.batch_size} (at least 2): "
                 f"--set pretrain.batch_size={max(2, count // 4)}"
             )
-        self.config, self.encoder, self.seen, self.accelerator = config, encoder, seen, accelerator
-        self.store, self.labels = store, labels
-        self.epochs, self.schedule = settings.epochs, settings.optimizer
-        self.accumulate = settings.accumulate
-        self.moco = MoCo(encoder, settings.moco, config.frames.steps, config.seed)
-        self.model = self.moco
-        view = TwoViews(View(settings.views))
-        self.data = FrameSet(store.frames, members, view=view, seed=config.seed)
-        groups = settings.moco.groups
-        size = divide_batch("pretrain", settings.batch_size, settings.accumulate, accelerator.num_processes, groups)
-        self.loader = DataLoader(self.data, size, shuffle=True, drop_last=True, collate_fn=collate)
+        self.model = self.moco = MoCo(encoder, settings.moco, config.frames.steps, config.seed)
+        self.load(TwoViews(View(settings.views)), settings.moco.groups, drop_last=True)
         group = {"params": list(self.moco.encoder_q.parameters()), "peak": settings.optimizer.lr}
         self.optimizer = build_optimizer([group], settings.optimizer)
         self._keys: list[Tensor] = []
@@ -84,9 +53,6 @@ class PretrainTask(Task):
             self.moco.enqueue(self.accelerator.gather(keys.transpose(0, 1)).transpose(0, 1))  # [T, N, D]
         self._keys.clear()
 
-    def current_encoder(self) -> Encoder:
-        return self.encoder
-
     def extra_metrics(self, epoch: int) -> dict[str, float]:
         settings = self.config.pretrain
         age = queue_age(settings.moco.queue_size, settings.batch_size, epoch * self.steps)
@@ -97,8 +63,8 @@ class PretrainTask(Task):
         }
         every = self.config.watch.knn_every
         due = every and (epoch % every == 0 or epoch in (1, self.epochs))
-        if due and len(set(self.labels)) > 1:
-            metrics |= knn_metric(self, self.labels, self.accelerator)
+        if due and len(set(self.listing.labels)) > 1:
+            metrics |= knn_metric(self, self.listing.labels, self.accelerator)
         return metrics
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +11,9 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 from rich.markup import escape
 
-from neuromoco.checkpoint import SeenRecordings, read_header
+from neuromoco.checkpoint import read_header
 from neuromoco.config import ClassifyConfig, RunConfig
 from neuromoco.datasets import (
-    FrameStore,
     Listing,
     Reader,
     Split,
@@ -200,17 +198,14 @@ def _build_task(run: RunFolder, config: RunConfig, accelerator: Accelerator, rea
     if config.compute.recompute_blocks:
         recompute_blocks(encoder)
     pretraining = config.stage == "pretrain"
-    listing, store = read(config.data, config.frames, "train", labelled=not pretraining)
-    task: Task
+    recordings = read(config.data, config.frames, "train", labelled=not pretraining)
+    listing = recordings.listing
     if pretraining:
         split = Split(_pretraining_members(listing, config), ())
-        seen = _summarize(store, split.train)
-        task = PretrainTask(config, encoder, store, split.train, seen, accelerator, listing.labels)
+        task: Task = PretrainTask(config, encoder, recordings, split, accelerator)
     else:
-        settings = config.finetune if config.stage == "finetune" else config.supervised
-        split = labelled_split(listing, config, settings)
-        seen = _summarize(store, split.train)
-        task = ClassifyTask(config, settings, encoder, listing, split, store, seen, accelerator)
+        split = labelled_split(listing, config, getattr(config, config.stage))
+        task = ClassifyTask(config, encoder, recordings, split, accelerator)
         console.print(f"{len(split.train)} recordings to train on, {len(split.validation)} to validate on")
     _write_or_check_split(run, describe_split(listing, split, config.seed), accelerator)
     return task
@@ -252,17 +247,3 @@ def labelled_split(listing: Listing, config: RunConfig, settings: ClassifyConfig
     names = listing.class_names
     split = split_by_class(labels, settings.validation, settings.labels_per_class, config.seed, names)
     return Split(tuple(members[i] for i in split.train), tuple(members[i] for i in split.validation))
-
-
-def _summarize(store: FrameStore, indices: Sequence[int]) -> SeenRecordings:
-    durations, events = store.durations[list(indices)], store.events[list(indices)]
-    sensors, counts = np.unique(store.sensors[list(indices)], axis=0, return_counts=True)
-    height, width = sensors[counts.argmax()].tolist()
-    return SeenRecordings(
-        count=len(durations),
-        shortest_us=int(durations.min()),
-        longest_us=int(durations.max()),
-        fewest_events=int(events.min()),
-        most_events=int(events.max()),
-        sensor=(height, width),
-    )

@@ -4,51 +4,70 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 from torch.utils.data import DataLoader
 
 from neuromoco.checkpoint import CheckpointHeader, SeenRecordings, save_checkpoint
-from neuromoco.config import OptimizerConfig, RunConfig
-from neuromoco.datasets.cache import FrameStore
-from neuromoco.datasets.torch_sets import FrameSet
+from neuromoco.config import ClassifyConfig, OptimizerConfig, PretrainConfig, RunConfig
+from neuromoco.datasets import FrameStore, Recordings, Split
+from neuromoco.datasets.torch_sets import FrameSet, collate
 from neuromoco.encoders import Encoder
+from neuromoco.train.processes import divide_batch
 from neuromoco.train.run_folder import package_versions
+from neuromoco.views import TwoViews, View
 
 
 class Task(ABC):
-    """One stage of training.
+    """One stage of training; a subclass sets `model`, `optimizer` and, by `load`, `data` and `loader`.
+
+    Args:
+        config: the run's settings.
+        encoder: the encoder to train, newly initialised.
+        recordings: S recordings and their frames.
+        split: indices of the training and validation recordings.
+        accelerator: device and processes.
 
     Attributes:
-        config: the run's settings.
-        store: frames of the recordings.
         model: the module to train; resuming needs only its state and the optimizer's.
         data: the training recordings.
         loader: the passes of one epoch.
-        accumulate: passes per optimizer step.
-        epochs: number of epochs.
-        optimizer: from `build_optimizer`.
-        schedule: its settings.
-        seen: facts about the training recordings, for the checkpoint.
         class_names: in the order of the logits; empty if the stage trains an encoder only.
         better: the metric of `validate` that selects the best epoch (larger is better), or None.
     """
 
-    config: RunConfig
-    store: FrameStore
     model: nn.Module
+    optimizer: Optimizer
     data: FrameSet
     loader: DataLoader[Any]
-    accumulate: int
-    epochs: int
-    optimizer: Optimizer
-    schedule: OptimizerConfig
-    seen: SeenRecordings
     class_names: tuple[str, ...] = ()
     better: str | None = None
+
+    def __init__(
+        self, config: RunConfig, encoder: Encoder, recordings: Recordings, split: Split, accelerator: Accelerator
+    ) -> None:
+        self.config, self.encoder, self.split, self.accelerator = config, encoder, split, accelerator
+        self.listing, self.store = recordings
+        settings: PretrainConfig | ClassifyConfig = getattr(config, config.stage)
+        self.epochs, self.schedule, self.accumulate = settings.epochs, settings.optimizer, settings.accumulate
+        self.batch_size = settings.batch_size
+
+    def load(self, view: View | TwoViews | None, groups: int = 1, drop_last: bool = False) -> None:
+        """Sets `data` and `loader`; `groups` are those of batch norm.
+
+        Raises:
+            ConfigError: the batch cannot be divided.
+        """
+        self.data = FrameSet(self.store.frames, self.split.train, self.listing.labels, view, self.config.seed)
+        processes = self.accelerator.num_processes
+        size = divide_batch(self.config.stage, self.batch_size, self.accumulate, processes, groups)
+        self.loader = DataLoader(self.data, size, shuffle=True, drop_last=drop_last, collate_fn=collate)
 
     @abstractmethod
     def losses(self, model: nn.Module, batch: tuple[Tensor, ...], number: int) -> dict[str, Tensor]:
@@ -67,9 +86,9 @@ class Task(ABC):
         """Metrics on the validation recordings."""
         return {}
 
-    @abstractmethod
     def current_encoder(self) -> Encoder:
         """The encoder with its current weights."""
+        return self.encoder
 
     def extra_metrics(self, epoch: int) -> dict[str, float]:
         """Metrics of the stage beyond its losses, after an epoch."""
@@ -86,7 +105,7 @@ class Task(ABC):
             encoder=self.config.encoder,
             frames=self.config.frames,
             class_names=self.class_names,
-            seen=self.seen,
+            seen=_seen(self.store, self.split.train),
             stage=self.config.stage,
             epoch=epoch,
             seed=self.config.seed,
@@ -106,3 +125,17 @@ def build_optimizer(groups: list[dict[str, Any]], config: OptimizerConfig) -> Op
     if config.name == "sgd":
         return SGD(groups, momentum=config.sgd_momentum, weight_decay=config.weight_decay)
     return AdamW(groups, weight_decay=config.weight_decay)
+
+
+def _seen(store: FrameStore, indices: Sequence[int]) -> SeenRecordings:
+    durations, events = store.durations[list(indices)], store.events[list(indices)]
+    sensors, counts = np.unique(store.sensors[list(indices)], axis=0, return_counts=True)
+    height, width = sensors[counts.argmax()].tolist()
+    return SeenRecordings(
+        count=len(durations),
+        shortest_us=int(durations.min()),
+        longest_us=int(durations.max()),
+        fewest_events=int(events.min()),
+        most_events=int(events.max()),
+        sensor=(height, width),
+    )

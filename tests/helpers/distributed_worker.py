@@ -6,6 +6,7 @@ Two processes run it under torchrun and write what they found: `python -m tests.
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,8 @@ from accelerate.utils import set_seed
 from torch import Tensor, nn
 
 from neuromoco.app.cli.main import app
-from neuromoco.checkpoint import SeenRecordings
 from neuromoco.config import RunConfig, with_values
-from neuromoco.datasets import FrameStore, Listing, Split
+from neuromoco.datasets import FrameStore, Listing, Recordings, Split
 from neuromoco.encoders import build_encoder
 from neuromoco.errors import ConfigError, NeuromocoError
 from neuromoco.train.classify import ClassifyTask
@@ -30,7 +30,6 @@ from neuromoco.train.task import Task
 from tests.helpers.networks import alive
 
 RECORDINGS, BATCH, EPOCHS = 24, 8, 2
-SEEN = SeenRecordings(count=RECORDINGS, shortest_us=1, longest_us=1, fewest_events=1, most_events=1)
 # Adam divides by the size of a gradient, and so makes much of rounding where there is none.
 STILL_RATES = {"name": "sgd", "lr": 0.02}
 
@@ -76,16 +75,12 @@ def training(kind: type[Task], config: RunConfig, folder: Path, accelerator: Acc
     facts = np.ones((RECORDINGS, 2), np.int64)
     store = FrameStore(counts, facts[:, 0], facts[:, 0], facts)
     encoder: Any = alive(build_encoder(config.encoder), torch.from_numpy(counts).float().transpose(0, 1))
-    run = RunFolder(folder)
+    run, listing, stage = RunFolder(folder), Listing(Path(), ("",) * RECORDINGS), "pretrain"
     if kind is ClassifyTask:
         labels = tuple(int(label) for label in rng.integers(0, 3, RECORDINGS))
-        listing = Listing(Path(), ("",) * RECORDINGS, labels, ("a", "b", "c"))
-        split = Split(tuple(range(RECORDINGS)), ())
-        config = config.model_copy(update={"stage": "supervised"})
-        task: Any = ClassifyTask(config, config.supervised, encoder, listing, split, store, SEEN, accelerator)
-    else:
-        config = config.model_copy(update={"stage": "pretrain"})
-        task = kind(config, encoder, store, range(RECORDINGS), SEEN, accelerator)  # type: ignore[call-arg, arg-type]
+        listing, stage = replace(listing, labels=labels, class_names=("a", "b", "c")), "supervised"
+    config = config.model_copy(update={"stage": stage})
+    task = kind(config, encoder, Recordings(listing, store), Split(tuple(range(RECORDINGS)), ()), accelerator)
     fit(task, run, accelerator, config.compute)
     accelerator.wait_for_everyone()
     return {"history": [line["loss"] for line in run.history()], "state": task.model.state_dict()}
