@@ -1,9 +1,10 @@
-"""From the words of a command to settings, folders and facts."""
+"""Turns command-line arguments into settings, folders and durations."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,6 @@ from neuromoco.config import RunConfig, parse_changes, with_values
 from neuromoco.errors import ConfigError
 
 RUNS = Path("runs")
-LABELLED = ("finetune", "supervised")
 
 
 def run_settings(
@@ -24,46 +24,45 @@ def run_settings(
     freeze: bool,
     quantize: str | None,
 ) -> RunConfig:
-    """A recipe with what the command line changes.
+    """A recipe with the changes of the command line.
 
     Args:
-        recipe: where the settings begin.
+        recipe: the initial settings.
         chosen: values by name; None changes nothing.
-        changes: `a.b=value`; they win over all others.
-        epochs: of the chosen stage.
-        labels_per_class: of the labelled stage.
+        changes: `a.b=value`; they take precedence over all others.
+        epochs: number of epochs of the chosen stage.
+        labels_per_class: number of labels for the labelled stage.
         freeze: whether fine-tuning trains the head alone.
         quantize: the chip for which fine-tuning rounds the weights.
 
     Raises:
         ConfigError: a value that is not allowed, or an option that the stage does not have.
     """
-    values = parse_changes(changes)
-    given = {name: value for name, value in chosen.items() if value is not None} | values
-    config = with_values(recipe, given)
-    if config.stage == "finetune":
-        for name in given:
+    last = parse_changes(changes)
+    values = {name: value for name, value in chosen.items() if value is not None}
+    stage = (values | last).get("stage", recipe.stage)
+    if stage == "finetune":
+        for name in values | last:
             if name.startswith(("encoder", "frames")):
                 raise ConfigError(f"{name} with stage finetune; network and frames are those of --init")
-    own: dict[str, Any] = {}
-    labelled = "finetune" if config.stage == "all" else config.stage
+    labelled = "finetune" if stage == "all" else stage
     if epochs is not None:
-        if config.stage == "all":
+        if stage == "all":
             raise ConfigError("--epochs with stage all: which one? --set pretrain.epochs=N --set finetune.epochs=N")
-        own[f"{config.stage}.epochs"] = epochs
+        values[f"{stage}.epochs"] = epochs
     if labels_per_class is not None:
-        if labelled not in LABELLED:
+        if labelled == "pretrain":
             raise ConfigError("--labels-per-class with stage pretrain, which uses no labels")
-        own[f"{labelled}.labels_per_class"] = labels_per_class
+        values[f"{labelled}.labels_per_class"] = labels_per_class
     if freeze:
         if labelled != "finetune":
-            raise ConfigError(f"--freeze with stage {config.stage}; only finetune has a pre-trained encoder to freeze")
-        own["finetune.freeze_encoder"] = True
+            raise ConfigError(f"--freeze with stage {stage}; only finetune has a pre-trained encoder to freeze")
+        values["finetune.freeze_encoder"] = True
     if quantize is not None:
-        if config.stage != "finetune":
-            raise ConfigError(f"--quantize with stage {config.stage}; train first, then finetune with it")
-        own["finetune.quantize"] = quantize
-    return with_values(config, own | values)
+        if stage != "finetune":
+            raise ConfigError(f"--quantize with stage {stage}; train first, then finetune with it")
+        values["finetune.quantize"] = quantize
+    return with_values(recipe, values | last)
 
 
 def default_run_folder(config: RunConfig) -> Path:
@@ -74,22 +73,32 @@ def default_run_folder(config: RunConfig) -> Path:
     return free_folder(RUNS / config.stage / f"{data}-{config.encoder.name}")
 
 
-def free_folder(wanted: Path) -> Path:
-    """`wanted` with the first number that is not taken."""
-    number = 1
-    while (folder := wanted.with_name(f"{wanted.name}-{number}")).exists():
-        number += 1
-    return folder
+def free_folder(folder: Path) -> Path:
+    """`folder-N` with the first number N that is not taken."""
+    numbered = (folder.with_name(f"{folder.name}-{number}") for number in count(1))
+    return next(path for path in numbered if not path.exists())
 
 
 def microseconds(text: str) -> int:
     """A duration such as 500ms, 2s or 250us.
 
     Raises:
-        ConfigError: something else.
+        ConfigError: not a duration.
     """
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(us|ms|s)", text.strip())
-    length = round(float(found[1]) * {"us": 1, "ms": 1_000, "s": 1_000_000}[found[2]]) if found else 0
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(us|ms|s)", text.strip())
+    length = round(float(match[1]) * {"us": 1, "ms": 1_000, "s": 1_000_000}[match[2]]) if match else 0
     if not 0 < length < 1 << 53:
         raise ConfigError(f"a duration of {text!r}; give a number and us, ms or s, for example 500ms")
     return length
+
+
+def sensor_size(text: str) -> tuple[int, int]:
+    """Width and height of a sensor such as 640x480.
+
+    Raises:
+        ConfigError: not a size.
+    """
+    match = re.fullmatch(r"(\d{1,5})\s*[xX]\s*(\d{1,5})", text.strip())
+    if not match or not all(1 <= int(side) <= 65535 for side in match.groups()):
+        raise ConfigError(f"--sensor {text}: give width and height, for example --sensor 640x480")
+    return int(match[1]), int(match[2])

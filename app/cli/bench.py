@@ -1,4 +1,4 @@
-"""How long a model takes on this machine."""
+"""Measures how long a model takes on this machine."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def measure(model: Path, files: Sequence[Path], runs: int, threads: int, device:
     """Classifies files one by one, after one warm-up of each.
 
     Returns:
-        Medians and 95th percentiles in milliseconds a recording, by stage and in all, and recordings a second.
+        Medians and 95th percentiles in milliseconds per recording, by stage and in total, and recordings per second.
 
     Raises:
         NeuromocoError: the model or a file cannot be used.

@@ -1,4 +1,4 @@
-"""What all commands share: the app, errors in one line, exit codes, options, JSON."""
+"""Shared by all commands: the app, one-line errors, exit codes, options, JSON."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
-from rich.console import Console
+from rich.console import Console, RenderableType
 from typer.core import TyperGroup
 
 from neuromoco import __version__
 from neuromoco.errors import NeuromocoError
-from neuromoco.support.console import is_first_here
+from neuromoco.support.console import console, is_first_here
 
 INTERRUPTED = 130
 
 
 class Commands(TyperGroup):
-    """Commands in which a user's mistake is one line and an exit code, and an interruption is 130."""
+    """Commands that report a user's mistake in one line with its exit code, and end with code 130 when interrupted."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -33,7 +33,7 @@ class Commands(TyperGroup):
             raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt:
             raise typer.Exit(INTERRUPTED) from None
-        except OSError as error:  # a disk that is full, a folder that may not be written
+        except OSError as error:  # for example a full disk or a folder without write permission
             if ctx.params["debug"] or error.filename is None:
                 raise
             complain(NeuromocoError(f"{error.filename}: {error.strerror}"))
@@ -51,22 +51,28 @@ app = typer.Typer(
 )
 out = Console(highlight=False, soft_wrap=True)
 
+
+def _set_quiet(quiet: bool) -> None:
+    console.quiet = quiet
+
+
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Backend = Annotated[
     Literal["auto", "onnx", "torch", "loihi-sim"],
-    typer.Option(help="What computes; auto goes by the model. loihi-sim is the integer twin of a Loihi export."),
+    typer.Option(help="What runs the model; auto picks it. loihi-sim is the integer twin of a Loihi export."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only results and errors.")]
+# The callback does all; commands with this option need not look at its value.
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", callback=_set_quiet, help="No progress, only results and errors.")
+]
 
 
 @app.callback(invoke_without_command=True)
 def common(
     ctx: typer.Context,
     show_version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
-    debug: Annotated[
-        bool, typer.Option("--debug", help="Show the traceback of an error that ends the command.")
-    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback if an error ends the command.")] = False,
 ) -> None:
     """Unlabelled event-camera recordings in, a small spiking classifier out."""
     if show_version:
@@ -77,20 +83,28 @@ def common(
 
 
 def complain(error: NeuromocoError | str) -> None:
-    """Prints an error as one line, once a machine where a launcher started several processes."""
+    """Prints an error as one line, once per machine if a launcher started several processes."""
     if is_first_here():
         print(f"neuromoco: {error}", file=sys.stderr)
     else:
-        time.sleep(1)  # the launcher ends all processes after the first; the one that talks must come to it
+        time.sleep(1)  # the launcher ends all processes when one ends; the first must have time to print
 
 
 def print_json(value: Any, indent: int | None = 2) -> None:
-    """Prints plain data; `indent=None` keeps it in one line."""
+    """Prints plain data as JSON; `indent=None` puts it in one line."""
     print(json.dumps(value, indent=indent))
 
 
+def show(data: Any, as_json: bool, render: Callable[[], RenderableType]) -> None:
+    """Prints data as JSON, or rendered for people."""
+    if as_json:
+        print_json(data)
+    else:
+        out.print(render())
+
+
 def each_file(files: list[Path], work: Callable[[Path], None], as_json: bool) -> None:
-    """Does every file, whatever becomes of the others; the exit code is that of the last that failed."""
+    """Runs `work` on every file, even if some fail; the exit code is that of the last failure."""
     failed = 0
     for file in files:
         try:

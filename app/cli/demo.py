@@ -1,4 +1,4 @@
-"""The demo: the whole chain on the built-in recordings."""
+"""The demo: every step from pre-training to classification on the built-in recordings."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from neuromoco.app.cli.arguments import RUNS, free_folder
 from neuromoco.app.cli.plots import draw_frames
-from neuromoco.config import RunConfig, with_values
+from neuromoco.config import with_values
 from neuromoco.datasets import Listing, list_data
 from neuromoco.errors import ConfigError
 from neuromoco.evaluation.accuracy import evaluate
@@ -27,20 +27,20 @@ SCRATCH, PRETRAINED = "from scratch", "pre-trained"
 
 
 def run_demo(folder: Path | None, seed: int) -> dict[str, Any]:
-    """Pre-trains, fine-tunes, trains from scratch, measures both, classifies a file.
+    """Pre-trains, fine-tunes, trains from scratch, measures both classifiers and classifies a file.
 
-    Both classifiers see the same labelled recordings for the same number of epochs; their last epoch is
-    measured, once, on recordings that no stage has seen.
+    Both classifiers train on the same labelled recordings for the same number of epochs. Their last epoch is
+    measured once, on recordings that no stage has used.
 
     Args:
-        folder: where to write; None takes a new folder in `runs/`.
-        seed: of everything random.
+        folder: output folder; None creates a new one in `runs/`.
+        seed: for all random numbers.
 
     Returns:
         All figures, as written to `results.json`.
 
     Raises:
-        ConfigError: the folder holds something already.
+        ConfigError: the folder is not empty.
     """
     started = time.monotonic()
     folder = folder or free_folder(RUNS / "demo")
@@ -49,14 +49,14 @@ def run_demo(folder: Path | None, seed: int) -> dict[str, Any]:
     config = with_values(load_recipe(RECIPE), {"seed": seed})
     runs = {PRETRAINED: folder / "pretrained", SCRATCH: folder / "scratch"}
     train(config, runs[PRETRAINED])
-    train(_from_scratch(config), runs[SCRATCH])
+    train(config.model_copy(update={"stage": "supervised", "supervised": config.finetune}), runs[SCRATCH])
     last = {PRETRAINED: RunFolder(runs[PRETRAINED] / "finetune").last, SCRATCH: RunFolder(runs[SCRATCH]).last}
     test = list_data(config.labelled_data, "test")
-    console.print("measuring both on the held-out recordings")
+    console.print("measuring both classifiers on the held-out recordings")
     results = {name: evaluate(TrainedClassifier(path), test).to_json() for name, path in last.items()}
     result = {
         "encoder": config.encoder.name,
-        "data": "scikit-learn digits before a simulated event camera",
+        "data": "scikit-learn digits recorded with a simulated event camera",
         "labels_per_class": config.finetune.labels_per_class,
         "test_recordings": results[SCRATCH]["recordings"],
         "seed": seed,
@@ -70,12 +70,8 @@ def run_demo(folder: Path | None, seed: int) -> dict[str, Any]:
     return result
 
 
-def _from_scratch(config: RunConfig) -> RunConfig:
-    return config.model_copy(update={"stage": "supervised", "supervised": config.finetune})
-
-
 def _classify_one(folder: Path, test: Listing, classifier: TrainedClassifier) -> dict[str, Any]:
-    """Takes one held-out recording the way of a user's file: written, read again, classified."""
+    """Writes one held-out recording to a file, reads it back and classifies it, as a user would."""
     chosen = len(test) // 2
     file = folder / "recording.bin"
     write_atis(file, read_recording(test.paths[chosen]))
@@ -88,15 +84,18 @@ def _classify_one(folder: Path, test: Listing, classifier: TrainedClassifier) ->
 
 
 def _draw_curves(folder: Path, runs: dict[str, Path]) -> None:
-    before = RunFolder(runs[PRETRAINED] / "pretrain").history()
-    tuned = RunFolder(runs[PRETRAINED] / "finetune").history()
-    scratch = RunFolder(runs[SCRATCH]).history()
+    pretrained, scratch = runs[PRETRAINED], runs[SCRATCH]
     panels = {
-        "pre-training loss, no labels": {name: [e[name] for e in before] for name in ("loss", "mbc", "mac")},
-        "pre-training, signs of learning": {name: [e[name] for e in before] for name in ("accuracy", "feature_std")},
+        "pre-training loss, no labels": _curves(pretrained / "pretrain", "loss", "mbc", "mac"),
+        "pre-training, signs of learning": _curves(pretrained / "pretrain", "accuracy", "feature_std"),
         "accuracy on the labelled training recordings": {
-            PRETRAINED: [e["accuracy"] for e in tuned],
-            SCRATCH: [e["accuracy"] for e in scratch],
+            PRETRAINED: _curves(pretrained / "finetune", "accuracy")["accuracy"],
+            SCRATCH: _curves(scratch, "accuracy")["accuracy"],
         },
     }
     draw_curves(folder / "curves.png", panels, "neuromoco demo")
+
+
+def _curves(run: Path, *names: str) -> dict[str, list[Any]]:
+    history = RunFolder(run).history()
+    return {name: [epoch[name] for epoch in history] for name in names}

@@ -16,7 +16,7 @@ from neuromoco.sweep.summary import WORDS, column_title, row_title
 if TYPE_CHECKING:
     from neuromoco.events.survey import Survey
 
-# Orange and blue stay apart for colour-blind eyes; white is no event.
+# Colour-blind people can tell orange from blue; white means no event.
 ON_COLOUR, OFF_COLOUR = (0.90, 0.38, 0.00), (0.00, 0.35, 0.70)
 CURVE_POINTS = 200
 
@@ -39,14 +39,14 @@ def draw_survey(path: Path, survey: Survey, title: str) -> None:
 
 
 def frame_colours(frames: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
-    """Counts [T, P, H, W] as colours [T, H, W, 3]: ON orange, OFF blue, white where nothing happened."""
+    """Counts [T, P, H, W] as colours [T, H, W, 3]: ON orange, OFF blue, white without events."""
     share = brightness(frames)[..., None]  # [T, P, H, W, 1]
     off, on = (1.0 - share[:, p] * (1.0 - np.array(c)) for p, c in enumerate((OFF_COLOUR, ON_COLOUR)))
     return on * off
 
 
 def draw_frames(path: Path, frames: NDArray[np.integer[Any]], title: str) -> None:
-    """Writes a PNG of frames [T, P, H, W], one panel a time step."""
+    """Writes a PNG of frames [T, P, H, W], one panel per time step."""
     figure = new_figure(2.1 * len(frames) + 0.3, 2.7)
     for step, colours in enumerate(frame_colours(frames)):
         axes = figure.add_subplot(1, len(frames), step + 1)
@@ -60,7 +60,7 @@ def draw_frames(path: Path, frames: NDArray[np.integer[Any]], title: str) -> Non
 def draw_sweep(path: Path, results: Mapping[str, Any]) -> None:
     """Writes a PNG of a sweep's accuracies over the number of labels, with the standard deviation over seeds.
 
-    A panel for each way to measure; what is from scratch is in all of them.
+    One panel per measure; training from scratch is in all of them.
     """
     rows, columns = results["rows"], results["labels"]
     measures = list(dict.fromkeys(row["measure"] for row in rows if row["measure"] != "supervised"))
@@ -80,15 +80,15 @@ def draw_sweep(path: Path, results: Mapping[str, Any]) -> None:
     save_figure(figure, path)
 
 
-def _draw_row(axes: Any, row: Mapping[str, Any], columns: Sequence[str], names: Sequence[str], aside: float) -> None:
-    """One curve, a little aside so that bars do not hide each other; a setting has one colour in all panels."""
+def _draw_row(axes: Any, row: Mapping[str, Any], columns: Sequence[str], names: Sequence[str], shift: float) -> None:
+    """Draws one curve, shifted a little so that error bars do not overlap; a setting has one colour in all panels."""
     places = [i for i, labels in enumerate(columns) if labels in row["labels"]]
-    found = [row["labels"][columns[i]] for i in places]
+    figures = [row["labels"][columns[i]] for i in places]
     scratch = row["measure"] == "supervised"
     axes.errorbar(
-        np.array(places) + aside,
-        [100 * one["mean"] for one in found],
-        [100 * (one["sd"] or 0.0) for one in found],
+        np.array(places) + shift,
+        [100 * one["mean"] for one in figures],
+        [100 * (one["sd"] or 0.0) for one in figures],
         marker="o",
         linestyle="--" if scratch else "-",
         color=f"C{names.index(row['setting']) % 10}" if row["setting"] in names else "0.4",

@@ -1,4 +1,4 @@
-"""Commands that use trained networks: classify, measure speed, list."""
+"""Commands that use trained networks: classify files, measure speed, list models."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 
 from neuromoco import models
 from neuromoco.app.cli.arguments import microseconds
-from neuromoco.app.cli.command_group import AsJson, Backend, Device, app, complain, out, print_json
+from neuromoco.app.cli.command_group import AsJson, Backend, Device, app, complain, out, print_json, show
 from neuromoco.app.cli.events import ColumnOrder, FileFormat, Sensor, TimeUnit, read_options
 from neuromoco.app.cli.tables import answer_facts, answer_line, bench_table, model_lines
 from neuromoco.errors import NeuromocoError
@@ -19,29 +19,23 @@ from neuromoco.support.files import files_in
 
 Model = Annotated[
     Path | None,
-    typer.Option(
-        help="An exported .onnx file, a Loihi export, or a checkpoint; by default the model that comes along."
-    ),
+    typer.Option(help="An exported .onnx file, a Loihi export or a checkpoint; by default the bundled model."),
 ]
-# Of the model that comes along, what a backend takes.
-SUFFIXES = {"auto": ".onnx", "onnx": ".onnx", "torch": ".safetensors", "loihi-sim": ".loihi"}
 
 
 @app.command()
 def predict(
-    files: Annotated[list[Path], typer.Argument(help="Event files, or folders of them.")],
+    files: Annotated[list[Path], typer.Argument(help="Event files, or folders of event files.")],
     model: Model = None,
     stop_at: Annotated[
-        float | None, typer.Option(help="Stop at the first step at which a class has this probability (onnx-step).")
+        float | None, typer.Option(help="Stop at the first step where a class reaches this probability (onnx-step).")
     ] = None,
     backend: Backend = "auto",
     any_length: Annotated[
-        bool, typer.Option("--any-length", help="Also recordings much shorter than those of the training.")
+        bool, typer.Option("--any-length", help="Accept recordings much shorter than those of the training.")
     ] = False,
-    window: Annotated[
-        str | None, typer.Option(help="Cut long recordings into windows and classify each, for example 500ms.")
-    ] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
+    window: Annotated[str | None, typer.Option(help="Classify each window of this length, for example 500ms.")] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Number of processes.")] = 1,
     format: FileFormat = None,
     sensor: Sensor = None,
     columns: ColumnOrder = None,
@@ -49,7 +43,7 @@ def predict(
     device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
-    """Classify event files. A file that cannot be read is named, and the others are answered.
+    """Classify event files. A file that cannot be read is reported, and the others are still classified.
 
     Example: neuromoco predict walk.aedat4 --model walk.onnx
     """
@@ -73,9 +67,9 @@ def predict(
 
 def _model_or_default(model: Path | None, backend: str = "auto") -> Path:
     if model is None:
-        model = models.model_path(suffix=SUFFIXES[backend])
+        model = models.model_path(suffix=models.SUFFIXES.get(backend, ".onnx"))
         console.print(
-            f"no --model given: using {models.DEFAULT}, which knows simulated digits (neuromoco models)", soft_wrap=True
+            f"no --model given: using {models.DEFAULT}, trained on simulated digits (neuromoco models)", soft_wrap=True
         )
     return model
 
@@ -84,8 +78,8 @@ def _model_or_default(model: Path | None, backend: str = "auto") -> Path:
 def bench(
     files: Annotated[list[Path] | None, typer.Argument(help="Event files; by default the bundled ones.")] = None,
     model: Model = None,
-    runs: Annotated[int, typer.Option(min=1, help="Times that each file is classified.")] = 20,
-    threads: Annotated[int, typer.Option(min=0, help="Of the runtime; 0 takes one a core.")] = 0,
+    runs: Annotated[int, typer.Option(min=1, help="How often to classify each file.")] = 20,
+    threads: Annotated[int, typer.Option(min=0, help="Threads of the runtime; 0 means one per core.")] = 0,
     device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
@@ -96,15 +90,12 @@ def bench(
     from neuromoco.app.cli.bench import measure
 
     result = measure(_model_or_default(model), files_in(files or models.example_paths()), runs, threads, device)
-    if as_json:
-        print_json(result)
-    else:
-        out.print(bench_table(result))
+    show(result, as_json, lambda: bench_table(result))
 
 
 @app.command(name="models")
 def list_models(as_json: AsJson = False) -> None:
-    """List the models that come with the package.
+    """List the models that ship with the package.
 
     Example: neuromoco models
     """
@@ -112,8 +103,4 @@ def list_models(as_json: AsJson = False) -> None:
         {"name": name, "file": str(models.model_path(name)), **facts_of(models.model_path(name))}
         for name in models.available_models()
     ]
-    if as_json:
-        print_json(rows)
-    else:
-        for row in rows:
-            out.print(model_lines(row))
+    show(rows, as_json, lambda: "\n".join(map(model_lines, rows)))

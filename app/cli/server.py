@@ -1,4 +1,4 @@
-"""The command serve: the classifier over HTTP."""
+"""The command that serves a classifier over HTTP."""
 
 from __future__ import annotations
 
@@ -19,22 +19,23 @@ if TYPE_CHECKING:
     from uvicorn import Server
 
 MOST_CONNECTIONS = 128
-GRACE_SECONDS = 5  # after SIGTERM, for files at work
+GRACE_SECONDS = 5  # after SIGTERM, to finish files
 
 
 @app.command()
 def serve(
     model: Annotated[
-        Path | None, typer.Option(help="An exported .onnx file, a Loihi export, or a checkpoint, beside the bundled.")
+        Path | None,
+        typer.Option(help="An .onnx file, a Loihi export or a checkpoint to offer besides the bundled models."),
     ] = None,
-    host: Annotated[str, typer.Option(help="Address to listen at; others than loopback let other machines in.")] = (
+    host: Annotated[str, typer.Option(help="Address to listen on; any but loopback admits other machines.")] = (
         "127.0.0.1"
     ),
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
-    max_mb: Annotated[int, typer.Option(min=1, max=4096, help="Largest file.")] = 64,
-    workers: Annotated[int, typer.Option(min=1, max=64, help="Processes that read and classify.")] = 2,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 picks a free one.")] = 8000,
+    max_mb: Annotated[int, typer.Option(min=1, max=4096, help="Largest accepted file, in MB.")] = 64,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Number of processes that read and classify.")] = 2,
 ) -> None:
-    """Answer event files over HTTP: POST /classify, with its description at /docs.
+    """Classify event files over HTTP: POST /classify, described at /docs.
 
     Example: neuromoco serve --model walk.onnx --port 8000
     """
@@ -42,12 +43,14 @@ def serve(
     listening = _listen(host, port)
     with listening:
         address, number = listening.getsockname()[:2]
-        shown = f"[{address}]" if ":" in address else address
+        printed = f"[{address}]" if ":" in address else address
         server = _server(model, address, max_mb, workers)
         if not ipaddress.ip_address(address).is_loopback:
-            complain(NeuromocoError(f"--host {host}: other machines can reach it, and it asks for no password"))
-        out.print(f"neuromoco serves at http://{shown}:{number}/classify (what it takes: http://{shown}:{number}/docs)")
-        sys.stdout.flush()  # whoever started it waits for this line
+            complain(NeuromocoError(f"--host {host}: other machines can reach the server, and it asks for no password"))
+        out.print(
+            f"neuromoco serves at http://{printed}:{number}/classify (described at http://{printed}:{number}/docs)"
+        )
+        sys.stdout.flush()  # the program that started the server may wait for this line
         server.run([listening])
 
 
@@ -76,7 +79,7 @@ def _server(model: Path | None, address: str, max_mb: int, workers: int) -> Serv
         timeout_graceful_shutdown=GRACE_SECONDS,
         headers=[("x-content-type-options", "nosniff"), ("cache-control", "no-store")],
     )
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # what uvicorn calls when all is tidied up
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # uvicorn raises the signal again after its cleanup
     return Server(config)
 
 
@@ -85,4 +88,4 @@ def _listen(host: str, port: int) -> socket.socket:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         return socket.create_server(address[:2], family=family)
     except OSError as error:
-        raise ConfigError(f"--host {host} --port {port}: {error.strerror}; --port 0 takes a free one") from None
+        raise ConfigError(f"--host {host} --port {port}: {error.strerror}; --port 0 picks a free one") from None

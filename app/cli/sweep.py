@@ -1,21 +1,21 @@
-"""The command that makes many runs from one file."""
+"""The command that runs a sweep."""
 
 from __future__ import annotations
 
 import shlex
-import sys
+from collections import Counter
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
+from rich.console import Group
 from rich.markup import escape
 
 from neuromoco.app.cli.arguments import RUNS, free_folder
-from neuromoco.app.cli.command_group import AsJson, Device, Quiet, app, out, print_json
+from neuromoco.app.cli.command_group import AsJson, Device, Quiet, app, complain, show
 from neuromoco.app.cli.tables import sweep_tables
 from neuromoco.errors import NeuromocoError
-from neuromoco.support.console import console
 from neuromoco.support.extras import need
 from neuromoco.sweep import Plan, list_sweeps, load_sweep
 
@@ -23,11 +23,11 @@ from neuromoco.sweep import Plan, list_sweeps, load_sweep
 @app.command()
 def sweep(
     file: Annotated[str, typer.Argument(help=f"A .yaml file, or one of {', '.join(list_sweeps())}.")],
-    data: Annotated[str | None, typer.Option(help="A folder or data set instead of the file's.")] = None,
+    data: Annotated[str | None, typer.Option(help="A folder or data set to use instead of the file's.")] = None,
     folder: Annotated[
-        Path | None, typer.Option("--out", help="Where to write, or where to go on; by default runs/sweeps/NAME-1, ...")
+        Path | None, typer.Option("--out", help="Folder to write to or to resume; by default runs/sweeps/NAME-1, ...")
     ] = None,
-    jobs: Annotated[int, typer.Option(help="Processes; they share the cores.")] = 1,
+    jobs: Annotated[int, typer.Option(help="Number of processes; they share the cores.")] = 1,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List the runs and stop.")] = False,
     device: Device = "auto",
     as_json: AsJson = False,
@@ -35,11 +35,10 @@ def sweep(
 ) -> None:
     """Compare settings over seeds and numbers of labels, in one folder.
 
-    Interrupt it at any time; with the same file and --out it goes on.
+    You can interrupt it at any time; the same file and --out resume it.
 
     Example: neuromoco sweep momentum --jobs 2
     """
-    console.quiet = quiet
     plan = load_sweep(file, data)
     if dry_run:
         _list_units(plan, as_json)
@@ -48,33 +47,23 @@ def sweep(
     from neuromoco.app.cli.plots import draw_sweep
     from neuromoco.sweep.run import log, run_sweep
 
-    place = folder or free_folder(RUNS / "sweeps" / plan.name)
+    folder = folder or free_folder(RUNS / "sweeps" / plan.name)
     try:
-        results = run_sweep(plan, place, jobs, device, partial(log, total=len(plan.units)))
+        results = run_sweep(plan, folder, jobs, device, partial(log, total=len(plan.units)))
     except KeyboardInterrupt:
-        words = ["neuromoco", "sweep", file, *(["--data", data] if data else []), "--out", str(place)]
-        print(f"neuromoco: interrupted; go on with it: {shlex.join(words)}", file=sys.stderr)
+        words = ["neuromoco", "sweep", file, *(["--data", data] if data else []), "--out", str(folder)]
+        complain(f"interrupted; to resume: {shlex.join(words)}")
         raise
-    draw_sweep(place / "accuracy.png", results)
-    if as_json:
-        print_json(results)
-    else:
-        for table in sweep_tables(results):
-            out.print(table)
-        out.print(f"all of it: {escape(str(place))}")
+    draw_sweep(folder / "accuracy.png", results)
+    show(results, as_json, lambda: Group(*sweep_tables(results), f"all results: {escape(str(folder))}"))
     if results["failed"]:
         first = results["failed"][0]
         raise NeuromocoError(f"{len(results['failed'])} failed, the first is {first['unit']}: {first['problem']}")
 
 
 def _list_units(plan: Plan, as_json: bool) -> None:
-    counts: dict[str, int] = {}
-    for unit in plan.units:
-        counts[unit.kind] = counts.get(unit.kind, 0) + 1
-    if as_json:
-        units: list[dict[str, Any]] = [{"unit": unit.name, "needs": unit.needs} for unit in plan.units]
-        print_json({"name": plan.name, "units": units, "counts": counts})
-        return
-    for unit in plan.units:
-        out.print(escape(unit.name))
-    out.print(f"{len(plan.units)} in all: " + ", ".join(f"{number} {kind}" for kind, number in counts.items()))
+    counts = Counter(unit.kind for unit in plan.units)
+    units = [{"unit": unit.name, "needs": unit.needs} for unit in plan.units]
+    total = f"{len(units)} in total: " + ", ".join(f"{number} {kind}" for kind, number in counts.items())
+    facts = {"name": plan.name, "units": units, "counts": counts}
+    show(facts, as_json, lambda: "\n".join([*(escape(unit.name) for unit in plan.units), total]))

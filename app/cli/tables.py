@@ -41,25 +41,25 @@ def evaluation_table(result: Evaluation) -> Table:
 
 
 def probe_lines(result: ProbeResult) -> str:
-    """What a probe saw and learned from, and that the encoder stayed as it was."""
+    """What a probe learned from, and the unchanged checksum of the encoder."""
     what = {"knn": "nearest neighbours", "linear": "logistic regression"}[result.kind]
-    seen = "all steps side by side" if result.per_step else "the mean over time"
-    lines = [f"{what} on {seen} of the features, learned from {result.trained_on:,} recordings"]
+    features = "the features of all steps together" if result.per_step else "the mean of the features over time"
+    lines = [f"{what} on {features}, trained on {result.trained_on:,} recordings"]
     if result.per_step:
-        lines.append("by each step alone: " + ", ".join(f"{accuracy:.1%}" for accuracy in result.steps))
+        lines.append("accuracy of each step alone: " + ", ".join(f"{accuracy:.1%}" for accuracy in result.steps))
     lines.append(f"the encoder is unchanged, sha256 {result.encoder_sha256[:16]} before and after")
     return "\n".join(lines)
 
 
 def prediction_line(prediction: Prediction) -> str:
-    """The answer, how sure it is, and the next two."""
+    """The label with its probability, and the next two."""
     (label, share), *others = prediction.probabilities.items()
     then = ", ".join(f"{escape(name)} {value:.1%}" for name, value in others[:2])
     return f"[bold]{escape(label)}[/] {share:.1%}" + (f"  (then {then})" if then else "")
 
 
 def answer_line(answer: FileResult) -> str:
-    """A file, or a window of it, and its class."""
+    """A file, or a window of it, and its class, as one line."""
     place = escape(str(answer.file))
     if answer.window is not None:
         begin, end = answer.window
@@ -68,7 +68,7 @@ def answer_line(answer: FileResult) -> str:
 
 
 def answer_facts(answer: FileResult) -> dict[str, Any]:
-    """The same as plain data."""
+    """A file, or a window of it, and its prediction or error, as plain data."""
     facts: dict[str, Any] = {"file": str(answer.file)}
     if answer.window is not None:
         facts["window_us"] = list(answer.window)
@@ -78,7 +78,7 @@ def answer_facts(answer: FileResult) -> dict[str, Any]:
 
 
 def encoder_table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """The registry."""
+    """All registered encoders."""
     table = Table(Column("encoder", no_wrap=True), "parameters", "features", "options", "what it is")
     for row in rows:
         options = ", ".join(f"{name}={value}" for name, value in row["options"].items())
@@ -86,31 +86,31 @@ def encoder_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     return table
 
 
-def dry_run_lines(found: Mapping[str, Any]) -> str:
-    """What a run would take."""
-    sets = found["data"] if isinstance(found["data"], str) else ", ".join(found["data"])
-    classes = f", {found['classes']} classes" if found["classes"] else ""
-    lines = [f"{escape(sets)}: {found['recordings']:,} recordings to train on{classes}"]
-    for name, stage in found["stages"].items():
+def dry_run_lines(plan: Mapping[str, Any]) -> str:
+    """Data, steps, parameters and memory of a run."""
+    sets = plan["data"] if isinstance(plan["data"], str) else ", ".join(plan["data"])
+    classes = f", {plan['classes']} classes" if plan["classes"] else ""
+    lines = [f"{escape(sets)}: {plan['recordings']:,} recordings to train on{classes}"]
+    for name, stage in plan["stages"].items():
         parameters, memory = stage["parameters"], stage["memory_bytes"]
-        epochs = f"{stage['epochs']} epochs of {stage['steps_an_epoch']:,} steps, {stage['steps']:,} in all"
+        epochs = f"{stage['epochs']} epochs of {stage['steps_an_epoch']:,} steps, {stage['steps']:,} in total"
         lines += [
-            f"[bold]{name}[/] on {stage['recordings']:,} recordings, {stage['batch_size']} a step: {epochs}",
+            f"[bold]{name}[/] on {stage['recordings']:,} recordings, {stage['batch_size']} per step: {epochs}",
             f"  {parameters['encoder']:,} parameters in the encoder, {parameters['learned']:,} to learn",
-            f"  {memory['total'] / 1e9:.2f} GB with {stage['recordings_a_pass']} recordings a pass: "
+            f"  {memory['total'] / 1e9:.2f} GB with {stage['recordings_a_pass']} recordings per pass: "
             f"{memory['activations'] / 1e9:.2f} GB activations "
-            f"({stage['activation_bytes_a_recording'] / 1e6:,.0f} MB a recording), "
+            f"({stage['activation_bytes_a_recording'] / 1e6:,.0f} MB per recording), "
             f"{memory['weights_and_optimizer'] / 1e9:.2f} GB weights, gradients and optimizer",
         ]
         if "queue_size" in stage:
             lines.append(f"  a queue of {stage['queue_size']:,} keys, {stage['queue_share']:.0%} of the recordings")
-    return "\n".join([*lines, found["how"]])
+    return "\n".join([*lines, plan["how"]])
 
 
 def sweep_tables(results: Mapping[str, Any]) -> list[Table]:
-    """Accuracies of a sweep, and differences to training from scratch."""
+    """Accuracies of a sweep, and differences from training from scratch."""
     columns = results["labels"]
-    found = []
+    tables = []
     for name, title, words in (
         ("rows", f"accuracy in %, last epoch: {SPREAD}", accuracy_cell),
         ("differences", "points above from scratch, paired by seed, and seeds above 0", difference_cell),
@@ -119,8 +119,8 @@ def sweep_tables(results: Mapping[str, Any]) -> list[Table]:
         for row in results[name]:
             table.add_row(escape(row_title(row)), *(words(row["labels"].get(labels)) for labels in columns))
         if results[name]:
-            found.append(table)
-    return found
+            tables.append(table)
+    return tables
 
 
 def verified_table(folder: str, result: Mapping[str, Any]) -> Table:
@@ -136,7 +136,7 @@ def verified_table(folder: str, result: Mapping[str, Any]) -> Table:
 
 
 def model_lines(row: Mapping[str, Any]) -> str:
-    """A model that comes with the package."""
+    """A model that ships with the package."""
     frames = "{steps} steps of {height} x {width}".format(**row["frames"])
     trained = f"trained on {row['trained_on']['count']:,} recordings"
     classes = f"classes {escape(', '.join(row['class_names']))}"
@@ -144,20 +144,20 @@ def model_lines(row: Mapping[str, Any]) -> str:
 
 
 def bench_table(result: Mapping[str, Any]) -> Table:
-    """Milliseconds a recording, stage by stage."""
+    """Milliseconds per recording, by stage."""
     runs = f"{result['files']} files x {result['runs']} runs"
     title = f"{escape(result['model'])}, {runs}, {result['per_second']:.0f} recordings/s"
-    table = Table("stage", "median", "95 % of them below", title=title, title_justify="left")
+    table = Table("stage", "median", "95th percentile", title=title, title_justify="left")
     for stage, figures in result["milliseconds"].items():
         table.add_row(stage, f"{figures['median']:.2f} ms", f"{figures['p95']:.2f} ms")
     return table
 
 
 def demo_table(result: Mapping[str, Any]) -> Table:
-    """What the demo found."""
+    """Results of the demo."""
     title = (
-        f"{result['encoder']}, {result['labels_per_class']} labels a class, {result['test_recordings']} "
-        f"held-out simulated recordings, seed {result['seed']}, last epoch, {result['seconds']:.0f} s in all"
+        f"{result['encoder']}, {result['labels_per_class']} labels per class, {result['test_recordings']} "
+        f"held-out simulated recordings, seed {result['seed']}, last epoch, {result['seconds']:.0f} s in total"
     )
     table = Table("trained", "accuracy", "95 % interval", title=title, title_justify="left")
     for name in ("from scratch", "pre-trained"):
@@ -165,7 +165,7 @@ def demo_table(result: Mapping[str, Any]) -> Table:
         table.add_row(name, f"{result['results'][name]['accuracy']:.1%}", f"{low:.1%} to {high:.1%}")
     answer = result["prediction"]
     table.caption = (
-        f"{escape(answer['file'])} shows a {answer['truth']}, taken for a {answer['label']} "
+        f"{escape(answer['file'])} shows a {answer['truth']}, classified as {answer['label']} "
         f"({answer['probabilities'][answer['label']]:.0%})\npictures and weights: {escape(result['folder'])}"
     )
     table.caption_justify = "left"

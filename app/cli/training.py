@@ -1,4 +1,4 @@
-"""Commands that train and measure. Each is thin: it turns words into calls and results into words."""
+"""Commands that train and measure."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import typer
 from rich.markup import escape
 
 from neuromoco.app.cli.arguments import default_run_folder, run_settings
-from neuromoco.app.cli.command_group import AsJson, Backend, Device, Quiet, app, complain, out, print_json
+from neuromoco.app.cli.command_group import AsJson, Backend, Device, Quiet, app, complain, out, print_json, show
 from neuromoco.app.cli.tables import demo_table, dry_run_lines, encoder_table, evaluation_table
 from neuromoco.config import dump_config
 from neuromoco.errors import ConfigError
 from neuromoco.recipes import DEFAULT, list_recipes, load_recipe
-from neuromoco.support.console import console, is_first_here
+from neuromoco.support.console import is_first_here
 from neuromoco.support.extras import need
 
 
@@ -29,30 +29,28 @@ def train(
     data: Annotated[
         list[str] | None,
         typer.Option(
-            help="A folder of class folders, or a data set. To pretrain: a flat folder, too; or several --data."
+            help="A folder of class folders, or a data set. pretrain also takes a flat folder, or several --data."
         ),
     ] = None,
     recipe: Annotated[str | None, typer.Option(help=f"One of {', '.join(list_recipes())}, or a .yaml file.")] = None,
-    encoder: Annotated[str | None, typer.Option(help="A name that `neuromoco encoders` lists.")] = None,
-    init: Annotated[str | None, typer.Option(help="The pre-trained encoder to finetune.")] = None,
-    labels_per_class: Annotated[int | None, typer.Option(help="Train on so many labels of each class.")] = None,
-    freeze: Annotated[bool, typer.Option("--freeze", help="Finetune the head alone.")] = False,
+    encoder: Annotated[str | None, typer.Option(help="A name from `neuromoco encoders`.")] = None,
+    init: Annotated[str | None, typer.Option(help="Pre-trained encoder to finetune.")] = None,
+    labels_per_class: Annotated[int | None, typer.Option(help="Train on this many labels per class.")] = None,
+    freeze: Annotated[bool, typer.Option("--freeze", help="Finetune only the head.")] = False,
     quantize: Annotated[
-        Literal["loihi"] | None, typer.Option(help="Finetune weights as this chip will round them.")
+        Literal["loihi"] | None, typer.Option(help="Finetune with weights rounded as on this chip.")
     ] = None,
-    epochs: Annotated[int | None, typer.Option(help="Epochs of the stage.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of weights, order, views and splits.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Number of epochs of the stage.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed for weights, order, views and splits.")] = None,
     changes: Annotated[
-        list[str] | None, typer.Option("--set", metavar="A.B=VALUE", help="Change one setting; may be repeated.")
+        list[str] | None, typer.Option("--set", metavar="A.B=VALUE", help="Change one setting; repeatable.")
     ] = None,
-    folder: Annotated[Path | None, typer.Option("--out", help="The run folder to make.")] = None,
-    resume: Annotated[
-        Path | None, typer.Option(help="Go on with the run in this folder; its settings are kept.")
-    ] = None,
+    folder: Annotated[Path | None, typer.Option("--out", help="Run folder to create.")] = None,
+    resume: Annotated[Path | None, typer.Option(help="Resume the run in this folder, with its settings.")] = None,
     print_config: Annotated[bool, typer.Option("--print-config", help="Print the settings and stop.")] = False,
     dry_run: Annotated[
         bool,
-        typer.Option("--dry-run", help="Print parameters, memory and steps, and stop. Needs no named set."),
+        typer.Option("--dry-run", help="Print parameters, memory and steps, and stop. Needs no download."),
     ] = False,
     device: Device = "auto",
     as_json: AsJson = False,
@@ -62,7 +60,6 @@ def train(
 
     Example: neuromoco train --stage pretrain --data recordings/ --out runs/pretrain
     """
-    console.quiet = quiet
     sets = data[0] if data and len(data) == 1 else data
     words = {"stage": stage, "data": sets or None, "init": init, "seed": seed, "encoder.name": encoder}
     if resume is not None:
@@ -70,9 +67,9 @@ def train(
         if freeze or print_config or dry_run or any(other is not None for other in others):
             raise ConfigError("--resume takes its settings from the run folder; give it alone, or with --device")
         need("train")
-        from neuromoco.train import resume as go_on
+        from neuromoco.train import resume as resume_run
 
-        _run(resume, lambda run: go_on(run, device), as_json)
+        _run(resume, lambda run: resume_run(run, device), as_json)
         return
     config = run_settings(
         load_recipe(recipe or DEFAULT),
@@ -88,24 +85,21 @@ def train(
         return
     need("train")
     if dry_run:
-        from neuromoco.train.dry_run import dry_run as plan
+        from neuromoco.train.dry_run import dry_run as plan_run
 
-        found = plan(config)
-        if as_json:
-            print_json(found)
-        else:
-            out.print(dry_run_lines(found))
+        plan = plan_run(config)
+        show(plan, as_json, lambda: dry_run_lines(plan))
         return
-    from neuromoco.train import train as begin
+    from neuromoco.train import train as start_run
 
-    _run(folder or default_run_folder(config), lambda run: begin(config, run, device), as_json)
+    _run(folder or default_run_folder(config), lambda run: start_run(config, run, device), as_json)
 
 
 def _run(folder: Path, work: Callable[[Path], dict[str, Any]], as_json: bool) -> None:
     try:
         summary = work(folder)
     except KeyboardInterrupt:
-        complain(f"interrupted; go on with it: neuromoco train --resume {shlex.quote(str(folder))}")
+        complain(f"interrupted; to resume: neuromoco train --resume {shlex.quote(str(folder))}")
         raise
     if not is_first_here():
         return
@@ -126,17 +120,16 @@ def _run(folder: Path, work: Callable[[Path], dict[str, Any]], as_json: bool) ->
 @app.command()
 def evaluate(
     model: Annotated[Path, typer.Argument(help="A checkpoint, an .onnx file that takes frames, or a Loihi export.")],
-    data: Annotated[str, typer.Option(help="A folder of class folders, or a data set (its test part).")],
+    data: Annotated[str, typer.Option(help="A folder of class folders, or a data set, whose test part is used.")],
     backend: Backend = "auto",
     device: Device = "auto",
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Measure a classifier on recordings with labels.
+    """Measure a classifier on labelled recordings.
 
     Example: neuromoco evaluate runs/tuned/weights/best.safetensors --data test/
     """
-    console.quiet = quiet
     need("train")
     from neuromoco.datasets import list_data
     from neuromoco.evaluation.accuracy import evaluate as measure
@@ -147,15 +140,12 @@ def evaluate(
         raise ConfigError(f"{model}: takes events; evaluate the file that takes frames, or the checkpoint")
     network = classifier.network if isinstance(classifier, OnnxClassifier | LoihiClassifier) else classifier
     result = measure(network, list_data(data, "test"))
-    if as_json:
-        print_json(result.to_json())
-    else:
-        out.print(evaluation_table(result))
+    show(result.to_json(), as_json, lambda: evaluation_table(result))
 
 
 @app.command()
 def encoders(as_json: AsJson = False) -> None:
-    """List the encoders that --encoder takes.
+    """List the encoders for --encoder.
 
     Example: neuromoco encoders
     """
@@ -163,34 +153,27 @@ def encoders(as_json: AsJson = False) -> None:
     from neuromoco.encoders import describe_encoders
 
     rows = describe_encoders()
-    if as_json:
-        print_json(rows)
-    else:
-        out.print(encoder_table(rows))
+    show(rows, as_json, lambda: encoder_table(rows))
 
 
 @app.command()
 def demo(
     folder: Annotated[
-        Path | None, typer.Option("--out", help="Where to write; by default runs/demo-1, -2, ...")
+        Path | None, typer.Option("--out", help="Folder to write to; by default runs/demo-1, -2, ...")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed for all random numbers.")] = 0,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Do the whole chain on the built-in recordings, in some minutes.
+    """Run every step on the built-in recordings, in a few minutes.
 
-    Pre-train without labels, fine-tune with 5 labels a class, train the same encoder from scratch with the
+    Pre-train without labels, fine-tune with 5 labels per class, train the same encoder from scratch with the
     same labels, measure both on held-out recordings, and classify one recording from a file.
 
     Example: neuromoco demo
     """
-    console.quiet = quiet
     need("train")
     from neuromoco.app.cli.demo import run_demo
 
     result = run_demo(folder, seed)
-    if as_json:
-        print_json(result)
-    else:
-        out.print(demo_table(result))
+    show(result, as_json, lambda: demo_table(result))

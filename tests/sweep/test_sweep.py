@@ -188,7 +188,7 @@ def test_an_interrupted_sweep_goes_on_and_does_nothing_twice(whole: Path, monkey
     words = ("sweep", whole / "small.yaml", "--out", whole / "cut")
     stopped = run(*words)
     assert stopped.exit_code == 130
-    assert f"interrupted; go on with it: neuromoco sweep {whole / 'small.yaml'} --out {whole / 'cut'}" in stopped.stderr
+    assert f"interrupted; to resume: neuromoco sweep {whole / 'small.yaml'} --out {whole / 'cut'}" in stopped.stderr
     assert not (whole / "cut/results.json").exists()
     assert run(*words).exit_code == 0
     assert len(made) == len(set(made)) == 13  # 12 runs and the interruption

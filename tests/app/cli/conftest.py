@@ -12,7 +12,7 @@ from tests.conftest import make_recording
 from tests.helpers.cli import SMALL, run
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder, made by the command line, of three classes."""
     folder = tmp_path_factory.mktemp("cli")

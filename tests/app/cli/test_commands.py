@@ -180,7 +180,7 @@ def test_an_interrupted_run_says_how_to_go_on_and_does(class_folders: Folders, t
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert f"interrupted; go on with it: neuromoco train --resume {out}" in errors
+    assert f"interrupted; to resume: neuromoco train --resume {out}" in errors
     assert "Traceback" not in errors
     done = len(RunFolder(out).history())
     assert 2 <= done < 400

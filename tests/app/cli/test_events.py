@@ -99,7 +99,7 @@ def test_predict_answers_window_by_window(tmp_path: Path) -> None:
         (["convert", EXAMPLES[0], "a.npz", "--to", "doc"], 2, "--to doc: written are npz"),
         (["convert", EXAMPLES[0], EXAMPLES[0]], 2, "is the recording itself; name another file"),
         (["convert", "nothing.bin", "a.npz"], 3, "nothing.bin: does not exist"),
-        (["simulate", EXAMPLES[0], "--out", "x"], 2, "0.bin: is no picture; PNG, JPEG, PGM"),
+        (["simulate", EXAMPLES[0], "--out", "x"], 2, "0.bin: is not a picture; give PNG, JPEG, PGM"),
         (["simulate", "nothing.png", "--out", "x"], 2, "nothing.png: cannot be opened as a picture"),
         (["predict", EXAMPLES[0], "--window", "soon"], 2, "a duration of 'soon'; give a number and us, ms or s"),
     ],

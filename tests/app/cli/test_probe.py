@@ -37,7 +37,7 @@ def test_probe(trained: Path, encoder: Path) -> None:
     assert 0.0 <= low <= facts["accuracy"] <= high <= 1.0
     shown = run(*words, "--test", trained / "data", "--labels-per-class", 5)
     assert "on 30 recordings" in shown.stdout
-    assert "nearest neighbours on the mean over time of the features, learned from 15 recordings" in shown.stdout
+    assert "nearest neighbours on the mean of the features over time, trained on 15 recordings" in shown.stdout
     assert f"the encoder is unchanged, sha256 {facts['encoder_sha256'][:16]} before and after" in shown.stdout
     assert run("probe", trained / "run/weights/best.safetensors", "--data", trained / "data").exit_code == 0
 
