@@ -133,4 +133,4 @@ class PageHandlers:
             raise NeuromocoError(f"{model} has no {backend}; it has {', '.join(self.backends(model))}")
         length = round(window_ms * 1000) if window_ms and window_ms > 0 else None
         number = max(0, int(window or 0)) if length else 0
-        return AnalysisRequest(file, file.name, self.models[model], cast(Backend, backend), length, number)
+        return AnalysisRequest(file, file.name, self.models[model], backend, length, number)

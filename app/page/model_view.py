@@ -107,7 +107,7 @@ def _markdown(text: str) -> str:
     """A card as HTML: listings collapsed, raw HTML shown as text."""
     from markdown_it import MarkdownIt
 
-    html = MarkdownIt("commonmark", {"html": False}).enable("table").render(text)
+    html: str = MarkdownIt("commonmark", {"html": False}).enable("table").render(text)
     html = html.replace("<pre>", "<details><summary>Show</summary><pre>").replace("</pre>", "</pre></details>")
     html = html.replace("<table>", '<div class="nm-scroll" tabindex="0"><table>').replace("</table>", "</table></div>")
     for level in (3, 2, 1):  # the page has a top heading already
