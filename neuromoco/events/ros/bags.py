@@ -48,9 +48,9 @@ def messages(path: Path, types: tuple[str, ...]) -> Iterator[Message]:
     with path.open("rb") as file:
         mark = file.read(len(SQLITE))
         end = file.seek(0, 2)
-        reading = _bag(file, end) if mark.startswith(BAG) else _mcap(file, end)
-        if mark == SQLITE:
-            reading = _sqlite(path)
+        reading = _mcap(file, end) if mark.startswith(MCAP) else _sqlite(path)
+        if mark.startswith(BAG):
+            reading = _bag(file, end)
         with damage("ROS recording", (struct.error, UnicodeDecodeError, LookupError)):
             for channel, data in reading:
                 if channel.type in types:
