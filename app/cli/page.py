@@ -6,7 +6,6 @@ import os
 import signal
 import tempfile
 import threading
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +13,8 @@ import typer
 
 from neuromoco import models
 from neuromoco.app.cli.command_group import app, out
-from neuromoco.errors import ConfigError, MissingExtraError
+from neuromoco.errors import ConfigError
+from neuromoco.support.extras import need
 
 
 @app.command(name="app")
@@ -33,8 +33,7 @@ def open_page(
 
     Example: neuromoco app --model walk.onnx
     """
-    if find_spec("gradio") is None:
-        raise MissingExtraError("the page", "app")
+    need("app", "the page")
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # ONNX Runtime would report its use to its vendor
     from neuromoco.app.page.launch import build_page, launch_page, load_gradio
     from neuromoco.app.worker.analysis import AnalysisRequest, offered_models

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from neuromoco.support.extras import need
+from neuromoco.errors import MissingExtraError
 from neuromoco.support.figures import brightness, new_figure, save_figure
 from neuromoco.sweep.summary import WORDS, column_title, row_title
 
@@ -23,7 +24,8 @@ CURVE_POINTS = 200
 
 def draw_survey(path: Path, survey: Survey, title: str) -> None:
     """Writes a PNG of a whole recording: events by pixel, and their rate over time."""
-    need("app", "a picture")
+    if find_spec("matplotlib") is None:  # of `train` and `app`, whose other packages a picture does without
+        raise MissingExtraError("a picture", "app")
     figure = new_figure(9.0, 3.6)
     picture, rate = figure.subplots(1, 2, width_ratios=(1, 1.4))
     extent = (0, survey.width, survey.height, 0)

@@ -7,12 +7,22 @@ from importlib.util import find_spec
 from neuromoco.errors import MissingExtraError
 
 PACKAGES = {
-    "train": ("torch", "torchvision", "spikingjelly", "accelerate", "scipy", "sklearn", "matplotlib", "threadpoolctl"),
+    "train": (
+        "torch",
+        "torchvision",
+        "spikingjelly",
+        "accelerate",
+        "scipy",
+        "sklearn",
+        "matplotlib",
+        "PIL",
+        "threadpoolctl",
+    ),
     "export": ("torch", "spikingjelly", "onnx", "onnx_ir"),
     "loihi": ("h5py",),
     "nir": ("nir",),
-    "serve": ("fastapi", "uvicorn", "python_multipart", "prometheus_client"),
-    "app": ("matplotlib",),
+    "serve": ("fastapi", "uvicorn", "python_multipart", "prometheus_client", "starlette"),
+    "app": ("gradio", "markdown_it", "matplotlib", "PIL"),
     "datasets": ("tonic",),
 }
 

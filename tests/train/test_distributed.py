@@ -12,20 +12,15 @@ import pytest
 import torch
 
 from tests.helpers.distributed_worker import everything
+from tests.helpers.shared import build_once
 
 ROOT = Path(__file__).parents[2]
 KINDS = ("still", "shuffled", "sync", "labels")
 
 
-@pytest.fixture(scope="module")
-def one(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    return everything(tmp_path_factory.mktemp("one"))
-
-
-@pytest.fixture(scope="module")
-def two(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """What each of two processes found, and what both said; the second failed at the end."""
-    folder = tmp_path_factory.mktemp("two")
+def run_both(folder: Path) -> None:
+    """Trains in this process, then in two under torchrun, of which the second fails; writes what each found."""
+    torch.save(everything(folder / "one"), folder / "one.pt")
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
     done = subprocess.run(
         [*command, "-m", "tests.helpers.distributed_worker", str(folder)],
@@ -39,7 +34,24 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     assert "the second process fails, while the first waits for it" in done.stderr, done.stderr
     assert done.returncode != 0
     assert not (folder / "not-reached").exists()
-    return [torch.load(folder / f"process-{rank}.pt") | {"said": done.stderr} for rank in range(2)]
+    (folder / "stderr.txt").write_text(done.stderr)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_once(tmp_path_factory, "distributed", run_both)
+
+
+@pytest.fixture(scope="module")
+def one(folder: Path) -> dict[str, Any]:
+    return torch.load(folder / "one.pt")
+
+
+@pytest.fixture(scope="module")
+def two(folder: Path) -> list[dict[str, Any]]:
+    """What each of two processes found, and what both said."""
+    said = (folder / "stderr.txt").read_text()
+    return [torch.load(folder / f"process-{rank}.pt") | {"said": said} for rank in range(2)]
 
 
 @pytest.mark.parametrize("kind", KINDS)
