@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 from neuromoco.errors import ConfigError, ParityError
@@ -21,7 +22,7 @@ from neuromoco.support.files import replacing_folder, write_json, writing
 from neuromoco.unsupported import Unsupported, refuse
 
 if TYPE_CHECKING:
-    from neuromoco.export.exporter import Exporter, ExportJob
+    from neuromoco.export.exporter import Exporter
 
 
 @dataclass(frozen=True)
@@ -52,49 +53,36 @@ class Target:
     """A format that checkpoints are exported to.
 
     Attributes:
-        load: imports the room and returns its exporter.
+        writer: the exporter's module and class, within this package; it also compares what it wrote.
+        reader: module and name of what loads an export again.
         suffix: of an export's default name, behind the checkpoint's stem and its options.
         options: names of those in `OPTIONS` that it takes.
         extras: of this package that it needs.
         place: how what is written takes the place of an earlier export.
     """
 
-    load: Callable[[], type[Exporter]]
+    writer: str
+    reader: str
     suffix: str
     options: tuple[str, ...] = ()
     extras: tuple[str, ...] = ()
     place: Callable[[Path], AbstractContextManager[Path]] = writing
 
-
-def _onnx() -> type[Exporter]:
-    from neuromoco.export.to_onnx.export import OnnxExporter
-
-    return OnnxExporter
-
-
-def _onnx_step() -> type[Exporter]:
-    from neuromoco.export.to_onnx.export import OnnxStepExporter
-
-    return OnnxStepExporter
+    def exporter(self) -> type[Exporter]:
+        """Imports the target's folder and returns its exporter."""
+        exporter: type[Exporter] = resolve_name(f"neuromoco.export.{self.writer}")
+        return exporter
 
 
-def _loihi() -> type[Exporter]:
-    from neuromoco.export.to_loihi.export import LoihiExporter
-
-    return LoihiExporter
-
-
-def _nir() -> type[Exporter]:
-    from neuromoco.export.to_nir.export import NirExporter
-
-    return NirExporter
-
-
+ONNX_READER = "neuromoco.runtime.onnx_file:OnnxNetwork"
+LOIHI_READER = "neuromoco.runtime.loihi.folder:TwinNetwork"
 TARGETS: dict[str, Target] = {
-    "onnx": Target(_onnx, ".onnx", options=("input", "quantize", "spike_rates")),
-    "onnx-step": Target(_onnx_step, "-step.onnx"),
-    "loihi": Target(_loihi, ".loihi", options=("dialect",), extras=("loihi",), place=replacing_folder),
-    "nir": Target(_nir, ".nir", extras=("nir",)),
+    "onnx": Target("to_onnx.export:OnnxExporter", ONNX_READER, ".onnx", ("input", "quantize", "spike_rates")),
+    "onnx-step": Target("to_onnx.export:OnnxStepExporter", ONNX_READER, "-step.onnx"),
+    "loihi": Target(
+        "to_loihi.export:LoihiExporter", LOIHI_READER, ".loihi", ("dialect",), ("loihi",), replacing_folder
+    ),
+    "nir": Target("to_nir.export:NirExporter", "nir:read", ".nir", extras=("nir",)),
 }
 
 
@@ -156,8 +144,9 @@ def export(
         answer = neuromoco.load_classifier("walk.onnx").predict([neuromoco.read_recording("walk.aedat4")])[0]
         ```
     """
-    from neuromoco.export.exporter import report_path
+    from neuromoco.export.exporter import ExportJob, report_path
     from neuromoco.export.graph.trace import lower
+    from neuromoco.runtime.checkpoint_file import TrainedClassifier
 
     source, data = Path(source), None if data is None else Path(data)
     row, chosen = _choose(target, options)
@@ -165,8 +154,8 @@ def export(
         if OPTIONS[name].needs_data and value != OPTIONS[name].values[0] and data is None:
             raise ConfigError(f"--{name} {value} is calibrated on your recordings: give them with --data FOLDER")
     out = default_place(source, target, options) if out is None else Path(out)
-    job = _load(source, target, data, recordings)
-    exporter = row.load()(job, **chosen)
+    job = ExportJob(source, TrainedClassifier(source, "cpu"), target, data, recordings)
+    exporter = row.exporter()(job, **chosen)
     exporter.check_place(out)
     begin = time.perf_counter()
     graph = lower(job.classifier.network, *job.size)
@@ -204,27 +193,26 @@ def list_unsupported(source: Path | str, *, target: TargetName = "onnx", **optio
         CheckpointError: `source` is not a usable checkpoint of a classifier.
         MissingExtraError: an optional part of this package is needed and is not installed.
     """
+    from neuromoco.export.exporter import ExportJob
     from neuromoco.export.graph.trace import find_unsupported, lower
+    from neuromoco.runtime.checkpoint_file import TrainedClassifier
 
     row, chosen = _choose(target, options)
-    job = _load(Path(source), target)
+    job = ExportJob(Path(source), TrainedClassifier(source, "cpu"), target)
     unsupported = find_unsupported(job.classifier.network, *job.size)
-    return unsupported or row.load()(job, **chosen).find_unsupported(lower(job.classifier.network, *job.size))
+    return unsupported or row.exporter()(job, **chosen).find_unsupported(lower(job.classifier.network, *job.size))
 
 
 def default_place(source: Path, target: str, options: dict[str, Any]) -> Path:
     """Where an export lies if no place is given: next to its source, named after it and what is special about it."""
-    special = "".join(
-        f"-{options[name]}"
-        for name, option in OPTIONS.items()
-        if option.in_name and options.get(name, option.values[0]) != option.values[0]
-    )
+    named = {name: options.get(name, option.values[0]) for name, option in OPTIONS.items() if option.in_name}
+    special = "".join(f"-{value}" for name, value in named.items() if value != OPTIONS[name].values[0])
     return source.with_name(f"{source.stem}{special}{TARGETS[target].suffix}")
 
 
 def summary(out: Path, report: dict[str, Any]) -> str:
     """The report of an export at `out`, in a few lines for the terminal."""
-    return "\n".join(TARGETS[report["target"]].load().summary(out, report))
+    return "\n".join(TARGETS[report["target"]].exporter().summary(out, report))
 
 
 def _choose(target: str, options: dict[str, Any]) -> tuple[Target, dict[str, Any]]:
@@ -244,12 +232,3 @@ def _choose(target: str, options: dict[str, Any]) -> tuple[Target, dict[str, Any
     for extra in row.extras:
         need(extra, f"--target {target}")
     return row, {name: options.get(name, OPTIONS[name].values[0]) for name in row.options}
-
-
-def _load(
-    source: Path, target: TargetName, data: Path | None = None, recordings: Sequence[Recording] | None = None
-) -> ExportJob:
-    from neuromoco.export.exporter import ExportJob
-    from neuromoco.runtime.checkpoint_file import TrainedClassifier
-
-    return ExportJob(source, TrainedClassifier(source, "cpu"), target, data, recordings)

@@ -1,4 +1,4 @@
-"""Commands on event files: inspect, convert, simulate."""
+"""Commands on event files: inspect, convert, simulate, download."""
 
 from __future__ import annotations
 
@@ -127,3 +127,19 @@ def simulate(
     for number, (path, inside) in enumerate(track(jobs, "recording pictures")):
         record_picture(path, folder / inside / f"{path.stem}.npz", motion, size, seed + number)
     out.print(f"{escape(str(folder))}: {len(jobs):,} recordings of {size[0]} x {size[1]} pixels")
+
+
+@app.command()
+def download(
+    name: Annotated[str, typer.Argument(help="A published data set, such as n-mnist; an unknown name lists them.")],
+    quiet: Quiet = False,
+) -> None:
+    """Download a published data set to where --data NAME finds it: data/NAME, or $NEUROMOCO_DATA/NAME.
+
+    Example: neuromoco download n-mnist
+    """
+    from neuromoco.datasets.downloads import download as fetch
+    from neuromoco.datasets.named import set_folder
+
+    state = "is now in" if fetch(name) else "is already in"
+    out.print(f"{name}: {state} {escape(str(set_folder(name)))}; neuromoco train --data {name}")

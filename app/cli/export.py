@@ -9,12 +9,11 @@ import typer
 from rich.markup import escape
 
 from neuromoco import models
-from neuromoco.app.cli.command_group import AsJson, Quiet, app, complain, out, print_json
+from neuromoco.app.cli.command_group import AsJson, Quiet, app, complain, show
 from neuromoco.app.cli.tables import verified_table
 from neuromoco.errors import ParityError, UnsupportedLayerError
 from neuromoco.export import targets
 from neuromoco.runtime.header import TargetName
-from neuromoco.support.console import console
 from neuromoco.support.extras import need
 from neuromoco.support.files import files_in
 
@@ -23,8 +22,7 @@ from neuromoco.support.files import files_in
 def export(
     model: Annotated[Path, typer.Argument(help="A checkpoint of a classifier.")],
     file: Annotated[
-        Path | None,
-        typer.Option("--out", help="File (loihi: folder) to write; by default next to the checkpoint."),
+        Path | None, typer.Option("--out", help="File (loihi: folder) to write; by default next to the checkpoint.")
     ] = None,
     target: Annotated[
         TargetName,
@@ -59,23 +57,18 @@ def export(
 
     Example: neuromoco export runs/tuned/weights/best.safetensors --out walk.onnx
     """
-    console.quiet = quiet
     options: dict[str, Any] = {"input": source, "quantize": quantize, "spike_rates": rates, "dialect": dialect}
     if check:
         unsupported = targets.list_unsupported(model, target=target, **options)
-        if as_json:
-            print_json([vars(layer) for layer in unsupported])
-        elif not unsupported:
-            out.print(f"{escape(str(model))}: every layer can be exported")
+        if as_json or not unsupported:
+            line = f"{escape(str(model))}: every layer can be exported"
+            show([vars(layer) for layer in unsupported], as_json, lambda: line)
         for layer in unsupported:
             complain(UnsupportedLayerError(str(layer)))
         raise typer.Exit(UnsupportedLayerError.exit_code if unsupported else 0)
     file = file or targets.default_place(model, target, options)
     report = targets.export(model, file, target=target, data=data, **options)
-    if as_json:
-        print_json(report)
-    else:
-        out.print(escape(targets.summary(file, report)))
+    show(report, as_json, lambda: escape(targets.summary(file, report)))
 
 
 @app.command()
@@ -92,14 +85,10 @@ def verify(
 
     Example: neuromoco verify walk.loihi recordings/
     """
-    console.quiet = quiet
     need("loihi")
     from neuromoco.export.to_loihi.verify import verify_folder
 
     result = verify_folder(folder, files_in(recordings or models.example_paths()), most)
-    if as_json:
-        print_json(result)
-    else:
-        out.print(verified_table(str(folder), result))
+    show(result, as_json, lambda: verified_table(str(folder), result))
     if result["problem"]:
         raise ParityError(f"{folder}: {result['problem']}")

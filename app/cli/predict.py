@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import typer
 
 from neuromoco import models
@@ -87,9 +88,30 @@ def bench(
 
     Example: neuromoco bench walk.aedat4 --model walk.onnx
     """
-    from neuromoco.app.cli.bench import measure
+    from neuromoco.runtime.batch import Job
 
-    result = measure(_model_or_default(model), files_in(files or models.example_paths()), runs, threads, device)
+    model, files = _model_or_default(model), files_in(files or models.example_paths())
+    job = Job(model, device, any_length=True)
+    classifier = job.load(threads)
+    stages: dict[str, list[float]] = {}
+    for run in range(runs + 1):  # the first warms up
+        for file in files:
+            answer = job.result(classifier, file)
+            if isinstance(answer, NeuromocoError):
+                raise answer
+            if run:
+                for stage, seconds in (*answer.timings.items(), ("in all", sum(answer.timings.values()))):
+                    stages.setdefault(stage, []).append(1e3 * seconds)
+    figures = {
+        stage: {"median": float(np.median(ms)), "p95": float(np.percentile(ms, 95))} for stage, ms in stages.items()
+    }
+    result = {
+        "model": str(model),
+        "files": len(files),
+        "runs": runs,
+        "per_second": 1e3 / figures["in all"]["median"],
+        "milliseconds": figures,
+    }
     show(result, as_json, lambda: bench_table(result))
 
 

@@ -25,8 +25,7 @@ def probe(
     data: Annotated[str, typer.Option(help="Training recordings: a folder of class folders, or a data set.")],
     kind: Annotated[Literal["knn", "linear"], typer.Option(help="Nearest neighbours, or logistic regression.")] = "knn",
     test: Annotated[
-        str | None,
-        typer.Option(help="Recordings to measure on; by default a test part or a share of --data."),
+        str | None, typer.Option(help="Recordings to measure on; by default a test part or a share of --data.")
     ] = None,
     validation: Annotated[
         float | None, typer.Option(help="Measure on this share of each class of --data; 0.2 by default for a folder.")

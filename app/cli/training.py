@@ -49,8 +49,7 @@ def train(
     resume: Annotated[Path | None, typer.Option(help="Resume the run in this folder, with its settings.")] = None,
     print_config: Annotated[bool, typer.Option("--print-config", help="Print the settings and stop.")] = False,
     dry_run: Annotated[
-        bool,
-        typer.Option("--dry-run", help="Print parameters, memory and steps, and stop. Needs no download."),
+        bool, typer.Option("--dry-run", help="Print parameters, memory and steps, and stop. Needs no download.")
     ] = False,
     device: Device = "auto",
     as_json: AsJson = False,

@@ -63,10 +63,7 @@ def explain(name: str, message: str) -> tuple[str, str]:
     """A heading and a sentence for a one-line error that begins with the file name."""
     text = message.removeprefix(f"{name}: ")
     if "(0 bytes)" in text:
-        return (
-            "This file is empty (0 bytes).",
-            "Nothing was recorded, or a copy was interrupted at once.",
-        )
+        return ("This file is empty (0 bytes).", "Nothing was recorded, or a copy was interrupted at once.")
     if match := re.match(r"is (an? .+?); (?:neuromoco|it) reads", text):
         return f"This is {match[1]}.", READS
     if "that neuromoco knows" in text:
@@ -88,9 +85,7 @@ def result_view(request: AnalysisRequest, analysis: Analysis) -> str:
         card("Events", player(analysis), kind="nm-events"),
         card("Evidence by time step", evidence_chart(prediction), settled + " Each step adds its logits to the mean."),
         card(
-            "Event rate",
-            rate_chart(analysis),
-            "Thousand events per second, whole file; the line follows the slider.",
+            "Event rate", rate_chart(analysis), "Thousand events per second, whole file; the line follows the slider."
         ),
     ]
     if analysis.spike_rates:

@@ -118,11 +118,7 @@ def _attention(name: str, module: layer.SpikingSelfAttention, x: op.Node) -> lis
     nodes = _chain(name, module, ("qkv_conv_bn.0", "qkv_conv_bn.1", "qkv_lif"), x)
     spikes = nodes[-1]
     product = op.Attention(
-        name=f"{name}.attn",
-        inputs=(spikes.name,),
-        shape=x.shape,
-        heads=module.num_heads,
-        scale=float(module.scale),
+        name=f"{name}.attn", inputs=(spikes.name,), shape=x.shape, heads=module.num_heads, scale=float(module.scale)
     )
     return [
         *nodes,

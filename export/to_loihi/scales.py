@@ -16,13 +16,7 @@ from numpy.typing import NDArray
 from neuromoco.export.graph.nodes import LIF
 from neuromoco.export.to_loihi.synapses import FloatSynapse
 from neuromoco.runtime.loihi.blocks import FULL_DECAY, LARGEST_DRIVE, READOUT, Integers, Neuron
-from neuromoco.snn.loihi_ranges import (
-    LARGEST_BIAS,
-    LARGEST_THRESHOLD,
-    LARGEST_WEIGHT,
-    exact_scale,
-    whole_threshold,
-)
+from neuromoco.snn.loihi_ranges import LARGEST_BIAS, LARGEST_THRESHOLD, LARGEST_WEIGHT, exact_scale, whole_threshold
 from neuromoco.unsupported import RefusedError
 
 ROOM = 2.0  # the readout holds sums this many times larger than those measured

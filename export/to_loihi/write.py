@@ -10,11 +10,7 @@ from numpy.typing import NDArray
 
 from neuromoco.errors import ConfigError
 from neuromoco.runtime.header import ExportHeader
-from neuromoco.runtime.loihi.blocks import (
-    LARGEST_MESSAGE,
-    Dialect,
-    LoihiGraph,
-)
+from neuromoco.runtime.loihi.blocks import LARGEST_MESSAGE, Dialect, LoihiGraph
 from neuromoco.runtime.loihi.folder import FRAMES, MANIFEST, NET, OURS, Manifest, ManifestLayer, kind_of
 from neuromoco.runtime.loihi.net_file import layer_numbers, write_net
 from neuromoco.runtime.loihi.twin import run

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any, get_args
 
 import pytest
 
 import neuromoco
 from neuromoco.errors import ConfigError
+from neuromoco.export.exporter import Exporter
 from neuromoco.export.targets import OPTIONS, TARGETS, default_place, list_unsupported
 from neuromoco.models import model_path
 from neuromoco.runtime.header import TargetName
 
 SOURCE = model_path(suffix=".safetensors")
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_every_target_names_its_writer_and_its_reader(name: str) -> None:
+    for extra in TARGETS[name].extras:
+        pytest.importorskip({"loihi": "h5py"}.get(extra, extra))
+    assert issubclass(TARGETS[name].exporter(), Exporter)
+    assert callable(resolve_name(TARGETS[name].reader))
 
 
 def test_the_table_holds_every_target_that_a_header_may_name() -> None:

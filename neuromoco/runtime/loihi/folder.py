@@ -23,13 +23,7 @@ from neuromoco.errors import CheckpointError
 from neuromoco.events import Recording
 from neuromoco.frames import batch_frames
 from neuromoco.runtime.header import ExportHeader
-from neuromoco.runtime.loihi.blocks import (
-    Dialect,
-    LoihiAttention,
-    LoihiBlock,
-    Port,
-    is_relay,
-)
+from neuromoco.runtime.loihi.blocks import Dialect, LoihiAttention, LoihiBlock, Port, is_relay
 from neuromoco.runtime.loihi.net_file import read_net
 from neuromoco.runtime.loihi.twin import check_readout, run
 from neuromoco.runtime.prediction import Floats
