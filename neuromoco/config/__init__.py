@@ -1,18 +1,9 @@
 """Every setting of a run, in one tree that is read from and written to YAML.
 
-A run is one complete `RunConfig`. Recipes are such trees in YAML (`neuromoco/recipes/`); the command line changes
-single leaves (`--set pretrain.moco.queue_size=512`). Unknown names and wrong types raise an error when the tree is
-built, so that no misspelling is silently ignored.
+Recipes are trees of `RunConfig` in YAML; the command line changes leaves (`--set pretrain.moco.queue_size=512`).
 """
 
-from neuromoco.config.text import (
-    dump_config,
-    load_config,
-    load_settings,
-    parse_changes,
-    parse_settings,
-    with_values,
-)
+from neuromoco.config.text import dump_config, load_config, load_settings, parse_changes, parse_settings, with_values
 from neuromoco.config.tree import (
     ClassifyConfig,
     ComputeConfig,

@@ -154,15 +154,13 @@ class ClassifyConfig(Settings):
         epochs: passes over the labelled recordings.
         batch_size: recordings per optimizer step, over all processes and passes.
         accumulate: passes through the network that a batch is divided into, to save memory.
-        validation: share of every class that is held out to choose `best`; with 0 only the last epoch's weights are
-            written.
+        validation: share of every class held out to choose `best`; with 0 only the last weights are written.
         labels_per_class: labelled recordings of every class to train on; None uses all.
         freeze_encoder: train the linear head alone.
         encoder_lr_scale: the encoder's learning rate divided by the head's.
         quantize: "loihi": train with weights rounded as on Loihi, see `neuromoco.snn.loihi_rounding`; finetune only.
         label_smoothing: of the cross-entropy.
-        mixup: alpha of mixup (Zhang et al. 2018, arXiv 1710.09412), which mixes pairs of recordings with a share
-            drawn from Beta(alpha, alpha); 0 turns it off.
+        mixup: alpha of mixup (Zhang et al. 2018, arXiv 1710.09412): shares are from Beta(alpha, alpha); 0 is off.
         mixup_epochs: the last epoch with mixup; None means all.
         sync_batch_norm: batch statistics over all processes.
         views: the random transformation of recordings, or None.
@@ -218,10 +216,7 @@ class HoldOutConfig(Settings):
         return self
 
 
-# YAML reads off as False.
-_Precision = Annotated[
-    Literal["off", "bf16", "fp16"], BeforeValidator(lambda value: "off" if value is False else value)
-]
+_OFF = BeforeValidator(lambda value: "off" if value is False else value)  # YAML reads off as False
 
 
 class ComputeConfig(Settings):
@@ -230,13 +225,12 @@ class ComputeConfig(Settings):
     Attributes:
         precision: "off" is float32. "bf16" and "fp16" compute convolutions and products in 16 bits; weights,
             membranes and losses stay float32. "fp16" scales the loss and needs CUDA.
-        recompute_blocks: gradient checkpointing: recompute the encoder's blocks in the backward pass. Takes less
-            memory and a third more time.
+        recompute_blocks: recompute the encoder's blocks in the backward pass: less memory, a third more time.
         save_minutes: minutes between saved states within an epoch. The state is also saved after each epoch, at
             most every two seconds.
     """
 
-    precision: _Precision = "off"
+    precision: Annotated[Literal["off", "bf16", "fp16"], _OFF] = "off"
     recompute_blocks: bool = False
     save_minutes: NonNegativeFloat = 10.0
 
@@ -247,8 +241,7 @@ class RunConfig(Settings):
     Attributes:
         stage: "pretrain" without labels, "finetune" a pre-trained encoder with labels, "supervised" from
             scratch with labels, or "all": pretrain, then finetune on the same recordings.
-        data: a folder of recordings, or the name of a data set, see `neuromoco.datasets.named`; a list of them
-            to pre-train on several.
+        data: a folder of recordings or the name of a data set (`neuromoco.datasets.named`); a list pre-trains on all.
         held_out: recordings that no stage uses, or None.
         init: the checkpoint that "finetune" starts from.
         seed: of weights, order, views and splits.
@@ -277,27 +270,22 @@ class RunConfig(Settings):
     @property
     def labelled_data(self) -> str:
         """The one data set of a stage with labels."""
-        assert isinstance(self.data, str)  # checked by _check_several_sets
+        assert isinstance(self.data, str)  # checked by _check_stages
         return self.data
 
     @model_validator(mode="after")
-    def _check_several_sets(self) -> RunConfig:
-        if isinstance(self.data, str):
-            return self
-        if self.stage != "pretrain":
+    def _check_stages(self) -> RunConfig:
+        several = not isinstance(self.data, str)
+        if several and self.stage != "pretrain":
             raise ValueError(
                 f"data: several sets with stage {self.stage}, whose classes may differ; "
                 "pretrain on all of them with --stage pretrain, then finetune on one"
             )
-        if self.held_out is not None:
+        if several and self.held_out is not None:
             raise ValueError("held_out: folds are made by class, and several sets have no common classes")
-        if len(set(self.data)) < max(1, len(self.data)):
+        if several and len(set(self.data)) < max(1, len(self.data)):
             raise ValueError("data: a list of one or more sets, each once")
-        return self
-
-    @model_validator(mode="after")
-    def _check_quantize(self) -> RunConfig:
-        """Rounding starts from trained weights and changes all of them."""
+        # Rounding starts from trained weights and changes all of them.
         stage = self.finetune if self.stage in ("finetune", "all") else self.supervised
         if not stage.quantize:
             return self
