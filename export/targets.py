@@ -136,13 +136,12 @@ def export(
         ParityError: the export's answers differ too much from those of its source.
 
     Examples:
-        ```python
-        import neuromoco
-
-        report = neuromoco.export("best.safetensors", "walk.onnx")
-        print(report["bytes"], report["parity"]["largest_error"])
-        answer = neuromoco.load_classifier("walk.onnx").predict([neuromoco.read_recording("walk.aedat4")])[0]
-        ```
+        >>> import neuromoco
+        >>> report = neuromoco.export("models/sew_resnet_tiny-digits.safetensors", "digits.onnx")
+        >>> report["parity"]["agreement"], report["parity"]["flipped"] < 1e-3
+        (1.0, True)
+        >>> neuromoco.load_classifier("digits.onnx").header.target
+        'onnx'
     """
     from neuromoco.export.exporter import ExportJob, report_path
     from neuromoco.export.graph.trace import lower

@@ -32,6 +32,7 @@ class Recording:
     slice and to count. `Recording.from_columns` checks all of the above:
 
     Examples:
+        >>> from neuromoco import Recording
         >>> recording = Recording.from_columns(t=[0, 250], x=[3, 4], y=[7, 7], p=[1, 0], width=34, height=34)
         >>> len(recording), recording.duration, recording.on_share
         (2, 250, 0.5)

@@ -25,6 +25,9 @@ def list_recipes() -> list[str]:
 def load_recipe(name: str) -> RunConfig:
     """Loads the settings of a recipe, by its name or by the path of a YAML file.
 
+    Args:
+        name: one of `list_recipes()`, or a path that ends in .yaml or .yml.
+
     Raises:
         ConfigError: no such recipe or file, or settings that are not allowed.
 

@@ -138,13 +138,11 @@ def load_classifier(
         MissingExtraError: a checkpoint without torch, or a Loihi export without h5py.
 
     Examples:
-        ```python
-        import neuromoco
-
-        classifier = neuromoco.load_classifier("walk.onnx")
-        answer = classifier.predict([neuromoco.read_recording("walk.aedat4")])[0]
-        print(answer.label, answer.probabilities)
-        ```
+        >>> import neuromoco
+        >>> classifier = neuromoco.load_classifier("models/sew_resnet_tiny-digits.onnx")
+        >>> answer = classifier.predict([neuromoco.read_recording("models/examples/3.bin")])[0]
+        >>> answer.label
+        '3'
     """
     model_backend = backend_of(path)
     if backend not in ("auto", model_backend):

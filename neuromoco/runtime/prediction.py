@@ -34,6 +34,14 @@ class Prediction:
         decision_step: the step (from 1) after which the label no longer changes, by the mean of the logits up to each
             step.
         timings: seconds by stage ("read", "frames", "network"), where measured.
+
+    Examples:
+        >>> import numpy as np
+        >>> from neuromoco import Prediction
+        >>> logits = np.array([[0.0, 1.0], [3.0, 1.0], [3.0, 1.0]])  # [T, classes]
+        >>> answer = Prediction.from_logits(logits, ("cat", "dog"))
+        >>> answer.label, answer.decision_step, round(answer.probabilities["cat"], 3)
+        ('cat', 2, 0.731)
     """
 
     label: str
@@ -72,7 +80,7 @@ class Prediction:
         return values[:, np.argsort(-values[-1], kind="stable")]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data for JSON."""
+        """Returns everything as plain data for JSON; times in milliseconds."""
         return {
             "label": self.label,
             "probabilities": self.probabilities,

@@ -25,14 +25,15 @@ class StreamClassifier:
         step_size: events per step, or microseconds per step.
 
     Examples:
-        ```python
-        import neuromoco
-
-        stream = neuromoco.StreamClassifier("model-step.onnx", stop_at=0.95)
-        for chunk in chunks:
-            for answer in stream.feed(chunk):
-                print(answer.label)
-        ```
+        >>> import neuromoco
+        >>> from neuromoco.events import read_windows
+        >>> report = neuromoco.export(
+        ...     "models/sew_resnet_tiny-digits.safetensors", "digits-step.onnx", target="onnx-step", recordings=[]
+        ... )
+        >>> stream = neuromoco.StreamClassifier("digits-step.onnx")
+        >>> chunks = read_windows("models/examples/3.bin", 50_000)  # of 50 ms
+        >>> [answer.label for chunk in chunks for answer in stream.feed(chunk)]
+        ['3']
     """
 
     def __init__(
@@ -71,6 +72,9 @@ class StreamClassifier:
 
     def feed(self, chunk: Recording) -> list[Prediction]:
         """Takes the next events, and returns the answers that they complete.
+
+        Args:
+            chunk: events that follow those of earlier chunks, from the same sensor.
 
         Raises:
             ConfigError: an event is earlier than the last one, or the sensor has another size.

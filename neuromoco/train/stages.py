@@ -63,13 +63,13 @@ def train(config: RunConfig, out: Path | str, device: str = "auto", read: Reader
         MissingExtraError: the data set "digits" needs scikit-learn.
 
     Examples:
+        >>> import neuromoco
         >>> from neuromoco.config import with_values
-        >>> from neuromoco.recipes import load_recipe
-        >>> from neuromoco.train import best_weights, train
-        >>> config = with_values(load_recipe("tiny"), {"stage": "pretrain", "data": "digits"})
-        >>> summary = train(config, "runs/digits", device="cpu")  # doctest: +SKIP
-        >>> best_weights("runs/digits")  # doctest: +SKIP
-        PosixPath('runs/digits/weights/last.safetensors')
+        >>> changes = {"stage": "pretrain", "data": "models/examples", "pretrain.epochs": 2, "pretrain.batch_size": 8}
+        >>> config = with_values(neuromoco.load_recipe("tiny"), changes)
+        >>> summary = neuromoco.train(config, "runs/digits", device="cpu")
+        >>> summary["last"]["epoch"]
+        2
     """
     run = RunFolder(out)
     accelerator = build_accelerator(device, config.seed, config.compute)
