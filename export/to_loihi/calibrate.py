@@ -23,10 +23,8 @@ def choose_clipping(
 ) -> dict[str, float]:
     """The best factor for every layer of neurons behind a convolution.
 
-    Args:
-        graphs: the network with all layers at one factor, by factor, including 1.
-        spikes: of the float network, [T, N, ...] by layer of neurons.
-        frames: event counts [T, N, P, H, W] of the same recordings.
+    `graphs` holds the network with all layers at one factor, by factor, including 1; `spikes` [T, N, ...] of the float
+    network and event counts `frames` [T, N, P, H, W] are of the same recordings.
     """
     steps, batch = frames.shape[:2]
     exact, chosen = graphs[1.0], {}

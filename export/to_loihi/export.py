@@ -56,11 +56,9 @@ class LoihiExporter(Exporter):
     def write(self, graph: Graph, part: Path) -> dict[str, Any]:
         job, self.labels = self.job, None
         if job.data is not None:
-            calibration, held_out = split_samples(job.data, job.header.class_names)
-            self.calibration, self.compared = (
-                list(map(read_recording, half.paths)) for half in (calibration, held_out)
-            )
-            self.labels = held_out.labels
+            halves = split_samples(job.data, job.header.class_names)
+            self.calibration, self.compared = (list(map(read_recording, half.paths)) for half in halves)
+            self.labels = halves[1].labels
         else:
             self.compared = list(job.recordings or map(read_recording, models.example_paths()))
             self.calibration = self.compared
@@ -69,12 +67,8 @@ class LoihiExporter(Exporter):
         header = export_header(job.classifier, job.source, job.target, precision="int8")
         frames = np.minimum(job.classifier.frames(self.compared[:SAMPLES]), LARGEST_MESSAGE).astype(np.uint8)
         write_folder(part, self.loihi, describe(self.loihi, dialect, header), frames)
-        return {
-            "encoder": header.encoder.name,
-            "dialect": dialect,
-            "steps": header.frames.steps,
-            "latency": self.loihi.latency,
-        }
+        facts = {"encoder": header.encoder.name, "dialect": dialect}
+        return facts | {"steps": header.frames.steps, "latency": self.loihi.latency}
 
     def compare(self, graph: Graph, part: Path) -> tuple[dict[str, Any], str | None]:
         steps = self.job.header.frames.steps
@@ -120,14 +114,7 @@ def calibrated(
 ) -> LoihiGraph:
     """The integer network of a classifier, the range of its readout measured on recordings and noise.
 
-    Args:
-        classifier: the source.
-        graph: traced from it.
-        recordings: at least one.
-        search: whether scales finer than the exact ones are tried on them.
-
-    Raises:
-        UnsupportedLayerError: a layer that the hardware cannot hold.
+    With `search`, scales finer than the exact ones are tried on the recordings.
     """
     names = [node.name for node in graph.neurons]
     largest = 0.0

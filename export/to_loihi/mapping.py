@@ -22,33 +22,21 @@ from neuromoco.unsupported import RefusedError, Unsupported
 
 @dataclass(frozen=True)
 class Signal:
-    """A value between blocks and the next synapse.
-
-    Attributes:
-        sources: blocks whose spikes add up to it.
-        shape: (C, H, W) of these.
-        windows: of an average pool that the next synapse has to fold.
-        drive: the node that computes it, if no neurons have taken it yet.
-    """
+    """A value between blocks and the next synapse: the sum of the spikes of its sources."""
 
     sources: tuple[str, ...]
-    shape: loihi.Shape
-    windows: Windows | None = None
-    drive: floats.Node | None = None
+    shape: loihi.Shape  # of each source
+    windows: Windows | None = None  # of an average pool that the next synapse has to fold
+    drive: floats.Node | None = None  # the node that computes it, if no neurons have taken it yet
 
 
 def map_to_loihi(
     graph: floats.Graph, largest_sum: float, clipping: Mapping[str, float] | None = None
 ) -> tuple[loihi.LoihiGraph, list[Unsupported]]:
-    """The integer blocks of a float graph.
+    """The integer blocks of a float graph, complete only without unsupported layers, and those layers.
 
-    Args:
-        graph: a classifier.
-        largest_sum: largest measured sum of logits over time; the readout leaves room for twice that.
-        clipping: by layer, how much finer than the exact rule its weights are; the largest weights are cut.
-
-    Returns:
-        The blocks, which are complete only without unsupported layers, and those layers.
+    The readout leaves room for twice `largest_sum`, the largest measured sum of logits over time. `clipping` says by
+    layer how much finer than the exact rule its weights are; the largest weights are cut.
     """
     mapper = _Mapper(graph, largest_sum, clipping or {})
     mapper.run()
@@ -71,9 +59,8 @@ class _Mapper:
             except RefusedError as refusal:
                 self.unsupported.append(Unsupported(node.name, type(node).__name__, str(refusal)))
                 # A placeholder, so that the layers behind it are checked too.
-                self.signals[node.name] = self._keep(
-                    loihi.Port(name=node.name, inputs=(), shape=_three(node.shape), depth=0)
-                )
+                port = loihi.Port(name=node.name, inputs=(), shape=_three(node.shape), depth=0)
+                self.signals[node.name] = self._keep(port)
         if not self.unsupported:
             self._read_out()
 
@@ -86,6 +73,10 @@ class _Mapper:
 
     def _depth(self, signal: Signal) -> int:
         return self.blocks[signal.sources[0]].depth
+
+    def _after(self, name: str, x: Signal, shape: tuple[int, ...]) -> dict[str, Any]:
+        """The place of a block that takes a signal."""
+        return {"name": name, "inputs": x.sources, "shape": _three(shape), "depth": self._depth(x) + 1}
 
     def _largest(self, signal: Signal) -> int:
         return sum(self.blocks[name].largest for name in signal.sources)
@@ -118,25 +109,20 @@ class _Mapper:
         synapse = self._synapse(x)
         if x.drive is not None and not synapse.weight.any():
             raise RefusedError(f"all weights of {x.drive.name} are 0; omit the layer, or train it")
-        rounded = round_synapse(synapse, node, self.clipping.get(node.name, 1.0))
-        return self._keep(_conv(node.name, x, synapse, rounded, self._depth(x) + 1))
+        return self._conv(node, x, synapse, round_synapse(synapse, node, self.clipping.get(node.name, 1.0)))
 
     def _attention(self, node: floats.LIF, product: floats.Attention, x: Signal) -> Signal:
         channels = x.shape[0] // 3
         largest = x.shape[1] * x.shape[2] * (channels // product.heads)
         gain, neuron = attention_neuron(node, product.scale, largest)
-        shape = (channels, *x.shape[1:])
-        return self._keep(
-            loihi.LoihiAttention(
-                name=node.name,
-                inputs=x.sources,
-                shape=shape,
-                depth=self._depth(x) + 1,
-                heads=product.heads,
-                gain=gain,
-                neuron=neuron,
-            )
-        )
+        place = self._after(node.name, x, (channels, *x.shape[1:]))
+        return self._keep(loihi.LoihiAttention(**place, heads=product.heads, gain=gain, neuron=neuron))
+
+    def _conv(self, node: floats.Node, x: Signal, synapse: FloatSynapse, rounded: IntegerSynapse) -> Signal:
+        geometry: dict[str, Any] = {key: getattr(synapse, key) for key in ("stride", "padding", "dilation")}
+        shape = loihi.conv_shape(x.shape, len(rounded.weight), rounded.weight.shape[2:], **geometry)
+        place = self._after(node.name, x, shape)
+        return self._keep(loihi.LoihiConv(**place, **geometry, groups=synapse.groups, **vars(rounded)))
 
     def _synapse(self, x: Signal) -> FloatSynapse:
         """The float weights between sources and neurons, pools folded."""
@@ -161,14 +147,11 @@ class _Mapper:
 
     def _delayed(self, x: Signal, depth: int) -> Signal:
         """The signal at a later step: one relay per step."""
-        while (now := self._depth(x)) < depth:
+        while self._depth(x) < depth:
             name = f"{'+'.join(x.sources)}.relay"
             if name not in self.blocks:
-                shared: dict[str, Any] = {"name": name, "inputs": x.sources, "shape": x.shape, "depth": now + 1}
-                if (largest := self._largest(x)) == 1:
-                    self._keep(_or(shared, (1, 1), (1, 1), (0, 0)))
-                else:
-                    self._keep(loihi.Relay(**shared, largest=largest))
+                place, largest = self._after(name, x, x.shape), self._largest(x)
+                self._keep(_or(place, (1, 1)) if largest == 1 else loihi.Relay(**place, largest=largest))
             x = Signal((name,), x.shape)
         return x
 
@@ -179,16 +162,15 @@ class _Mapper:
             raise RefusedError(
                 "a max pool of values other than spikes; use a convolution of stride 2, or pool before the sum"
             )
-        shared = {"name": node.name, "inputs": x.sources, "shape": _three(node.shape), "depth": self._depth(x) + 1}
-        return self._keep(_or(shared, pair(node.kernel), pair(node.stride), pair(node.padding)))
+        place = self._after(node.name, x, node.shape)
+        return self._keep(_or(place, pair(node.kernel), pair(node.stride), pair(node.padding)))
 
     def avg_pool(self, node: floats.AvgPool) -> Signal:
         """Folds into the synapse after it."""
         x = _spikes(self.signal(node))
         if x.windows:
             raise RefusedError("an average of averages; use one pool")
-        sides = len(node.windows)
-        if sides == 1:  # tokens, all of them
+        if len(node.windows) == 1:  # tokens, all of them
             if not node.is_global:
                 raise RefusedError("an average over some tokens; average over all of them")
             return replace(x, windows=tuple(((0, side),) for side in x.shape[1:]))
@@ -212,42 +194,21 @@ class _Mapper:
     def _read_out(self) -> None:
         """The last layer, whose membranes add up the logits."""
         x, node = self.signals[self.graph.output.name], self.graph.output
-        if x.drive is not node:
-            self.unsupported.append(
-                Unsupported(node.name, type(node).__name__, "the network ends in it; end in a linear layer")
-            )
-            return
         try:
+            if x.drive is not node:
+                raise RefusedError("the network ends in it; end in a linear layer")
             synapse = self._synapse(x)
-            self._keep(_conv(node.name, x, synapse, readout(synapse, self.largest_sum), self._depth(x) + 1))
+            self._conv(node, x, synapse, readout(synapse, self.largest_sum))
         except RefusedError as refusal:
             self.unsupported.append(Unsupported(node.name, type(node).__name__, str(refusal)))
 
 
-def _conv(name: str, x: Signal, synapse: FloatSynapse, rounded: IntegerSynapse, depth: int) -> loihi.LoihiConv:
-    geometry = (synapse.stride, synapse.padding, synapse.dilation)
-    shape = loihi.conv_shape(x.shape, len(rounded.weight), rounded.weight.shape[2:], *geometry)
-    return loihi.LoihiConv(
-        name=name,
-        inputs=x.sources,
-        shape=_three(shape),
-        depth=depth,
-        weight=rounded.weight,
-        bias=rounded.bias,
-        stride=synapse.stride,
-        padding=synapse.padding,
-        dilation=synapse.dilation,
-        groups=synapse.groups,
-        neuron=rounded.neuron,
-        scale=rounded.scale,
-        clipped=rounded.clipped,
-    )
-
-
-def _or(shared: Mapping[str, Any], kernel: loihi.Pair, stride: loihi.Pair, padding: loihi.Pair) -> loihi.LoihiConv:
-    channels = shared["shape"][0]
+def _or(
+    place: Mapping[str, Any], kernel: loihi.Pair, stride: loihi.Pair = (1, 1), padding: loihi.Pair = (0, 0)
+) -> loihi.LoihiConv:
+    channels = place["shape"][0]
     weight = np.ones((channels, 1, *kernel), np.int32)
-    return loihi.LoihiConv(**shared, weight=weight, stride=stride, padding=padding, groups=channels, neuron=loihi.OR)
+    return loihi.LoihiConv(**place, weight=weight, stride=stride, padding=padding, groups=channels, neuron=loihi.OR)
 
 
 def _spikes(x: Signal) -> Signal:

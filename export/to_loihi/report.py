@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -11,62 +11,37 @@ import numpy as np
 from neuromoco.classifier import Classifier
 from neuromoco.export.check.parity import SpikeCounts, logit_error, run_source
 from neuromoco.export.graph.nodes import Graph
+from neuromoco.export.to_loihi.resources import Resources, energy_nj, limits_of, operations, resources_of, total
 from neuromoco.export.to_loihi.resources import __doc__ as rules
-from neuromoco.export.to_loihi.resources import energy_nj, limits_of, operations, resources_of, total
 from neuromoco.runtime.loihi.blocks import LoihiAttention, LoihiConv, LoihiGraph, exact_steps
 from neuromoco.runtime.loihi.folder import kind_of
 from neuromoco.runtime.loihi.twin import check_readout, run
 from neuromoco.runtime.prediction import Floats
 
-RESOURCES = ("neurons", "connections", "weights", "weight_bits", "axons", "cores_loihi1", "cores_loihi2")
-
 
 @dataclass
 class LayerCounts(SpikeCounts):
-    """Sums over recordings of one layer.
+    """Sums over recordings of one layer."""
 
-    Attributes:
-        operations: synaptic ones.
-        saturated: membranes that were clipped at their 24 bits.
-    """
-
-    operations: float = 0.0
-    saturated: int = 0
+    operations: float = 0.0  # synaptic ones
+    saturated: int = 0  # membranes that were clipped at their 24 bits
 
 
 @dataclass
 class Comparison:
-    """Float and integer network on the same recordings.
+    """Float and integer network on the same recordings."""
 
-    Attributes:
-        answers: class indices of both, by name.
-        layers: sums by block.
-        largest_error: of a logit, mean over time.
-        cut_counts: event counts above what a graded spike holds.
-        recordings: how many.
-    """
-
-    answers: dict[str, list[int]] = field(default_factory=lambda: {"float32": [], "loihi": []})
-    layers: dict[str, LayerCounts] = field(default_factory=dict)
-    largest_error: float = 0.0
-    cut_counts: int = 0
+    layers: dict[str, LayerCounts]
+    answers: dict[str, list[int]] = field(default_factory=lambda: {"float32": [], "loihi": []})  # class indices
+    largest_error: float = 0.0  # of a logit, mean over time
+    cut_counts: int = 0  # event counts above what a graded spike holds
     recordings: int = 0
 
 
 def compare_loihi(network: Classifier, graph: Graph, loihi: LoihiGraph, batches: Iterable[Floats]) -> Comparison:
-    """Runs recordings through the float network and through the integer one.
-
-    Args:
-        network: the source.
-        graph: traced from it.
-        loihi: mapped from that.
-        batches: frames [T, N, P, H, W].
-
-    Raises:
-        NeuromocoError: a recording drives the integer network out of its range.
-    """
+    """Runs frames [T, N, P, H, W] through the float network and through the integer one mapped from its graph."""
     names = [node.name for node in graph.neurons]
-    result = Comparison(layers={block.name: LayerCounts() for block in loihi.blocks[1:]})
+    result = Comparison({block.name: LayerCounts() for block in loihi.blocks[1:]})
     for frames in batches:
         logits, source = run_source(network, frames, names)
         twin = run(loihi, frames, keep=lambda _: True)
@@ -193,6 +168,6 @@ def _row(row: Mapping[str, Any]) -> str:
 
 
 def _resources(name: str, row: Mapping[str, Any]) -> str:
-    counts = [row[key] for key in RESOURCES]
-    cells = [name, *(f"{n:,}" for n in counts), f"{row['operations']:,.0f}", f"{row['energy_nj']:,.1f}"]
+    counts = (f"{row[count.name]:,}" for count in fields(Resources))
+    cells = [name, *counts, f"{row['operations']:,.0f}", f"{row['energy_nj']:,.1f}"]
     return f"| {' | '.join(cells)} |"

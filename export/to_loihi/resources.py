@@ -32,22 +32,13 @@ SYNAPSE_PJ, FIRING_PJ, SILENT_PJ = 23.6, 81.0, 52.0
 
 @dataclass(frozen=True)
 class Resources:
-    """Resources of a layer, or of all layers.
-
-    Attributes:
-        neurons: number of neurons.
-        connections: pairs of a neuron and one that it receives spikes from.
-        weights: numbers that are stored where convolutions share them.
-        weight_bits: their size; without sharing, 8 bits per connection.
-        axons: neurons that the layer receives spikes from.
-        cores_loihi1, cores_loihi2: by the rules of this module.
-    """
+    """Resources of a layer, or of all layers."""
 
     neurons: int
-    connections: int
-    weights: int
-    weight_bits: int
-    axons: int
+    connections: int  # pairs of a neuron and one that it receives spikes from
+    weights: int  # numbers that are stored where convolutions share them
+    weight_bits: int  # their size; without sharing, 8 bits per connection
+    axons: int  # neurons that the layer receives spikes from
     cores_loihi1: int
     cores_loihi2: int
 

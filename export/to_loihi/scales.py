@@ -24,34 +24,17 @@ ROOM = 2.0  # the readout holds sums this many times larger than those measured
 
 @dataclass(frozen=True, eq=False)
 class IntegerSynapse:
-    """Weights and biases rounded to integers.
+    """Weights and biases rounded to integers, as a `LoihiConv` holds them."""
 
-    Attributes:
-        weight: int32 [O, I / groups, kh, kw].
-        bias: int32 [O].
-        scale: ratio of an integer weight to its float weight.
-        neuron: constants of the neurons that it drives.
-        clipped: number of weights and biases that were cut to the range.
-    """
-
-    weight: Integers
-    bias: Integers
-    scale: float
-    neuron: Neuron
-    clipped: int
+    weight: Integers  # [O, I / groups, kh, kw]
+    bias: Integers  # [O]
+    scale: float  # ratio of an integer weight to its float weight
+    neuron: Neuron  # that it drives
+    clipped: int  # number of weights and biases that were cut to the range
 
 
 def round_synapse(synapse: FloatSynapse, lif: LIF, clipping: float = 1.0) -> IntegerSynapse:
-    """Integer weights and biases, and the neurons that fit them.
-
-    Args:
-        synapse: float weights.
-        lif: the neurons that take its result.
-        clipping: how much finer than the exact rule; weights beyond 127 are cut.
-
-    Raises:
-        RefusedError: no threshold in range fits these weights.
-    """
+    """Integer weights and biases, `clipping` times finer than the exact rule, and the neurons that fit them."""
     drive = _drive(lif)
     threshold = whole_threshold(clipping * synapse.finest, drive)
     if threshold < 0:
@@ -71,15 +54,8 @@ def readout(synapse: FloatSynapse, largest_sum: float) -> IntegerSynapse:
 def attention_neuron(lif: LIF, scale: float, largest: int) -> tuple[int, Neuron]:
     """The gain of integer products, and the neurons that fire where the graph's do.
 
-    The gain is the largest power of two that fits: so many bits can drop before a product at the threshold flips.
-
-    Args:
-        lif: the graph's neurons.
-        scale: of the graph's product.
-        largest: largest possible product.
-
-    Raises:
-        RefusedError: products or a threshold beyond the range.
+    The gain is the largest power of two that fits the `largest` possible product: so many bits can drop before a
+    product at the threshold flips. `scale` is that of the graph's product.
     """
     if largest >= LARGEST_DRIVE:
         raise RefusedError(f"products of up to {largest} for 17 bits; use fewer tokens or more heads")

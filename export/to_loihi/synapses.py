@@ -17,21 +17,14 @@ Windows = tuple[tuple[Window, ...], ...]  # along rows and columns
 
 @dataclass(frozen=True, eq=False)
 class FloatSynapse:
-    """A convolution before it is rounded.
+    """A convolution before it is rounded."""
 
-    Attributes:
-        weight: float64 [O, I / groups, kh, kw].
-        bias: float64 [O].
-        stride, padding, dilation: along rows and columns.
-        groups: of channels.
-    """
-
-    weight: NDArray[np.float64]
-    bias: NDArray[np.float64]
-    stride: Pair
-    padding: Pair
-    dilation: Pair
-    groups: int
+    weight: NDArray[np.float64]  # [O, I / groups, kh, kw]
+    bias: NDArray[np.float64]  # [O]
+    stride: Pair = (1, 1)
+    padding: Pair = (0, 0)
+    dilation: Pair = (1, 1)
+    groups: int = 1
 
     @property
     def finest(self) -> float:
@@ -45,7 +38,7 @@ class FloatSynapse:
 
 def passing(channels: int) -> FloatSynapse:
     """A convolution that changes nothing."""
-    return FloatSynapse(np.ones((channels, 1, 1, 1)), np.zeros(channels), (1, 1), (0, 0), (1, 1), channels)
+    return FloatSynapse(np.ones((channels, 1, 1, 1)), np.zeros(channels), groups=channels)
 
 
 def convolution(node: Conv) -> FloatSynapse:
@@ -54,7 +47,7 @@ def convolution(node: Conv) -> FloatSynapse:
     if node.weight.ndim == 3:
         if not node.pointwise:
             raise RefusedError("a convolution along tokens; use kernel 1, or rows and columns")
-        return FloatSynapse(weight[..., None], node.bias.astype(np.float64), (1, 1), (0, 0), (1, 1), node.groups)
+        return FloatSynapse(weight[..., None], node.bias.astype(np.float64), groups=node.groups)
     stride, padding, dilation = (pair(value) for value in (node.stride, node.padding, node.dilation))
     return FloatSynapse(weight, node.bias.astype(np.float64), stride, padding, dilation, node.groups)
 
@@ -66,7 +59,7 @@ def full_size(node: Linear, shape: Shape, windows: Windows | None) -> FloatSynap
     rows, columns = (averaging_matrix(axis, side) for axis, side in zip(windows, sides, strict=True))
     weight = node.weight.astype(np.float64).reshape(len(node.weight), channels, len(rows), len(columns))
     weight = np.einsum("ocij,ih,jw->ochw", weight, rows, columns, optimize=True)
-    return FloatSynapse(weight, node.bias.astype(np.float64), (1, 1), (0, 0), (1, 1), 1)
+    return FloatSynapse(weight, node.bias.astype(np.float64))
 
 
 def pooled(synapse: FloatSynapse, shape: Shape, windows: Windows) -> FloatSynapse:

@@ -32,20 +32,10 @@ GRACE_SECONDS = 10.0  # that the script has to end all that it has started
 def verify_folder(folder: Path, files: Sequence[Path], most: int) -> dict[str, Any]:
     """Runs the script of a Loihi export in a process of its own, and compares the result with the integer twin's.
 
-    Args:
-        folder: a Loihi export.
-        files: recordings.
-        most: largest number of recordings that are run, evenly chosen.
-
-    Returns:
-        "recordings", "layers" (name, spikes, compared, differ), "logits_differ", "seconds" and "problem", a line or
-        None.
+    It runs at most `most` of the recordings, evenly chosen. The "problem" of the result is a line or None.
 
     Raises:
-        CheckpointError: not a Loihi export.
-        EventFileError: a recording cannot be read.
-        MissingPackageError: Lava is not installed.
-        NeuromocoError: Lava failed.
+        NeuromocoError: no Loihi export, an unreadable recording, or Lava is not installed or failed.
     """
     twin = TwinNetwork(folder)
     if not (folder / SCRIPT).is_file():

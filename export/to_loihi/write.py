@@ -57,17 +57,7 @@ def describe(graph: LoihiGraph, dialect: Dialect, header: ExportHeader) -> Manif
 
 
 def write_folder(folder: Path, graph: LoihiGraph, manifest: Manifest, samples: NDArray[np.uint8]) -> None:
-    """Fills an empty folder with everything but the report.
-
-    Args:
-        folder: exists.
-        graph: the network.
-        manifest: its description.
-        samples: frames [T, N, P, H, W] that the folder carries with their logits.
-
-    Raises:
-        UnsupportedLayerError: the hardware or the dialect cannot hold the network.
-    """
+    """Fills an empty folder with everything but the report; samples [T, N, P, H, W] are kept with their logits."""
     write_net(folder / NET, graph, manifest.dialect)
     write_json(folder / MANIFEST, manifest.model_dump(mode="json"))
     logits = run(graph, samples).logits.sum(0)
@@ -79,11 +69,7 @@ def write_folder(folder: Path, graph: LoihiGraph, manifest: Manifest, samples: N
 
 
 def check_replaceable(path: Path) -> None:
-    """Checks that nothing but an earlier export is replaced.
-
-    Raises:
-        ConfigError: `path` is something else.
-    """
+    """Refuses a path that holds anything but an earlier export."""
     if not path.exists():
         return
     if not path.is_dir():
