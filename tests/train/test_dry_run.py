@@ -50,7 +50,7 @@ def test_every_recipe_says_what_it_takes_with_no_data_there(
 def test_a_person_reads_the_same(data_root: Path) -> None:
     shown = run("train", "--recipe", "cifar10-dvs-sew", "--dry-run").stdout
     assert "9,000 recordings to train on, 10 classes" in shown
-    assert "200 epochs of 140 steps, 28,000 in all" in shown
+    assert "200 epochs of 140 steps, 28,000 in total" in shown
     assert "a queue of 4,096 keys, 46% of the recordings" in shown
     assert "--dry-run" not in error_line(run("train", "--dry-run", "--data", data_root / "none"))
     assert "give it alone" in error_line(run("train", "--dry-run", "--resume", data_root))
