@@ -76,9 +76,10 @@ class Monitor:
         if not math.isfinite(line["grad_norm"]):  # half precision sometimes overflows and then skips the step
             del line["grad_norm"]
         line |= self.task.extra_metrics(line["epoch"]) | self._encoder_metrics()
-        warnings = self.warnings | self._new_warnings()
-        if warnings:
-            line["warnings"], self.warnings = warnings, {}
+        line["warnings"], self.warnings = self.warnings, {}  # first, or those printed already are printed again
+        line["warnings"] |= self._new_warnings()
+        if not line["warnings"]:
+            del line["warnings"]
         self.accelerator.log({name: value for name, value in line.items() if name != "warnings"}, step=line["epoch"])
         if self.sample and time.monotonic() - self._drawn_at > REDRAW_S:
             self.draw()

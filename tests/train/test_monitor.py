@@ -241,6 +241,16 @@ def test_a_collapsed_encoder_warns_once(
     assert history[1]["feature_std"] < 0.01
 
 
+def test_a_warning_that_follows_from_the_settings_is_printed_once(
+    class_folders: Folders, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = settings(class_folders(2, 8), "pretrain", pretrain__moco__queue_size=500)
+    train(run, tmp_path / "run", "cpu")
+    assert capsys.readouterr().err.count("warning: queue too large") == 1
+    history = RunFolder(tmp_path / "run").history()
+    assert ["queue too large" in line.get("warnings", {}) for line in history] == [True, False]
+
+
 def test_an_interrupted_run_leaves_whole_curves(
     class_folders: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
