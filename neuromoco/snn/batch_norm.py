@@ -1,11 +1,8 @@
 """Batch norm whose statistics come from groups of a batch, or from the batches of all processes.
 
-A contrastive loss can be lowered without looking at the recordings: if query and key are normalised together with the
-same other recordings, the statistics reveal which belong together (He et al. 2020, arXiv 1911.05722, 3.3).
-`neuromoco.moco` therefore normalises query and key in different groups.
-
-Parameters and buffers are those of the batch norm that is replaced, under the same names, so weights can be exchanged
-with plain batch norms. In evaluation both compute the same.
+If query and key are normalised together with the same other recordings, the statistics reveal which belong together
+(He et al. 2020, arXiv 1911.05722, 3.3), so `neuromoco.moco` normalises them in different groups. Parameters and buffers
+are those of the plain batch norm that is replaced, under the same names; in evaluation both compute the same.
 """
 
 from __future__ import annotations
@@ -21,11 +18,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 
 class _Replacement(_BatchNorm):
-    """Takes over the parameters, buffers and constants of a batch norm.
-
-    The input is [T, N, C, H, W], as for spikingjelly's multi-step layers, or [T * N, C, ...]; statistics are those of
-    a channel over all time steps and recordings.
-    """
+    """Takes over a batch norm's tensors and constants; input [T, N, C, H, W] or [T * N, C, ...], statistics per C."""
 
     running_mean: Tensor
     running_var: Tensor
@@ -55,13 +48,9 @@ class _Replacement(_BatchNorm):
 
 
 class GroupedBatchNorm(_Replacement):
-    """Batch norm over G groups of a batch: recording n is in group n % G.
+    """Batch norm over G `groups`, which divide the batch size: recording n is in group n % G.
 
     The running statistics take the mean over the groups.
-
-    Args:
-        norm: the batch norm to replace.
-        groups: G; must divide the batch size N.
     """
 
     def __init__(self, norm: _BatchNorm, groups: int) -> None:
@@ -81,11 +70,7 @@ class GroupedBatchNorm(_Replacement):
 
 
 class SyncBatchNorm(_Replacement):
-    """Batch norm over the batches of all processes, which have one size. Unlike torch's, it runs on any device.
-
-    Args:
-        norm: the batch norm to replace.
-    """
+    """Batch norm over the batches of all processes, which have one size. Unlike torch's, it runs on any device."""
 
     def _normalise(self, x: Tensor) -> Tensor:
         wide = x.float()

@@ -40,13 +40,9 @@ def run_layers(layers: Iterable[nn.Module], x: Tensor) -> Tensor:
             norm = None
         elif isinstance(module, _BatchNorm):
             norm = module
-        elif _poolable(module, x):
-            x = _MaxPool.apply(x)
         else:
-            x = convolve(module, x)
-    if norm is not None:
-        x = norm(x)
-    return x
+            x = _MaxPool.apply(x) if _poolable(module, x) else convolve(module, x)
+    return x if norm is None else norm(x)
 
 
 def channels_last(frames: Tensor) -> Tensor:
@@ -57,10 +53,9 @@ def channels_last(frames: Tensor) -> Tensor:
 def tokens_norm_then_fire(layers: nn.Sequential, node: nn.Module, x: Tensor) -> Tensor:
     """`node(layers(x))` for a `SeqToANNContainer` that ends in a batch norm; [T, N, C, L] in and out."""
     *before, norm = layers
-    if not fusable(norm, node, x):
-        spikes: Tensor = node(layers(x))
-        return spikes
-    return norm_then_fire(norm, node, functional.seq_to_ann_forward(x, before))
+    fused = fusable(norm, node, x)
+    spikes: Tensor = norm_then_fire(norm, node, functional.seq_to_ann_forward(x, before)) if fused else node(layers(x))
+    return spikes
 
 
 def norm_then_fire(norm: Any, node: Any, x: Tensor) -> Tensor:

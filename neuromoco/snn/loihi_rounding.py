@@ -35,17 +35,11 @@ Synapse = nn.Conv1d | nn.Conv2d | nn.Linear
 
 @dataclass
 class RoundedLayer:
-    """A layer with weights, and what its result drives.
+    """A convolution or linear layer, and what its result drives."""
 
-    Attributes:
-        name: of the convolution or linear layer in the network.
-        norm: name of the batch norm that folds into it, if there is one.
-        drive: g * v_th of the neurons that take the result; None for the head.
-    """
-
-    name: str
-    norm: str | None = None
-    drive: float | None = None
+    name: str  # in the network
+    norm: str | None = None  # name of the batch norm that folds into it
+    drive: float | None = None  # g * v_th of the neurons that take the result; None for the head
 
 
 def loihi_scale(weight: Tensor, bias: Tensor, drive: float | None) -> float:
@@ -72,10 +66,6 @@ def round_to_loihi(weight: Tensor, bias: Tensor, drive: float | None) -> tuple[T
 class LoihiRounded(nn.Module):
     """A classifier that runs with rounded weights; its own parameters, which are trained, are not rounded.
 
-    Args:
-        network: takes frames [T, N, P, H, W].
-        height, width: of the frames.
-
     Raises:
         ConfigError: a layer is not a convolution or linear layer with batch norm and neurons behind it.
     """
@@ -98,10 +88,7 @@ class LoihiRounded(nn.Module):
 
     def rounded(self) -> dict[str, Tensor]:
         """By name, the parameters for which each layer folds to rounded weights and biases."""
-        parameters: dict[str, Tensor] = {}
-        for layer in self.layers:
-            parameters |= _rounded_layer(self.network, layer)
-        return parameters
+        return {name: value for layer in self.layers for name, value in _rounded_layer(self.network, layer).items()}
 
     @torch.no_grad()
     def baked(self) -> nn.Module:
@@ -113,11 +100,7 @@ class LoihiRounded(nn.Module):
 
 
 def find_layers(network: nn.Module, height: int, width: int) -> list[RoundedLayer]:
-    """Every layer of a classifier, from one run of it.
-
-    Raises:
-        ConfigError: see `LoihiRounded`.
-    """
+    """Every layer of a classifier, from one run of it; raises as `LoihiRounded`."""
     was_training = network.training
     network.eval()
     try:
@@ -221,5 +204,4 @@ def _on_grid(values: Tensor, scale: float, largest: int) -> Tensor:
 
 
 def _straight_through(values: Tensor, rounded: Tensor) -> Tensor:
-    # nothing is added but the gradient
-    return rounded.to(values) + (values - values.detach())
+    return rounded.to(values) + (values - values.detach())  # nothing is added but the gradient

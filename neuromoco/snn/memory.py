@@ -18,9 +18,8 @@ DEFAULTS = ((MMAP_MAX, 65_536), (TRIM_THRESHOLD, 64 << 20), (MMAP_THRESHOLD, 32 
 def keep_freed_memory() -> Iterator[None]:
     """Within this context the process keeps the memory that it frees, for reuse; it is released at the end.
 
-    By default glibc returns every large array to Linux at once, and the next step gets it back page by page, each
-    zeroed first: up to half of a step's time. Does nothing with other allocators, or where the environment already
-    configures glibc (`MALLOC_...`, `GLIBC_TUNABLES`).
+    Otherwise glibc returns large arrays to Linux, and the next step gets them back in zeroed pages: up to half of its
+    time. Does nothing with other allocators, or where `MALLOC_...` or `GLIBC_TUNABLES` configure glibc already.
     """
     c = ctypes.CDLL(None) if os.name == "posix" else None
     if not hasattr(c, "mallopt") or any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in os.environ):
