@@ -57,13 +57,10 @@ def conv_norm_lif(
 
 
 def initialise_weights(net: nn.Module, neuron: NeuronConfig) -> float:
-    """Initialises convolutions and batch norms so that no layer of neurons falls silent or saturates.
+    """Initialises convolutions and batch norms so that no neurons fall silent or saturate; returns the norms' weight.
 
     A neuron divides its input by tau: with this gain the standard deviation of its drive is the threshold
     (Zheng et al. 2021, arXiv 2011.05280).
-
-    Returns:
-        The weight of every batch norm.
     """
     gain = neuron.tau * neuron.v_threshold
     for module in net.modules():

@@ -23,13 +23,8 @@ LAYERS = ((1, 1), (2, 2), (2, 1), (4, 2), (4, 1))
 class Chain(nn.Module):
     """Five times convolution, batch norm and neurons, then average pool: [T, N, P, H, W] -> [T, N, D].
 
-    Args:
-        neuron: constants of every neuron.
-        width: channels of the first layer; the last has four times as many.
-        pool: side of the grid that features are averaged to; D = 4 * width * pool^2.
-
-    Raises:
-        ConfigError: a layer with 128 channels or more.
+    The first layer has `width` channels, the last four times as many; D = 4 * width * pool^2. A layer with 128
+    channels or more raises ConfigError.
     """
 
     def __init__(self, neuron: NeuronConfig, width: int, pool: int) -> None:

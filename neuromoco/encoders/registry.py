@@ -94,11 +94,9 @@ def describe_encoders() -> list[dict[str, Any]]:
     rows = []
     for name, what in list_encoders().items():
         encoder = build_encoder(EncoderConfig(name=name))
-        size = sum(parameter.numel() for parameter in encoder.parameters())
-        options = {option: p.default for option, p in _options(_BUILDERS[name]).items()}
-        rows.append(
-            {"name": name, "parameters": size, "features": encoder.feature_dim, "options": options, "what": what}
-        )
+        facts = {"parameters": sum(p.numel() for p in encoder.parameters()), "features": encoder.feature_dim}
+        options = {option: parameter.default for option, parameter in _options(_BUILDERS[name]).items()}
+        rows.append({"name": name, **facts, "options": options, "what": what})
     return rows
 
 

@@ -37,13 +37,9 @@ class SEWResNet(nn.Module):
         neuron: constants of every neuron.
         widths: channels of each stage; all but the first halve height and width.
         blocks: residual blocks of each stage.
-        stem: "imagenet": 7x7 stride 2, then 3x3 max pool stride 2. "conv": 3x3 stride 1.
-            "conv-pool": 3x3 stride 1, then 3x3 max pool stride 2.
+        stem: see `STEMS`; the max pool is 3x3 with stride 2.
         connect: how the branches of a block are joined.
         pool: side of the grid that features are averaged to; D = widths[-1] * pool^2.
-
-    Raises:
-        ConfigError: an unknown stem or connection.
     """
 
     def __init__(
@@ -56,10 +52,9 @@ class SEWResNet(nn.Module):
         pool: int,
     ) -> None:
         super().__init__()
-        if stem not in STEMS:
-            raise ConfigError(f"stem {stem!r}; allowed are {', '.join(STEMS)}")
-        if connect not in CONNECTS:
-            raise ConfigError(f"connect {connect!r}; allowed are {', '.join(CONNECTS)}")
+        for option, value, allowed in (("stem", stem, STEMS), ("connect", connect, CONNECTS)):
+            if value not in allowed:
+                raise ConfigError(f"{option} {value!r}; allowed are {', '.join(allowed)}")
         self.widths = widths
         kernel, stride, pooled = STEMS[stem]
         self.stem = Blocks(*conv_norm_lif(POLARITIES, widths[0], neuron, kernel, stride))

@@ -33,14 +33,11 @@ class Spikformer(nn.Module):
 
     Args:
         neuron: constants of every neuron; the one after the attention product has threshold 0.5.
-        dim: D, channels of a token.
+        dim: D, channels of a token; 8 and `heads` must divide it.
         depth: number of blocks.
-        heads: attention heads; divides `dim`.
+        heads: attention heads.
         pools: which of the four stem stages end in a 3x3 max pool of stride 2.
         mlp_ratio: hidden channels of the MLP over `dim`.
-
-    Raises:
-        ConfigError: 8 or `heads` does not divide `dim`.
     """
 
     def __init__(

@@ -20,11 +20,7 @@ def make_callable(package: str, module: str) -> None:
     """Lets a package be called: the call is that of the function of the same name in a module.
 
     `import neuromoco.train.loop` binds the package `neuromoco.train` to the name that users call, so the package
-    itself has to take the call.
-
-    Args:
-        package: `__name__` of the package, "neuromoco.train".
-        module: where the function is, imported when it is first called.
+    itself has to take the call. The module is imported when it is first called.
     """
     this: Any = sys.modules[package]
     this.__class__ = _CallablePackage

@@ -33,14 +33,6 @@ def is_installed(extra: str) -> bool:
 
 
 def need(extra: str, what: str = "this command") -> None:
-    """Checks that the packages of an extra are installed.
-
-    Args:
-        extra: a key of `PACKAGES`.
-        what: needs them; begins the message.
-
-    Raises:
-        MissingExtraError: a package is missing; the message names the extra to install.
-    """
+    """Raises MissingExtraError unless the packages of an extra are installed; `what` needs them, for the message."""
     if not is_installed(extra):
         raise MissingExtraError(what, extra)

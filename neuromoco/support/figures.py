@@ -42,13 +42,7 @@ def save_figure(figure: Figure, path: Path) -> None:
 
 
 def draw_curves(path: Path, panels: Mapping[str, Mapping[str, Sequence[float | None]]], title: str) -> None:
-    """Writes a PNG of curves over epochs.
-
-    Args:
-        path: of the PNG.
-        panels: panel name -> curve name -> one value per epoch, or None where none was measured.
-        title: above all panels.
-    """
+    """Writes a PNG of curves over epochs: panel -> curve -> one value per epoch, or None where none was measured."""
     columns = min(COLUMNS, max(1, len(panels)))
     rows = -(-len(panels) // columns) or 1
     figure = new_figure(4.2 * columns, 3.0 * rows + 0.2)
@@ -62,7 +56,7 @@ def draw_curves(path: Path, panels: Mapping[str, Mapping[str, Sequence[float | N
         axes.set_xlabel("epoch")
         axes.grid(alpha=0.3)
         if len(curves) > 1:
-            many = len(curves) > MOST_IN_LEGEND
-            axes.legend(fontsize=5 if many else 8, ncols=1 + len(curves) // (2 * MOST_IN_LEGEND))
+            fontsize = 5 if len(curves) > MOST_IN_LEGEND else 8
+            axes.legend(fontsize=fontsize, ncols=1 + len(curves) // (2 * MOST_IN_LEGEND))
     figure.suptitle(title, fontsize=10)
     save_figure(figure, path)

@@ -17,18 +17,12 @@ from neuromoco.errors import NeuromocoError
 def process_pool(
     processes: int, advice: str, setup: Callable[..., None] | None = None, *arguments: Any
 ) -> Iterator[ProcessPoolExecutor]:
-    """A pool of processes, which end at once if the block fails or is interrupted.
+    """A pool of processes, which call `setup(*arguments)` first and end at once if the block fails or is interrupted.
 
     They are spawned, since a fork does not copy the threads of torch.
 
-    Args:
-        processes: at most this many.
-        advice: what to do if a process was killed, for the message.
-        setup: called with the arguments in each new process.
-        arguments: of `setup`.
-
     Raises:
-        NeuromocoError: a process was killed.
+        NeuromocoError: a process was killed; the message ends with `advice`.
     """
     pool = ProcessPoolExecutor(processes, get_context("spawn"), _start, (setup, *arguments))
     try:
