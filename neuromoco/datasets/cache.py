@@ -5,9 +5,8 @@
                                                         keys.npy    [S, 2]
 
 A recording's key is the hash of its file's content and extension, its part of the file, and the options for reading
-it; a set's name is the hash of its keys. So stale frames are never used, and unchanged files, even moved ones, are not
-decoded again: their rows are copied from other sets with the same keys. An unfinished set is a hidden folder; a row is
-complete once its key is written, so that the next process resumes where a killed one stopped.
+it; a set's name is the hash of its keys. Rows with known keys are copied from other sets instead of decoded again. An
+unfinished set is a hidden folder; a row is complete once its key is written, so that a killed process can be resumed.
 """
 
 from __future__ import annotations
@@ -145,12 +144,8 @@ class _UnfinishedSet:
     def _array(self, name: str, dtype: type[np.generic], shape: tuple[int, ...]) -> Any:
         file = self.folder / name
         if not file.exists():
-            check_disk_space(
-                self.folder,
-                int(np.prod(shape)) * np.dtype(dtype).itemsize,
-                f"frames of {shape[0]:,} recordings take",
-                "set NEUROMOCO_CACHE to a folder on another disk",
-            )
+            size, what = int(np.prod(shape)) * np.dtype(dtype).itemsize, f"frames of {shape[0]:,} recordings take"
+            check_disk_space(self.folder, size, what, "set NEUROMOCO_CACHE to a folder on another disk")
             with writing(file) as part:
                 np.lib.format.open_memmap(part, "w+", dtype, shape).flush()
         return np.lib.format.open_memmap(file, "r+")

@@ -1,7 +1,6 @@
 """Published sets that are folders of classes: N-MNIST, CIFAR10-DVS, N-Caltech101.
 
-Each must have the number of recordings that its authors give, so that no accuracy is measured on a part of it. Messages
-of this module do not name the set.
+Each must have the number of recordings that its authors give. Messages of this module do not name the set.
 """
 
 from __future__ import annotations
@@ -19,11 +18,7 @@ AUTHORS_CIFAR10, TONICS_CIFAR10 = "cifar10_*.aedat", "*.aedat4"
 
 
 def n_mnist(folder: Path, part: Part) -> Listing:
-    """N-MNIST (Orchard et al. 2015): `Train/<label>/*.bin` and `Test/<label>/*.bin`, split by the authors of MNIST.
-
-    Raises:
-        ConfigError: the folder holds something else.
-    """
+    """N-MNIST (Orchard et al. 2015): `Train/<label>/*.bin` and `Test/<label>/*.bin`, split by the authors of MNIST."""
     root = _inner(folder, part.capitalize())
     listing = list_recordings(root, labelled=True)
     expected = getattr(N_MNIST, part)

@@ -1,8 +1,7 @@
 """Handwritten digits recorded by the simulated camera: small, without a download, and similar to N-MNIST.
 
-The digits are those of scikit-learn, 8 x 8 pixels each (Alpaydin and Kaynak 1998). The constants below were fitted to
-recordings of N-MNIST: number of events, share of ON, events per pixel, size of the digit in the field and rate of
-background events; `benchmarks/simulated_vs_real.py` compares them.
+The digits are scikit-learn's, of 8 x 8 pixels (Alpaydin and Kaynak 1998). The constants below were fitted to N-MNIST;
+`benchmarks/simulated_vs_real.py` compares events, shares of ON, sizes and background rates.
 """
 
 from __future__ import annotations
@@ -48,14 +47,10 @@ _DEPTH = 0.825  # share of the light that full ink absorbs; sets the number of e
 
 
 def digit_images() -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """The 1,797 digits of scikit-learn as images for the simulated camera.
+    """Scikit-learn's digits for the simulated camera: images float32 [1797, 28, 28], labels int64 [1797].
 
-    Each is scaled up with cubic splines, its strokes are sharpened, and it is placed in the middle of a white square.
-    Digits are dark on white as in N-MNIST, where the trailing edge of a moving stroke causes the ON events.
-
-    Returns:
-        images: float32 [1797, 28, 28], intensity, 1 for white, 0.175 for full ink.
-        labels: int64 [1797], 0 to 9.
+    Each is scaled up with cubic splines, sharpened, and centred on a white square (1; full ink is 0.175). Dark on white
+    as in N-MNIST, where the trailing edge of a moving stroke causes the ON events.
     """
     from scipy.ndimage import zoom
     from sklearn.datasets import load_digits

@@ -39,13 +39,7 @@ class Archive(NamedTuple):
 
 
 def download(name: str) -> bool:
-    """Downloads a published set to the folder in which `--data` looks for it.
-
-    Args:
-        name: one of `named.SETS`.
-
-    Returns:
-        Whether it was downloaded; False if it exists already.
+    """Downloads a set of `named.SETS` to where `--data` looks for it; returns False if it exists already.
 
     Raises:
         ConfigError: no such set, its folder holds something else, or the disk is full.
@@ -80,9 +74,8 @@ def _exists(name: str, folder: Path) -> bool:
     try:
         _check(name, folder)
     except ConfigError as error:
-        raise ConfigError(
-            f"{name}: {error}; move {folder} away and download it again, or {manual_steps(name)}"
-        ) from error
+        advice = f"move {folder} away and download it again, or {manual_steps(name)}"
+        raise ConfigError(f"{name}: {error}; {advice}") from error
     return True
 
 
@@ -110,9 +103,8 @@ def _download(name: str, folder: Path, downloads: Path) -> None:
         try:
             _check(name, part)
         except ConfigError as error:
-            raise NeuromocoError(
-                f"{name}: tonic's archives hold something else: {error}; {manual_steps(name)}"
-            ) from error
+            problem = f"tonic's archives hold something else: {error}"
+            raise NeuromocoError(f"{name}: {problem}; {manual_steps(name)}") from error
 
 
 def _archives(name: str) -> list[Archive]:
@@ -133,11 +125,8 @@ def _fetch(archives: list[Archive], folder: Path) -> None:
     """Downloads missing archives if the disk has space for them and their content."""
     from tonic.download_utils import check_integrity
 
-    lengths = {
-        archive: _length(archive)
-        for archive in archives
-        if not check_integrity(str(folder / archive.filename), archive.md5)
-    }
+    missing = [archive for archive in archives if not check_integrity(str(folder / archive.filename), archive.md5)]
+    lengths = {archive: _length(archive) for archive in missing}
     check_disk_space(folder, 2 * sum(lengths.values()), "the archives and their content take at least", OTHER_DISK)
     for archive, length in lengths.items():
         console.print(f"downloading {archive.url} ({length / 1e6:,.0f} MB)", markup=False, soft_wrap=True)

@@ -30,11 +30,7 @@ class Counts(NamedTuple):
 
 
 def fixed_split(name: str) -> dict[str, Counts]:
-    """The counts of each class of "cifar10-dvs", "n-caltech101" or "n-caltech101-ceil".
-
-    Raises:
-        NeuromocoError: the installed file is damaged.
-    """
+    """The counts of each class of "cifar10-dvs", "n-caltech101" or "n-caltech101-ceil"."""
     return {row["class"]: Counts(int(row["train"]), int(row["test"])) for row in _rows() if row["set"] == name}
 
 

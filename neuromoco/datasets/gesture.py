@@ -41,12 +41,7 @@ TONICS_FILES = ReadOptions(sensor=(128, 128), columns="xypt", time_unit="ms")
 
 
 def dvs128_gesture(folder: Path, part: Part) -> Listing:
-    """The gestures of a part, from the copy in the folder.
-
-    Raises:
-        ConfigError: both copies are missing, or one is incomplete. The message does not name the set.
-        EventFileError: a table of labels cannot be read.
-    """
+    """The gestures of a part, from the copy in the folder; messages of errors do not name the set."""
     authors, tonics = folder / "DvsGesture", folder / f"ibmGesture{part.capitalize()}"
     if authors.is_dir():
         listing, counts, whose = _from_authors(authors, part), AUTHORS, "the authors'"

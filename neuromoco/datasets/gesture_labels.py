@@ -14,26 +14,15 @@ LARGEST_FILE = 1 << 20
 
 
 class Segment(NamedTuple):
-    """A labelled part of a recording.
+    """A labelled part of a recording, in microseconds of its clock."""
 
-    Attributes:
-        label: class, 1 to 11.
-        start: microseconds of the recording's clock.
-        stop: microseconds, after `start`.
-    """
-
-    label: int
+    label: int  # 1 to 11
     start: int
     stop: int
 
 
 def read_segments(path: Path) -> list[Segment]:
-    """Reads a table with the columns class, startTime_usec, endTime_usec, in the order of the file.
-
-    Raises:
-        EventFileError: the file is not such a table, or a row is invalid.
-        OSError: the file cannot be read.
-    """
+    """Reads a table with the columns class, startTime_usec, endTime_usec; raises EventFileError unless it is valid."""
     with path.open("rb") as file:
         raw = file.read(LARGEST_FILE + 1)
     if len(raw) > LARGEST_FILE:

@@ -21,22 +21,13 @@ DIGITS = "digits"
 
 
 class NamedSet(NamedTuple):
-    """A published set.
+    """A published set."""
 
-    Attributes:
-        folder: name of its folder in `$NEUROMOCO_DATA`.
-        page: the authors' download page.
-        archives: archives to unpack into the folder.
-        example: a file in the folder after unpacking.
-        tonic: the class of `tonic.datasets` that downloads it.
-        listing: lists the folder: (folder, part) -> recordings.
-    """
-
-    folder: str
-    page: str
-    archives: str
-    example: str
-    tonic: str
+    folder: str  # in $NEUROMOCO_DATA
+    page: str  # of the authors, to download from
+    archives: str  # to unpack into the folder
+    example: str  # a file in the folder after unpacking
+    tonic: str  # the class of `tonic.datasets` that downloads it
     listing: Callable[[Path, Part], Listing]
 
 

@@ -27,37 +27,22 @@ QUEUED = 3  # files per process that are read or wait: bounds the memory
 
 
 class FileJob(NamedTuple):
-    """A file to read.
-
-    Attributes:
-        path: the file.
-        rows: positions of its R recordings in the set.
-        spans: R parts of the file; None is the whole file.
-        options: what it does not say of itself.
-        frames: settings of the frames.
-    """
+    """A file with R recordings to read."""
 
     path: Path
-    rows: tuple[int, ...]
-    spans: tuple[Span | None, ...]
+    rows: tuple[int, ...]  # their positions in the set
+    spans: tuple[Span | None, ...]  # R parts of the file; None is the whole file
     options: ReadOptions
     frames: FrameConfig
 
 
 class FileFrames(NamedTuple):
-    """The recordings of a file as frames.
+    """The R recordings of a file as frames; none if there is a problem."""
 
-    Attributes:
-        rows: see `FileJob`.
-        frames: R arrays [T, P, H, W], uint8 if the counts allow, else uint16; empty if there is a problem.
-        facts: int64 [R, 4]: events, microseconds, rows and columns of the sensor.
-        problem: why the file cannot be read, or None.
-    """
-
-    rows: tuple[int, ...]
-    frames: list[NDArray[np.unsignedinteger[Any]]]
-    facts: NDArray[np.int64]
-    problem: str | None = None
+    rows: tuple[int, ...]  # as in `FileJob`
+    frames: list[NDArray[np.unsignedinteger[Any]]]  # [T, P, H, W], uint8 if the counts allow, else uint16
+    facts: NDArray[np.int64]  # [R, 4]: events, microseconds, rows and columns of the sensor
+    problem: str | None = None  # why the file cannot be read
 
 
 def make_frames(jobs: Sequence[FileJob]) -> Iterator[FileFrames]:

@@ -67,11 +67,10 @@ class JoinedFrames:
 
 
 def _joined(sets: Sequence[Recordings]) -> Recordings:
-    root = Path(os.path.commonpath([listing.root.resolve() for listing, _ in sets]))
-    names = tuple(
-        (listing.root.resolve() / name).relative_to(root).as_posix() for listing, _ in sets for name in listing.names
-    )
-    stores = [store for _, store in sets]
+    listings, stores = [joined.listing for joined in sets], [joined.store for joined in sets]
+    root = Path(os.path.commonpath([listing.root.resolve() for listing in listings]))
+    files = (listing.root.resolve() / name for listing in listings for name in listing.names)
+    names = tuple(file.relative_to(root).as_posix() for file in files)
     frames = cast("NDArray[np.unsignedinteger[Any]]", JoinedFrames([store.frames for store in stores]))
     facts = (np.concatenate([getattr(store, name) for store in stores]) for name in ("events", "durations", "sensors"))
     return Recordings(Listing(root, names), FrameStore(frames, *facts))

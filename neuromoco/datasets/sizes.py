@@ -14,15 +14,9 @@ DIGITS_SIZE = Counts(1438, 359)
 
 
 def training_sizes(data: str | tuple[str, ...]) -> tuple[list[int], bool]:
-    """Sizes of the classes of a training part: of a named set as published, of a folder as it is.
+    """Sizes of the classes of a training part (a published total is divided evenly), and whether they are of classes.
 
-    If only the total is published, it is divided evenly.
-
-    Returns:
-        The sizes, and whether they are of classes: a flat folder is one size, and so is each of several sets.
-
-    Raises:
-        ConfigError: no such folder or name.
+    A flat folder is one size, and so is each of several sets.
     """
     if isinstance(data, tuple):
         return [sum(training_sizes(name)[0]) for name in data], False

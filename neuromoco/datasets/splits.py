@@ -21,11 +21,7 @@ class Split:
 
 
 def split_by_class(
-    labels: Sequence[int],
-    validation: float,
-    labels_per_class: int | None,
-    seed: int,
-    class_names: Sequence[str],
+    labels: Sequence[int], validation: float, labels_per_class: int | None, seed: int, class_names: Sequence[str]
 ) -> Split:
     """Draws validation and training recordings from each class.
 

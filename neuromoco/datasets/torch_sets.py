@@ -22,14 +22,8 @@ class FrameSet(Dataset[tuple[Tensor, ...]]):
     """Frames of some recordings; a data loader with `collate` asks it for whole batches.
 
     A batch is (frames, labels), or (query views, key views) if the view is `TwoViews`; frames and views are
-    float32 [T, N, P, H, W], labels [N], -1 if unknown.
-
-    Args:
-        frames: uint8 or uint16 [S, T, P, H, W].
-        indices: the recordings among the S.
-        labels: S class indices, or None.
-        view: the augmentation, or None.
-        seed: of the views.
+    float32 [T, N, P, H, W], labels [N], -1 if unknown. `indices` are those of the recordings among the S in `frames`,
+    uint8 or uint16 [S, T, P, H, W], and `labels`; `seed` is that of the views.
     """
 
     def __init__(
@@ -40,12 +34,8 @@ class FrameSet(Dataset[tuple[Tensor, ...]]):
         view: View | TwoViews | None = None,
         seed: int = 0,
     ) -> None:
-        self.frames = frames
-        self.indices = list(indices)
-        self.labels = labels
-        self.view = view
-        self.seed = seed
-        self.epoch = 0
+        self.frames, self.indices, self.labels = frames, list(indices), labels
+        self.view, self.seed, self.epoch = view, seed, 0
 
     def set_epoch(self, epoch: int) -> None:
         """Selects the views, which differ between epochs."""
