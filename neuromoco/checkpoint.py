@@ -27,53 +27,30 @@ KEY = "neuromoco"
 
 
 class SeenRecordings(Settings):
-    """Summary of the recordings that a network was trained on, to warn of very different ones.
-
-    Attributes:
-        count: number of recordings.
-        shortest_us: duration of the shortest, microseconds.
-        longest_us: duration of the longest, microseconds.
-        fewest_events: events of the sparsest.
-        most_events: events of the densest.
-        sensor: rows and columns of their most frequent sensor.
-    """
+    """Summary of the recordings that a network was trained on, to warn of very different ones."""
 
     count: int
-    shortest_us: int
+    shortest_us: int  # duration of the shortest, microseconds
     longest_us: int
     fewest_events: int
     most_events: int
-    sensor: tuple[int, int] | None = None
+    sensor: tuple[int, int] | None = None  # rows and columns of their most frequent sensor
 
 
 class CheckpointHeader(Settings):
-    """Everything that a checkpoint states about its weights.
-
-    Attributes:
-        format: version of this layout.
-        kind: "encoder" (features only) or "classifier".
-        encoder: name in the registry, options and neuron.
-        frames: how recordings become frames.
-        class_names: in the order of the logits; empty for an encoder.
-        seen: the training recordings.
-        stage: "pretrain", "finetune" or "supervised".
-        epoch: epochs of training behind these weights.
-        seed: of the run.
-        metrics: of that epoch, by name.
-        versions: of the packages that wrote the file, by name.
-    """
+    """Everything that a checkpoint states about its weights."""
 
     format: Literal[1] = FORMAT_VERSION
     kind: Literal["encoder", "classifier"]
     encoder: EncoderConfig
     frames: FrameConfig
-    class_names: tuple[str, ...] = ()
+    class_names: tuple[str, ...] = ()  # in the order of the logits; empty for an encoder
     seen: SeenRecordings
-    stage: str
-    epoch: int
+    stage: str  # "pretrain", "finetune" or "supervised"
+    epoch: int  # epochs of training behind these weights
     seed: int
-    metrics: dict[str, float] = {}
-    versions: dict[str, str] = {}
+    metrics: dict[str, float] = {}  # of that epoch
+    versions: dict[str, str] = {}  # of the packages that wrote the file
 
 
 HeaderType = TypeVar("HeaderType", bound=CheckpointHeader)
@@ -150,13 +127,7 @@ def _open(path: Path | str, framework: str) -> Iterator[Any]:
 
 
 def parse_header(path: Path | str, metadata: Mapping[str, str], kind: type[HeaderType], what: str) -> HeaderType:
-    """Parses the header of a file that neuromoco wrote.
-
-    Args:
-        path: of the file; it begins every error message.
-        metadata: the file's texts, by key.
-        kind: class of the header.
-        what: the file's format with its article, for errors, such as "an ONNX".
+    """Parses the header of a file that neuromoco wrote, of the format `what`, such as "an ONNX".
 
     Raises:
         CheckpointError: another program or a newer neuromoco wrote the file, or its header is damaged.
@@ -167,9 +138,8 @@ def parse_header(path: Path | str, metadata: Mapping[str, str], kind: type[Heade
         tree: Any = json.loads(metadata[KEY])
         version = tree.get("format") if isinstance(tree, dict) else None
         if version != FORMAT_VERSION:
-            raise CheckpointError(
-                f"{path}: has format {version}; this version reads {FORMAT_VERSION}: install a newer neuromoco"
-            )
+            known = f"this version reads {FORMAT_VERSION}: install a newer neuromoco"
+            raise CheckpointError(f"{path}: has format {version}; {known}")
         return kind.model_validate(tree)
     except (json.JSONDecodeError, ValidationError) as error:
         raise CheckpointError(f"{path}: has a damaged header ({str(error).splitlines()[0]})") from error

@@ -14,13 +14,7 @@ class RefusedError(Exception):
 
 @dataclass(frozen=True)
 class Unsupported:
-    """A layer that a target cannot express.
-
-    Attributes:
-        name: its place in the network.
-        layer: its kind.
-        reason: why it is not supported, and a substitute.
-    """
+    """A layer that a target cannot express: its place in the network, its kind, why, and a substitute."""
 
     name: str
     layer: str
@@ -31,11 +25,7 @@ class Unsupported:
 
 
 def refuse(unsupported: Sequence[Unsupported]) -> None:
-    """Refuses a network with unsupported layers.
-
-    Raises:
-        UnsupportedLayerError: names the first layer, and the number of others.
-    """
+    """Raises UnsupportedLayerError if there are unsupported layers; it names the first, and the number of others."""
     if unsupported:
         more = f" (and {len(unsupported) - 1} more; --check lists them)" if len(unsupported) > 1 else ""
         raise UnsupportedLayerError(f"{unsupported[0]}{more}")

@@ -35,12 +35,7 @@ DIMENSIONS_BEFORE_TSNE = 50
 
 @dataclass(frozen=True)
 class EventFile:
-    """An event file, perhaps of a class.
-
-    Attributes:
-        path: the file.
-        class_name: the class, or None if it is unknown.
-    """
+    """An event file, perhaps of a known class."""
 
     path: Path
     class_name: str | None
@@ -48,21 +43,13 @@ class EventFile:
 
 @dataclass(frozen=True)
 class Embedding:
-    """Features of S recordings.
-
-    Attributes:
-        header: of the checkpoint.
-        encoder_sha256: of its encoder's parameters and buffers.
-        files: S files.
-        features: float32 [S, T, D].
-        problems: errors of the files that cannot be read.
-    """
+    """Features of S recordings."""
 
     header: CheckpointHeader
-    encoder_sha256: str
-    files: tuple[EventFile, ...]
-    features: NDArray[np.float32]
-    problems: tuple[EventFileError, ...]
+    encoder_sha256: str  # of the encoder's parameters and buffers
+    files: tuple[EventFile, ...]  # S
+    features: NDArray[np.float32]  # [S, T, D]
+    problems: tuple[EventFileError, ...]  # of the files that cannot be read
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -80,12 +67,8 @@ class Embedding:
 
 def find_files(places: Iterable[Path]) -> list[EventFile]:
     """Files, and files in folders at any depth; subfolders of a folder in `places` are classes."""
-    files = []
-    for place in places:
-        for path in files_in([place]):
-            parts = path.relative_to(place).parts
-            files.append(EventFile(path, parts[0] if len(parts) > 1 else None))
-    return files
+    relative = [(path, path.relative_to(place).parts) for place in places for path in files_in([place])]
+    return [EventFile(path, parts[0] if len(parts) > 1 else None) for path, parts in relative]
 
 
 def embed_files(
@@ -97,12 +80,7 @@ def embed_files(
 ) -> Embedding:
     """Computes the features of event files; files that cannot be read become `problems` of the result.
 
-    Args:
-        model: a checkpoint with an encoder.
-        files: the event files.
-        device: "auto" (CUDA if there is one), "cpu" or "cuda".
-        options: what the files do not say of themselves.
-        any_length: accept recordings much shorter than the training recordings.
+    With `any_length`, recordings may be much shorter than the training recordings.
 
     Raises:
         CheckpointError: no usable checkpoint.
@@ -135,15 +113,9 @@ def embed_files(
 
 
 def project(features: NDArray[np.floating[Any]], method: Method, seed: int) -> tuple[NDArray[np.float64], str]:
-    """Projects the directions of features onto a plane.
+    """Projects the directions of features [S, D] onto a plane: points [S, 2] and the name of the method used.
 
-    Args:
-        features: [S, D].
-        method: "tsne" preserves neighbourhoods (PCA is used for fewer than 10 recordings), "pca" large distances.
-        seed: of t-SNE.
-
-    Returns:
-        Points [S, 2] and the name of the method used.
+    "tsne" preserves neighbourhoods (PCA is used for fewer than 10 recordings), "pca" large distances.
     """
     directions = normalize(features.astype(np.float64))
     count = len(directions)
@@ -161,20 +133,12 @@ def project(features: NDArray[np.floating[Any]], method: Method, seed: int) -> t
 
 
 def write_embedding(out: Path, embedding: Embedding, per_step: bool, method: Method, seed: int) -> list[Path]:
-    """Writes features, and a map of them as a picture and as a page: all three files, or none.
+    """Writes features to an .npz file, and a map of them with the same name as .png and .html: all three, or none.
 
-    Args:
-        out: the .npz file; the map is written to the same name with .png and .html.
-        embedding: the features.
-        per_step: write features [S, T, D] instead of their mean over time, [S, D]; the map is of the mean.
-        method: see `project`.
-        seed: see `project`.
+    Per step, the features are [S, T, D], otherwise their mean over time, [S, D]; the map is of the mean.
 
     Returns:
-        The paths of the files.
-
-    Raises:
-        ConfigError: `out` does not end in .npz, or a folder has the name of a file.
+        The paths of the files; raises as `output_paths`.
     """
     mean = embedding.features.mean(1)  # [S, D]
     points, method_name = project(mean, method, seed)
@@ -208,7 +172,6 @@ def output_paths(out: Path) -> list[Path]:
     if out.suffix != ".npz":
         raise ConfigError(f"--out {out}: features are written as .npz, for example {out.with_suffix('.npz')}")
     paths = [out, out.with_suffix(".png"), out.with_suffix(".html")]
-    for path in paths:
-        if path.is_dir():
-            raise ConfigError(f"--out {out}: {path} is a folder; give another name")
+    if folder := next(filter(Path.is_dir, paths), None):
+        raise ConfigError(f"--out {out}: {folder} is a folder; give another name")
     return paths

@@ -39,10 +39,9 @@ def class_colours(count: int) -> list[str]:
     from matplotlib import colormaps
     from matplotlib.colors import to_hex
 
-    if count <= 20:
-        table = colormaps["tab10" if count <= 10 else "tab20"]
-        return [to_hex(table(i)) for i in range(count)]
-    return [to_hex(colormaps["hsv"](i / count)) for i in range(count)]
+    if count > 20:
+        return [to_hex(colormaps["hsv"](i / count)) for i in range(count)]
+    return [to_hex(colormaps["tab10" if count <= 10 else "tab20"](i)) for i in range(count)]
 
 
 def draw_map(path: Path, points: Points, labels: NDArray[np.int64], names: Sequence[str], title: str) -> None:

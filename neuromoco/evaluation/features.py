@@ -23,10 +23,7 @@ PREFIX = "encoder."  # of the encoder's tensors in a classifier's checkpoint
 
 
 def load_encoder(path: Path | str, device: torch.device) -> tuple[Encoder, CheckpointHeader]:
-    """Loads the encoder of a checkpoint, pre-trained or a classifier's, in evaluation mode.
-
-    Returns:
-        The encoder and the checkpoint's header.
+    """Loads the encoder of a checkpoint, pre-trained or a classifier's, in evaluation mode, and the header.
 
     Raises:
         CheckpointError: no readable checkpoint.
@@ -42,17 +39,9 @@ def load_encoder(path: Path | str, device: torch.device) -> tuple[Encoder, Check
 def features(
     encoder: Encoder, store: FrameStore, indices: Sequence[int], device: torch.device, per_step: bool = False
 ) -> NDArray[np.float32]:
-    """Features of S recordings, without augmentation; draws no random number and updates no batch norm.
+    """Features of S recordings without augmentation, float32 [S, D], the mean over time; per step [S, T, D].
 
-    Args:
-        encoder: on `device`; it is in evaluation mode meanwhile.
-        store: frames of a set.
-        indices: S indices into the set.
-        device: where to compute.
-        per_step: keep the time steps.
-
-    Returns:
-        float32 [S, D], the mean over time; per step [S, T, D].
+    Draws no random number and updates no batch norm: the encoder is in evaluation mode meanwhile.
     """
     batches = (features_by_step(encoder, batch, device) for batch in frame_batches(store.frames, indices))
     return np.concatenate([batch if per_step else batch.mean(1) for batch in batches])
@@ -87,10 +76,7 @@ def evaluation_mode(module: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def spike_rates(encoder: Encoder) -> Iterator[dict[str, float]]:
-    """Measures each spiking layer's rate within a block: the fraction of neurons and steps that spike, 0 to 1.
-
-    The dictionary is filled when the block ends.
-    """
+    """Yields what the end of the block fills: each spiking layer's rate, the share of neurons and steps that spike."""
     rates: dict[str, float] = {}
     totals: dict[str, tuple[Tensor, int]] = {}
 
@@ -114,11 +100,7 @@ def spike_rates(encoder: Encoder) -> Iterator[dict[str, float]]:
 def effective_rank(values: NDArray[np.floating[Any]]) -> float:
     """Effective rank: exp of the entropy of the normalised singular values (Roy and Vetterli 2007; arXiv 2210.02885).
 
-    Args:
-        values: features [S, D].
-
-    Returns:
-        1 if all rows are multiples of one (collapse), at most min(S, D); 0 if all values are 0.
+    Of features [S, D]: 1 if all rows are multiples of one (collapse), at most min(S, D); 0 if all values are 0.
     """
     singular = np.linalg.svd(values.astype(np.float64), compute_uv=False)
     if not singular.sum():

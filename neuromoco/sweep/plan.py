@@ -73,9 +73,8 @@ class SweepConfig(Settings):
     def _fits_together(self) -> SweepConfig:
         for name in self.settings:
             if not re.fullmatch(r"\w[\w.+-]*", name):
-                raise ValueError(
-                    f"settings: the name {name!r}; letters, digits, '.', '+', '-' and '_' make a folder's name"
-                )
+                allowed = "letters, digits, '.', '+', '-' and '_' make a folder's name"
+                raise ValueError(f"settings: the name {name!r}; {allowed}")
         if self.test is not None and self.folds is not None:
             raise ValueError("test and folds exclude each other; give one of them")
         if self.fold is not None and (self.folds is None or self.fold >= self.folds):
@@ -92,40 +91,24 @@ class SweepConfig(Settings):
 
 @dataclass(frozen=True)
 class Unit:
-    """One run, or one measurement of a pre-trained encoder.
+    """One run, or one measurement of a pre-trained encoder."""
 
-    Attributes:
-        name: its folder in `units/`.
-        kind: the stage or the measure.
-        settings: names of the settings that share it.
-        labels: labelled recordings of each class, or "all"; None for pre-training.
-        config: settings of the run; for a measurement those of the pre-training, with the labels in `finetune`.
-        needs: name of the pre-training that it needs.
-    """
-
-    name: str
+    name: str  # its folder in `units/`
     kind: Kind
-    settings: tuple[str, ...]
-    labels: Labels | None
-    config: RunConfig
-    needs: str | None = None
+    settings: tuple[str, ...]  # names of the settings that share it
+    labels: Labels | None  # labelled recordings of each class; None for pre-training
+    config: RunConfig  # for a measurement, that of the pre-training, with the labels in `finetune`
+    needs: str | None = None  # name of the pre-training that it needs
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The work of a sweep.
-
-    Attributes:
-        name: of the sweep.
-        sweep: its file.
-        base: the recipe with the changes that all settings share.
-        units: each after the unit it needs.
-    """
+    """The work of a sweep."""
 
     name: str
-    sweep: SweepConfig
-    base: RunConfig
-    units: tuple[Unit, ...]
+    sweep: SweepConfig  # its file
+    base: RunConfig  # the recipe with the changes that all settings share
+    units: tuple[Unit, ...]  # each after the unit it needs
 
     def to_json(self) -> dict[str, Any]:
         """Everything that affects the results."""
@@ -139,11 +122,7 @@ def list_sweeps() -> list[str]:
 
 
 def load_sweep(name: str, data: str | None = None) -> Plan:
-    """Loads a sweep.
-
-    Args:
-        name: its name, or the path of a YAML file.
-        data: a folder or the name of a data set that replaces the file's.
+    """Loads a sweep by its name or the path of a YAML file; `data` replaces the file's.
 
     Raises:
         ConfigError: no such sweep or file, or invalid settings.
@@ -232,7 +211,6 @@ def _with_labels(config: RunConfig, labels: Labels) -> RunConfig:
 def _changed(config: RunConfig, changes: Mapping[str, Any], source: str) -> RunConfig:
     for name in changes:
         if name.split(".")[0] in SECTIONS or name.split(".")[-1] in NAMES_IN_SECTIONS:
-            raise ConfigError(
-                f"{source}: {name} is decided by the sweep: data, test, folds, seeds, measures, labels_per_class"
-            )
+            deciding = "data, test, folds, seeds, measures, labels_per_class"
+            raise ConfigError(f"{source}: {name} is decided by the sweep: {deciding}")
     return with_values(config, changes, source)

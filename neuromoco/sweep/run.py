@@ -33,12 +33,8 @@ def run_sweep(
 ) -> dict[str, Any]:
     """Runs all units that are not complete yet and summarises the results.
 
-    Args:
-        plan: the sweep.
-        out: its folder: new, empty, or one in which the same sweep was started.
-        jobs: number of processes, which share the threads; the number of threads affects rounding.
-        device: "auto", "cpu" or "cuda".
-        done: called after each unit with the number of units so far and the outcome.
+    The folder `out` is new, empty, or one in which the same sweep was started. The processes share the threads, whose
+    number affects rounding. `done` is called after each unit with the number of units so far and the outcome.
 
     Returns:
         The content of `results.json`; "failed" lists the units that failed, with the reason.
@@ -81,11 +77,9 @@ def _begin(plan: Plan, out: Path) -> None:
     content = {**plan.to_json(), "recordings_sha256": digest}
     file = out / "sweep.json"
     if file.is_file():
-        changed = _difference(read_json(file), json.loads(json.dumps(content)))
-        if changed:
-            raise ConfigError(
-                f"{out}: holds a sweep with another {changed}; restore the sweep's file, or give another --out"
-            )
+        if changed := _difference(read_json(file), json.loads(json.dumps(content))):
+            advice = "restore the sweep's file, or give another --out"
+            raise ConfigError(f"{out}: holds a sweep with another {changed}; {advice}")
     elif out.is_file() or (out.is_dir() and any(out.iterdir())):
         raise ConfigError(f"{out}: holds something other than a sweep; give another --out")
     for frames in dict.fromkeys(unit.config.frames for unit in plan.units):  # before several processes need them

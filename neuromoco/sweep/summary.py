@@ -16,11 +16,7 @@ Row = tuple[str, str]  # the settings, the measure
 
 
 def summarize(plan: Plan, outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    """The results of a sweep, as data for JSON.
-
-    Args:
-        plan: the sweep.
-        outcomes: of its units, in the plan's order.
+    """The results of a sweep from the outcomes in the plan's order, as data for JSON.
 
     Returns:
         "units": result of each unit. "rows": for each setting and measure, by number of labels, the accuracy: "mean"

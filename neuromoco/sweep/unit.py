@@ -36,12 +36,9 @@ class EvaluationSet(NamedTuple):
 
 
 class Worker:
-    """Runs units and reads recordings only once for all of them.
+    """Runs units in a sweep's folder and reads recordings only once for all of them.
 
-    Args:
-        out: the sweep's folder.
-        test: the folder to measure on; None measures on a fold, or on the test part of the data set.
-        device: "auto", "cpu" or "cuda".
+    They are measured on the folder `test`; None measures on a fold, or on the test part of the data set.
     """
 
     def __init__(self, out: Path, test: str | None, device: str) -> None:

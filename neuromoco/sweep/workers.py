@@ -34,15 +34,9 @@ class WorkerOptions(NamedTuple):
 
 
 def run_units(units: Sequence[Unit], options: WorkerOptions, jobs: int) -> Iterator[Outcome]:
-    """Runs units and yields each outcome as it is known; units whose pre-training failed are skipped.
+    """Runs units, each after the one it needs, and yields each outcome; skips units whose pre-training failed.
 
-    Args:
-        units: each after the unit it needs.
-        options: where and how to run them.
-        jobs: number of processes; 1 runs the units in this process.
-
-    Raises:
-        NeuromocoError: a process was killed.
+    One job is this process; of several, one that is killed raises NeuromocoError.
     """
     if jobs == 1:
         yield from _run_here(units, options)
