@@ -22,21 +22,13 @@ from neuromoco.unsupported import Unsupported
 
 @dataclass(frozen=True)
 class ExportJob:
-    """A checkpoint on its way to a target.
-
-    Attributes:
-        source: the checkpoint.
-        classifier: what it holds.
-        target: name of the target.
-        data: file or folder of recordings to calibrate and compare on, or None.
-        recordings: to compare on instead of those in `data`, or None.
-    """
+    """A checkpoint on its way to a target."""
 
     source: Path
     classifier: TrainedClassifier
     target: TargetName
-    data: Path | None = None
-    recordings: Sequence[Recording] | None = None
+    data: Path | None = None  # file or folder of recordings to calibrate and compare on
+    recordings: Sequence[Recording] | None = None  # to compare on instead of those in `data`
 
     @property
     def size(self) -> tuple[int, int]:

@@ -26,11 +26,7 @@ class Samples(NamedTuple):
 
 
 def split_samples(folder: Path, class_names: Sequence[str]) -> tuple[Samples, Samples]:
-    """Recordings to calibrate on and others to compare on, of a flat folder or one of class folders.
-
-    Raises:
-        ConfigError: no such folder, or too few recordings in it.
-    """
+    """Recordings to calibrate on and others to compare on, of a flat folder or one of class folders."""
     listing = list_recordings(folder, labelled=False)
     if len(listing) < LEAST:
         raise ConfigError(
@@ -39,10 +35,8 @@ def split_samples(folder: Path, class_names: Sequence[str]) -> tuple[Samples, Sa
     labels: list[int | None] = [None] * len(listing)
     if listing.labels and set(listing.class_names) <= set(class_names):
         labels = [class_names.index(listing.class_names[i]) for i in listing.labels]
-    calibration, held_out = (evenly_spaced(range(first, len(listing), 2), MOST) for first in (0, 1))
-    one, other = (
-        Samples([listing.paths[i] for i in half], [labels[i] for i in half]) for half in (calibration, held_out)
-    )
+    halves = (evenly_spaced(range(first, len(listing), 2), MOST) for first in (0, 1))
+    one, other = (Samples([listing.paths[i] for i in half], [labels[i] for i in half]) for half in halves)
     return one, other
 
 
@@ -51,13 +45,8 @@ def copy_figures(
 ) -> dict[str, Any]:
     """How often a copy of a network answers as the network does, and whether that is often enough.
 
-    Args:
-        answers: class indices of "float32" and of the copy, under its name.
-        labels: the true ones; no accuracies where one of them is unknown.
-        advice: what to do about a copy that is not good enough.
-
-    Returns:
-        "agreement", "accuracy" of both or None, what is "allowed", and the "problem" or None.
+    `answers` are class indices of "float32" and of the copy, under its name; there are no accuracies where a label is
+    unknown. `advice` says what to do about a copy that is not good enough.
     """
     _, copy = answers
     agreement = float(np.mean(np.equal(answers["float32"], answers[copy])))

@@ -37,39 +37,23 @@ LEAST_AGREEMENT = 0.98  # share of recordings with the same answer
 
 @dataclass(frozen=True)
 class LayerParity:
-    """Spikes of one layer of neurons.
-
-    Attributes:
-        name: of the layer.
-        rate: spikes per neuron and step in the source.
-        compared: neurons x steps x recordings.
-        flipped: number of those that differ.
-    """
+    """Spikes of one layer of neurons."""
 
     name: str
-    rate: float
-    compared: int
-    flipped: int
+    rate: float  # spikes per neuron and step in the source
+    compared: int  # neurons x steps x recordings
+    flipped: int  # number of those that differ
 
 
 @dataclass(frozen=True)
 class Parity:
-    """How an export compares with its source on S recordings.
-
-    Attributes:
-        recordings: S.
-        largest_error: of a logit, mean over time.
-        largest_error_without_flips: of those on which no spike flipped; None if there are none.
-        recordings_with_flips: number of recordings on which a spike flipped.
-        agreement: share of recordings with the same answer.
-        layers: spikes layer by layer.
-    """
+    """How an export compares with its source."""
 
     recordings: int
-    largest_error: float
-    largest_error_without_flips: float | None
+    largest_error: float  # of a logit, mean over time
+    largest_error_without_flips: float | None  # on recordings on which no spike flipped; None if there are none
     recordings_with_flips: int
-    agreement: float
+    agreement: float  # share of recordings with the same answer
     layers: tuple[LayerParity, ...]
 
     @property
@@ -97,19 +81,12 @@ class Parity:
 
 @dataclass
 class SpikeCounts:
-    """Spikes of a layer of neurons in a network and in its export, added up over recordings.
+    """Spikes of a layer of neurons in a network and in its export, added up over recordings."""
 
-    Attributes:
-        compared: neurons x steps x recordings.
-        source: spikes in the network.
-        export: spikes in its export.
-        differ: how many of those compared are not the same.
-    """
-
-    compared: int = 0
+    compared: int = 0  # neurons x steps x recordings
     source: int = 0
     export: int = 0
-    differ: int = 0
+    differ: int = 0  # how many of those compared are not the same
 
     def add(self, source: NDArray[Any], export: NDArray[Any]) -> int:
         """Counts the spikes of more recordings; returns how many differ."""
@@ -122,29 +99,16 @@ class SpikeCounts:
 
 
 class ExportRun(NamedTuple):
-    """What an export computes for one recording.
+    """What an export computes for one recording."""
 
-    Attributes:
-        frames: [T, 1, P, H, W] of the recording.
-        logits: [T, 1, classes].
-        spikes: [T, 1, ...] by layer of neurons.
-        spikes_logits: logits of the network that the spikes are from, where that is not the export itself.
-    """
-
-    frames: Floats
-    logits: Floats
-    spikes: Mapping[str, Floats]
-    spikes_logits: Floats | None = None
+    frames: Floats  # [T, 1, P, H, W]
+    logits: Floats  # [T, 1, classes]
+    spikes: Mapping[str, Floats]  # [T, 1, ...] by layer of neurons
+    spikes_logits: Floats | None = None  # of the network that the spikes are from, where that is not the export itself
 
 
 def measure_parity(classifier: Classifier, names: Sequence[str], runs: Iterable[ExportRun]) -> Parity:
-    """Compares what an export computed with what torch computes.
-
-    Args:
-        classifier: the source, on the CPU.
-        names: of its layers of neurons.
-        runs: of at least one recording.
-    """
+    """Compares what an export computed for at least one recording with what torch computes, in the layers named."""
     counts = {name: SpikeCounts() for name in names}
     errors, same_answer, clean = [], [], []
     for frames, logits, spikes, spikes_logits in runs:
@@ -162,10 +126,7 @@ def measure_parity(classifier: Classifier, names: Sequence[str], runs: Iterable[
         largest_error_without_flips=max(itertools.compress(errors, clean), default=None),
         recordings_with_flips=clean.count(False),
         agreement=float(np.mean(same_answer)),
-        layers=tuple(
-            LayerParity(name, count.source / count.compared, count.compared, count.differ)
-            for name, count in counts.items()
-        ),
+        layers=tuple(LayerParity(n, c.source / c.compared, c.compared, c.differ) for n, c in counts.items()),
     )
 
 
@@ -186,16 +147,11 @@ def parity_summary(report: Mapping[str, Any]) -> str:
 
 
 def comparison_recordings(job: ExportJob) -> list[Recording]:
-    """Noise, and the recordings of a job: those given, else at most 50 of its data or the bundled ones.
-
-    Raises:
-        EventFileError: one of these cannot be read.
-    """
-    if job.recordings is None:
+    """Noise, and the recordings of a job: those given, else at most 50 of its data or the bundled ones."""
+    recordings = job.recordings
+    if recordings is None:
         files = files_in([job.data]) if job.data else models.example_paths()
         recordings = [read_recording(file) for file in evenly_spaced(files, LARGEST)]
-    else:
-        recordings = list(job.recordings)
     return [*random_recordings(job.classifier.header), *recordings]
 
 

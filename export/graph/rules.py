@@ -120,11 +120,8 @@ def _attention(name: str, module: layer.SpikingSelfAttention, x: op.Node) -> lis
     product = op.Attention(
         name=f"{name}.attn", inputs=(spikes.name,), shape=x.shape, heads=module.num_heads, scale=float(module.scale)
     )
-    return [
-        *nodes,
-        product,
-        *_chain(name, module, ("attn_lif", "proj_conv_bn.0", "proj_conv_bn.1", "proj_lif"), product),
-    ]
+    after = _chain(name, module, ("attn_lif", "proj_conv_bn.0", "proj_conv_bn.1", "proj_lif"), product)
+    return [*nodes, product, *after]
 
 
 def _chain(name: str, module: nn.Module, parts: Sequence[str], x: op.Node) -> list[op.Node]:

@@ -17,17 +17,8 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from neuromoco.classifier import Classifier
+from neuromoco.export.graph import rules
 from neuromoco.export.graph.nodes import LIF, Graph, Input, Node, Reshape, Shape, fold_affine
-from neuromoco.export.graph.rules import (
-    COPIES,
-    FUNCTIONS,
-    KNOWN,
-    LAYERS,
-    RESHAPES,
-    SUBSTITUTES,
-    describe,
-    mean_over_space,
-)
 from neuromoco.frames import POLARITIES
 from neuromoco.snn.neurons import reset_state
 from neuromoco.unsupported import RefusedError, Unsupported, refuse
@@ -38,15 +29,7 @@ PREFIX = "encoder.body."  # is removed from the names of nodes
 
 
 def lower(network: Classifier, height: int, width: int) -> Graph:
-    """The graph of a classifier, batch norm folded.
-
-    Args:
-        network: in any mode; it runs in evaluation mode.
-        height, width: of the frames.
-
-    Raises:
-        UnsupportedLayerError: names the first unsupported layer, and the number of others.
-    """
+    """The graph of a classifier for frames of this size, batch norm folded; refuses unsupported layers."""
     nodes, unsupported = _record(network, height, width)
     refuse(unsupported)
     return Graph(fold_affine(nodes))
@@ -122,7 +105,7 @@ class _Recorder(TorchFunctionMode):
             self._in_layer = False
             if any(self._node(value) for value in _tensors(args)):
                 rule = lambda place: self._layer(place, path, module, args)  # noqa: E731
-                self._write(path, describe(module), _tensors(result), rule)
+                self._write(path, rules.describe(module), _tensors(result), rule)
 
         return enter, leave
 
@@ -148,9 +131,9 @@ class _Recorder(TorchFunctionMode):
             self._keep(nodes, result)
 
     def _layer(self, place: str, path: str, module: nn.Module, args: Any) -> list[Node]:
-        rule, x = LAYERS.get(type(module)), self._node(args[0])
+        rule, x = rules.LAYERS.get(type(module)), self._node(args[0])
         if rule is None or x is None:
-            raise RefusedError(f"known are {KNOWN}")
+            raise RefusedError(f"known are {rules.KNOWN}")
         nodes = rule(place, module, x)
         if any(isinstance(node, LIF) for node in nodes):
             if args[0].shape[:2] != (STEPS, BATCH):
@@ -162,15 +145,15 @@ class _Recorder(TorchFunctionMode):
 
     def _function(self, place: str, name: str, args: Any, results: list[Tensor]) -> list[Node]:
         x = self._node(args[0])
-        if name in COPIES | RESHAPES and x is not None:
+        if name in rules.COPIES | rules.RESHAPES and x is not None:
             shape = _one_step(results[0].shape)
             return [x] if shape == x.shape else [Reshape(name=place, inputs=(x.name,), shape=shape)]
         if name == "mean" and x is not None:
-            return mean_over_space(place, x, _one_step(results[0].shape))
-        if name in FUNCTIONS:
+            return rules.mean_over_space(place, x, _one_step(results[0].shape))
+        if name in rules.FUNCTIONS:
             a, b = (self._operand(value) for value in args[:2])
-            return FUNCTIONS[name](place, a, b)
-        raise RefusedError(SUBSTITUTES.get(name, f"known are {KNOWN}"))
+            return rules.FUNCTIONS[name](place, a, b)
+        raise RefusedError(rules.SUBSTITUTES.get(name, f"known are {rules.KNOWN}"))
 
     def _operand(self, value: Any) -> Node | float:
         node = self._node(value)
@@ -194,7 +177,7 @@ class _Recorder(TorchFunctionMode):
 
 def _is_layer(module: nn.Module) -> bool:
     """Whether a module is one layer; of other modules, the children are looked at."""
-    if type(module) in LAYERS or isinstance(module, base.MemoryModule):
+    if type(module) in rules.LAYERS or isinstance(module, base.MemoryModule):
         return True
     known = type(module).__module__.startswith(("torch.nn.", "spikingjelly."))
     return known and not isinstance(module, nn.Flatten | nn.Identity) and not any(True for _ in module.children())
@@ -219,4 +202,4 @@ def _tensors(value: Any) -> list[Tensor]:
 def _plain_name(function: Any) -> str:
     """`add` for torch.add, Tensor.add_, Tensor.__add__ and Tensor.__iadd__."""
     name: str = function.__name__.strip("_")
-    return name[1:] if name.startswith("i") and name[1:] in FUNCTIONS else name
+    return name[1:] if name.startswith("i") and name[1:] in rules.FUNCTIONS else name

@@ -44,13 +44,8 @@ class NirExporter(Exporter):
         self.written = to_nir(graph, {KEY: header, "dt": DT})
         nir.write(part, self.written)
         self.read = nir.read(part)
-        return {
-            "nir": nir.version,
-            "dt": DT,
-            "nodes": len(self.read.nodes),
-            "edges": len(self.read.edges),
-            "bytes": part.stat().st_size,
-        }
+        size = {"nodes": len(self.read.nodes), "edges": len(self.read.edges), "bytes": part.stat().st_size}
+        return {"nir": nir.version, "dt": DT, **size}
 
     def compare(self, graph: Graph, part: Path) -> tuple[dict[str, Any], str | None]:
         different = differences(self.written, self.read)
@@ -107,12 +102,7 @@ class SnnTorchNetwork:
     """A NIR graph as snnTorch reads and runs it, from rest for each batch of recordings."""
 
     def __init__(self, graph: nir.NIRGraph, names: Sequence[str]) -> None:
-        """Reads a graph.
-
-        Args:
-            graph: a NIR graph; it is not changed.
-            names: of the layers of neurons whose spikes `run` returns.
-        """
+        """Reads a graph; `names` are those of the layers of neurons whose spikes `run` returns."""
         from snntorch.import_nir import import_from_nir
 
         nodes = {name: _as_lif(node) if isinstance(node, nir.IF) else node for name, node in graph.nodes.items()}
@@ -139,11 +129,6 @@ def _as_lif(node: nir.IF) -> nir.LIF:
 
     snnTorch 1.0 reads `nir.IF` as a leaky neuron with beta 0.9 and soft reset, and only where r = 1.
     """
-    steps = np.full_like(node.r, 2.0**30)
-    return nir.LIF(
-        tau=steps * np.float32(DT),
-        r=steps * node.r * np.float32(DT),
-        v_leak=np.zeros_like(node.r),
-        v_threshold=node.v_threshold,
-        v_reset=node.v_reset,
-    )
+    tau = np.full_like(node.r, 2.0**30) * np.float32(DT)
+    rest = np.zeros_like(node.r)
+    return nir.LIF(tau=tau, r=tau * node.r, v_leak=rest, v_threshold=node.v_threshold, v_reset=node.v_reset)

@@ -43,15 +43,7 @@ REFUSED: dict[type[op.Node], str] = {
 
 
 def to_nir(graph: op.Graph, metadata: dict[str, str | float] | None = None) -> nir.NIRGraph:
-    """The graph in NIR; its nodes have the names of the network's layers.
-
-    Args:
-        graph: a classifier.
-        metadata: of the file.
-
-    Raises:
-        UnsupportedLayerError: names the first layer that NIR cannot express, and the number of others.
-    """
+    """The graph in NIR, with the names of the network's layers and the metadata of the file; refuses what NIR lacks."""
     graph = _fold_pools(graph)
     refuse(_refused(graph))
     names = {node.name: node.name for node in graph.nodes}
@@ -130,15 +122,12 @@ def _convolution(node: op.Conv, before: op.Shape) -> nir.NIRNode:
 def _without_groups(node: op.Conv) -> op.Array:
     """The weight [O, I, *kernel] of one group that computes the same, zeros between the groups.
 
-    nir 1.0.8 takes a grouped convolution's input to have I / groups channels, so that files with groups are refused
-    when they are read.
+    nir 1.0.8 takes a grouped convolution's input to have I / groups channels, and refuses to read files with groups.
     """
-    outputs, inputs, *kernel = node.weight.shape
-    each = outputs // node.groups
-    weight = np.zeros((outputs, inputs * node.groups, *kernel), np.float32)
-    for group in range(node.groups):
-        rows = slice(group * each, (group + 1) * each)
-        weight[rows, group * inputs : (group + 1) * inputs] = node.weight[rows]
+    weight = np.zeros((len(node.weight), node.weight.shape[1] * node.groups, *node.weight.shape[2:]), np.float32)
+    for group, rows in enumerate(np.split(np.arange(len(weight)), node.groups)):
+        columns = slice(group * node.weight.shape[1], (group + 1) * node.weight.shape[1])
+        weight[rows, columns] = node.weight[rows]
     return weight
 
 
@@ -151,13 +140,8 @@ def _neurons(node: op.LIF) -> nir.NIRNode:
     threshold = np.nextafter(everywhere(node.v_threshold), np.float32(-np.inf))
     if math.isinf(node.tau):
         return nir.IF(r=everywhere(1.0 / DT), v_threshold=threshold, v_reset=everywhere(0.0))
-    return nir.LIF(
-        tau=everywhere(node.tau * DT),
-        r=everywhere(1.0 if node.decay_input else node.tau),
-        v_leak=everywhere(0.0),
-        v_threshold=threshold,
-        v_reset=everywhere(0.0),
-    )
+    tau, r, rest = (everywhere(value) for value in (node.tau * DT, 1.0 if node.decay_input else node.tau, 0.0))
+    return nir.LIF(tau=tau, r=r, v_leak=rest, v_threshold=threshold, v_reset=rest)
 
 
 def _terms(graph: op.Graph, name: str) -> list[str]:

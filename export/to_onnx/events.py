@@ -20,14 +20,7 @@ COLUMNS = {"t": ir.DataType.INT64, "x": ir.DataType.INT32, "y": ir.DataType.INT3
 
 
 def bin_events(tape: Tape, columns: dict[str, ir.Value], sensor: ir.Value, config: FrameConfig) -> ir.Value:
-    """Frames [T, P, H, W] of one recording.
-
-    Args:
-        tape: where the operators are written.
-        columns: the inputs named in `COLUMNS`.
-        sensor: int64 [2], rows and columns of the sensor.
-        config: T, H, W, and how the recording is cut.
-    """
+    """Frames [T, P, H, W] of one recording in the inputs of `COLUMNS`; the sensor is int64 [2], rows and columns."""
     x, y, p = (tape.op("Cast", columns[name], to=ir.DataType.INT64) for name in "xyp")
     count = tape.op("Shape", x)
     step = (_by_count if config.slice_by == "count" else _by_time)(tape, columns["t"], count, config.steps)

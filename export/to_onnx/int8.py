@@ -54,14 +54,9 @@ class Synapse(NamedTuple):
 
 
 def calibrate(model: onnx.ModelProto, frames: Iterable[Floats]) -> dict[str, Ranges]:
-    """Measures the ranges of the synapses of an unrolled float32 model on recordings.
+    """Measures the ranges of the synapses of an unrolled float32 model on batches of frames [T, N, P, H, W].
 
-    Args:
-        model: one that takes frames.
-        frames: [T, N, P, H, W] of each batch.
-
-    Returns:
-        Ranges by the name of the weights, for every model that is written from the same graph.
+    They are by the name of the weights, and so for every model that is written from the same graph.
     """
     model = _with_convolutions(model)
     synapses = list(_synapses(model))
@@ -82,13 +77,7 @@ def calibrate(model: onnx.ModelProto, frames: Iterable[Floats]) -> dict[str, Ran
 
 
 def quantize_onnx(model: onnx.ModelProto, header: ExportHeader, ranges: dict[str, Ranges]) -> onnx.ModelProto:
-    """A model with 8-bit synapses.
-
-    Args:
-        model: an unrolled float32 one, from frames or events; it is not changed.
-        header: what it says about itself.
-        ranges: from `calibrate`.
-    """
+    """An unrolled float32 model, from frames or events, with 8-bit synapses of the ranges that `calibrate` measured."""
     from onnxruntime.quantization import CalibrationMethod, QDQQuantizer, QuantType, TensorData, TensorsData
 
     model = _with_convolutions(model)

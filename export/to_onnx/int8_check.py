@@ -28,11 +28,7 @@ def measure_ranges(graph: Graph, header: ExportHeader, paths: Sequence[Path]) ->
 
 
 def compare_int8(graph: Graph, header: ExportHeader, ranges: dict[str, Ranges], held_out: Samples) -> dict[str, Any]:
-    """Runs held-out recordings through both networks.
-
-    Returns:
-        Figures for the report; "problem" says why the quantized network is not good enough, or is None.
-    """
+    """Figures for the report, of held-out recordings in both networks; "problem" says why int8 is too bad, or None."""
     plain = header.model_copy(update={"input": "frames"})
     tapped = unrolled(graph, plain, taps=True)
     networks = {

@@ -27,13 +27,8 @@ def unrolled(graph: Graph, header: ExportHeader, *, rates: bool = False, taps: b
     Inputs are `frames` float32 [T, N, P, H, W], or, where the header says events, the columns `t` int64 [E] in
     microseconds, `x`, `y`, `p` int32 [E] of one recording in order of time, and `sensor` int64 [2], rows and columns.
     Outputs are `logits` [N, classes] (mean over time), `logits_per_step` [T, N, classes] and `label`, a text per
-    recording.
-
-    Args:
-        graph: a classifier.
-        header: what the file says about itself.
-        rates: whether to add the output `spike_rates` [N, layers of neurons], spikes per neuron and step.
-        taps: whether to add the spikes [T * N, ...] of every layer of neurons as outputs under the layer's name.
+    recording. `rates` adds the output `spike_rates` [N, layers of neurons], spikes per neuron and step; `taps` adds the
+    spikes [T * N, ...] of every layer of neurons, under the layer's name.
     """
     tape = Tape()
     steps, shape = header.frames.steps, graph.input.shape
@@ -56,9 +51,7 @@ def unrolled(graph: Graph, header: ExportHeader, *, rates: bool = False, taps: b
     if rates:
         outputs.append(_spike_rates(body, batch))
     if taps:
-        outputs += [body.joined(node.name) for node in graph.neurons]
-        for node in graph.neurons:
-            _typed(body.joined(node.name), ir.DataType.FLOAT, (None, *node.shape))
+        outputs += [_typed(body.joined(node.name), ir.DataType.FLOAT, (None, *node.shape)) for node in graph.neurons]
     return _finish(tape, inputs, outputs, header)
 
 

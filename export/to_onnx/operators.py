@@ -33,19 +33,12 @@ Value = list[ir.Value]  # one tensor of all steps, or one per step
 
 @dataclass
 class Body:
-    """Writes the operators of a graph.
-
-    Attributes:
-        graph: a classifier.
-        steps: T time steps in a value; 1 in a file of one step.
-        tape: where they are written.
-        states: for a file of one step, the membrane that each layer of neurons starts with, by name; replaced by the
-            one that it ends with.
-    """
+    """Writes the operators of a graph."""
 
     graph: op.Graph
-    steps: int
+    steps: int  # T time steps in a value; 1 in a file of one step
     tape: Tape
+    # For a file of one step, the membrane that each layer of neurons starts with, replaced by that it ends with.
     states: dict[str, ir.Value] = field(default_factory=dict)
     _values: dict[str, Value] = field(default_factory=dict)
     _joined: dict[str, ir.Value] = field(default_factory=dict)
@@ -84,22 +77,15 @@ class Body:
 
     def factor(self, node: op.Node) -> np.float32:
         """What a layer multiplies its result with, for neurons that are its only user."""
-        users = self.graph.users[node.name]
-        if (
-            isinstance(node, op.Conv | op.Linear | op.Affine | op.Attention)
-            and len(users) == 1
-            and isinstance(users[0], op.LIF)
-        ):
-            return np.float32(users[0].gain if self.stepwise(node) else -users[0].gain)
+        match self.graph.users[node.name]:
+            case [op.LIF() as user] if isinstance(node, op.Conv | op.Linear | op.Affine | op.Attention):
+                return np.float32(user.gain if self.stepwise(node) else -user.gain)
         return np.float32(1.0)
 
     def stepwise(self, node: op.Node) -> bool:
-        return (
-            isinstance(node, op.Conv)
-            and len(node.shape) == 3
-            and node.shape[0] % BLOCK == 0
-            and node.weight.size < math.prod(node.shape)
-        )
+        if not isinstance(node, op.Conv) or len(node.shape) != 3 or node.shape[0] % BLOCK:
+            return False
+        return node.weight.size < math.prod(node.shape)
 
 
 def _slope(node: op.LIF) -> tuple[float, float]:
@@ -118,13 +104,8 @@ def _conv(body: Body, node: op.Conv) -> Value:
         return [tape.op("Add", product, tape.constant(bias[:, None]), name=node.name)]
     inputs = body.parts(node.inputs[0]) if body.stepwise(node) else [body.joined(node.inputs[0])]
     kernel, offset = tape.constant(weight, name=f"{node.name}.weight"), tape.constant(bias, name=f"{node.name}.bias")
-    attributes: dict[str, Any] = {
-        "kernel_shape": weight.shape[2:],
-        "strides": node.stride,
-        "pads": node.padding * 2,
-        "dilations": node.dilation,
-        "group": node.groups,
-    }
+    attributes: dict[str, Any] = {"kernel_shape": weight.shape[2:], "strides": node.stride, "pads": node.padding * 2}
+    attributes |= {"dilations": node.dilation, "group": node.groups}
     return [tape.op("Conv", x, kernel, offset, **attributes) for x in inputs]
 
 
