@@ -26,14 +26,7 @@ def run_settings(
 ) -> RunConfig:
     """A recipe with the changes of the command line.
 
-    Args:
-        recipe: the initial settings.
-        chosen: values by name; None changes nothing.
-        changes: `a.b=value`; they take precedence over all others.
-        epochs: number of epochs of the chosen stage.
-        labels_per_class: number of labels for the labelled stage.
-        freeze: whether fine-tuning trains the head alone.
-        quantize: the chip for which fine-tuning rounds the weights.
+    In `chosen`, None changes nothing; `changes` are `a.b=value` and take precedence over all others.
 
     Raises:
         ConfigError: a value that is not allowed, or an option that the stage does not have.
@@ -80,11 +73,7 @@ def free_folder(folder: Path) -> Path:
 
 
 def microseconds(text: str) -> int:
-    """A duration such as 500ms, 2s or 250us.
-
-    Raises:
-        ConfigError: not a duration.
-    """
+    """A duration such as 500ms, 2s or 250us."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(us|ms|s)", text.strip())
     length = round(float(match[1]) * {"us": 1, "ms": 1_000, "s": 1_000_000}[match[2]]) if match else 0
     if not 0 < length < 1 << 53:
@@ -93,11 +82,7 @@ def microseconds(text: str) -> int:
 
 
 def sensor_size(text: str) -> tuple[int, int]:
-    """Width and height of a sensor such as 640x480.
-
-    Raises:
-        ConfigError: not a size.
-    """
+    """Width and height of a sensor such as 640x480."""
     match = re.fullmatch(r"(\d{1,5})\s*[xX]\s*(\d{1,5})", text.strip())
     if not match or not all(1 <= int(side) <= 65535 for side in match.groups()):
         raise ConfigError(f"--sensor {text}: give width and height, for example --sensor 640x480")

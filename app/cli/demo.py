@@ -30,17 +30,7 @@ def run_demo(folder: Path | None, seed: int) -> dict[str, Any]:
     """Pre-trains, fine-tunes, trains from scratch, measures both classifiers and classifies a file.
 
     Both classifiers train on the same labelled recordings for the same number of epochs. Their last epoch is
-    measured once, on recordings that no stage has used.
-
-    Args:
-        folder: output folder; None creates a new one in `runs/`.
-        seed: for all random numbers.
-
-    Returns:
-        All figures, as written to `results.json`.
-
-    Raises:
-        ConfigError: the folder is not empty.
+    measured once, on recordings that no stage has used. The result is what `results.json` holds.
     """
     started = time.monotonic()
     folder = folder or free_folder(RUNS / "demo")

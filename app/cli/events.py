@@ -32,11 +32,7 @@ TimeUnit = Annotated[
 
 
 def read_options(format: str | None, sensor: str | None, columns: str | None, time_unit: str | None) -> ReadOptions:
-    """The options for reading a file, from their command-line words.
-
-    Raises:
-        ConfigError: a value that is not allowed.
-    """
+    """The options for reading a file, from their command-line words."""
     size = None if sensor is None else sensor_size(sensor)
     if columns is not None and sorted(columns.replace("_", "")) != sorted("txyp"):
         raise ConfigError(

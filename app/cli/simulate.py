@@ -19,11 +19,7 @@ LARGEST = 4096  # pixels per side
 def record_picture(
     picture: Path, out: Path, motion: Literal["saccades", "loop"], sensor: tuple[int, int], seed: int
 ) -> None:
-    """Records a picture, scaled to fit the sensor, and writes the recording.
-
-    Raises:
-        ConfigError: not a picture, or too large.
-    """
+    """Records a picture, scaled to fit the sensor, and writes the recording."""
     width, height = sensor
     path = Saccades() if motion == "saccades" else ClosedLoop()
     write_npz(out, record(_grey(picture, width, height), motion=path, width=width, height=height, seed=seed))

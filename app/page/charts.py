@@ -86,8 +86,8 @@ def raster_chart(analysis: Analysis, steps: int) -> str:
         for step, neuron in analysis.raster
     )
     stroke = max(0.8, 0.8 * high * INNER_HEIGHT)
-    parts = [f'<path class="nm-raster" d="{marks}" stroke-width="{stroke:.2f}"/>']
-    parts += [
+    parts = [
+        f'<path class="nm-raster" d="{marks}" stroke-width="{stroke:.2f}"/>',
         _step_labels([_across((step + 0.5) * wide) for step in range(steps)]),
         _text(LEFT - 6, TOP + 8, "1", "end"),
         _text(LEFT - 6, HEIGHT - BOTTOM, str(analysis.raster_neurons), "end"),

@@ -19,17 +19,11 @@ LONG_MS = 1000.0  # longer recordings are kept for a while, so that visitors can
 
 @dataclass(frozen=True)
 class PageState:
-    """What a visitor is looking at.
-
-    Attributes:
-        request: the file and the settings.
-        analysis: the result.
-        upload: the visitor's file while it is kept.
-    """
+    """What a visitor is looking at."""
 
     request: AnalysisRequest
     analysis: Analysis
-    upload: Path | None = None
+    upload: Path | None = None  # the visitor's file while it is kept
 
     @property
     def is_long(self) -> bool:
@@ -53,12 +47,7 @@ def _delete(upload: Path) -> None:
 
 
 class PageHandlers:
-    """Runs the analyses that the controls ask for.
-
-    Args:
-        sandbox: reads and classifies.
-        known: the models to choose from.
-    """
+    """Runs the analyses that the controls ask for."""
 
     def __init__(self, sandbox: Sandbox, known: Sequence[ModelFiles]) -> None:
         self._sandbox = sandbox
@@ -70,11 +59,7 @@ class PageHandlers:
         return [name for name in self.models[model].files if name != "torch" or has_torch]
 
     def classify(self, file: str | None, model: str, backend: str, window_ms: float | None, window: int) -> Any:
-        """The prediction as plain data, for programs; the file is deleted.
-
-        Raises:
-            NeuromocoError: a file that cannot be read, or a setting that is not allowed.
-        """
+        """The prediction as plain data, for programs; the file is deleted."""
         if file is None:
             raise NeuromocoError("no file was given")
         try:

@@ -21,6 +21,7 @@ from neuromoco.support.figures import brightness
 READS = "neuromoco reads AEDAT, RAW, DAT, .bin, .es, HDF5, npz, csv."
 SHEET_COLUMNS = 8
 TOP = 5
+RATE_NOTE = "Thousand events per second, whole file; the line follows the slider."
 BACKEND_NAMES = {"onnx": "ONNX Runtime", "loihi-sim": "Loihi fixed point", "torch": "PyTorch"}
 HEADER = """<header class="nm-header"><svg viewBox="0 0 40 24" aria-hidden="true">
 <path d="M1 18h9l3-6 4 6h3l4-16 4 16h11" fill="none" stroke="currentColor" stroke-width="2.6" stroke-linejoin="round"
@@ -63,7 +64,7 @@ def explain(name: str, message: str) -> tuple[str, str]:
     """A heading and a sentence for a one-line error that begins with the file name."""
     text = message.removeprefix(f"{name}: ")
     if "(0 bytes)" in text:
-        return ("This file is empty (0 bytes).", "Nothing was recorded, or a copy was interrupted at once.")
+        return "This file is empty (0 bytes).", "Nothing was recorded, or a copy was interrupted at once."
     if match := re.match(r"is (an? .+?); (?:neuromoco|it) reads", text):
         return f"This is {match[1]}.", READS
     if "that neuromoco knows" in text:
@@ -84,9 +85,7 @@ def result_view(request: AnalysisRequest, analysis: Analysis) -> str:
         card("Prediction", _verdict(request, analysis), kind="nm-answer"),
         card("Events", player(analysis), kind="nm-events"),
         card("Evidence by time step", evidence_chart(prediction), settled + " Each step adds its logits to the mean."),
-        card(
-            "Event rate", rate_chart(analysis), "Thousand events per second, whole file; the line follows the slider."
-        ),
+        card("Event rate", rate_chart(analysis), RATE_NOTE),
     ]
     if analysis.spike_rates:
         rates = [(name, rate, f"{rate:.3f}") for name, rate in analysis.spike_rates.items()]
@@ -105,9 +104,8 @@ def _verdict(request: AnalysisRequest, analysis: Analysis) -> str:
     prediction = analysis.predictions[analysis.backend]
     first = list(prediction.probabilities.items())[:TOP]
     begin, end = (us / 1e3 for us in analysis.window_us)
-    where = (
-        f"{begin:,.0f} to {end:,.0f} ms, window {request.window} of {analysis.windows}: " if request.window_us else ""
-    )
+    window = f"{begin:,.0f} to {end:,.0f} ms, window {request.window} of {analysis.windows}: "
+    where = window if request.window_us else ""
     labels = {BACKEND_NAMES[name]: other.label for name, other in analysis.predictions.items()}
     if analysis.agreement is None:
         mark, note = "", f"Only {''.join(labels)} has classified it."

@@ -53,13 +53,9 @@ class Fields(BaseModel):
 def build_app(
     known: Sequence[ModelFiles], limits: Limits | None = None, workers: int = 2, hosts: Sequence[str] = ("*",)
 ) -> FastAPI:
-    """Builds the application.
+    """The application, which offers the `known` models; the first is the default.
 
-    Args:
-        known: the models that visitors may choose from; the first is the default.
-        limits: on uploads and analyses.
-        workers: number of processes that read and classify.
-        hosts: host names that the server answers to; any other name may be a page elsewhere that poses as it.
+    It answers only to the names in `hosts`: any other may be a page elsewhere that poses as it.
     """
     service = Service(known, limits or Limits(), workers)
     app = FastAPI(
@@ -87,15 +83,10 @@ class Service:
     def __init__(self, known: Sequence[ModelFiles], limits: Limits, workers: int) -> None:
         self._known = {model.name: model for model in reversed(known)}  # the first model of a name wins
         self._default, self._limits, self._workers = known[0], limits, workers
-        self._list = [
-            {
-                "name": model.name,
-                "backends": list(model.files),
-                "classes": facts_of(model.files[model.default_backend])["class_names"],
-            }
-            for model in known
-            if self._known[model.name] is model
-        ]
+        self._list: list[dict[str, Any]] = []
+        for model in (model for model in known if self._known[model.name] is model):
+            classes = facts_of(model.files[model.default_backend])["class_names"]
+            self._list.append({"name": model.name, "backends": list(model.files), "classes": classes})
         self._inside = 0
         self._metrics = Metrics(workers)
 
@@ -210,20 +201,14 @@ class Metrics:
     """Counters of one application, in a registry of its own."""
 
     def __init__(self, workers: int) -> None:
-        self.registry = registry = CollectorRegistry()
-        self.requests = Counter(
-            "neuromoco_requests", "Answers of /classify, by outcome.", ["outcome"], registry=registry
-        )
-        self.stages = Histogram(
-            "neuromoco_stage_seconds",
-            "Seconds of /classify, by stage.",
-            ["stage"],
-            registry=registry,
-            buckets=(0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30),
-        )
-        self.received = Counter("neuromoco_received_bytes", "Bytes of files.", registry=registry)
-        self.busy = Gauge("neuromoco_workers_busy", "Workers at work.", registry=registry)
-        Gauge("neuromoco_workers", "Workers.", registry=registry).set(workers)
+        self.registry = CollectorRegistry()
+        to: dict[str, Any] = {"namespace": "neuromoco", "registry": self.registry}
+        self.requests = Counter("requests", "Answers of /classify, by outcome.", ["outcome"], **to)
+        buckets = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30)
+        self.stages = Histogram("stage_seconds", "Seconds of /classify, by stage.", ["stage"], buckets=buckets, **to)
+        self.received = Counter("received_bytes", "Bytes of files.", **to)
+        self.busy = Gauge("workers_busy", "Workers at work.", **to)
+        Gauge("workers", "Workers.", **to).set(workers)
 
 
 def _error(status: int, message: str) -> JSONResponse:

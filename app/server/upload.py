@@ -26,31 +26,18 @@ DRAIN_BYTES = 1 << 24
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits of a server.
+    """Limits of a server."""
 
-    Attributes:
-        max_bytes: size of a file.
-        waiting: uploads that may wait for a worker; further ones are refused.
-        body_seconds: longest duration of an upload.
-        idle_seconds: longest pause within an upload.
-        seconds, memory: limits of an analysis, see `sandbox.Sandbox`.
-    """
-
-    max_bytes: int = 64 << 20
-    waiting: int = 16
-    body_seconds: float = 60.0
-    idle_seconds: float = 10.0
-    seconds: float = 20.0
-    memory: int = 1 << 30
+    max_bytes: int = 64 << 20  # of a file
+    waiting: int = 16  # uploads that may wait for a worker; further ones are refused
+    body_seconds: float = 60.0  # longest duration of an upload
+    idle_seconds: float = 10.0  # longest pause within an upload
+    seconds: float = 20.0  # of an analysis, see `sandbox.Sandbox`
+    memory: int = 1 << 30  # bytes of an analysis
 
 
 class RefusedError(Exception):
-    """The server refuses a request.
-
-    Attributes:
-        status: HTTP status.
-        outcome: label in the metrics.
-    """
+    """The server refuses a request, with an HTTP status and an outcome for the metrics."""
 
     def __init__(self, status: int, outcome: str, message: str) -> None:
         super().__init__(message)
@@ -59,19 +46,12 @@ class RefusedError(Exception):
 
 @dataclass(frozen=True)
 class Upload:
-    """A received form.
+    """A received form."""
 
-    Attributes:
-        file: path of the file; None if the form had no file.
-        name: the sender's name of the file; safe to print, never opened.
-        fields: the other fields.
-        size: size of the file in bytes.
-    """
-
-    file: Path | None
-    name: str
+    file: Path | None  # None if the form had no file
+    name: str  # the sender's name of the file; safe to print, never opened
     fields: dict[str, str]
-    size: int
+    size: int  # of the file in bytes
 
 
 def clean_name(name: str) -> str:

@@ -35,15 +35,10 @@ COMPARED = ("onnx", "loihi-sim")  # always answer; torch takes seconds to load a
 
 @dataclass(frozen=True)
 class ModelFiles:
-    """A model that visitors may choose. The person who starts the program offers it; no visitor can add one.
-
-    Attributes:
-        name: shown to visitors.
-        files: the file that each backend loads; the first backend is the default.
-    """
+    """A model that visitors may choose. The person who starts the program offers it; no visitor can add one."""
 
     name: str
-    files: dict[Backend, Path]
+    files: dict[Backend, Path]  # what each backend loads; the first backend is the default
 
     @property
     def default_backend(self) -> Backend:
@@ -62,58 +57,34 @@ def offered_models(own: Path | None = None) -> list[ModelFiles]:
 
 @dataclass(frozen=True)
 class AnalysisRequest:
-    """What to do with a file.
-
-    Attributes:
-        file: its path.
-        name: what its owner calls it; used only in messages and in the command.
-        model: classifies it.
-        backend: its prediction is shown first.
-        window_us: length of a window, or None for the whole file.
-        window: number of the window, from 0.
-    """
+    """What to do with a file."""
 
     file: Path
-    name: str
+    name: str  # what its owner calls it; used only in messages and in the command
     model: ModelFiles
-    backend: Backend = "onnx"
-    window_us: int | None = None
-    window: int = 0
+    backend: Backend = "onnx"  # its prediction is shown first
+    window_us: int | None = None  # length of a window; None for the whole file
+    window: int = 0  # number of the window, from 0
 
 
 @dataclass
 class Analysis:
-    """The result for one file.
+    """The result for one file."""
 
-    Attributes:
-        facts: about the whole file, see `neuromoco.events.survey`.
-        windows: how many windows the file has.
-        window_us: begin and end of the classified window, from the first event.
-        animation: event counts uint16 [A, P, h, w], in slices of equal duration.
-        rate: events per second, in equal parts of the whole file.
-        predictions: by backend.
-        backend: the requested one.
-        agreement: whether all backends give the same label; None if only one answered.
-        spike_rates: spikes per neuron and step, by layer (fixed point).
-        raster: step and neuron of every spike of the last layer's busiest neurons (fixed point).
-        raster_neurons: how many neurons the raster shows.
-        milliseconds: by stage.
-        command: gives the same prediction.
-    """
-
-    facts: dict[str, Any]
-    windows: int
-    window_us: tuple[int, int]
-    animation: NDArray[np.uint16]
-    rate: list[float]
-    predictions: dict[str, Prediction] = field(default_factory=dict)
-    backend: str = "onnx"
-    agreement: bool | None = None
-    spike_rates: dict[str, float] = field(default_factory=dict)
+    facts: dict[str, Any]  # about the whole file, see `neuromoco.events.survey`
+    windows: int  # how many windows the file has
+    window_us: tuple[int, int]  # begin and end of the classified window, from the first event
+    animation: NDArray[np.uint16]  # event counts [A, P, h, w], in slices of equal duration
+    rate: list[float]  # events per second, in equal parts of the whole file
+    predictions: dict[str, Prediction] = field(default_factory=dict)  # by backend
+    backend: str = "onnx"  # the requested one
+    agreement: bool | None = None  # whether all backends give the same label; None if only one answered
+    spike_rates: dict[str, float] = field(default_factory=dict)  # by neuron and step, by layer (fixed point)
+    # Step and neuron of every spike of the last layer's busiest neurons (fixed point), and how many neurons these are.
     raster: list[tuple[int, int]] = field(default_factory=list)
     raster_neurons: int = 0
-    milliseconds: dict[str, float] = field(default_factory=dict)
-    command: str = ""
+    milliseconds: dict[str, float] = field(default_factory=dict)  # by stage
+    command: str = ""  # gives the same prediction
 
     def to_json(self) -> dict[str, Any]:
         """The prediction of the requested backend and the labels of the others, as plain data."""
@@ -138,12 +109,7 @@ class Analyser:
         self._loaded: dict[Path, AnyClassifier] = {}
 
     def analyse(self, request: AnalysisRequest) -> Analysis:
-        """Reads and classifies a file.
-
-        Raises:
-            EventFileError: not readable, too many events, or a window without events.
-            ConfigError: a backend that the model does not have.
-        """
+        """Reads and classifies a file."""
         clock = _Clock()
         try:
             survey = survey_recording(request.file)
@@ -160,9 +126,8 @@ class Analyser:
         except EventFileError as error:
             raise EventFileError(str(error).replace(str(request.file), request.name)) from None
         if not len(recording):
-            raise EventFileError(
-                f"{request.name}: no events from {begin / 1e3:,.0f} to {(begin + length) / 1e3:,.0f} ms"
-            )
+            window = f"{begin / 1e3:,.0f} to {(begin + length) / 1e3:,.0f} ms"
+            raise EventFileError(f"{request.name}: no events from {window}")
         clock.lap("read")
         analysis = Analysis(
             facts=survey.facts(),
@@ -222,11 +187,7 @@ def _animation(recording: Recording) -> NDArray[np.uint16]:
 
 
 def predict_command(request: AnalysisRequest) -> str:
-    """The command that gives the same prediction.
-
-    Raises:
-        ConfigError: a backend that the model does not have.
-    """
+    """The command that gives the same prediction."""
     name, files = request.model.name, request.model.files
     if request.backend not in files:
         raise ConfigError(f"{name} has no file for {request.backend}; it has {', '.join(files)}")

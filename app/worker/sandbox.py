@@ -32,10 +32,8 @@ class OverLimitError(EventFileError):
 class Sandbox:
     """A few workers, each of which takes one file at a time. Callers wait their turn.
 
-    Args:
-        workers: number of processes.
-        warm: a request that each worker runs first, so that the first visitor does not wait for imports.
-        seconds, memory: limits for one file.
+    Each worker runs the request `warm` first, so that the first visitor does not wait for imports. `seconds` and
+    `memory` are limits for one file.
     """
 
     def __init__(

@@ -126,7 +126,7 @@ def test_check_names_every_refused_layer_and_exits_with_its_code(monkeypatch: py
     from neuromoco.export.graph import rules
 
     known = {kind: rule for kind, rule in rules.LAYERS.items() if "MaxPool2d" not in kind.__name__}
-    monkeypatch.setattr("neuromoco.export.graph.trace.LAYERS", known)
+    monkeypatch.setattr(rules, "LAYERS", known)
     result = run("export", SOURCE, "--check")
     assert result.exit_code == 6
     assert "stem.3: spikingjelly MaxPool2d: known are" in error_line(result)
