@@ -11,11 +11,7 @@ from neuromoco.runtime.header import ExportHeader
 
 
 def facts_of(file: Path, options: ReadOptions | None = None) -> dict[str, Any]:
-    """What a recording, a checkpoint or an export holds, ready for JSON.
-
-    Args:
-        file: a file, or the folder of a Loihi export.
-        options: for reading a recording.
+    """What a recording, a checkpoint or an export (a file, or the folder for Loihi) holds, ready for JSON.
 
     Raises:
         NeuromocoError: it is none of them.

@@ -158,11 +158,7 @@ def load_classifier(
 
 
 def check_early_stop(classifier: AnyClassifier, stop_at: float) -> None:
-    """Checks that a classifier can stop early at this probability.
-
-    Raises:
-        ConfigError: it cannot.
-    """
+    """Refuses a classifier that cannot stop early at this probability."""
     if not 0.0 < stop_at <= 1.0:
         raise ConfigError(f"a probability of {stop_at} to stop at; it must be above 0 and at most 1")
     if getattr(classifier.header, "target", "a checkpoint") != "onnx-step":

@@ -22,23 +22,10 @@ LARGEST_BATCH = 64
 
 
 class OnnxNetwork:
-    """A classifier in an ONNX file of any target and input.
-
-    Attributes:
-        header: what the file says about itself.
-        outputs: names of its outputs.
-    """
+    """A classifier in an ONNX file of any target and input."""
 
     def __init__(self, source: Path | str | bytes, threads: int = 0) -> None:
-        """Opens a file, or takes its bytes.
-
-        Args:
-            source: path or content.
-            threads: of ONNX Runtime; 0 uses one per core.
-
-        Raises:
-            CheckpointError: not an ONNX file, a damaged one, or one that neuromoco did not write.
-        """
+        """Opens a file, or takes its bytes, with `threads` of ONNX Runtime; 0 uses one per core."""
         # From 1.29 on, the runtime's Linux wheels send telemetry unless this is set before they are loaded.
         os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
         import onnxruntime
@@ -77,8 +64,7 @@ class OnnxNetwork:
         """Logits [T, N, classes] of frames [T, N, P, H, W], for files that take frames."""
         if self.header.target == "onnx":
             return self.run({"frames": frames})["logits_per_step"]
-        state = self.rest(frames.shape[1])
-        answers = []
+        state, answers = self.rest(frames.shape[1]), []
         for step in frames:
             answer, state = self.step(step, state)
             answers.append(answer)

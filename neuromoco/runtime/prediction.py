@@ -125,11 +125,7 @@ def predict_batch(network: FrameNetwork, recordings: Sequence[Recording]) -> lis
 
 
 def check_complete(path: Path | str, recording: Recording, seen: SeenRecordings) -> None:
-    """Refuses a recording that is much shorter than all training recordings.
-
-    Raises:
-        EventFileError: it lasts less than 3/4 of the shortest.
-    """
+    """Refuses a recording that is much shorter than all training recordings, less than 3/4 of the shortest."""
     if recording.duration < SHORT_SHARE * seen.shortest_us:
         raise EventFileError(
             f"{path}: lasts {recording.duration / 1e3:.0f} ms where training recordings last "

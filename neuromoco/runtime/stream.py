@@ -85,12 +85,8 @@ class StreamClassifier:
             raise ConfigError(f"a chunk begins at {int(chunk.t[0])} us, the one before ended at {self._last_time} us")
         self._last_time = int(chunk.t[-1])
         self._pending = chunk if self._pending is None else _joined(self._pending, chunk)
-        answers = []
-        while (size := self._complete()) is not None:
-            answer = self._step(size)
-            if answer is not None:
-                answers.append(answer)
-        return answers
+        answers = (self._step(size) for size in iter(self._complete, None))
+        return [answer for answer in answers if answer is not None]
 
     def finish(self) -> Prediction | None:
         """Ends the stream, and answers for the events since the last answer; None if there are none."""
@@ -144,8 +140,6 @@ def _joined(a: Recording, b: Recording) -> Recording:
 
 def _cut(recording: Recording, size: int) -> tuple[Recording, Recording]:
     """The first events, and the rest."""
-    first, rest = (
-        replace(recording, **{name: getattr(recording, name)[part] for name in "txyp"})
-        for part in (slice(None, size), slice(size, None))
-    )
+    parts = (slice(None, size), slice(size, None))
+    first, rest = (replace(recording, **{n: getattr(recording, n)[part] for n in "txyp"}) for part in parts)
     return first, rest

@@ -41,15 +41,10 @@ STOCK_SIZE = 127  # Lava keeps groups, and the geometry of kernels, in 8 bits
 
 @dataclass(frozen=True)
 class Neuron:
-    """Constants of a block's neurons, see the module's equation.
+    """Constants of a block's neurons, see the module's equation."""
 
-    Attributes:
-        v_threshold: vThMant.
-        v_decay: share of 4096 that a membrane loses in a step.
-    """
-
-    v_threshold: int
-    v_decay: int
+    v_threshold: int  # vThMant
+    v_decay: int  # share of 4096 that a membrane loses in a step
 
     def exact_steps(self, unit: int = UNIT) -> int | None:
         """Number of time steps before trunc drops a bit of a membrane; None if it never does."""
@@ -66,21 +61,13 @@ READOUT = Neuron(v_threshold=LARGEST_THRESHOLD, v_decay=0)  # adds up and never 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class LoihiBlock:
-    """Base of all blocks.
+    """Base of all blocks."""
 
-    Attributes:
-        name: unique; that of the layer of neurons, where there is one.
-        inputs: names of the blocks whose spikes it receives.
-        shape: (C, H, W) of its spikes.
-        depth: steps from the input to this block.
-        largest: largest value of a spike: 1, or more for graded spikes.
-    """
-
-    name: str
-    inputs: tuple[str, ...]
-    shape: Shape
-    depth: int
-    largest: int = 1
+    name: str  # unique; that of the layer of neurons, where there is one
+    inputs: tuple[str, ...]  # names of the blocks whose spikes it receives
+    shape: Shape  # (C, H, W) of its spikes
+    depth: int  # steps from the input to this block
+    largest: int = 1  # largest value of a spike; more than 1 for graded spikes
 
     @property
     def neurons(self) -> int:
@@ -99,27 +86,17 @@ class Port(LoihiBlock):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class LoihiConv(LoihiBlock):
-    """Cross-correlation with integer weights, zeros outside, then neurons.
+    """Cross-correlation with integer weights, zeros outside, then neurons."""
 
-    Attributes:
-        weight: int32 [O, I / groups, kh, kw], each within +-127.
-        bias: int32 [O], each within +-4095, or None.
-        stride, padding, dilation: along rows and columns.
-        groups: number of groups of channels that do not mix.
-        neuron: constants of its neurons.
-        scale: ratio of an integer weight to its float weight.
-        clipped: number of weights and biases that were cut to the range.
-    """
-
-    weight: Integers = field(repr=False)
-    bias: Integers | None = field(default=None, repr=False)
-    stride: Pair = (1, 1)
+    weight: Integers = field(repr=False)  # [O, I / groups, kh, kw], each within +-127
+    bias: Integers | None = field(default=None, repr=False)  # [O], each within +-4095
+    stride: Pair = (1, 1)  # along rows and columns, as are the next two
     padding: Pair = (0, 0)
     dilation: Pair = (1, 1)
-    groups: int = 1
+    groups: int = 1  # of channels that do not mix
     neuron: Neuron
-    scale: float = 1.0
-    clipped: int = 0
+    scale: float = 1.0  # ratio of an integer weight to its float weight
+    clipped: int = 0  # number of weights and biases that were cut to the range
 
     @property
     def kernel(self) -> Pair:

@@ -34,50 +34,28 @@ OURS = frozenset({NET, MANIFEST, FRAMES, REPORT, REPORT_TEXT, "run_lava.py", "la
 
 
 class ManifestLayer(Settings):
-    """A block and its place in the file.
+    """A block and its place in the file."""
 
-    Attributes:
-        index: of its group in the file.
-        name: of its layer of neurons.
-        kind: "input", "conv", "relay", "ssa" or "readout".
-        depth: it emits its spikes for step t of a recording at step t + depth.
-        largest: largest value of its spikes.
-        scale: ratio of an integer weight to its float weight.
-    """
-
-    index: int
-    name: str
+    index: int  # of its group in the file
+    name: str  # of its layer of neurons
     kind: Literal["input", "conv", "relay", "ssa", "readout"]
-    depth: int
-    largest: int
-    scale: float
+    depth: int  # it emits its spikes for step t of a recording at step t + depth
+    largest: int  # largest value of its spikes
+    scale: float  # ratio of an integer weight to its float weight
 
 
 class Manifest(Settings):
-    """What a folder holds and how to run it.
-
-    Attributes:
-        dialect: "stock": unmodified lava.lib.dl.netx loads it. "extended": run_lava.py does.
-        net: name of the network description.
-        steps: T of a recording; recordings follow one another without a gap.
-        latency: steps from a recording's last input to its answer.
-        reset: netx's reset_interval and reset_offset, which begin each recording at rest.
-        input: its coding.
-        readout: number of the layer, scale of its membranes, and how to read them.
-        class_names: in the order of the readout.
-        layers: every block.
-        header: what the export says about itself and its source.
-    """
+    """What a folder holds and how to run it."""
 
     format: Literal[1] = 1
-    dialect: Dialect
+    dialect: Dialect  # "stock": unmodified lava.lib.dl.netx loads it; "extended": run_lava.py does
     net: str = NET
-    steps: int
-    latency: int
-    reset: dict[str, int]
-    input: dict[str, Any]
-    readout: dict[str, Any]
-    class_names: tuple[str, ...]
+    steps: int  # T of a recording; recordings follow one another without a gap
+    latency: int  # steps from a recording's last input to its answer
+    reset: dict[str, int]  # netx's reset_interval and reset_offset, which begin each recording at rest
+    input: dict[str, Any]  # its coding
+    readout: dict[str, Any]  # number of the layer, scale of its membranes, and how to read them
+    class_names: tuple[str, ...]  # in the order of the readout
     layers: tuple[ManifestLayer, ...]
     header: ExportHeader
 
@@ -92,20 +70,9 @@ def kind_of(block: LoihiBlock) -> Literal["input", "conv", "relay", "ssa"]:
 
 
 class TwinNetwork:
-    """A classifier in the folder of a Loihi export, computed by the integer twin.
-
-    Attributes:
-        manifest: what the folder holds.
-        header: what the export says about itself and its source.
-        graph: the network.
-    """
+    """A classifier in the folder of a Loihi export, computed by the integer twin."""
 
     def __init__(self, folder: Path | str) -> None:
-        """Reads a folder.
-
-        Raises:
-            CheckpointError: no such folder, or a damaged one.
-        """
         path = Path(folder) / MANIFEST
         if not Path(folder).is_dir():
             what = "does not exist" if not Path(folder).exists() else "is no folder"
@@ -128,11 +95,7 @@ class TwinNetwork:
         return batch_frames(recordings, self.header.frames)
 
     def frame_logits(self, frames: Floats) -> Floats:
-        """Logits [T, N, classes] of frames [T, N, P, H, W].
-
-        Raises:
-            NeuromocoError: they drive the network out of the hardware's range.
-        """
+        """Logits [T, N, classes] of frames [T, N, P, H, W]; refuses those out of the hardware's range."""
         logits = run(self.graph, frames).logits
         check_readout(logits, self.graph.readout.neuron.v_threshold)
         return (logits / self.graph.readout.scale).astype(np.float32)

@@ -41,11 +41,7 @@ def layer_numbers(graph: LoihiGraph, dialect: Dialect) -> dict[str, int]:
 
 
 def write_net(path: Path, graph: LoihiGraph, dialect: Dialect) -> None:
-    """Writes a network description.
-
-    Raises:
-        UnsupportedLayerError: the hardware or the dialect cannot hold it.
-    """
+    """Writes a network description; refuses what the hardware or the dialect cannot hold."""
     refuse(graph.problems(dialect))
     numbers = layer_numbers(graph, dialect)
     with writing(path) as part, h5py.File(part, "w", track_order=True) as file:
@@ -66,10 +62,9 @@ def _layer(block: LoihiBlock, graph: LoihiGraph) -> dict[str, Any]:
     if isinstance(block, LoihiAttention):
         return {"type": "ssa", "shape": shape, "heads": block.heads, "gain": block.gain, "neuron": _cuba(block.neuron)}
     if isinstance(block, Relay):
-        channels = block.shape[0]
-        ones = np.ones((channels, 1, 1, 1), np.int32)
-        passing = LoihiConv(**vars(block), weight=ones, groups=channels, neuron=Neuron(0, 0))
-        return {**_convolution(passing, channels), "neuron": {"type": "GRADED"}}
+        ones = np.ones((block.shape[0], 1, 1, 1), np.int32)
+        passing = LoihiConv(**vars(block), weight=ones, groups=len(ones), neuron=Neuron(0, 0))
+        return {**_convolution(passing, len(ones)), "neuron": {"type": "GRADED"}}
     assert isinstance(block, LoihiConv)
     return {**_convolution(block, graph[block.inputs[0]].shape[0]), "neuron": _cuba(block.neuron)}
 
@@ -110,15 +105,7 @@ def _put(group: h5py.Group, **entries: Any) -> None:
 
 
 def read_net(path: Path, layers: list[dict[str, Any]]) -> LoihiGraph:
-    """The blocks of a network description that `write_net` wrote.
-
-    Args:
-        path: the file.
-        layers: for each block, its `index` in the file, `name`, `depth`, `largest` and `scale`.
-
-    Raises:
-        CheckpointError: the file is missing, damaged, or something else.
-    """
+    """The blocks of a file that `write_net` wrote, with the layers of its manifest."""
     if not path.is_file():
         raise CheckpointError(f"{path}: does not exist")
     names = {layer["index"]: layer["name"] for layer in layers}
@@ -133,13 +120,8 @@ def _block(group: h5py.Group, layer: dict[str, Any], names: dict[int, str]) -> L
     index, kind = layer["index"], group["type"][0].decode()
     before = [index - 1] if "inputs" not in group else [int(number) for number in group["inputs"]]
     channels, height, width = (int(side) for side in group["shape"])
-    place: dict[str, Any] = {
-        "name": layer["name"],
-        "inputs": tuple(names[number] for number in before) if index else (),
-        "shape": (channels, height, width),
-        "depth": layer["depth"],
-        "largest": layer["largest"],
-    }
+    place: dict[str, Any] = {key: layer[key] for key in ("name", "depth", "largest")}
+    place |= {"inputs": tuple(names[number] for number in before) if index else (), "shape": (channels, height, width)}
     if kind == "input":
         return Port(**place)
     neuron = group["neuron"]
