@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import torch
 
-RUNNER = Path(__file__).parent.parent / "export" / "lava_runner"
+RUNNER = Path(__file__).parents[2] / "export" / "lava_runner"
 T, N = 4, 3
 NAMES = ["walk", "run", "wave", "clap", "turn"]
 
@@ -584,8 +584,8 @@ def test_a_killed_script_takes_its_parts_and_memory_along(long: Path, tmp_path: 
 @pytest.mark.parametrize("moment", ["first part", "steps"])
 def test_an_interrupted_check_leaves_nothing(moment: str, number: int, code: int, long: Path, tmp_path: Path) -> None:
     program = (
-        "from pathlib import Path; import numpy as np; from neuromoco.export import lava_check; "
-        f"folder = Path({str(long)!r}); lava_check._in_lava(folder, np.load(folder / 'frames.npz')['frames'])"
+        "from pathlib import Path; import numpy as np; from neuromoco.export.to_loihi import verify; "
+        f"folder = Path({str(long)!r}); verify._in_lava(folder, np.load(folder / 'frames.npz')['frames'])"
     )
     it = Watched(tmp_path / "it", [sys.executable, "-c", program])
     try:
@@ -609,8 +609,8 @@ def test_a_script_that_does_not_end_is_killed(tmp_path: Path) -> None:
         "import os, signal, time\nfor n in (2, 15):\n    signal.signal(n, signal.SIG_IGN)\nos.fork()\ntime.sleep(300)\n"
     )
     program = (
-        "from pathlib import Path; import numpy as np; from neuromoco.export import lava_check; "
-        f"lava_check.GRACE_SECONDS = 0.5; lava_check._in_lava(Path({str(tmp_path / 'export')!r}), np.zeros(3))"
+        "from pathlib import Path; import numpy as np; from neuromoco.export.to_loihi import verify; "
+        f"verify.GRACE_SECONDS = 0.5; verify._in_lava(Path({str(tmp_path / 'export')!r}), np.zeros(3))"
     )
     it = Watched(tmp_path / "it", [sys.executable, "-c", program])
     try:
