@@ -116,10 +116,7 @@ def _weights(learned: int, optimizer: OptimizerConfig) -> int:
 
 
 def _activations(encoder: Encoder, config: RunConfig) -> int:
-    """Bytes saved for the backward pass of one recording; call it in a `FakeTensorMode`.
-
-    The compiled pass of `neuromoco.snn.fused`, used on CPUs, needs less.
-    """
+    """Bytes saved for the backward pass of one recording, in a `FakeTensorMode`; the C kernels need less."""
     f = config.frames
     frames = torch.zeros(f.steps, 1, POLARITIES, f.height, f.width)
     saved = saved_tensor_bytes(encoder.train(), frames, half=config.compute.precision != "off")
@@ -128,27 +125,15 @@ def _activations(encoder: Encoder, config: RunConfig) -> int:
 
 
 class SavedBytes(NamedTuple):
-    """Bytes of the tensors that autograd saves for the backward pass, without weights and frames.
+    """Bytes of the tensors that autograd saves for the backward pass, without weights and frames."""
 
-    Attributes:
-        inside: in each block, see `neuromoco.encoders.blocks`.
-        outside: outside all blocks.
-        inputs: inputs of the blocks, saved instead of `inside` if blocks are recomputed.
-    """
-
-    inside: tuple[int, ...]
+    inside: tuple[int, ...]  # in each of the `neuromoco.encoders.blocks`
     outside: int
-    inputs: int
+    inputs: int  # of the blocks, saved instead of `inside` if blocks are recomputed
 
 
 def saved_tensor_bytes(encoder: Encoder, frames: Tensor, half: bool) -> SavedBytes:
-    """Measures what autograd saves in a forward pass.
-
-    Args:
-        encoder: in training mode.
-        frames: float [T, N, P, H, W].
-        half: autocast to bfloat16, as precision "bf16" does.
-    """
+    """Measures what autograd saves when an encoder in training mode takes frames; `half` autocasts to bfloat16."""
     blocks = [block for chain in encoder.modules() if isinstance(chain, Blocks) for block in chain.blocks()]
     inside, outside = [0] * len(blocks), 0
     current: int | None = None

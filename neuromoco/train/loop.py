@@ -43,10 +43,7 @@ def learning_rate(peak: float, step: int, steps: int, warmup: int, floor: float)
 
 
 def fit(task: Task, run: RunFolder, accelerator: Accelerator, compute: ComputeConfig) -> dict[str, Any]:
-    """Trains to the last epoch, starting from the newest state of the run folder if it has one.
-
-    Returns:
-        Metrics of the last and of the best epoch, as in `metrics.json`.
+    """Trains to the last epoch, from the newest state if there is one; returns the content of `metrics.json`.
 
     Raises:
         ConfigError: the loss became infinite or NaN, or another number of processes began the run.
@@ -123,11 +120,7 @@ class _Loop:
             group["lr"] = learning_rate(group["peak"], step, task.epochs * task.steps, warmup, floor)
 
     def _step(self, batches: list[tuple[Tensor, ...]], number: int) -> tuple[dict[str, float], int]:
-        """One optimizer step on a batch of one or more passes, the first of which is pass `number`.
-
-        Returns:
-            Mean metrics of the batch, and the number of its recordings in this process.
-        """
+        """One optimizer step on a batch of passes from `number` on; its mean metrics and recordings in this process."""
         accelerator, model = self.accelerator, self.model
         sizes = [batch[0].shape[1] for batch in batches]  # frames are [T, N, P, H, W]
         means: dict[str, Tensor] = {}
@@ -153,9 +146,11 @@ class _Loop:
         means = dict(zip(progress.sums, reduced, strict=True))
         # With a scaled loss, a step whose gradient overflowed was skipped; otherwise it has ruined the weights.
         checked = {"loss": "loss"} | ({"gradient": "grad_norm"} if self.accelerator.scaler is None else {})
-        for what, value in ((what, means[name]) for what, name in checked.items()):
-            if not math.isfinite(value):
-                raise ConfigError(f"the {what} became {value} in epoch {progress.epoch}: lower the optimizer's lr")
+        for what, name in checked.items():
+            if not math.isfinite(means[name]):
+                raise ConfigError(
+                    f"the {what} became {means[name]} in epoch {progress.epoch}: lower the optimizer's lr"
+                )
         return means
 
 

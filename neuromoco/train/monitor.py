@@ -45,11 +45,7 @@ PANELS: dict[str, dict[str, str]] = {
 class Monitor:
     """Metrics of one stage other than its own losses; on leaving its context, even by an error, it draws the curves.
 
-    Args:
-        task: the stage.
-        run: its folder.
-        accelerator: device and processes; only the main process computes metrics.
-        history: lines of earlier epochs, if the run resumes; the caller appends to it.
+    Only the main process computes metrics. The caller appends to `history`, which starts with lines of earlier epochs.
     """
 
     def __init__(self, task: Task, run: RunFolder, accelerator: Accelerator, history: list[dict[str, Any]]) -> None:
@@ -123,12 +119,9 @@ def knn_metric(task: Task, labels: Sequence[int], accelerator: Accelerator) -> d
 
 
 def queue_age(size: int, batch: int, steps: int) -> float:
-    """Mean age in optimizer steps of the keys that the next batch meets; the newest are 1 step old.
+    """Mean age in optimizer steps of the keys (of K = `size`) that the next batch meets; the newest are 1 step old.
 
-    Args:
-        size: K.
-        batch: keys that enter per step.
-        steps: steps so far, at least 1; random numbers that are still in the queue do not count.
+    A `batch` of keys enters per step, of 1 or more steps so far; random numbers still in the queue do not count.
     """
     keys = min(size, batch * steps)
     full, rest = divmod(keys, batch)

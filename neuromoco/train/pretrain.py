@@ -18,11 +18,7 @@ from neuromoco.views import TwoViews, View
 
 
 class PretrainTask(Task):
-    """Momentum contrast of two views of each recording; labels serve only the kNN accuracy.
-
-    Raises:
-        ConfigError: fewer recordings than a batch, or a batch that cannot be divided.
-    """
+    """Momentum contrast of two views of each recording; labels serve only the kNN accuracy."""
 
     def __init__(
         self, config: RunConfig, encoder: Encoder, recordings: Recordings, split: Split, accelerator: Accelerator
@@ -30,10 +26,8 @@ class PretrainTask(Task):
         super().__init__(config, encoder, recordings, split, accelerator)
         settings, count = config.pretrain, len(split.train)
         if count < max(2, settings.batch_size):
-            raise ConfigError(
-                f"{count} recordings are fewer than a batch of {settings.batch_size} (at least 2): "
-                f"--set pretrain.batch_size={max(2, count // 4)}"
-            )
+            problem = f"{count} recordings are fewer than a batch of {settings.batch_size} (at least 2)"
+            raise ConfigError(f"{problem}: --set pretrain.batch_size={max(2, count // 4)}")
         self.model = self.moco = MoCo(encoder, settings.moco, config.frames.steps, config.seed)
         self.load(TwoViews(View(settings.views)), settings.moco.groups, drop_last=True)
         group = {"params": list(self.moco.encoder_q.parameters()), "peak": settings.optimizer.lr}
@@ -69,22 +63,13 @@ class PretrainTask(Task):
 
 
 def contrast_metrics(loss: MixLoss, keys: Tensor, temperature: float) -> dict[str, Tensor]:
-    """Metrics of learning and of collapse.
-
-    Returns:
-        accuracy: fraction of queries whose own key is nearer than every negative.
-        positive_similarity: mean similarity of a query to its own key, as in MBC.
-        negative_similarity: mean similarity of a query to the keys of other recordings.
-        feature_std: standard deviation of the keys over the batch, times sqrt(D): 1 for keys spread
-            evenly over the sphere, 0 for collapsed ones.
-    """
-    accuracy = (loss.logits.argmax(1) == 0).float().mean()
+    """Metrics of learning and of collapse, in which similarities are those of MBC."""
     directions = F.normalize(keys.mean(0), dim=1)  # [N, D]
-    spread = directions.std(0, correction=0).mean() * keys.shape[2] ** 0.5
     similarities = loss.logits * temperature  # [N, 1 + K]
     return {
-        "accuracy": accuracy,
+        "accuracy": (loss.logits.argmax(1) == 0).float().mean(),  # queries whose own key is nearer than all others
         "positive_similarity": similarities[:, 0].mean(),
         "negative_similarity": similarities[:, 1:].mean(),
-        "feature_std": spread,
+        # 1 for keys spread evenly over the sphere, 0 for collapsed ones
+        "feature_std": directions.std(0, correction=0).mean() * keys.shape[2] ** 0.5,
     }

@@ -65,17 +65,10 @@ def main_process_first(accelerator: Accelerator, work: Callable[[], Result]) -> 
 
 
 def divide_batch(setting: str, batch_size: int, accumulate: int, processes: int, groups: int = 1) -> int:
-    """Recordings per pass through the network, in all processes together.
-
-    Args:
-        setting: the stage's section of the settings, for the message.
-        batch_size: recordings per optimizer step.
-        accumulate: passes per step.
-        processes: number of processes.
-        groups: groups of batch norm, in all processes together.
+    """Recordings per pass through the network, in all processes together; `groups` are those of batch norm.
 
     Raises:
-        ConfigError: the batch is not divisible.
+        ConfigError: the batch is not divisible; the message names the stage's section, `setting`.
     """
     parts = accumulate * max(groups, processes)
     if batch_size % parts:

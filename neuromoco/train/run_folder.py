@@ -47,9 +47,8 @@ class RunFolder:
     def check_free(self) -> None:
         """Raises ConfigError if the path is a file, or a folder with anything but partial files of a killed run."""
         if self.path.is_file() or (self.path.is_dir() and not all(map(_is_partial, self.path.iterdir()))):
-            raise ConfigError(
-                f"{self.path}: already exists; resume it: neuromoco train --resume {self.path}, or give another --out"
-            )
+            advice = f"resume it: neuromoco train --resume {self.path}, or give another --out"
+            raise ConfigError(f"{self.path}: already exists; {advice}")
 
     def begin(self, config: RunConfig) -> None:
         """Creates the folder of a new run, or adds what an interrupted start did not write."""
@@ -68,11 +67,7 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: Path | str) -> tuple[RunFolder, RunConfig]:
-        """Opens the folder of a started run and loads its settings.
-
-        Raises:
-            ConfigError: the folder holds no run.
-        """
+        """Opens the folder of a started run and loads its settings; raises ConfigError if it holds none."""
         run = cls(path)
         if not run.is_begun:
             raise ConfigError(f"{run.path}: holds no run (no config.yaml); --resume takes the folder of a run")

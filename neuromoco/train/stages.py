@@ -13,16 +13,8 @@ from rich.markup import escape
 
 from neuromoco.checkpoint import read_header
 from neuromoco.config import ClassifyConfig, RunConfig
-from neuromoco.datasets import (
-    Listing,
-    Reader,
-    Split,
-    describe_split,
-    hold_out,
-    list_data,
-    read_recordings,
-    split_by_class,
-)
+from neuromoco.datasets import Listing, Reader, Split, list_data, read_recordings
+from neuromoco.datasets.splits import describe_split, hold_out, split_by_class
 from neuromoco.encoders import build_encoder
 from neuromoco.encoders.blocks import recompute_blocks
 from neuromoco.errors import CheckpointError, ConfigError, NeuromocoError
@@ -138,12 +130,7 @@ def best_weights(out: Path | str) -> Path:
 
 
 def resolve_init(config: RunConfig) -> RunConfig:
-    """Settings with encoder and frames of the checkpoint to start from, if there is one.
-
-    Raises:
-        ConfigError: `init` is missing, or not allowed at this stage.
-        CheckpointError: `init` cannot be used.
-    """
+    """Settings with encoder and frames of the checkpoint to start from, if there is one; checks `init`."""
     if config.stage != "finetune":
         if config.init:
             raise ConfigError(f"--init is for --stage finetune, not {config.stage}")

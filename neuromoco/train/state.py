@@ -24,20 +24,12 @@ from neuromoco.train.run_folder import RunFolder
 
 @dataclass
 class Progress:
-    """Progress within an epoch.
-
-    Attributes:
-        epoch: the current epoch, from 1.
-        steps: optimizer steps done in it.
-        recordings: recordings that this process has used in it.
-        sums: sum of each of this process's metrics over these recordings.
-        seconds: time spent on it.
-    """
+    """Progress within an epoch."""
 
     epoch: int = 1
-    steps: int = 0
-    recordings: int = 0
-    sums: dict[str, float] = field(default_factory=dict)
+    steps: int = 0  # optimizer steps done in it
+    recordings: int = 0  # that this process has used in it
+    sums: dict[str, float] = field(default_factory=dict)  # of each of its metrics over these recordings
     seconds: float = 0.0
 
     def add(self, means: dict[str, float], recordings: int) -> None:
@@ -48,13 +40,7 @@ class Progress:
 
 
 class States:
-    """Writes and reads the states of one run.
-
-    Args:
-        run: its folder.
-        accelerator: after it has prepared model, optimizer and loader.
-        minutes: time between two states within an epoch.
-    """
+    """Writes and reads the states of one run, once the accelerator has prepared model, optimizer and loader."""
 
     def __init__(self, run: RunFolder, accelerator: Accelerator, minutes: float) -> None:
         self.run, self.accelerator, self.seconds = run, accelerator, 60.0 * minutes
@@ -85,19 +71,13 @@ class States:
         self.written = time.monotonic()
 
     def read(self) -> Progress:
-        """Loads the newest state, if there is one.
-
-        Raises:
-            ConfigError: another number of processes wrote it.
-        """
+        """Loads the newest state, if there is one; raises ConfigError if another number of processes wrote it."""
         state = self.run.latest_state()
         if state is None:
             return Progress()
         by_process = json.loads((state / "progress.json").read_text(encoding="utf-8"))
         if len(by_process) != self.accelerator.num_processes:
-            raise ConfigError(
-                f"{self.run.path}: was started with {len(by_process)} process(es), resumed with "
-                f"{self.accelerator.num_processes}; resume with {len(by_process)}"
-            )
+            processes = f"{len(by_process)} process(es), resumed with {self.accelerator.num_processes}"
+            raise ConfigError(f"{self.run.path}: was started with {processes}; resume with {len(by_process)}")
         self.accelerator.load_state(str(state))
         return Progress(**by_process[self.accelerator.process_index])

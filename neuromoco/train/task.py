@@ -25,29 +25,14 @@ from neuromoco.views import TwoViews, View
 
 
 class Task(ABC):
-    """One stage of training; a subclass sets `model`, `optimizer` and, by `load`, `data` and `loader`.
+    """One stage of training; a subclass sets `model`, `optimizer` and, by `load`, `data` and `loader`."""
 
-    Args:
-        config: the run's settings.
-        encoder: the encoder to train, newly initialised.
-        recordings: S recordings and their frames.
-        split: indices of the training and validation recordings.
-        accelerator: device and processes.
-
-    Attributes:
-        model: the module to train; resuming needs only its state and the optimizer's.
-        data: the training recordings.
-        loader: the passes of one epoch.
-        class_names: in the order of the logits; empty if the stage trains an encoder only.
-        better: the metric of `validate` that selects the best epoch (larger is better), or None.
-    """
-
-    model: nn.Module
+    model: nn.Module  # to train; resuming needs only its state and the optimizer's
     optimizer: Optimizer
-    data: FrameSet
-    loader: DataLoader[Any]
-    class_names: tuple[str, ...] = ()
-    better: str | None = None
+    data: FrameSet  # the training recordings
+    loader: DataLoader[Any]  # the passes of one epoch
+    class_names: tuple[str, ...] = ()  # in the order of the logits; empty if the stage trains an encoder only
+    better: str | None = None  # the metric of `validate` that selects the best epoch (larger is better)
 
     def __init__(
         self, config: RunConfig, encoder: Encoder, recordings: Recordings, split: Split, accelerator: Accelerator
@@ -59,11 +44,7 @@ class Task(ABC):
         self.batch_size = settings.batch_size
 
     def load(self, view: View | TwoViews | None, groups: int = 1, drop_last: bool = False) -> None:
-        """Sets `data` and `loader`; `groups` are those of batch norm.
-
-        Raises:
-            ConfigError: the batch cannot be divided.
-        """
+        """Sets `data` and `loader`; `groups` are those of batch norm."""
         self.data = FrameSet(self.store.frames, self.split.train, self.listing.labels, view, self.config.seed)
         processes = self.accelerator.num_processes
         size = divide_batch(self.config.stage, self.batch_size, self.accumulate, processes, groups)

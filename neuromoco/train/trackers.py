@@ -17,19 +17,13 @@ PIP_NAMES = {"tensorboard": '"neuromoco[tensorboard]"', "comet_ml": "comet-ml"}
 
 
 def check_trackers(names: Sequence[str]) -> None:
-    """Checks that trackers exist and are installed.
-
-    Raises:
-        ConfigError: an unknown name.
-        MissingPackageError: its package is not installed.
-    """
+    """Raises ConfigError for an unknown tracker, MissingPackageError for one that is not installed."""
     for name in names:
         if name not in LOGGER_TYPE_TO_CLASS:
             raise ConfigError(f"watch.trackers: no tracker named {name!r}; known are {', '.join(LOGGER_TYPE_TO_CLASS)}")
         if name not in map(str, get_available_trackers()):
-            raise MissingPackageError(
-                f"watch.trackers: {name} is not installed: pip install {PIP_NAMES.get(name, name)}"
-            )
+            advice = f"pip install {PIP_NAMES.get(name, name)}"
+            raise MissingPackageError(f"watch.trackers: {name} is not installed: {advice}")
 
 
 def open_trackers(accelerator: Accelerator, config: RunConfig, folder: Path) -> None:
