@@ -86,10 +86,7 @@ def affine(
     # From the result back to its source: rotation and scale first, then the shear.
     row = (cosine / scale, -sine / scale)
     column = (sine / scale - across * row[0], cosine / scale - across * row[1])
-    return Warp(
-        (*row, -(row[0] * down + row[1] * right)),
-        (*column, -(column[0] * down + column[1] * right)),
-    )
+    return Warp((*row, -(row[0] * down + row[1] * right)), (*column, -(column[0] * down + column[1] * right)))
 
 
 def warp_frames(frames: Tensor, warps: Sequence[Warps]) -> Tensor:

@@ -58,9 +58,8 @@ def _split_by_name(root: Path, part: Part, name: str, pattern: str) -> Listing:
     for label, (class_name, counts) in enumerate(split.items()):
         names = sorted(file.name for file in _inner(root, class_name).glob(pattern))
         if len(names) != sum(counts):
-            raise ConfigError(
-                f"{root / class_name} holds {len(names):,} recordings ({pattern}) instead of {sum(counts):,}"
-            )
+            number = f"{len(names):,} recordings ({pattern})"
+            raise ConfigError(f"{root / class_name} holds {number} instead of {sum(counts):,}")
         chosen = names[: counts.train] if part == "train" else names[counts.train :]
         files += [f"{class_name}/{file}" for file in chosen]
         labels += [label] * len(chosen)

@@ -34,9 +34,7 @@ class Encoder(nn.Module):
 
     def __init__(self, body: nn.Module, feature_dim: int, smallest: int) -> None:
         super().__init__()
-        self.body = body
-        self.feature_dim = feature_dim
-        self.smallest = smallest
+        self.body, self.feature_dim, self.smallest = body, feature_dim, smallest
 
     def forward(self, frames: Tensor) -> Tensor:
         """Computes features of frames; every neuron starts from rest.

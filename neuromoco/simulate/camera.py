@@ -130,12 +130,8 @@ def record(
     frames = displace(intensity, motion.path(times), width=width, height=height)
     signal = threshold_crossings(np.log(frames + sensor.eps), times, *thresholds)
     noise = background_noise(sensor, motion.duration_us, width * height, np.random.default_rng(seed))
-    merged = _in_order(
-        np.concatenate([signal.t, noise.t]),
-        np.concatenate([signal.pixel, noise.pixel]),
-        np.concatenate([signal.p, noise.p]),
-    )
-    t, pixel, p = drop_refractory(merged, sensor.refractory_us)
+    columns = ([getattr(events, name) for events in (signal, noise)] for name in PixelEvents._fields)
+    t, pixel, p = drop_refractory(_in_order(*map(np.concatenate, columns)), sensor.refractory_us)
     return Recording.from_columns(
         t, pixel % width, pixel // width, p, width=width, height=height, source="simulated camera"
     )

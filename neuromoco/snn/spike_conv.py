@@ -37,20 +37,17 @@ class Convolution(ctypes.Structure):
 def convolve(module: nn.Module, x: Tensor) -> Tensor:
     """`module(x)`, computed from a list of spikes where that is faster; [T, N, C, H, W] in and out."""
     result: Tensor
-    if not (isinstance(module, layer.Conv2d) and _is_supported(module, x)):
-        result = module(x)
-        return result
-    images, outputs = x.shape[0] * x.shape[1], module.out_channels
-    spans = -(-x.shape[2] // SPAN)
-    groups = min(images, max(1, TASKS // spans))
-    sizes = Convolution(images, *x.shape[3:], x.shape[2], outputs, groups, torch.get_num_threads())
-    starts = x.new_empty(images * x.shape[3] * x.shape[4] * spans + 1, dtype=torch.int32)
-    native.call("count_spikes", sizes, x, starts)
-    if starts[-1] > MOST_FIRING * x.numel():
-        result = module(x)
-        return result
-    result = _SpikeConv.apply(x, module.weight, starts, sizes)  # [T, N, H, W, C]
-    return result.permute(0, 1, 4, 2, 3)
+    if isinstance(module, layer.Conv2d) and _is_supported(module, x):
+        images, spans = x.shape[0] * x.shape[1], -(-x.shape[2] // SPAN)
+        groups = min(images, max(1, TASKS // spans))
+        sizes = Convolution(images, *x.shape[3:], x.shape[2], module.out_channels, groups, torch.get_num_threads())
+        starts = x.new_empty(images * x.shape[3] * x.shape[4] * spans + 1, dtype=torch.int32)
+        native.call("count_spikes", sizes, x, starts)
+        if starts[-1] <= MOST_FIRING * x.numel():
+            result = _SpikeConv.apply(x, module.weight, starts, sizes)  # [T, N, H, W, C]
+            return result.permute(0, 1, 4, 2, 3)
+    result = module(x)
+    return result
 
 
 def _is_supported(module: layer.Conv2d, x: Tensor) -> bool:

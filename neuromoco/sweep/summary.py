@@ -111,11 +111,8 @@ def _unit(unit: Unit, result: Mapping[str, Any]) -> dict[str, Any]:
 
 def _statistics(by_seed: Mapping[int, float]) -> dict[str, Any]:
     values = np.array(list(by_seed.values()))
-    return {
-        "mean": float(values.mean()),
-        "sd": float(values.std(ddof=1)) if len(values) > 1 else None,
-        "n": len(values),
-    }
+    spread = float(values.std(ddof=1)) if len(values) > 1 else None
+    return {"mean": float(values.mean()), "sd": spread, "n": len(values)}
 
 
 def _differences(

@@ -89,13 +89,11 @@ class ClassifyTask(Task):
     def _load_weights(self, init: str) -> None:
         """Loads an encoder, or a classifier of the same classes."""
         header = read_header(init)
-        if header.kind == "encoder":
-            load_into(self.classifier.encoder, load_tensors(init), init)
-            return
-        if header.class_names != self.class_names:
+        is_encoder = header.kind == "encoder"
+        if not is_encoder and header.class_names != self.class_names:
             known, classes = ", ".join(header.class_names), ", ".join(self.class_names)
             raise ConfigError(f"{init}: is a classifier of {known}; the recordings are of {classes}")
-        load_into(self.classifier, load_tensors(init), init)
+        load_into(self.classifier.encoder if is_encoder else self.classifier, load_tensors(init), init)
 
     def _groups(self) -> list[dict[str, object]]:
         peak = self.settings.optimizer.lr
