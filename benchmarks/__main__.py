@@ -1,4 +1,4 @@
-"""Speed beside peers, in one run. Every pair is first checked to give the same result."""
+"""Speed compared with peers, in one run. Every pair is first checked to give the same result."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Frames and cached samples beside tonic and SpikingJelly.
+"""Frames and cached samples compared with tonic and SpikingJelly.
 
     python -m benchmarks.events
 

@@ -1,4 +1,4 @@
-"""Batches of views beside the training step that waits for them, and beside recordings changed one by one.
+"""Batches of views compared with the training step that waits for them, and with recordings changed one by one.
 
 python -m benchmarks.loading
 """

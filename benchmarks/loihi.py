@@ -75,7 +75,7 @@ def measure(name: str, side: int, files: list[Path], folder: Path) -> None:
     print(f"twin: {(time.perf_counter() - begin) / len(recordings) * 1e3:.0f} ms a recording")
     compared = compare_loihi(classifier.network, graph, loihi, [frames])
     differ = [layer.differ / layer.compared for layer in compared.layers.values() if layer.source]
-    print(f"twin beside float32: at most {max(differ):.1%} of a layer's spikes and silences differ")
+    print(f"twin compared with float32: at most {max(differ):.1%} of a layer's spikes and silences differ")
     result = verify_folder(out, files, len(files))
     spikes = sum(layer["spikes"] for layer in result["layers"])
     wrong = sum(layer["differ"] for layer in result["layers"])

@@ -108,7 +108,7 @@ def main() -> None:
             lava = options.lava if seed == 0 else 0
             for kind, run in {"rounded after training": plain, "trained with rounding": rounded}.items():
                 rows.append(measure(name, f"{kind}, seed {seed}", run, options.data, lava))
-    print("\n| encoder | weights | dialect | float32 | Loihi | same answer | Lava beside the twin |")
+    print("\n| encoder | weights | dialect | float32 | Loihi | same answer | Lava compared with the twin |")
     print("|---|---|---|---|---|---|---|")
     print("\n".join(rows))
 

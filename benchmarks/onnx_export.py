@@ -1,4 +1,4 @@
-"""ONNX files of both big encoders beside torch's exporter and eager spikingjelly: one run, same weights, same answers.
+"""ONNX files of both big encoders vs. torch's exporter and eager spikingjelly: one run, same weights, same answers.
 
     python -m benchmarks.onnx_export [--forms] [--seeds N]
 
@@ -76,7 +76,7 @@ def operations(graph: Graph) -> int:
 
 
 def matrix_peak() -> float:
-    """Multiplications and additions a second of torch's float32 matrix product, best of 20."""
+    """Multiplications and additions per second of torch's float32 matrix product, best of 20."""
     a = torch.randn(2048, 2048)
     times = []
     for _ in range(20):

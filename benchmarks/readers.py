@@ -1,4 +1,4 @@
-"""Readers of event files beside the peers that read the same file right, in one run: million events a second.
+"""Readers of event files compared with the peers that read the same file right, in one run: million events per second.
 
     python -m benchmarks.readers [--millions N]
 

@@ -120,7 +120,7 @@ def load(served: Served, uploads: int, at_once: int) -> list[str]:
     first, last = (statistics.mean(part) / 2**20 for part in (memory[:50], memory[-50:]))
     print(f"uploads            {uploads}, {at_once} at a time, {uploads // 10} of them damaged")
     print(f"not as they should {len(wrong)}")
-    print(f"a second           {uploads / took:.0f}")
+    print(f"per second         {uploads / took:.0f}")
     print(f"answered within    {statistics.median(seconds):.3f} s (median), {max(seconds):.3f} s (longest)")
     print(f"memory             {first:.0f} MB in the first 50, {last:.0f} MB in the last 50 ({last / first - 1:+.1%})")
     print(f"files left         {len(served.files())}")

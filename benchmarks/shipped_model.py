@@ -68,7 +68,7 @@ def card(name: str, config: str, accuracies: dict[str, Any], report: dict[str, A
     neurons = sum(layer["compared"] for layer in parity["layers"])
     compared = report["compared"]
     parity_text = (
-        f"ONNX beside torch on {compared['recordings']} recordings and {compared['noise']} of noise: largest logit "
+        f"ONNX against torch on {compared['recordings']} recordings and {compared['noise']} of noise: largest logit "
         f"error\n{parity['largest_error']:.1e}, same answer on {parity['agreement']:.1%}, {flips} of {neurons:,} "
         "spikes and silences differ."
     )

@@ -1,4 +1,4 @@
-"""One NeuroMoCo step of this project beside the same step written plainly with spikingjelly's modules.
+"""One NeuroMoCo step of this project compared with the same step written plainly with spikingjelly's modules.
 
     python -m benchmarks.step
 
@@ -6,7 +6,7 @@ Both have the same weights, batch and settings, each in a process of its own. Be
 gradients are compared with convolutions in torch's default layout, where they are rounded alike, so that no spike can
 differ. As it is timed, this project lays channels last and convolves by spikes; that adds up in another order, a sum
 that was at a threshold falls to the other side of it here and there, and what follows differs. By how much the loss
-does is printed, beside what weights changed by one unit in the last place do to spikingjelly's.
+does is printed, compared with what weights changed by one unit in the last place do to spikingjelly's.
 
 A third process takes spikingjelly's steps with freed memory kept, as this project trains, to show what that alone
 is worth.
@@ -185,7 +185,7 @@ def _memory(what: str) -> float:
 
 
 def distributed_rate(name: str, rank: int, processes: int, store: str) -> float:
-    """Samples a second of all processes together, the threads divided among them. To be called in a new process."""
+    """Samples per second of all processes together, the threads divided among them. To be called in a new process."""
     torch.set_num_threads(max(1, torch.get_num_threads() // processes))
     torch.distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=processes)
     moco, views = own_moco(name), batch(rank)
@@ -198,7 +198,7 @@ def distributed_rate(name: str, rank: int, processes: int, store: str) -> float:
 
 
 def rate(name: str, processes: int) -> float:
-    """Samples a second of so many processes."""
+    """Samples per second of so many processes."""
     with TemporaryDirectory() as folder, ProcessPoolExecutor(processes, get_context("spawn")) as pool:
         jobs = [pool.submit(distributed_rate, name, rank, processes, f"{folder}/store") for rank in range(processes)]
         return min(job.result() for job in jobs)

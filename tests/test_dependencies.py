@@ -16,7 +16,7 @@ import pytest
 from neuromoco.support.extras import PACKAGES
 
 ROOT = Path(__file__).parent.parent
-# The extras that a folder may need beside the base install; the longest prefix of a file's path decides.
+# The extras that a folder may need besides the base install; the longest prefix of a file's path decides.
 NEEDED = {
     "neuromoco": ("train",),
     "neuromoco/config": (),

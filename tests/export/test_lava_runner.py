@@ -1,4 +1,4 @@
-"""Exported Loihi networks in Lava's simulator, beside integer equations of our own: run with `make lava`."""
+"""Exported Loihi networks in Lava's simulator, compared with integer equations of our own: run with `make lava`."""
 
 from __future__ import annotations
 

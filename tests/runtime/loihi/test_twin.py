@@ -1,4 +1,4 @@
-"""Loihi's integers: scales, the mapping of layers to blocks, and the twin beside computations of other kinds."""
+"""Loihi's integers: scales, the mapping of layers to blocks, and the twin compared with computations of other kinds."""
 
 from __future__ import annotations
 
