@@ -88,7 +88,7 @@ check: $(DEV)
 docs: $(DOCS)
 	rm -rf build/docs-src build/lib build/site
 	$(BIN)/python -m pip install --quiet --no-deps --upgrade --target build/docs-src .
-	$(BIN)/python -m mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 bench: $(DEV)
 	$(BIN)/python -m benchmarks

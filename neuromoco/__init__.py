@@ -2,7 +2,8 @@
 
 Everything a user needs is here, and is loaded when it is first used: `import neuromoco` loads no torch. Reading
 recordings, frames and classification with an exported file need the base install alone; `train`, `export` and
-`list_encoders` need the extras "train" and "export".
+`list_encoders` need the extras "train" and "export". Where these are not installed, `dir(neuromoco)` omits the names,
+and using one raises `MissingExtraError`, which says what to install.
 
 Examples:
     >>> import neuromoco

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import inspect
+import pydoc
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -85,6 +86,17 @@ from neuromoco.train import train
 print(train.__module__)
 """
     assert outcome(code).splitlines() == ["(1,) {'device': 'cpu'}", "neuromoco.train.stages"]
+
+
+@pytest.mark.parametrize("name", ["train", "export"])
+def test_help_on_a_callable_package_is_that_of_its_function(name: str) -> None:
+    package, function = getattr(neuromoco, name), definition(name)
+    assert inspect.signature(package) == inspect.signature(function)
+    text = pydoc.render_doc(package, renderer=pydoc.plaintext)
+    assert all(
+        f"{parameter}:" in text for parameter in inspect.signature(function).parameters if parameter != "options"
+    )
+    assert "Raises:" in text
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -206,4 +206,4 @@ def _format_of(head: bytes, size: int, key: str | None) -> Format:
     for row in UNMARKED:
         if row.recognises(head, size):
             return row
-    raise EventFileError(f"is no event recording that neuromoco knows; it reads {readable_formats()}")
+    raise EventFileError(f"is not an event recording that neuromoco knows; it reads {readable_formats()}")

@@ -2,26 +2,46 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
-from importlib import import_module
+from collections.abc import Callable
+from pkgutil import resolve_name
 from types import ModuleType
 from typing import Any
 
 
 class _CallablePackage(ModuleType):
-    _function: tuple[str, str]
+    _place: str
+
+    @property
+    def _function(self) -> Callable[..., Any]:
+        function: Callable[..., Any] = resolve_name(self._place)
+        return function
 
     def __call__(self, *arguments: Any, **options: Any) -> Any:
-        module, name = self._function
-        return getattr(import_module(module), name)(*arguments, **options)
+        return self._function(*arguments, **options)
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        return inspect.signature(self._function)
+
+    @property
+    def __doc__(self) -> str:  # type: ignore[override]
+        """What `help(neuromoco.train)` shows: how the function is called."""
+        name = self._function.__name__
+        return f"{name}{self.__signature__}\n\n{inspect.getdoc(self._function)}"
 
 
 def make_callable(package: str, module: str) -> None:
-    """Lets a package be called: the call is that of the function of the same name in a module.
+    """Makes a package callable: a call goes to the function of the same name in a module.
 
     `import neuromoco.train.loop` binds the package `neuromoco.train` to the name that users call, so the package
-    itself has to take the call. The module is imported when it is first called.
+    itself has to take the call.
+
+    Args:
+        package: `__name__` of the package, "neuromoco.train".
+        module: where the function is, imported when it is first used.
     """
-    this: Any = sys.modules[package]
+    this = sys.modules[package]
     this.__class__ = _CallablePackage
-    this._function = (module, package.rpartition(".")[2])
+    this._place = f"{module}:{package.rpartition('.')[2]}"
