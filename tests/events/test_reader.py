@@ -112,9 +112,9 @@ def test_facts(tmp_path: Path) -> None:
         (b"%PDF-1.7 something", "is a PDF document"),
         (b"#!AER-DAT9.0\r\n# more", "is an AEDAT recording of an unknown version; neuromoco reads"),
         (b"% something else\n% end\n", "is a Prophesee recording of an unknown kind; neuromoco reads"),
-        (b"# a note\n\nSome words in a text file.\n", "no event recording that neuromoco knows"),
-        (b"\0" * 5000, "no event recording that neuromoco knows"),
-        (np.random.default_rng(0).bytes(5000), "no event recording that neuromoco knows"),
+        (b"# a note\n\nSome words in a text file.\n", "not an event recording that neuromoco knows"),
+        (b"\0" * 5000, "not an event recording that neuromoco knows"),
+        (np.random.default_rng(0).bytes(5000), "not an event recording that neuromoco knows"),
     ],
 )
 def test_other_files_are_refused_by_what_they_are(tmp_path: Path, content: bytes, words: str) -> None:
