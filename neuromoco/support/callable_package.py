@@ -44,4 +44,4 @@ def make_callable(package: str, module: str) -> None:
     """
     this = sys.modules[package]
     this.__class__ = _CallablePackage
-    this._place = f"{module}:{package.rpartition('.')[2]}"
+    vars(this)["_place"] = f"{module}:{package.rpartition('.')[2]}"
