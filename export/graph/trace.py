@@ -20,7 +20,7 @@ from neuromoco.classifier import Classifier
 from neuromoco.export.graph import rules
 from neuromoco.export.graph.nodes import LIF, Graph, Input, Node, Reshape, Shape, fold_affine
 from neuromoco.frames import POLARITIES
-from neuromoco.snn.neurons import reset_state
+from neuromoco.snn.neurons import evaluation_mode, reset_state
 from neuromoco.unsupported import RefusedError, Unsupported, refuse
 
 # Different, and neither is 1, so that the leading axes of a shape can be recognized.
@@ -42,13 +42,11 @@ def find_unsupported(network: Classifier, height: int, width: int) -> list[Unsup
 
 @torch.no_grad()
 def _record(network: Classifier, height: int, width: int) -> tuple[list[Node], list[Unsupported]]:
-    was_training = network.training
-    network.eval()
-    try:
-        return _Recorder(network).run(height, width)
-    finally:
-        network.train(was_training)
-        reset_state(network)
+    with evaluation_mode(network):
+        try:
+            return _Recorder(network).run(height, width)
+        finally:
+            reset_state(network)
 
 
 class _Recorder(TorchFunctionMode):

@@ -15,8 +15,9 @@ from torch import Tensor
 
 from neuromoco.classifier import Classifier
 from neuromoco.datasets import Listing, cached_frames
-from neuromoco.evaluation.features import evaluation_mode, frame_batches
+from neuromoco.evaluation.features import frame_batches
 from neuromoco.runtime.prediction import FrameNetwork
+from neuromoco.snn.neurons import evaluation_mode
 
 
 @dataclass(frozen=True)

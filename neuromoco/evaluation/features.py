@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from neuromoco.checkpoint import CheckpointHeader, load_into, load_tensors, read_header
 from neuromoco.datasets.cache import FrameStore
 from neuromoco.encoders import Encoder, build_encoder
-from neuromoco.snn.neurons import LIFNode
+from neuromoco.snn.neurons import LIFNode, evaluation_mode
 
 BATCH = 128
 PREFIX = "encoder."  # of the encoder's tensors in a classifier's checkpoint
@@ -60,18 +60,6 @@ def features_by_step(encoder: Encoder, frames: NDArray[np.float32], device: torc
     with evaluation_mode(encoder):
         values: Tensor = encoder(torch.from_numpy(frames).to(device))  # [T, N, D]
     return values.float().transpose(0, 1).cpu().numpy()
-
-
-@contextmanager
-def evaluation_mode(module: nn.Module) -> Iterator[None]:
-    """Puts a module into evaluation mode within a block, then restores the mode of each part."""
-    before = {part: part.training for part in module.modules()}
-    module.eval()
-    try:
-        yield
-    finally:
-        for part, training in before.items():
-            part.training = training
 
 
 @contextmanager

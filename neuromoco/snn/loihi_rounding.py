@@ -24,7 +24,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from neuromoco.errors import ConfigError
 from neuromoco.frames import POLARITIES
 from neuromoco.snn.loihi_ranges import LARGEST_BIAS, LARGEST_WEIGHT, exact_scale, finest_scale, whole_threshold
-from neuromoco.snn.neurons import reset_state
+from neuromoco.snn.neurons import evaluation_mode, reset_state
 
 # The largest weight is this share below 127 / s (a bias below 4095 / s), so that the rule finds the same vThMant again
 # for float32 weights, and not the next smaller one.
@@ -101,14 +101,11 @@ class LoihiRounded(nn.Module):
 
 def find_layers(network: nn.Module, height: int, width: int) -> list[RoundedLayer]:
     """Every layer of a classifier, from one run of it; raises as `LoihiRounded`."""
-    was_training = network.training
-    network.eval()
-    try:
-        with torch.no_grad():
+    with evaluation_mode(network), torch.no_grad():
+        try:
             return _LayerFinder(network).run(height, width)
-    finally:
-        network.train(was_training)
-        reset_state(network)
+        finally:
+            reset_state(network)
 
 
 class _LayerFinder:

@@ -15,6 +15,8 @@ step. On a GPU spikingjelly computes them with the fastest of its backends that 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -143,6 +145,18 @@ def lif(config: NeuronConfig) -> LIFNode:
         detach_reset=True,
         step_mode="m",
     )
+
+
+@contextmanager
+def evaluation_mode(module: nn.Module) -> Iterator[None]:
+    """Puts a module into evaluation mode within a block, then restores the mode of each part."""
+    before = {part: part.training for part in module.modules()}
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, training in before.items():
+            part.training = training
 
 
 def reset_state(module: nn.Module) -> None:
