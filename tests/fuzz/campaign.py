@@ -1,9 +1,20 @@
-"""Mutated event files: each is read, or refused with EventFileError; none crashes, hangs, prints or fills the memory.
+"""A campaign: mutated inputs are read or refused in one line; none crashes, hangs, prints or fills the memory.
 
-    python -m tests.fuzz [--inputs N] [--only FORMAT]
+    python -m tests.fuzz [--share S] [--only KIND[/SEED]] [--number N] [--processes P]
 
-Every format has a small valid file, which is cut, flipped, overwritten and spliced at random. Inputs are read in
-processes of their own, which may take 1 GiB more than they begin with. What goes wrong is printed with the input kept.
+To add a kind of input, write a module like `tests/fuzz/event_files.py` and a row in the table of `tests/fuzz/kinds.py`.
+A `Kind` has three functions at the top level of a module (processes of the campaign import them):
+
+- `seeds()`: valid inputs by name, each a dictionary of files: {"model.onnx": bytes}, or several files of a folder;
+- `mutate(files, rng)`: a damaged copy of such files. `bytes_damage.damaged` changes any bytes; better mutations know
+  the structure, and mend the checksums behind which a reader would never see the damage;
+- `attempt(folder, number)`: tries the files, which lie in `folder`, as a user would. Returning means that they are
+  accepted, a `NeuromocoError` of one line that they are refused; anything else is a finding. The number
+  of the input may choose between ways to read. Nothing may be written into the working directory.
+
+Inputs are tried in processes of their own, which may take 1 GiB more than they begin with and 2 s an input. They depend
+on nothing but the name of the seed and the number: `--only` with `--number` tries a single one again. What goes
+wrong is printed and kept in build/fuzz.
 """
 
 from __future__ import annotations
@@ -13,173 +24,201 @@ import ctypes
 import multiprocessing
 import os
 import resource
+import shutil
 import tempfile
 import time
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
-from neuromoco.errors import EventFileError
-from neuromoco.events import ReadOptions, Recording, read_recording, read_windows
-from neuromoco.events.writers import WRITERS
-from tests.fuzz.seeds import SEEDS
+from neuromoco.errors import NeuromocoError
 
 SECONDS = 2.0  # the longest that an input may take
+START_SECONDS = 120.0  # until a process has imported what it needs
 MEMORY = 1 << 30
-INPUTS = 8_000  # of each format
-NUMBERS = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF, 1 << 40, (1 << 63) - 1, (1 << 64) - 1)
+BLOCK = 2000  # inputs that a process tries before the next process
+KEPT = Path("build/fuzz")
+Files = Mapping[str, bytes]
 
 
-def example() -> Recording:
-    """A small recording with both polarities, equal times and gaps."""
-    rng = np.random.default_rng(0)
-    t = np.sort(rng.integers(0, 200_000, 120))
-    t[10:14] = t[10]
-    return Recording.from_columns(
-        t, rng.integers(0, 34, 120), rng.integers(0, 34, 120), rng.integers(0, 2, 120), width=34, height=34
-    )
+class Kind(NamedTuple):
+    """A kind of input; see the top of this module."""
+
+    name: str
+    inputs: int  # of each seed
+    seeds: Callable[[], Mapping[str, Files]]
+    mutate: Callable[[Files, np.random.Generator], Files]
+    attempt: Callable[[Path, int], None]
 
 
-def seeds() -> dict[str, bytes]:
-    """A valid file of every format that is read, by name."""
-    made = {name: build(example()) for name, build in SEEDS.items()}
-    with tempfile.TemporaryDirectory() as folder:
-        for name, write in WRITERS.items():
-            write(Path(folder) / name, example())
-            made[name] = (Path(folder) / name).read_bytes()
-    return made
+class Block(NamedTuple):
+    """Consecutive inputs of one seed."""
+
+    kind: Kind
+    seed: str
+    files: Files
+    first: int
+    last: int
+
+    def input(self, number: int) -> Files:
+        """The files of one input."""
+        return self.kind.mutate(self.files, np.random.default_rng([number, zlib.crc32(self.seed.encode())]))
 
 
-def mutated(content: bytes, rng: np.random.Generator) -> bytes:
-    """The content with one to three changes."""
-    raw = bytearray(content)
-    for _ in range(int(rng.integers(1, 4))):
-        if not raw:
-            break
-        # Half of all changes hit the beginning, where sizes and names stand.
-        end = len(raw) if rng.random() < 0.5 else min(len(raw), 300)
-        at = int(rng.integers(0, end))
-        change = rng.integers(0, 6)
-        if change == 0:  # cut
-            del raw[at:]
-        elif change == 1:  # flip a bit
-            raw[at] ^= 1 << int(rng.integers(0, 8))
-        elif change == 2:  # any bytes
-            raw[at : at + 8] = rng.bytes(int(rng.integers(1, 9)))
-        elif change == 3:  # a number that people forget
-            size = int(rng.choice([1, 2, 4, 8]))
-            order = "little" if rng.random() < 0.5 else "big"
-            number = NUMBERS[int(rng.integers(0, len(NUMBERS)))] & ((1 << 8 * size) - 1)
-            raw[at : at + size] = number.to_bytes(size, order)  # type: ignore[arg-type]
-        elif change == 4:  # leave a part out
-            del raw[at : at + int(rng.integers(1, 64))]
-        else:  # repeat a part
-            raw[at:at] = raw[at : at + int(rng.integers(1, 64))]
-    return bytes(raw)
+@dataclass
+class Figures:
+    """What came of some inputs."""
+
+    counts: Counter[str] = field(default_factory=Counter)  # "read" and "refused"
+    findings: list[str] = field(default_factory=list)
+    longest: float = 0.0  # seconds
+
+    def add(self, other: Figures) -> None:
+        """Joins the figures of more inputs."""
+        self.counts += other.counts
+        self.findings += other.findings
+        self.longest = max(self.longest, other.longest)
 
 
-def work(content: bytes, first: int, last: int, connection: Connection) -> None:
-    """Reads inputs and reports before and after each."""
-    size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    path = Path(tempfile.mkdtemp()) / "input"
-    path.write_bytes(content)
-    outcome(path, 1)  # imports what comes late
-    printed = path.with_name("printed")
+def lay_out(files: Files, folder: Path) -> None:
+    """Writes the files of an input into an empty folder."""
+    shutil.rmtree(folder, ignore_errors=True)
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+
+
+def work(block: Block, folder: Path, connection: Connection) -> None:
+    """Tries the inputs of a block and reports before and after each; runs in a process of its own."""
+    lay_out(block.files, folder / "input")
+    outcome(block.kind, folder / "input", 1)  # imports what comes late
+    printed = folder / "printed"
     printed.touch()
     for stream in (1, 2):  # libraries print past Python's streams
         os.dup2(os.open(printed, os.O_WRONLY | os.O_APPEND), stream)
-    resource.setrlimit(resource.RLIMIT_AS, (size + MEMORY + (1 << 29), size + MEMORY + (1 << 29)))
-    for number in range(first, last):
-        path.write_bytes(mutated(content, np.random.default_rng([number, len(content)])))
+    size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (size + MEMORY, size + MEMORY))
+    for number in range(block.first, block.last):
+        lay_out(block.input(number), folder / "input")
         connection.send(("begin", number))  # so that the parent knows which one, whatever becomes of us
-        result = outcome(path, number)
+        result = outcome(block.kind, folder / "input", number)
         ctypes.CDLL(None).fflush(None)
         if words := printed.read_bytes():
             result = f"prints {words!r}"
             os.truncate(printed, 0)
         connection.send(("end", result))
-    connection.send(("done", last))
+    connection.send(("done", block.last))
 
 
-def outcome(path: Path, number: int) -> str:
+def outcome(kind: Kind, folder: Path, number: int) -> str:
     """ "read", "refused", or what went wrong."""
-    options = ReadOptions(sensor=(34, 34) if number % 2 else None)
     try:
-        if number % 3:
-            read_recording(path, options=options)
-        else:
-            for count, _ in enumerate(read_windows(path, 1 << 40, options)):
-                if count > 1000:
-                    break
+        kind.attempt(folder, number)
         return "read"
-    except EventFileError as error:
+    except NeuromocoError as error:
         message = str(error)
-        return "refused" if message.startswith(f"{path}: ") and "\n" not in message else f"message {message!r}"
+        return "refused" if message and message.isprintable() else f"message {message!r}"
     except BaseException as error:  # whatever else it is, it is a finding
         return f"{type(error).__name__}: {error}"
 
 
-def run(name: str, content: bytes, inputs: int) -> tuple[dict[str, int], list[str], float]:
-    """Reads inputs of a format; returns counts, findings, and the longest time of one."""
-    counts, findings, longest = {"read": 0, "refused": 0}, [], 0.0
-    next_input = 0
-    while next_input < inputs:
-        ours, theirs = multiprocessing.Pipe(duplex=False)
-        worker = multiprocessing.get_context("spawn").Process(
-            target=work, args=(content, next_input, inputs, theirs), daemon=True
-        )
-        worker.start()
-        theirs.close()
-        begun, current = time.monotonic(), -1
-        while True:
-            waiting = SECONDS if current >= 0 else 60.0
-            try:
-                if not ours.poll(waiting):
-                    findings.append(f"{name} input {current}: no answer within {waiting} s")
-                    break
-                kind, value = ours.recv()
-            except EOFError:
-                worker.join()
-                findings.append(f"{name} input {current}: the process ended with {worker.exitcode}")
-                break
-            if kind == "begin":
-                begun, current = time.monotonic(), int(value)
-            elif kind == "end":
-                longest = max(longest, time.monotonic() - begun)
-                counts[str(value)] = counts.get(str(value), 0) + 1
-                if value not in ("read", "refused"):
-                    findings.append(f"{name} input {current}: {value}")
-                next_input = current + 1
+def run(block: Block) -> Figures:
+    """Tries a block; a process that dies or hangs is replaced. What is too slow gets a second, unhurried chance."""
+    figures, first = Figures(), block.first
+    while first < block.last:
+        for number, result, seconds in _tried(block._replace(first=first)):
+            slow = seconds > SECONDS
+            if slow:  # the machine may have been busy
+                *_, (_, result, seconds) = _tried(block._replace(first=number, last=number + 1))
+                slow = seconds > SECONDS
+            figures.longest = max(figures.longest, seconds)
+            if slow or result not in ("read", "refused"):
+                figures.findings.append(f"{block.kind.name}/{block.seed} --number {number}: {seconds:.1f} s, {result}")
+                lay_out(block.input(number), KEPT / block.kind.name / block.seed / str(number))
             else:
-                next_input = inputs
-                break
+                figures.counts[result] += 1
+            first = number + 1
+    return figures
+
+
+def _tried(block: Block) -> Iterator[tuple[int, str, float]]:
+    """Numbers, results and seconds of the inputs, until a process dies or hangs."""
+    ours, theirs = multiprocessing.Pipe(duplex=False)
+    folder = Path(tempfile.mkdtemp())
+    worker = multiprocessing.get_context("spawn").Process(target=work, args=(block, folder, theirs))
+    worker.start()
+    theirs.close()
+    begun, current = time.monotonic(), block.first
+    waiting = START_SECONDS
+    try:
+        while True:
+            if not ours.poll(waiting):
+                yield current, "no answer", time.monotonic() - begun
+                return
+            kind, value = ours.recv()
+            if kind == "begin":
+                begun, current, waiting = time.monotonic(), int(value), 5 * SECONDS
+            elif kind == "end":
+                yield current, str(value), time.monotonic() - begun
+                waiting = START_SECONDS
+            else:
+                return
+    except EOFError:
+        worker.join()
+        yield current, f"the process ended with {worker.exitcode}", time.monotonic() - begun
+    finally:
         worker.kill()
         worker.join()
-        next_input = max(next_input, current + 1)
-    return counts, findings, longest
+        ours.close()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
-def main() -> int:
-    """Prints a row a format; 1 if anything went wrong."""
+def campaign(kinds: list[Kind], only: str | None, number: int | None, share: float, processes: int) -> Figures:
+    """Prints a row a seed, and tries blocks in several processes."""
+    whole = Figures()
+    with ThreadPoolExecutor(processes) as pool:
+        for kind in kinds:
+            for seed, files in sorted(kind.seeds().items()):
+                if only not in (None, kind.name, f"{kind.name}/{seed}"):
+                    continue
+                first, last = (0, max(1, round(kind.inputs * share))) if number is None else (number, number + 1)
+                size = min(BLOCK, -(-(last - first) // processes))
+                blocks = [
+                    Block(kind, seed, files, begin, min(begin + size, last)) for begin in range(first, last, size)
+                ]
+                begun, figures = time.monotonic(), Figures()
+                for part in pool.map(run, blocks):
+                    figures.add(part)
+                whole.add(figures)
+                print(_row(f"{kind.name}/{seed}", last - first, figures, time.monotonic() - begun), flush=True)
+    return whole
+
+
+def _row(name: str, inputs: int, figures: Figures, seconds: float) -> str:
+    row = (
+        f"{name:28} {inputs:,} inputs in {seconds:5.1f} s: {figures.counts['read']:,} read, "
+        f"{figures.counts['refused']:,} refused, longest {figures.longest:.2f} s, {len(figures.findings)} findings"
+    )
+    return "\n".join([row, *(f"    {finding[:300]}" for finding in figures.findings[:5])])
+
+
+def main(kinds: list[Kind]) -> int:
+    """1 if anything went wrong."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--inputs", type=int, default=INPUTS, help="of each format")
-    parser.add_argument("--only", help="one format")
+    parser.add_argument("--share", type=float, default=1.0, help="of the usual number of inputs, such as 0.1")
+    parser.add_argument("--only", help="one kind, or one seed of it: KIND/SEED")
+    parser.add_argument("--number", type=int, help="one input, of a seed or of all")
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     options = parser.parse_args()
-    total, wrong = 0, []
-    for name, content in sorted(seeds().items()):
-        if options.only not in (None, name):
-            continue
-        begin = time.monotonic()
-        counts, findings, longest = run(name, content, options.inputs)
-        total += options.inputs
-        wrong += findings
-        print(
-            f"{name:16} {options.inputs:,} inputs in {time.monotonic() - begin:5.1f} s: {counts['read']:,} read, "
-            f"{counts['refused']:,} refused, longest {longest:.2f} s, {len(findings)} findings",
-            flush=True,
-        )
-        for finding in findings[:5]:
-            print(f"    {finding[:300]}", flush=True)
-    print(f"{total:,} inputs, {len(wrong)} findings")
-    return 1 if wrong else 0
+    begun = time.monotonic()
+    figures = campaign(kinds, options.only, options.number, options.share, options.processes)
+    inputs = sum(figures.counts.values()) + len(figures.findings)
+    print(f"{inputs:,} inputs in {(time.monotonic() - begun) / 60:.1f} min, {len(figures.findings)} findings")
+    return 1 if figures.findings or not inputs else 0
