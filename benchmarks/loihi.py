@@ -21,12 +21,12 @@ from neuromoco.checkpoint import CheckpointHeader, SeenRecordings, save_checkpoi
 from neuromoco.config import EncoderConfig, FrameConfig
 from neuromoco.events import Recording, read_recording
 from neuromoco.export.exporter import export_header
-from neuromoco.export.graph.trace import lower
 from neuromoco.export.to_loihi.export import calibrated
 from neuromoco.export.to_loihi.report import compare_loihi
 from neuromoco.export.to_loihi.verify import verify_folder
 from neuromoco.export.to_loihi.write import describe, write_folder
 from neuromoco.frames import batch_frames
+from neuromoco.graph.trace import lower
 from neuromoco.runtime.checkpoint_file import TrainedClassifier
 from neuromoco.runtime.loihi.twin import run
 

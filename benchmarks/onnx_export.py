@@ -30,10 +30,10 @@ from benchmarks.timing import rounds
 from neuromoco.checkpoint import SeenRecordings
 from neuromoco.classifier import Classifier
 from neuromoco.config import EncoderConfig, FrameConfig
-from neuromoco.export.graph.nodes import Attention, Conv, Graph, Linear
-from neuromoco.export.graph.trace import PREFIX, lower
 from neuromoco.export.to_onnx.model import check_onnx, unrolled
 from neuromoco.export.to_onnx.operators import Body
+from neuromoco.graph.nodes import Attention, Conv, Graph, Linear
+from neuromoco.graph.trace import PREFIX, lower
 from neuromoco.runtime.header import ExportHeader
 from neuromoco.snn.neurons import LIFNode
 

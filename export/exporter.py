@@ -12,7 +12,7 @@ from typing import Any
 
 from neuromoco.errors import ConfigError
 from neuromoco.events import Recording
-from neuromoco.export.graph.nodes import Graph
+from neuromoco.graph.nodes import Graph
 from neuromoco.runtime.checkpoint_file import TrainedClassifier
 from neuromoco.runtime.header import ExportHeader, TargetName
 from neuromoco.support.files import write_json

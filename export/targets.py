@@ -144,7 +144,7 @@ def export(
         'onnx'
     """
     from neuromoco.export.exporter import ExportJob, report_path
-    from neuromoco.export.graph.trace import lower
+    from neuromoco.graph.trace import lower
     from neuromoco.runtime.checkpoint_file import TrainedClassifier
 
     source, data = Path(source), None if data is None else Path(data)
@@ -193,12 +193,12 @@ def list_unsupported(source: Path | str, *, target: TargetName = "onnx", **optio
         MissingExtraError: an optional part of this package is needed and is not installed.
     """
     from neuromoco.export.exporter import ExportJob
-    from neuromoco.export.graph.trace import find_unsupported, lower
+    from neuromoco.graph.trace import lower, trace
     from neuromoco.runtime.checkpoint_file import TrainedClassifier
 
     row, chosen = _choose(target, options)
     job = ExportJob(Path(source), TrainedClassifier(source, "cpu"), target)
-    unsupported = find_unsupported(job.classifier.network, *job.size)
+    unsupported = trace(job.classifier.network, *job.size).unsupported
     return unsupported or row.exporter()(job, **chosen).find_unsupported(lower(job.classifier.network, *job.size))
 
 

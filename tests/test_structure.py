@@ -35,7 +35,7 @@ ORDER = (
     ("moco", "checkpoint"),
     ("classifier",),
     ("runtime",),
-    ("evaluation",),
+    ("evaluation", "graph"),
     ("train",),
     ("recipes",),
     ("sweep",),

@@ -23,7 +23,7 @@ from neuromoco.checkpoint import CheckpointHeader
 from neuromoco.classifier import Classifier
 from neuromoco.events import Recording, read_recording
 from neuromoco.export.exporter import ExportJob
-from neuromoco.export.graph.trace import PREFIX
+from neuromoco.graph.trace import PREFIX
 from neuromoco.runtime.prediction import Floats
 from neuromoco.support.files import files_in
 from neuromoco.support.sampling import evenly_spaced

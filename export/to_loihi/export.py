@@ -13,11 +13,11 @@ from neuromoco.events import Recording, read_recording
 from neuromoco.export.check.accuracy_loss import copy_figures, split_samples
 from neuromoco.export.check.parity import random_recordings, run_source
 from neuromoco.export.exporter import Exporter, ExportJob, export_header
-from neuromoco.export.graph.nodes import Graph
 from neuromoco.export.to_loihi.calibrate import FACTORS, choose_clipping
 from neuromoco.export.to_loihi.mapping import map_to_loihi
 from neuromoco.export.to_loihi.report import as_text, compare_loihi, layer_rows, totals, warnings_of
 from neuromoco.export.to_loihi.write import check_replaceable, describe, write_folder
+from neuromoco.graph.nodes import Graph
 from neuromoco.runtime.checkpoint_file import TrainedClassifier
 from neuromoco.runtime.loihi.blocks import LARGEST_MESSAGE, Dialect, LoihiGraph
 from neuromoco.runtime.loihi.folder import REPORT, REPORT_TEXT

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from neuromoco.export.graph import nodes as floats
 from neuromoco.export.to_loihi.scales import IntegerSynapse, attention_neuron, readout, round_synapse
 from neuromoco.export.to_loihi.synapses import FloatSynapse, Windows, convolution, full_size, pair, passing, pooled
+from neuromoco.graph import nodes as floats
 from neuromoco.runtime.loihi import blocks as loihi
 from neuromoco.unsupported import RefusedError, Unsupported
 

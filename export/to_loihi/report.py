@@ -10,9 +10,9 @@ import numpy as np
 
 from neuromoco.classifier import Classifier
 from neuromoco.export.check.parity import SpikeCounts, logit_error, run_source
-from neuromoco.export.graph.nodes import Graph
 from neuromoco.export.to_loihi.resources import Resources, energy_nj, limits_of, operations, resources_of, total
 from neuromoco.export.to_loihi.resources import __doc__ as rules
+from neuromoco.graph.nodes import Graph
 from neuromoco.runtime.loihi.blocks import LoihiAttention, LoihiConv, LoihiGraph, exact_steps
 from neuromoco.runtime.loihi.folder import kind_of
 from neuromoco.runtime.loihi.twin import check_readout, run

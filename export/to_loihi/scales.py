@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from neuromoco.export.graph.nodes import LIF
 from neuromoco.export.to_loihi.synapses import FloatSynapse
+from neuromoco.graph.nodes import LIF
 from neuromoco.runtime.loihi.blocks import FULL_DECAY, LARGEST_DRIVE, READOUT, Integers, Neuron
 from neuromoco.snn.loihi_ranges import LARGEST_BIAS, LARGEST_THRESHOLD, LARGEST_WEIGHT, exact_scale, whole_threshold
 from neuromoco.unsupported import RefusedError
@@ -35,14 +35,13 @@ class IntegerSynapse:
 
 def round_synapse(synapse: FloatSynapse, lif: LIF, clipping: float = 1.0) -> IntegerSynapse:
     """Integer weights and biases, `clipping` times finer than the exact rule, and the neurons that fit them."""
-    drive = _drive(lif)
-    threshold = whole_threshold(clipping * synapse.finest, drive)
+    threshold = whole_threshold(clipping * synapse.finest, lif.drive)
     if threshold < 0:
         raise RefusedError(
             f"a threshold of {lif.v_threshold:g} below the grain of its weights (vThMant {threshold}); "
             "raise it, or train with --quantize loihi"
         )
-    return _rounded(synapse, exact_scale(threshold, drive), Neuron(threshold, _decay(lif)))
+    return _rounded(synapse, exact_scale(threshold, lif.drive), Neuron(threshold, _decay(lif)))
 
 
 def readout(synapse: FloatSynapse, largest_sum: float) -> IntegerSynapse:
@@ -59,18 +58,13 @@ def attention_neuron(lif: LIF, scale: float, largest: int) -> tuple[int, Neuron]
     """
     if largest >= LARGEST_DRIVE:
         raise RefusedError(f"products of up to {largest} for 17 bits; use fewer tokens or more heads")
-    theta = _drive(lif) / scale
+    theta = lif.drive / scale
     room = min((LARGEST_DRIVE - 1) / largest, LARGEST_THRESHOLD / theta)
     if room < 1.0:
         raise RefusedError(f"a threshold of {lif.v_threshold:g} after attention, beyond 17 bits; lower it")
     gain = 1 << int(math.log2(room))
     threshold = math.ceil(round(theta * gain, 6)) - 1  # 4.0000001 of rounding is 4
     return gain, Neuron(threshold, _decay(lif))
-
-
-def _drive(lif: LIF) -> float:
-    """g v_th, which the input must reach from rest in one step."""
-    return lif.v_threshold * (lif.tau if lif.decay_input else 1.0)
 
 
 def _decay(lif: LIF) -> int:

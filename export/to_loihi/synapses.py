@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from neuromoco.export.graph.nodes import Conv, Linear, Window, averaging_matrix
+from neuromoco.graph.nodes import Conv, Linear, Window, averaging_matrix
 from neuromoco.runtime.loihi.blocks import Pair, Shape
 from neuromoco.snn.loihi_ranges import finest_scale
 from neuromoco.unsupported import RefusedError

@@ -22,8 +22,8 @@ import torch
 from neuromoco.checkpoint import KEY
 from neuromoco.export.check.parity import NOISE, ExportRun, comparison_recordings, measure_parity, parity_summary
 from neuromoco.export.exporter import Exporter
-from neuromoco.export.graph.nodes import Graph
 from neuromoco.export.to_nir.nodes import DT, find_unsupported_nir, to_nir
+from neuromoco.graph.nodes import Graph
 from neuromoco.runtime.prediction import Floats
 from neuromoco.unsupported import Unsupported
 

@@ -27,7 +27,7 @@ from dataclasses import replace
 import nir
 import numpy as np
 
-from neuromoco.export.graph import nodes as op
+from neuromoco.graph import nodes as op
 from neuromoco.unsupported import Unsupported, refuse
 
 DT = 1e-4  # seconds per time step, the default of NIR's readers

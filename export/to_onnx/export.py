@@ -12,11 +12,11 @@ from neuromoco.events import Recording
 from neuromoco.export.check.accuracy_loss import split_samples
 from neuromoco.export.check.parity import NOISE, ExportRun, comparison_recordings, measure_parity, parity_summary
 from neuromoco.export.exporter import Exporter, ExportJob
-from neuromoco.export.graph.nodes import Graph
 from neuromoco.export.to_onnx.int8 import quantize_onnx
 from neuromoco.export.to_onnx.int8_check import compare_int8, int8_summary, measure_ranges
 from neuromoco.export.to_onnx.model import check_onnx, single_step, unrolled
 from neuromoco.export.to_onnx.tape import OPSET
+from neuromoco.graph.nodes import Graph
 from neuromoco.runtime.onnx_file import OnnxNetwork
 
 

@@ -10,10 +10,10 @@ from neuromoco.config import FrameConfig
 from neuromoco.events import read_recording
 from neuromoco.export.check.accuracy_loss import Samples, copy_figures
 from neuromoco.export.check.parity import SpikeCounts
-from neuromoco.export.graph.nodes import Graph
 from neuromoco.export.to_onnx.int8 import Ranges, calibrate, quantize_onnx
 from neuromoco.export.to_onnx.model import unrolled
 from neuromoco.frames import batch_frames
+from neuromoco.graph.nodes import Graph
 from neuromoco.runtime.header import ExportHeader
 from neuromoco.runtime.onnx_file import OnnxNetwork
 from neuromoco.runtime.prediction import Floats

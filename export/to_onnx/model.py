@@ -13,10 +13,10 @@ import onnx
 import onnx_ir as ir
 
 from neuromoco.checkpoint import KEY
-from neuromoco.export.graph.nodes import Graph
 from neuromoco.export.to_onnx.events import COLUMNS, bin_events
 from neuromoco.export.to_onnx.operators import Body
 from neuromoco.export.to_onnx.tape import BATCH, Tape
+from neuromoco.graph.nodes import Graph
 from neuromoco.runtime.header import ExportHeader
 from neuromoco.runtime.onnx_file import NEXT
 

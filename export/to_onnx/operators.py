@@ -24,8 +24,8 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from neuromoco.export.graph import nodes as op
 from neuromoco.export.to_onnx.tape import Tape
+from neuromoco.graph import nodes as op
 
 BLOCK = 16  # channels of a block of the widest layout
 Value = list[ir.Value]  # one tensor of all steps, or one per step

@@ -158,7 +158,7 @@ class ClassifyConfig(Settings):
         labels_per_class: labelled recordings of every class to train on; None uses all.
         freeze_encoder: train the linear head alone.
         encoder_lr_scale: the encoder's learning rate divided by the head's.
-        quantize: "loihi": train with weights rounded as on Loihi, see `neuromoco.snn.loihi_rounding`; finetune only.
+        quantize: "loihi": train with weights rounded as on Loihi, see `neuromoco.train.loihi_rounding`; finetune only.
         label_smoothing: of the cross-entropy.
         mixup: alpha of mixup (Zhang et al. 2018, arXiv 1710.09412): shares are from Beta(alpha, alpha); 0 is off.
         mixup_epochs: the last epoch with mixup; None means all.

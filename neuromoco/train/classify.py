@@ -19,7 +19,7 @@ from neuromoco.errors import ConfigError, NeuromocoError
 from neuromoco.evaluation.accuracy import predict_labels
 from neuromoco.evaluation.features import state_sha256
 from neuromoco.snn.batch_norm import sync_batch_norm
-from neuromoco.snn.loihi_rounding import LoihiRounded
+from neuromoco.train.loihi_rounding import LoihiRounded
 from neuromoco.train.task import Task, build_optimizer
 from neuromoco.views import View
 
@@ -37,10 +37,10 @@ class ClassifyTask(Task):
         self.classifier = Classifier(encoder, len(self.class_names))
         if config.init:
             self._load_weights(config.init)
-        if settings.sync_batch_norm:
-            sync_batch_norm(self.classifier.encoder)
         height, width = config.frames.height, config.frames.width
         self._rounded = LoihiRounded(self.classifier, height, width) if settings.quantize else None
+        if settings.sync_batch_norm:
+            sync_batch_norm(self.classifier.encoder)
         self.model = self._rounded or self.classifier
         self._frozen = state_sha256(self.classifier.encoder) if settings.freeze_encoder else None
         self.load(View(settings.views) if settings.views else None)

@@ -123,7 +123,7 @@ def test_check_finds_nothing_to_refuse_in_our_encoders(tmp_path: Path) -> None:
 
 
 def test_check_names_every_refused_layer_and_exits_with_its_code(monkeypatch: pytest.MonkeyPatch) -> None:
-    from neuromoco.export.graph import rules
+    from neuromoco.graph import rules
 
     known = {kind: rule for kind, rule in rules.LAYERS.items() if "MaxPool2d" not in kind.__name__}
     monkeypatch.setattr(rules, "LAYERS", known)

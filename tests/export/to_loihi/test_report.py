@@ -15,7 +15,6 @@ from neuromoco import models
 from neuromoco.config import EncoderConfig
 from neuromoco.errors import ConfigError, NeuromocoError, ParityError
 from neuromoco.events import read_recording
-from neuromoco.export.graph.trace import lower
 from neuromoco.export.targets import export
 from neuromoco.export.to_loihi import export as loihi_export
 from neuromoco.export.to_loihi import report as loihi_report
@@ -23,6 +22,7 @@ from neuromoco.export.to_loihi.calibrate import FACTORS
 from neuromoco.export.to_loihi.mapping import map_to_loihi
 from neuromoco.export.to_loihi.report import compare_loihi, layer_rows, warnings_of
 from neuromoco.export.to_loihi.resources import energy_nj, limits_of, resources_of
+from neuromoco.graph.trace import lower
 from neuromoco.runtime.loihi.blocks import READOUT, LoihiAttention, LoihiConv, LoihiGraph, Neuron, Port
 from neuromoco.runtime.loihi.folder import TwinNetwork
 from neuromoco.runtime.loihi.twin import run

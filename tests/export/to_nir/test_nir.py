@@ -21,7 +21,11 @@ from neuromoco.classifier import Classifier
 from neuromoco.config import EncoderConfig, NeuronConfig
 from neuromoco.errors import ConfigError, ParityError, UnsupportedLayerError
 from neuromoco.export.check.parity import Parity, measure_parity
-from neuromoco.export.graph.nodes import (
+from neuromoco.export.targets import export, list_unsupported
+from neuromoco.export.to_nir import export as nir_export
+from neuromoco.export.to_nir.export import SnnTorchNetwork, differences, snntorch_runs
+from neuromoco.export.to_nir.nodes import DT, find_unsupported_nir, to_nir
+from neuromoco.graph.nodes import (
     LIF,
     Add,
     Affine,
@@ -38,11 +42,7 @@ from neuromoco.export.graph.nodes import (
     adaptive_windows,
     strided_windows,
 )
-from neuromoco.export.graph.trace import lower
-from neuromoco.export.targets import export, list_unsupported
-from neuromoco.export.to_nir import export as nir_export
-from neuromoco.export.to_nir.export import SnnTorchNetwork, differences, snntorch_runs
-from neuromoco.export.to_nir.nodes import DT, find_unsupported_nir, to_nir
+from neuromoco.graph.trace import lower
 from neuromoco.runtime.loihi.blocks import conv_shape
 from tests.helpers.networks import around, event_frames, live_classifier
 

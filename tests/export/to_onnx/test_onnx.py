@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 
 from neuromoco import Recording
 from neuromoco.config import EncoderConfig, FrameConfig
-from neuromoco.export.graph.nodes import LIF, Conv, Graph, Input, Reshape
-from neuromoco.export.graph.trace import lower
 from neuromoco.export.to_onnx.events import COLUMNS, bin_events
 from neuromoco.export.to_onnx.model import check_onnx, single_step, unrolled
 from neuromoco.export.to_onnx.tape import OPSET, Tape
 from neuromoco.frames import recording_frames
+from neuromoco.graph.nodes import LIF, Conv, Graph, Input, Reshape
+from neuromoco.graph.trace import lower
 from neuromoco.runtime.onnx_file import NEXT, OnnxNetwork, event_columns
 from tests.conftest import make_recording
 from tests.helpers.networks import CLASSES, event_frames, export_header, live_classifier

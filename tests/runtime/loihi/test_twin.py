@@ -19,13 +19,13 @@ from neuromoco.config import EncoderConfig, NeuronConfig
 from neuromoco.encoders import list_encoders
 from neuromoco.errors import NeuromocoError
 from neuromoco.export.check.parity import run_source
-from neuromoco.export.graph import nodes as floats
-from neuromoco.export.graph.trace import lower
 from neuromoco.export.to_loihi.calibrate import FACTORS, choose_clipping
 from neuromoco.export.to_loihi.mapping import map_to_loihi
 from neuromoco.export.to_loihi.resources import fan_out, resources_of
 from neuromoco.export.to_loihi.scales import FloatSynapse, attention_neuron, readout, round_synapse
 from neuromoco.export.to_loihi.synapses import pooled
+from neuromoco.graph import nodes as floats
+from neuromoco.graph.trace import lower
 from neuromoco.runtime.loihi.blocks import (
     LARGEST_MEMBRANE,
     READOUT,

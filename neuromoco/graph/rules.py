@@ -18,7 +18,7 @@ from spikingjelly.activation_based import layer, neuron
 from torch import Tensor, nn
 from torch.nn.modules.utils import _pair
 
-from neuromoco.export.graph import nodes as op
+from neuromoco.graph import nodes as op
 from neuromoco.runtime.loihi.blocks import conv_shape
 from neuromoco.snn.neurons import LIFNode
 from neuromoco.unsupported import RefusedError

@@ -14,9 +14,9 @@ from neuromoco.config import EncoderConfig, NeuronConfig
 from neuromoco.encoders import list_encoders
 from neuromoco.encoders.sew_resnet import CONNECTS, STEMS
 from neuromoco.errors import UnsupportedLayerError
-from neuromoco.export.graph.nodes import Affine
-from neuromoco.export.graph.trace import find_unsupported, lower
 from neuromoco.export.to_onnx.model import unrolled
+from neuromoco.graph.nodes import Affine
+from neuromoco.graph.trace import lower, trace
 from neuromoco.runtime.onnx_file import OnnxNetwork
 from neuromoco.snn.neurons import lif
 from tests.helpers.networks import alive, around, event_frames, export_header, live_classifier
@@ -183,7 +183,7 @@ def test_what_cannot_be_lowered_is_named_with_a_substitute(what: nn.Module, mess
 def test_all_that_cannot_be_lowered_is_found_in_one_run() -> None:
     body = Between(nn.Sequential(nn.ReLU(), layer.Conv2d(4, 4, 1, step_mode="m"), nn.GELU(), spiking(v_reset=None)))
     network = around(body, event_frames(2, 3, 12))
-    found = find_unsupported(network, 12, 12)
+    found = trace(network, 12, 12).unsupported
     assert [(entry.name, entry.layer) for entry in found] == [
         ("what.0", "ReLU"),
         ("what.2", "GELU"),

@@ -17,14 +17,14 @@ from neuromoco.app.cli.arguments import run_settings
 from neuromoco.checkpoint import load_tensors
 from neuromoco.classifier import Classifier
 from neuromoco.config import EncoderConfig, NeuronConfig, RunConfig, load_config, with_values
-from neuromoco.export.graph.nodes import LIF, Conv, Linear
-from neuromoco.export.graph.trace import lower
+from neuromoco.graph.nodes import LIF, Conv, Linear
+from neuromoco.graph.trace import lower
 from neuromoco.recipes import load_recipe
 from neuromoco.runtime.checkpoint_file import TrainedClassifier
-from neuromoco.snn.loihi_rounding import LoihiRounded, find_layers, loihi_scale, round_to_loihi
 from neuromoco.snn.neurons import lif
 from neuromoco.train import resume, train
 from neuromoco.train.classify import ClassifyTask
+from neuromoco.train.loihi_rounding import LoihiRounded, find_layers, loihi_scale, round_to_loihi
 from neuromoco.train.run_folder import RunFolder
 from tests.helpers.networks import alive, around, event_frames, live_classifier
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -17,9 +18,9 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from neuromoco.classifier import Classifier
-from neuromoco.export.graph import rules
-from neuromoco.export.graph.nodes import LIF, Graph, Input, Node, Reshape, Shape, fold_affine
 from neuromoco.frames import POLARITIES
+from neuromoco.graph import rules
+from neuromoco.graph.nodes import LIF, Graph, Input, Node, Reshape, Shape, fold_affine
 from neuromoco.snn.neurons import evaluation_mode, reset_state
 from neuromoco.unsupported import RefusedError, Unsupported, refuse
 
@@ -30,18 +31,29 @@ PREFIX = "encoder.body."  # is removed from the names of nodes
 
 def lower(network: Classifier, height: int, width: int) -> Graph:
     """The graph of a classifier for frames of this size, batch norm folded; refuses unsupported layers."""
-    nodes, unsupported = _record(network, height, width)
-    refuse(unsupported)
-    return Graph(fold_affine(nodes))
+    recording = trace(network, height, width)
+    refuse(recording.unsupported)
+    return Graph(fold_affine(recording.nodes))
 
 
-def find_unsupported(network: Classifier, height: int, width: int) -> list[Unsupported]:
-    """Every layer of a network that the graph cannot express, in the order of computing."""
-    return _record(network, height, width)[1]
+@dataclass
+class Trace:
+    """What one run of a network computes.
+
+    Attributes:
+        nodes: in the order of computing, batch norm not folded; the last computes the logits.
+        modules: by node, the path of the module that it stands for; nodes of functions have none.
+        unsupported: layers that the graph cannot express, in the order of computing.
+    """
+
+    nodes: list[Node] = field(default_factory=list)
+    modules: dict[str, str] = field(default_factory=dict)
+    unsupported: list[Unsupported] = field(default_factory=list)
 
 
 @torch.no_grad()
-def _record(network: Classifier, height: int, width: int) -> tuple[list[Node], list[Unsupported]]:
+def trace(network: Classifier, height: int, width: int) -> Trace:
+    """Runs a classifier once on frames of this size, and records its layers and functions."""
     with evaluation_mode(network):
         try:
             return _Recorder(network).run(height, width)
@@ -58,23 +70,21 @@ class _Recorder(TorchFunctionMode):
     def __init__(self, network: Classifier) -> None:
         super().__init__()
         self.network = network
-        self.nodes: list[Node] = []
-        self.unsupported: list[Unsupported] = []
+        self.trace = Trace()
         self._values: dict[int, tuple[Tensor, Node]] = {}  # holds the tensor, or its id would be used again
         self._containers: list[str] = []
         self._in_layer = False
         self._neurons: set[str] = set()
 
-    def run(self, height: int, width: int) -> tuple[list[Node], list[Unsupported]]:
-        """The nodes, the last of which computes the logits, and the unsupported layers."""
+    def run(self, height: int, width: int) -> Trace:
         device = next(self.network.parameters()).device
         frames = torch.ones(STEPS, BATCH, POLARITIES, height, width, device=device)
         self._keep([Input(name="frames", inputs=(), shape=(POLARITIES, height, width))], frames)
         with self._hooks(), self:
             logits = self.network(frames)
-        if not self.unsupported and self._node(logits) is not self.nodes[-1]:
-            self.unsupported.append(Unsupported("network", "result", "does not come from its last layer"))
-        return self.nodes, self.unsupported
+        if not self.trace.unsupported and self._node(logits) is not self.trace.nodes[-1]:
+            self.trace.unsupported.append(Unsupported("network", "result", "does not come from its last layer"))
+        return self.trace
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
@@ -122,7 +132,7 @@ class _Recorder(TorchFunctionMode):
         try:
             nodes = rule(place)
         except RefusedError as refusal:
-            self.unsupported.append(Unsupported(place, what, str(refusal)))
+            self.trace.unsupported.append(Unsupported(place, what, str(refusal)))
             # A placeholder, so that the layers behind it are checked too.
             nodes = [Reshape(name=place, inputs=(), shape=tuple(results[0].shape[2:]))]
         for result in results:
@@ -139,6 +149,7 @@ class _Recorder(TorchFunctionMode):
             if path in self._neurons:
                 raise RefusedError("a neuron that is used twice; give each place its own")
             self._neurons.add(path)
+        self.trace.modules |= {node.name: path + node.name.removeprefix(place) for node in nodes}
         return nodes or [x]
 
     def _function(self, place: str, name: str, args: Any, results: list[Tensor]) -> list[Node]:
@@ -163,11 +174,11 @@ class _Recorder(TorchFunctionMode):
         return self._values[id(value)][1] if id(value) in self._values else None
 
     def _keep(self, nodes: list[Node], result: Tensor) -> None:
-        self.nodes += [node for node in nodes if node not in self.nodes]
+        self.trace.nodes += [node for node in nodes if node not in self.trace.nodes]
         self._values[id(result)] = (result, nodes[-1])
 
     def _free(self, name: str) -> str:
-        taken, number, free = {node.name for node in self.nodes}, 2, name
+        taken, number, free = {node.name for node in self.trace.nodes}, 2, name
         while free in taken:
             free, number = f"{name}_{number}", number + 1
         return free

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from neuromoco.export.graph.nodes import (
+from neuromoco.graph.nodes import (
     Add,
     Affine,
     Conv,

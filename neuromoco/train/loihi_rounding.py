@@ -9,22 +9,23 @@ fixed: the folded weights depend on them.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
-from spikingjelly.activation_based import neuron
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from neuromoco.classifier import Classifier
 from neuromoco.errors import ConfigError
-from neuromoco.frames import POLARITIES
+from neuromoco.graph.nodes import LIF, Affine, Conv, Linear, Node, Reshape
+from neuromoco.graph.trace import trace
 from neuromoco.snn.loihi_ranges import LARGEST_BIAS, LARGEST_WEIGHT, exact_scale, finest_scale, whole_threshold
-from neuromoco.snn.neurons import evaluation_mode, reset_state
+from neuromoco.snn.neurons import reset_state
+from neuromoco.unsupported import refuse
 
 # The largest weight is this share below 127 / s (a bias below 4095 / s), so that the rule finds the same vThMant again
 # for float32 weights, and not the next smaller one.
@@ -68,9 +69,10 @@ class LoihiRounded(nn.Module):
 
     Raises:
         ConfigError: a layer is not a convolution or linear layer with batch norm and neurons behind it.
+        UnsupportedLayerError: a layer that no exporter can express.
     """
 
-    def __init__(self, network: nn.Module, height: int, width: int) -> None:
+    def __init__(self, network: Classifier, height: int, width: int) -> None:
         super().__init__()
         self.network = network
         self.layers = find_layers(network, height, width)
@@ -99,82 +101,49 @@ class LoihiRounded(nn.Module):
         return copy
 
 
-def find_layers(network: nn.Module, height: int, width: int) -> list[RoundedLayer]:
+def find_layers(network: Classifier, height: int, width: int) -> list[RoundedLayer]:
     """Every layer of a classifier, from one run of it; raises as `LoihiRounded`."""
-    with evaluation_mode(network), torch.no_grad():
-        try:
-            return _LayerFinder(network).run(height, width)
-        finally:
-            reset_state(network)
+    for name, module in network.named_modules():
+        if not isinstance(module, Synapse | _BatchNorm) and any(True for _ in module.parameters(recurse=False)):
+            raise _refusal(name, f"{type(module).__name__} has weights too")
+    recording = trace(network, height, width)
+    refuse(recording.unsupported)
+    layers: dict[str, RoundedLayer] = {}
+    results: dict[str, RoundedLayer] = {}  # by node, the layer whose result it is
+    for node, before in _with_inputs(recording.nodes):
+        layer, path = results.get(before.name), recording.modules.get(node.name)
+        if isinstance(node, Conv | Linear) and path is not None:
+            if path in layers:
+                raise _refusal(path, "it is used twice")
+            layers[path] = results[node.name] = RoundedLayer(path)
+        elif isinstance(node, Affine) and path is not None:
+            if layer is None or not isinstance(before, Conv | Linear):
+                raise _refusal(path, "this batch norm follows no convolution")
+            if network.get_submodule(path).bias is None:
+                raise _refusal(path, "this batch norm has no bias")
+            layer.norm, results[node.name] = path, layer
+        elif isinstance(node, Reshape) and layer is not None:
+            results[node.name] = layer
+        elif isinstance(node, LIF) and layer is not None:  # after the product of attention, no weights drive them
+            if layer.drive is not None:
+                raise _refusal(layer.name, f"{path} are its second neurons")
+            layer.drive = node.drive
+    head = results.get(recording.nodes[-1].name)
+    for layer in layers.values():
+        if layer.drive is None and layer is not head:
+            raise _refusal(layer.name, "its result drives no neurons")
+    return list(layers.values())
 
 
-class _LayerFinder:
-    """Follows each result to the layer that takes it; a tensor is recognized by its memory, which reshapes share."""
-
-    def __init__(self, network: nn.Module) -> None:
-        self.network = network
-        self.layers: dict[str, RoundedLayer] = {}
-        # By address, with the tensor, or its memory would be used again.
-        self._results: dict[int, tuple[Tensor, int, RoundedLayer]] = {}
-
-    def run(self, height: int, width: int) -> list[RoundedLayer]:
-        frames = torch.zeros(2, 1, POLARITIES, height, width, device=next(self.network.parameters()).device)
-        with ExitStack() as hooks:
-            for name, module in self.network.named_modules():
-                if hook := self._hook(name, module):
-                    hooks.callback(module.register_forward_hook(hook).remove)
-            logits = self.network(frames)
-        for layer in self.layers.values():
-            if layer.drive is None and self._source(logits) is not layer:
-                raise ConfigError(f"{layer.name}: {_refusal('its result drives no neurons')}")
-        return list(self.layers.values())
-
-    def _hook(self, name: str, module: nn.Module) -> Callable[..., None] | None:
-        if isinstance(module, Synapse):
-            return lambda _, args, result: self._synapse(name, result)
-        if isinstance(module, _BatchNorm):
-            return lambda _, args, result: self._norm(name, module, args[0], result)
-        if any(True for _ in module.parameters(recurse=False)):
-            raise ConfigError(f"{name}: {_refusal(f'{type(module).__name__} has weights too')}")
-        if isinstance(module, neuron.BaseNode):
-            return lambda _, args, result: self._neurons(name, module, args[0])
-        return None
-
-    def _synapse(self, name: str, result: Tensor) -> None:
-        if name in self.layers:
-            raise ConfigError(f"{name}: {_refusal('it is used twice')}")
-        self.layers[name] = RoundedLayer(name)
-        self._keep(result, self.layers[name])
-
-    def _norm(self, name: str, module: _BatchNorm, x: Tensor, result: Tensor) -> None:
-        layer = self._source(x)
-        if layer is None or layer.norm is not None:
-            raise ConfigError(f"{name}: {_refusal('this batch norm follows no convolution')}")
-        if module.running_var is None or module.bias is None:
-            raise ConfigError(f"{name}: {_refusal('this batch norm has no running statistics or no bias')}")
-        layer.norm = name
-        self._keep(result, layer)
-
-    def _neurons(self, name: str, module: neuron.BaseNode, x: Tensor) -> None:
-        layer = self._source(x)
-        if layer is None:
-            return  # driven by no weights, such as those after the product of attention
-        if layer.drive is not None:
-            raise ConfigError(f"{layer.name}: {_refusal(f'{name} are its second neurons')}")
-        decays = isinstance(module, neuron.LIFNode) and module.decay_input
-        layer.drive = float(module.v_threshold) * (float(module.tau) if decays else 1.0)
-
-    def _keep(self, result: Tensor, layer: RoundedLayer) -> None:
-        self._results[result.data_ptr()] = (result, result._version, layer)
-
-    def _source(self, x: Tensor) -> RoundedLayer | None:
-        """The layer whose result a value is, unless it was changed in place since."""
-        entry = self._results.get(x.data_ptr())
-        return entry[2] if entry and x.numel() == entry[0].numel() and entry[0]._version == entry[1] else None
+def _with_inputs(nodes: Sequence[Node]) -> Iterator[tuple[Node, Node]]:
+    """Every node but the network's input, each with the first node whose value it takes."""
+    by_name = {node.name: node for node in nodes}
+    return ((node, by_name[node.inputs[0]]) for node in nodes if node.inputs)
 
 
-def _refusal(problem: str) -> str:
-    return f"{problem}; rounding for Loihi needs convolutions or linear layers, then batch norm, then neurons"
+def _refusal(name: str, problem: str) -> ConfigError:
+    needs = "rounding for Loihi needs convolutions or linear layers, then batch norm, then neurons"
+    return ConfigError(f"{name}: {problem}; {needs}")
 
 
 def _rounded_layer(network: nn.Module, layer: RoundedLayer) -> dict[str, Tensor]:

@@ -103,6 +103,11 @@ class LIF(Node):
         return 1.0 - 1.0 / self.tau
 
     @property
+    def drive(self) -> float:
+        """The input that reaches the threshold from rest in one step."""
+        return self.v_threshold * (self.tau if self.decay_input else 1.0)
+
+    @property
     def gain(self) -> float:
         """Weight of the input in h."""
         return 1.0 / self.tau if self.decay_input else 1.0
