@@ -37,10 +37,10 @@ class ClassifyTask(Task):
         self.classifier = Classifier(encoder, len(self.class_names))
         if config.init:
             self._load_weights(config.init)
-        height, width = config.frames.height, config.frames.width
-        self._rounded = LoihiRounded(self.classifier, height, width) if settings.quantize else None
         if settings.sync_batch_norm:
             sync_batch_norm(self.classifier.encoder)
+        height, width = config.frames.height, config.frames.width
+        self._rounded = LoihiRounded(self.classifier, height, width) if settings.quantize else None
         self.model = self._rounded or self.classifier
         self._frozen = state_sha256(self.classifier.encoder) if settings.freeze_encoder else None
         self.load(View(settings.views) if settings.views else None)

@@ -12,7 +12,7 @@ import torch
 from spikingjelly.activation_based import layer, neuron
 from torch import Tensor, nn
 
-from neuromoco import CheckpointError, ConfigError
+from neuromoco import CheckpointError, ConfigError, UnsupportedLayerError
 from neuromoco.app.cli.arguments import run_settings
 from neuromoco.checkpoint import load_tensors
 from neuromoco.classifier import Classifier
@@ -200,6 +200,12 @@ def test_other_structures_are_named() -> None:
         with pytest.raises(ConfigError, match=words + ".*; rounding for Loihi needs convolutions") as error:
             LoihiRounded(network, SIDE, SIDE)
         assert "\n" not in str(error.value)
+
+
+def test_a_layer_that_no_exporter_can_express_is_refused_before_training() -> None:
+    network = around(Body(conv(), nn.ReLU(), conv(4), node()), event_frames(STEPS, BATCH, SIDE))
+    with pytest.raises(UnsupportedLayerError, match=r"^layers\.1: ReLU: "):
+        LoihiRounded(network, SIDE, SIDE)
 
 
 def test_a_value_that_is_written_over_is_no_result_of_its_layer() -> None:
