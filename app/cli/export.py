@@ -83,12 +83,16 @@ def verify(
 ) -> None:
     """Run a Loihi export in Lava's simulator, and compare every spike and logit with the integer twin.
 
+    The runner is this package's own: nothing in the folder is executed.
+
     Example: neuromoco verify walk.loihi recordings/
     """
     need("loihi")
     from neuromoco.export.to_loihi.verify import verify_folder
 
     result = verify_folder(folder, files_in(recordings or models.example_paths()), most)
+    if result["runner"] == "different":
+        complain(f"{folder}: its run_lava.py or lava_parts differ from this version's, which were run instead")
     show(result, as_json, lambda: verified_table(str(folder), result))
     if result["problem"]:
         raise ParityError(f"{folder}: {result['problem']}")

@@ -2,6 +2,7 @@
 
     python run_lava.py                                # frames.npz of this folder
     python run_lava.py --frames other.npz --out answers.npz --taps
+    python run_lava.py --folder other.loihi           # another export; nothing in it is executed
 
 The folder holds `network.net`, `manifest.json`, `frames.npz` and `lava_parts`; it needs numpy, h5py and Lava
 and nothing else. Exit codes: 0 done, 1 other logits than the frame file expects, 2 Lava is not installed or an
@@ -36,12 +37,14 @@ INSTALL = (
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     """Reads the command line."""
     parser = argparse.ArgumentParser(description="Classify frames with network.net in Lava's fixed-point simulator.")
-    parser.add_argument("--frames", type=Path, default=FOLDER / "frames.npz", help="default: frames.npz beside this")
+    parser.add_argument("--folder", type=Path, default=FOLDER, help="the export to run; default: the one of this file")
+    parser.add_argument("--frames", type=Path, help="default: frames.npz of the export")
     parser.add_argument("--out", type=Path, help="file for the logits, .npz")
     parser.add_argument("--taps", action="store_true", help="write the spikes of every layer to --out too")
     parser.add_argument("--plain-convolution", action="store_true", help="Lava's own convolution: the same, far slower")
     parser.add_argument("--patience", type=float, default=600.0, help="seconds a recording may take, default 600")
     options = parser.parse_args(arguments)
+    options.frames = options.frames or options.folder / "frames.npz"
     if options.taps and options.out is None:
         parser.error("--taps writes to a file: give --out FILE.npz")
     if options.out is not None and not options.out.resolve().parent.is_dir():
@@ -83,14 +86,14 @@ def run(options: argparse.Namespace) -> int:
     """Classifies, writes and reports; returns the exit code."""
     from lava_parts import compat, files
 
-    manifest = files.read_manifest(FOLDER / "manifest.json")
+    manifest = files.read_manifest(options.folder / "manifest.json")
     frames, expected = files.read_frames(options.frames, manifest)
     compat.install(plain_convolution=options.plain_convolution)
     # Only now: these modules import Lava.
     from lava_parts.simulate import simulate
 
     start = time.perf_counter()
-    answer = simulate(FOLDER, manifest, frames, taps=options.taps, patience=options.patience)
+    answer = simulate(options.folder, manifest, frames, taps=options.taps, patience=options.patience)
     seconds = time.perf_counter() - start
     try:
         if options.out is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,8 +20,9 @@ import numpy as np
 
 from neuromoco.errors import MissingPackageError, NeuromocoError
 from neuromoco.events import read_recording
+from neuromoco.export.to_loihi.write import RUNNER
 from neuromoco.runtime.loihi.blocks import LARGEST_MESSAGE
-from neuromoco.runtime.loihi.folder import TwinNetwork
+from neuromoco.runtime.loihi.folder import MANIFEST, NET, TwinNetwork
 from neuromoco.runtime.loihi.twin import run
 from neuromoco.support.sampling import evenly_spaced
 
@@ -30,16 +32,16 @@ GRACE_SECONDS = 10.0  # that the script has to end all that it has started
 
 
 def verify_folder(folder: Path, files: Sequence[Path], most: int) -> dict[str, Any]:
-    """Runs the script of a Loihi export in a process of its own, and compares the result with the integer twin's.
+    """Runs a Loihi export in Lava, in a process of its own, and compares the result with the integer twin's.
 
-    It runs at most `most` of the recordings, evenly chosen. The "problem" of the result is a line or None.
+    It runs at most `most` of the recordings, evenly chosen, with this package's runner: the export may be a stranger's,
+    and nothing in it is executed. The "problem" of the result is a line or None; "runner" says whether the export's own
+    copy of the runner is "same", "different" or "absent".
 
     Raises:
         NeuromocoError: no Loihi export, an unreadable recording, or Lava is not installed or failed.
     """
     twin = TwinNetwork(folder)
-    if not (folder / SCRIPT).is_file():
-        raise NeuromocoError(f"{folder}: has no {SCRIPT}; export it again with neuromoco export --target loihi")
     recordings = [read_recording(file) for file in evenly_spaced(files, most)]
     frames = twin.frames(recordings)
     begin = time.perf_counter()
@@ -58,6 +60,7 @@ def verify_folder(folder: Path, files: Sequence[Path], most: int) -> dict[str, A
     differ = sum(layer["differ"] for layer in layers)
     wrong = differ or logits_differ
     return {
+        "runner": compare_runner(folder),
         "recordings": len(recordings),
         "layers": layers,
         "logits_differ": logits_differ,
@@ -66,28 +69,56 @@ def verify_folder(folder: Path, files: Sequence[Path], most: int) -> dict[str, A
     }
 
 
+def compare_runner(folder: Path) -> str:
+    """Whether an export's copy of the runner is the "same" as this package's, "different" or "absent"."""
+    ours = {path.relative_to(RUNNER): path.read_bytes() for path in RUNNER.rglob("*.py")}
+    theirs = [path for top in {path.parts[0] for path in ours} for path in _files(folder / top)]
+    if not theirs:
+        return "absent"
+    names = {path.relative_to(folder) for path in theirs if path.suffix != ".pyc"}  # a run leaves those
+    same = names == set(ours) and all(_holds(folder / name, content) for name, content in ours.items())
+    return "same" if same else "different"
+
+
+def _files(path: Path) -> list[Path]:
+    return [each for each in path.rglob("*") if not each.is_dir()] if path.is_dir() else [path] * path.exists()
+
+
+def _holds(path: Path, content: bytes) -> bool:
+    # The size first: the file may be of any size, or none at all.
+    return path.is_file() and path.stat().st_size == len(content) and path.read_bytes() == content
+
+
 def _in_lava(folder: Path, frames: Any) -> dict[str, Any]:
-    """Arrays that run_lava.py writes for frames [T, N, P, H, W]."""
+    """Arrays that this package's run_lava.py writes for frames [T, N, P, H, W]."""
     with _exit_by_exception(), tempfile.TemporaryDirectory() as place:
         inputs, answer = Path(place) / "frames.npz", Path(place) / "answer.npz"
         np.savez_compressed(inputs, frames=frames)
-        words = [sys.executable, str(folder / SCRIPT), "--frames", str(inputs), "--out", str(answer), "--taps"]
+        for name in (MANIFEST, NET):  # all that Lava needs of the folder
+            shutil.copyfile(folder / name, Path(place) / name)
+        words = [sys.executable, str(RUNNER / SCRIPT), "--folder", place, "--frames", str(inputs), "--out", str(answer)]
         # Its temporary files go into this folder, and it ends if this process is killed.
         settings = os.environ | {"TMPDIR": place, "RUN_LAVA_PARENT": str(os.getpid())}
-        code, last = _ran(words, settings)
+        code, last = _ran([*words, "--taps"], settings, place)
         if code == NOT_INSTALLED:
             raise MissingPackageError(last)
         if code or not answer.is_file():
             raise NeuromocoError(f"{folder}: {SCRIPT} ended with code {code}: {last}")
-        with np.load(answer) as arrays:
+        with np.load(answer, allow_pickle=False) as arrays:
             return dict(arrays)
 
 
-def _ran(words: list[str], settings: dict[str, str]) -> tuple[int, str]:
-    """Runs a program in a session of its own; returns its exit code and the last line that it printed."""
+def _ran(words: list[str], settings: dict[str, str], place: str) -> tuple[int, str]:
+    """Runs a program in `place`, in a session of its own; returns its exit code and the last line that it printed."""
     # Not subprocess.run: after an interrupt it kills the script before that can end its own processes.
     script = subprocess.Popen(
-        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=settings, start_new_session=True
+        words,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=settings,
+        cwd=place,
+        start_new_session=True,
     )
     try:
         printed, complained = script.communicate()

@@ -608,9 +608,12 @@ def test_a_script_that_does_not_end_is_killed(tmp_path: Path) -> None:
     (tmp_path / "export" / "run_lava.py").write_text(
         "import os, signal, time\nfor n in (2, 15):\n    signal.signal(n, signal.SIG_IGN)\nos.fork()\ntime.sleep(300)\n"
     )
+    for name in ("manifest.json", "network.net"):
+        (tmp_path / "export" / name).touch()
     program = (
         "from pathlib import Path; import numpy as np; from neuromoco.export.to_loihi import verify; "
-        f"verify.GRACE_SECONDS = 0.5; verify._in_lava(Path({str(tmp_path / 'export')!r}), np.zeros(3))"
+        f"verify.GRACE_SECONDS = 0.5; verify.RUNNER = place = Path({str(tmp_path / 'export')!r}); "
+        "verify._in_lava(place, np.zeros(3))"
     )
     it = Watched(tmp_path / "it", [sys.executable, "-c", program])
     try:

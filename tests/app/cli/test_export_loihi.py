@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from neuromoco.config import EncoderConfig, FrameConfig
 from neuromoco.events import read_recording
 from neuromoco.export.check import accuracy_loss
 from neuromoco.export.to_loihi import export as loihi_export
+from neuromoco.export.to_loihi import verify
 from neuromoco.runtime.checkpoint_file import TrainedClassifier
 from neuromoco.runtime.load import LoihiClassifier
 from neuromoco.runtime.loihi.folder import FRAMES, MANIFEST, NET, TwinNetwork
@@ -253,12 +255,77 @@ def test_verify_needs_an_export_and_says_what_is_missing(exported: Path, tmp_pat
     result = run("verify", tmp_path)
     assert result.exit_code == 4
     assert "no Loihi export" in error_line(result)
-    bare = models.model_path(suffix=".loihi")
-    assert "has no run_lava.py; export it again" in error_line(run("verify", bare))
     if not find_spec("lava"):
         result = run("verify", exported, EXAMPLES[0])
         assert result.exit_code == 5
         assert "pip install" in error_line(result)
+
+
+# Stands in for the package's runner: writes what the twin computes, and where it ran and from what.
+HONEST = """
+import json, os, sys
+from pathlib import Path
+import numpy as np
+from neuromoco.runtime.loihi.folder import TwinNetwork
+from neuromoco.runtime.loihi.twin import run
+words = dict(zip(sys.argv[1:], sys.argv[2:]))
+twin = TwinNetwork(words["--folder"])
+answer = run(twin.graph, np.load(words["--frames"])["frames"], keep=lambda _: True)
+layers = [layer for layer in twin.manifest.layers if layer.name in answer.spikes]
+spikes = {f"spikes/{layer.index}": answer.spikes[layer.name] for layer in layers}
+np.savez(words["--out"], logits=answer.logits.sum(0), **spikes)
+facts = {"script": __file__, "cwd": os.getcwd(), "path": sys.path, "files": os.listdir(words["--folder"])}
+Path(os.environ["FACTS"]).write_text(json.dumps(facts))
+"""
+
+
+def test_verify_executes_nothing_of_the_folder(exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither scripts, nor modules that a runner or Python itself would import, nor objects in frames.npz."""
+    runner, folder, ran = tmp_path / "runner", tmp_path / "strange.loihi", tmp_path / "ran"
+    runner.mkdir()
+    (runner / "run_lava.py").write_text(HONEST)
+    monkeypatch.setattr(verify, "RUNNER", runner)
+    monkeypatch.setenv("FACTS", str(tmp_path / "facts"))
+    shutil.copytree(exported, folder)
+    code = f"open({str(ran)!r}, 'a').write(__file__)\n"
+    parts = [f"lava_parts/{name}.py" for name in ("__init__", "ending", "compat", "files", "simulate")]
+    for name in ("run_lava.py", *parts, "sitecustomize.py", "usercustomize.py", "numpy.py", "lava/__init__.py"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(code)
+    (folder / "strange.pth").write_text(f"import os; {code}")
+    np.savez(folder / FRAMES, frames=np.array([Explosive(ran)], dtype=object), logits=np.zeros(1))
+    monkeypatch.chdir(folder)
+    result = run("verify", folder, EXAMPLES[0], "--json")
+    assert result.exit_code == 0, result.stderr
+    assert not ran.exists()
+    assert json.loads(result.stdout)["runner"] == "different"
+    assert error_line(result).endswith("differ from this version's, which were run instead")
+    facts = json.loads((tmp_path / "facts").read_text())
+    assert facts["script"] == str(runner / "run_lava.py")
+    places = [Path(facts["cwd"], place).resolve() for place in ("", *facts["path"])]
+    assert not any(place.is_relative_to(folder) for place in places)
+    assert set(facts["files"]) == {"frames.npz", "answer.npz", MANIFEST, NET}
+
+
+class Explosive:
+    """Unpickled, it leaves a file."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> object:
+        return Path.touch, (self.mark,)
+
+
+def test_verify_knows_its_own_runner_and_a_folder_without_one(exported: Path, tmp_path: Path) -> None:
+    assert verify.compare_runner(exported) == "same"
+    assert verify.compare_runner(models.model_path(suffix=".loihi")) == "absent"
+    for number, name in enumerate(("run_lava.py", "lava_parts/more.py", "lava_parts/more.so")):
+        copy = tmp_path / str(number)
+        shutil.copytree(exported, copy)
+        with (copy / name).open("a") as file:
+            file.write("\n")
+        assert verify.compare_runner(copy) == "different", name
 
 
 @pytest.mark.lava
@@ -280,24 +347,22 @@ def test_lava_does_what_the_twin_does(name: str, tmp_path: Path, monkeypatch: py
 
 @pytest.mark.lava
 @pytest.mark.skipif(not find_spec("lava"), reason="Lava is not installed: make lava")
-def test_verify_notices_a_difference(exported: Path, tmp_path: Path) -> None:
-    import shutil
-
+def test_verify_notices_a_difference(exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     copy = tmp_path / "copy"
-    shutil.copytree(exported, copy)
+    shutil.copytree(exported, copy, ignore=shutil.ignore_patterns("run_lava.py", "lava_parts"))
     with h5py.File(copy / NET, "r+") as file:
         file["layer/2/neuron/vDecay"][()] = 1024
     manifest = json.loads((copy / MANIFEST).read_text())
     assert manifest["layers"][1]["index"] == 2
     twin = TwinNetwork(copy)
     assert twin.graph.blocks[1].neuron.v_decay == 1024  # type: ignore[attr-defined]
-    # The script runs another network than the twin reads.
-    with h5py.File(exported / NET) as source, h5py.File(copy / "other.net", "w") as target:
-        source.copy("layer", target)
-    manifest["net"] = "other.net"
-    script = (copy / "run_lava.py").read_text().replace('"manifest.json"', '"lava.json"')
-    (copy / "run_lava.py").write_text(script)
-    (copy / "lava.json").write_text(json.dumps(manifest))
+    # A runner that runs another network than the twin reads.
+    runner = tmp_path / "runner"
+    shutil.copytree(verify.RUNNER, runner)
+    script = (runner / "run_lava.py").read_text()
+    script = script.replace("simulate(options.folder,", f"simulate(Path({str(exported)!r}),")
+    (runner / "run_lava.py").write_text(script)
+    monkeypatch.setattr(verify, "RUNNER", runner)
     result = run("verify", copy, EXAMPLES[0], EXAMPLES[1])
     assert result.exit_code == 7
     assert "differ from the twin's" in error_line(result)
