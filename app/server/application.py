@@ -22,14 +22,13 @@ from fastapi.responses import HTMLResponse, JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from pydantic import BaseModel, Field, ValidationError
 from starlette.exceptions import HTTPException
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import ClientDisconnect
 
 from neuromoco import __version__, models
 from neuromoco.app.server import docs
-from neuromoco.app.server.upload import Limits, RefusedError, Upload, drain, received
+from neuromoco.app.server.upload import Limits, Receiver, RefusedError, Upload, drain
 from neuromoco.app.worker.analysis import Analysis, AnalysisRequest, ModelFiles
-from neuromoco.app.worker.sandbox import OverLimitError, Sandbox
+from neuromoco.app.worker.sandbox import NotAnalysedError, OverLimitError, Sandbox
 from neuromoco.errors import ConfigError, EventFileError, MissingPackageError, NeuromocoError
 from neuromoco.runtime.facts import facts_of
 
@@ -50,14 +49,8 @@ class Fields(BaseModel):
     window: int = Field(0, ge=0, le=MOST_WINDOWS, description="Number of the window, from 0.")
 
 
-def build_app(
-    known: Sequence[ModelFiles], limits: Limits | None = None, workers: int = 2, hosts: Sequence[str] = ("*",)
-) -> FastAPI:
-    """The application, which offers the `known` models; the first is the default.
-
-    It answers only to the names in `hosts`: any other may be a page elsewhere that poses as it.
-    """
-    service = Service(known, limits or Limits(), workers)
+def build_app(service: Service) -> FastAPI:
+    """The application that offers a service; `Gate` decides who may ask it."""
     app = FastAPI(
         title="neuromoco",
         version=__version__,
@@ -66,7 +59,6 @@ def build_app(
         docs_url=None,  # FastAPI's page loads scripts from elsewhere
         redoc_url=None,
     )
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)
     app.add_exception_handler(HTTPException, lambda _, error: _error(error.status_code, str(error.detail)))
     app.add_exception_handler(Exception, lambda _, error: _error(500, f"something went wrong ({type(error).__name__})"))
     app.post("/classify", **docs.classify(Fields))(service.classify)
@@ -78,16 +70,22 @@ def build_app(
 
 
 class Service:
-    """The handlers of all addresses."""
+    """The handlers of all addresses.
 
-    def __init__(self, known: Sequence[ModelFiles], limits: Limits, workers: int) -> None:
+    Args:
+        known: the models that it offers; the first is the default.
+        limits: of uploads.
+        workers: number of processes that read and classify.
+    """
+
+    def __init__(self, known: Sequence[ModelFiles], limits: Limits, workers: int = 2) -> None:
         self._known = {model.name: model for model in reversed(known)}  # the first model of a name wins
         self._default, self._limits, self._workers = known[0], limits, workers
         self._list: list[dict[str, Any]] = []
         for model in (model for model in known if self._known[model.name] is model):
             classes = facts_of(model.files[model.default_backend])["class_names"]
             self._list.append({"name": model.name, "backends": list(model.files), "classes": classes})
-        self._inside = 0
+        self._waiting = 0  # whole files that wait for a worker or are at one
         self._metrics = Metrics(workers)
 
     @contextlib.asynccontextmanager
@@ -97,6 +95,7 @@ class Service:
         self._folder = Path(tempfile.mkdtemp(prefix="neuromoco-serve-"))
         self._threads = ThreadPoolExecutor(self._workers)
         self._free = asyncio.Semaphore(self._workers)
+        self._receiver = Receiver(self._folder, self._limits)
         self._sandbox = Sandbox(self._workers, first, self._limits.seconds, self._limits.memory)
         try:
             yield
@@ -104,6 +103,11 @@ class Service:
             self._sandbox.close()
             self._threads.shutdown()
             shutil.rmtree(self._folder, ignore_errors=True)
+
+    def end(self) -> None:
+        """Refuses all uploads, under way, waiting or at a worker, in a moment."""
+        self._receiver.end()
+        self._sandbox.close()
 
     async def classify(self, request: Request) -> Response:
         """Classify an event file, whole or one window of it."""
@@ -124,7 +128,7 @@ class Service:
         self._metrics.requests.labels(outcome).inc()
         self._metrics.stages.labels("total").observe(time.perf_counter() - begin)
         if getattr(request.state, "unread", True):
-            if outcome != "slow":
+            if outcome not in ("slow", "ending"):  # those were given their time
                 await drain(request)
             response.headers["connection"] = "close"
         return response
@@ -135,25 +139,29 @@ class Service:
 
     async def health(self) -> dict[str, Any]:
         """Report that the server is up, and how busy it is."""
-        return {"status": "ok", "workers": self._workers, "inside": self._inside}
+        return {"status": "ok", "workers": self._workers, "inside": len(self._receiver) + self._waiting}
 
     async def show_metrics(self) -> Response:
         """Return the metrics in Prometheus format."""
         return Response(generate_latest(self._metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
     async def _answer(self, request: Request) -> dict[str, Any]:
-        if self._inside >= self._workers + self._limits.waiting:
-            raise RefusedError(503, "busy", "too many files are waiting; try again soon")
-        self._inside += 1
-        try:
-            with self._metrics.stages.labels("inside").time():
-                async with received(request, self._folder, self._limits) as upload:
-                    job = self._job(upload)
+        self._refuse_if_busy()
+        with self._metrics.stages.labels("inside").time():
+            async with self._receiver.received(request) as upload:
+                job = self._job(upload)
+                self._refuse_if_busy()
+                self._waiting += 1
+                try:
                     answer = (await self._analysis(job)).to_json()
-        finally:
-            self._inside -= 1
+                finally:
+                    self._waiting -= 1
         path = job.model.files[job.backend]  # visitors must not learn where files are on this machine
         return answer | {"command": answer["command"].replace(str(path), path.name)}
+
+    def _refuse_if_busy(self) -> None:
+        if self._waiting >= self._workers + self._limits.waiting:
+            raise RefusedError(503, "busy", "too many files are waiting; try again soon")
 
     def _job(self, upload: Upload) -> AnalysisRequest:
         if upload.file is None:
@@ -189,6 +197,7 @@ class Service:
 
 # HTTP status and outcome by kind of error; the first kind that fits counts.
 REFUSALS = {
+    NotAnalysedError: (503, "not_analysed"),
     OverLimitError: (400, "over_limit"),
     EventFileError: (400, "bad_file"),
     ConfigError: (400, "bad_argument"),

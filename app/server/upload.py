@@ -1,4 +1,4 @@
-"""Receives a form with one file from an untrusted sender, within limits of size and time."""
+"""Receives a form with one file from an untrusted sender, within limits of size, time and number."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import asyncio
 import contextlib
 import os
 import secrets
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -20,8 +20,10 @@ MOST_FIELDS = 16
 LARGEST_FIELD = 1024  # bytes
 LARGEST_FRAME = 1 << 16  # bytes of a form besides the file: fields, headers, boundaries
 LONGEST_NAME = 100
+LONGEST_NAME_BYTES = 200  # file systems take 255
 DRAIN_SECONDS = 1.0
 DRAIN_BYTES = 1 << 24
+MOMENT = 0.5  # seconds until an upload can be called slow
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,7 @@ class Limits:
 
     max_bytes: int = 64 << 20  # of a file
     waiting: int = 16  # uploads that may wait for a worker; further ones are refused
+    receiving: int = 32  # uploads under way; the slowest gives way to a further one
     body_seconds: float = 60.0  # longest duration of an upload
     idle_seconds: float = 10.0  # longest pause within an upload
     seconds: float = 20.0  # of an analysis, see `sandbox.Sandbox`
@@ -57,23 +60,119 @@ class Upload:
 def clean_name(name: str) -> str:
     """The last part of a path, without characters that move a cursor or make it look like an option."""
     last = name.replace("\\", "/").rsplit("/", 1)[-1]
-    printable = "".join(letter for letter in last if letter.isprintable())
-    return printable.strip()[:LONGEST_NAME].strip(" .").lstrip("-") or "upload"
+    printable = "".join(letter for letter in last if letter.isprintable()).strip()[:LONGEST_NAME]
+    short = printable.encode()[:LONGEST_NAME_BYTES].decode(errors="ignore")
+    return short.strip(" .").lstrip("-") or "upload"
 
 
-@asynccontextmanager
-async def received(request: Request, folder: Path, limits: Limits) -> AsyncIterator[Upload]:
-    """The form of a request; the file is deleted when the context ends.
+class Receiver:
+    """Receives the forms of a server, several at a time.
 
-    Raises:
-        RefusedError: not a form, too large, too slow, or damaged.
-        ClientDisconnect: the sender disconnected.
+    Senders take no place in the queue for a worker until their form is complete; when too many send at a time, the
+    slowest of those that had a moment to send gives way.
+
+    Args:
+        folder: for the files; exists.
+        limits: of each form, and of their number.
+        field: the form's field with the file.
     """
-    path = folder / secrets.token_hex(16)
-    try:
-        yield await _receive(request, path, limits)
-    finally:
-        path.unlink(missing_ok=True)
+
+    def __init__(self, folder: Path, limits: Limits, field: str = "file") -> None:
+        self._folder, self.limits, self._field = folder, limits, field
+        self._senders: set[_Sender] = set()
+        self._ended: RefusedError | None = None
+
+    def __len__(self) -> int:
+        return len(self._senders)
+
+    @asynccontextmanager
+    async def received(self, request: Request) -> AsyncIterator[Upload]:
+        """The form of a request; the file is deleted when the context ends.
+
+        Raises:
+            RefusedError: not a form, too large, too slow, or damaged.
+            ClientDisconnect: the sender disconnected.
+        """
+        path = self._folder / secrets.token_hex(16)
+        form = _Form(path, self.limits, self._field)
+        try:
+            await self._receive(request, form)
+            yield Upload(path if form.has_file else None, form.file_name, form.fields, form.size)
+        finally:
+            path.unlink(missing_ok=True)
+
+    def end(self) -> None:
+        """Refuses the uploads under way, and those to come."""
+        self._ended = RefusedError(503, "ending", "the server is ending; try again soon")
+        for sender in list(self._senders):
+            sender.end(self._ended)
+
+    async def _receive(self, request: Request, form: _Form) -> None:
+        parser = _parser(request, form)
+        loop = asyncio.get_running_loop()
+        end, request.state.unread = loop.time() + self.limits.body_seconds, True
+        sender = None
+        try:
+            async with asyncio.timeout(None) as clock:
+                with self._place(clock) as sender:
+                    while request.state.unread:
+                        sender.wait_until(min(end, loop.time() + self.limits.idle_seconds))
+                        message = await request.receive()
+                        if message["type"] == "http.disconnect":
+                            raise ClientDisconnect
+                        body = message.get("body", b"")
+                        request.state.unread = message.get("more_body", False)
+                        sender.size += len(body)
+                        if sender.size > self.limits.max_bytes + LARGEST_FRAME:
+                            raise _too_large(self.limits)
+                        parser.write(body)
+        except TimeoutError:
+            slow = RefusedError(408, "slow", "the upload took too long")
+            raise (sender and sender.refusal) or slow from None
+        except FormParserError as error:
+            raise RefusedError(400, "bad_form", f"the form is damaged: {' '.join(str(error).split())[:200]}") from None
+        except OSError as error:
+            raise RefusedError(503, "disk", f"the upload could not be stored: {error.strerror}") from None
+        finally:
+            form.close()
+        if not form.ended:
+            raise RefusedError(400, "bad_form", "the form is truncated: its last boundary is missing")
+
+    @contextmanager
+    def _place(self, clock: asyncio.Timeout) -> Iterator[_Sender]:
+        if self._ended:
+            raise self._ended
+        now = asyncio.get_running_loop().time()
+        if len(self._senders) >= self.limits.receiving:
+            slow = [sender for sender in self._senders if now - sender.begin > MOMENT]
+            if not slow:
+                raise RefusedError(503, "busy", "too many files are being sent; try again soon")
+            slowest = min(slow, key=lambda sender: sender.size / (now - sender.begin))
+            self._senders.discard(slowest)
+            slowest.end(RefusedError(408, "slow", "the upload was slower than others that wait for its place"))
+        sender = _Sender(clock, now)
+        self._senders.add(sender)
+        try:
+            yield sender
+        finally:
+            self._senders.discard(sender)
+
+
+class _Sender:
+    """An upload under way: when it began, how much came, and the clock that ends it."""
+
+    def __init__(self, clock: asyncio.Timeout, begin: float) -> None:
+        self._clock, self.begin, self.size = clock, begin, 0
+        self.refusal: RefusedError | None = None
+
+    def wait_until(self, when: float) -> None:
+        if self.refusal is None:
+            self._clock.reschedule(when)
+
+    def end(self, refusal: RefusedError) -> None:
+        if not self._clock.expired():
+            self.refusal = refusal
+            self._clock.reschedule(0)
 
 
 async def drain(request: Request) -> None:
@@ -85,37 +184,6 @@ async def drain(request: Request) -> None:
                 message = await request.receive()
                 size += len(message.get("body", b""))
                 request.state.unread = message.get("more_body", False)
-
-
-async def _receive(request: Request, path: Path, limits: Limits) -> Upload:
-    form = _Form(path, limits)
-    parser = _parser(request, form)
-    loop = asyncio.get_running_loop()
-    end, size = loop.time() + limits.body_seconds, 0
-    try:
-        async with asyncio.timeout(None) as clock:
-            request.state.unread = True
-            while request.state.unread:
-                clock.reschedule(min(end, loop.time() + limits.idle_seconds))
-                message = await request.receive()
-                if message["type"] == "http.disconnect":
-                    raise ClientDisconnect
-                request.state.unread = message.get("more_body", False)
-                size += len(message.get("body", b""))
-                if size > limits.max_bytes + LARGEST_FRAME:
-                    raise _too_large(limits)
-                parser.write(message.get("body", b""))
-    except TimeoutError:
-        raise RefusedError(408, "slow", "the upload took too long") from None
-    except FormParserError as error:
-        raise RefusedError(400, "bad_form", f"the form is damaged: {' '.join(str(error).split())[:200]}") from None
-    except OSError as error:
-        raise RefusedError(503, "disk", f"the upload could not be stored: {error.strerror}") from None
-    finally:
-        form.close()
-    if not form.ended:
-        raise RefusedError(400, "bad_form", "the form is truncated: its last boundary is missing")
-    return Upload(path if form.has_file else None, form.file_name, form.fields, form.size)
 
 
 def _too_large(limits: Limits) -> RefusedError:
@@ -142,8 +210,8 @@ def _parser(request: Request, form: _Form) -> MultipartParser:
 class _Form:
     """Collects the parts of a form from a parser's callbacks."""
 
-    def __init__(self, path: Path, limits: Limits) -> None:
-        self._path, self.limits = path, limits
+    def __init__(self, path: Path, limits: Limits, file_field: str) -> None:
+        self._path, self.limits, self._file_field = path, limits, file_field
         self._file: IO[bytes] | None = None
         self._header, self._value, self._text = bytearray(), bytearray(), bytearray()
         self._disposition, self._field, self._parts = "", "", 0
@@ -186,7 +254,7 @@ class _Form:
         if kind != b"form-data" or not options.get(b"name"):
             raise RefusedError(400, "bad_form", "a part of the form has no name")
         self._field = options[b"name"].decode("utf-8", "replace")
-        if self._field != "file":
+        if self._field != self._file_field:
             return
         if self.has_file:
             raise RefusedError(400, "bad_form", "more than one file; send one at a time")

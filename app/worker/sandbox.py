@@ -18,6 +18,7 @@ from neuromoco.errors import CheckpointError, ConfigError, EventFileError, Missi
 
 SECONDS = 20.0  # longest time for one file
 START_SECONDS = 60.0  # longest time until a worker is ready for its first file
+END_SECONDS = 5.0  # until the exit code of a worker that closed its pipe is known
 MEMORY = 1 << 30  # bytes beyond what a worker uses when it starts
 
 # From version 1.29 on, ONNX Runtime reports its use to its vendor and keeps a file for that in the temporary folder.
@@ -25,8 +26,16 @@ MEMORY = 1 << 30  # bytes beyond what a worker uses when it starts
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 
+# Ends that come from outside: the kernel out of memory, a service manager, a person.
+FROM_OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP, -signal.SIGQUIT)
+
+
 class OverLimitError(EventFileError):
     """A file took more time or memory than is allowed."""
+
+
+class NotAnalysedError(NeuromocoError):
+    """A file was not analysed for a reason that is not its own; the same request may succeed later."""
 
 
 class Sandbox:
@@ -49,28 +58,42 @@ class Sandbox:
             self._idle.put(worker)
 
     def analyse(self, request: AnalysisRequest) -> Analysis:
-        """The analysis of a file.
+        """The analysis of a file. If something outside kills its worker, the file is tried once more.
 
         Raises:
             OverLimitError: more time or memory than is allowed.
+            NotAnalysedError: its worker was killed twice, or `close` was called meanwhile.
             EventFileError: not readable.
-            NeuromocoError: any other error of `Analyser.analyse`, or `close` was called meanwhile.
+            NeuromocoError: any other error of `Analyser.analyse`.
         """
+        for _ in range(2):
+            answer = self._ask(request)
+            if isinstance(answer, NeuromocoError):
+                raise answer
+            if isinstance(answer, Analysis):
+                return answer
+            if answer not in FROM_OUTSIDE:
+                raise self._failure(request, answer)
+        raise NotAnalysedError(f"{request.name}: not analysed: its worker was killed twice; try again later")
+
+    def _ask(self, request: AnalysisRequest) -> Analysis | NeuromocoError | int | None:
         worker = self._idle.get()
         try:
             if not worker.alive:  # it was killed while idle: no fault of this file
                 self._restart(worker)
             answer = worker.ask(request, self._seconds)
-            if answer is None:
+            if answer is None or isinstance(answer, int):
                 self._restart(worker)
+            return answer
         finally:
             self._idle.put(worker)
-        if answer is None:
-            limits = f"{self._seconds:.0f} s or {self._memory >> 20} MB"
-            raise OverLimitError(f"{request.name}: took more than {limits} and was stopped")
-        if isinstance(answer, NeuromocoError):
-            raise answer
-        return answer
+
+    def _failure(self, request: AnalysisRequest, code: int | None) -> EventFileError:
+        if code is not None and code < 0:
+            what = signal.strsignal(-code) or f"signal {-code}"
+            return EventFileError(f"{request.name}: cannot be read: a library crashed on it ({what.lower()})")
+        limits = f"{self._seconds:.0f} s or {self._memory >> 20} MB"
+        return OverLimitError(f"{request.name}: took more than {limits} and was stopped")
 
     def close(self) -> None:
         """Ends all workers, busy or not; callers that wait get an error."""
@@ -82,7 +105,7 @@ class Sandbox:
     def _restart(self, worker: _Worker) -> None:
         with self._lock:  # otherwise a worker could start after `close`
             if self._closed:
-                raise NeuromocoError("not analysed: the program is ending")
+                raise NotAnalysedError("not analysed: the program is ending")
             worker.end()
             worker.start()
 
@@ -106,16 +129,19 @@ class _Worker:
         self._process.start()
         remote.close()
 
-    def ask(self, request: AnalysisRequest, seconds: float) -> Analysis | NeuromocoError | None:
-        """The answer, or None if the worker died or took too long; its start does not count."""
-        with contextlib.suppress(EOFError, OSError):
+    def ask(self, request: AnalysisRequest, seconds: float) -> Analysis | NeuromocoError | int | None:
+        """The answer; the exit code of a worker that ended; None if it took too long. Its start does not count."""
+        try:
             if not self._ready:
                 self._ready = self._pipe.poll(START_SECONDS) and self._pipe.recv()
             self._pipe.send(request)
-            if self._pipe.poll(seconds):
-                answer: Analysis | NeuromocoError = self._pipe.recv()
-                return answer
-        return None
+            if not self._pipe.poll(seconds):
+                return None
+            answer: Analysis | NeuromocoError = self._pipe.recv()
+            return answer
+        except (EOFError, OSError):
+            self._process.join(END_SECONDS)
+            return self._process.exitcode
 
     def end(self) -> None:
         """Kills the process. The pipe stays open: a thread that waits at it must see the process end."""

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
+import signal
 import socket
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
@@ -16,11 +19,12 @@ from typing import Any
 
 import httpx
 import pytest
-import uvicorn
 
 from neuromoco import models, read_recording
-from neuromoco.app.server.application import build_app
-from neuromoco.app.server.protocol import HeaderTimeoutProtocol
+from neuromoco.app.server.access import Access, Gate
+from neuromoco.app.server.application import Service, build_app
+from neuromoco.app.server.protocol import MOST_CONNECTIONS
+from neuromoco.app.server.running import BoundedServer
 from neuromoco.app.server.upload import LARGEST_FRAME, Limits, clean_name
 from neuromoco.app.worker.analysis import offered_models
 from neuromoco.events import write_npz
@@ -40,6 +44,8 @@ class Server:
     client: httpx.Client
     port: int
     temporary: Path
+    running: BoundedServer
+    service: Service
 
     def classify(self, content: bytes, name: str = "walk.bin", **fields: str) -> httpx.Response:
         return self.client.post("/classify", files={"file": (name, content)}, data=fields)
@@ -58,15 +64,22 @@ class Server:
                     answer += got
             return answer
 
+    def worker(self) -> int:
+        """The process id of the only worker."""
+        (worker,) = self.service._sandbox._workers
+        return worker._process.pid
+
+    def inside(self) -> int:
+        return self.client.get("/healthz").json()["inside"]
+
     def uploads(self) -> list[Path]:
         return [path for path in self.temporary.rglob("*") if path.is_file()]
 
 
 @contextlib.contextmanager
 def serving(temporary: Path, limits: Limits, workers: int = 1) -> Iterator[Server]:
-    app = build_app(offered_models(), limits, workers, ("127.0.0.1",))
-    config = uvicorn.Config(app, http=HeaderTimeoutProtocol, ws="none", lifespan="on", log_level="error")
-    server = uvicorn.Server(config)
+    service = Service(offered_models(), limits, workers)
+    server = BoundedServer(Gate(build_app(service), Access()), service.end)
     listening = socket.create_server(("127.0.0.1", 0))
     port = listening.getsockname()[1]
     with pytest.MonkeyPatch.context() as patch:
@@ -78,7 +91,7 @@ def serving(temporary: Path, limits: Limits, workers: int = 1) -> Iterator[Serve
             time.sleep(0.01)
         try:
             with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
-                yield Server(client, port, temporary)
+                yield Server(client, port, temporary, server, service)
         finally:
             server.should_exit = True
             thread.join(20)
@@ -89,7 +102,7 @@ def serving(temporary: Path, limits: Limits, workers: int = 1) -> Iterator[Serve
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    limits = Limits(max_bytes=MAX_BYTES, waiting=2, body_seconds=2, idle_seconds=0.7)
+    limits = Limits(max_bytes=MAX_BYTES, waiting=2, receiving=8, body_seconds=3, idle_seconds=1)
     with serving(tmp_path_factory.mktemp("served"), limits) as it:
         yield it
 
@@ -196,8 +209,8 @@ def test_a_body_without_a_length_is_refused_as_soon_as_it_is_too_large(server: S
 def test_a_slow_body_is_not_waited_for(server: Server) -> None:
     begin = time.monotonic()
     assert server.raw(HEAD + b"Content-Length: 999\r\n\r\n" + PART).startswith(b"HTTP/1.1 408")
-    assert time.monotonic() - begin < 3
-    dripping = server.raw(HEAD + b"Content-Length: 999\r\n\r\n" + PART, *[b"x"] * 6, pause=0.4)
+    assert time.monotonic() - begin < 5
+    dripping = server.raw(HEAD + b"Content-Length: 999\r\n\r\n" + PART, *[b"x"] * 6, pause=0.6)
     assert dripping.startswith(b"HTTP/1.1 408")
     assert server.uploads() == []
 
@@ -218,17 +231,102 @@ def test_a_sender_who_leaves_leaves_nothing(server: Server) -> None:
     wait_until(lambda: server.uploads() == [])
 
 
+@contextlib.contextmanager
+def stopped(worker: int) -> Iterator[None]:
+    """A worker that does nothing for a while."""
+    os.kill(worker, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ProcessLookupError):  # it may have been killed meanwhile
+            os.kill(worker, signal.SIGCONT)
+
+
 def test_more_than_may_wait_are_turned_away(server: Server) -> None:
-    with contextlib.ExitStack() as stack:
-        for _ in range(3):  # one at work, two that wait
-            connection = stack.enter_context(socket.create_connection(("127.0.0.1", server.port)))
-            connection.sendall(HEAD + b"Content-Length: 99999\r\n\r\n" + PART)
-        wait_until(lambda: server.client.get("/healthz").json()["inside"] == 3)
-        response = server.classify(PNG)
+    content = EXAMPLES[3].read_bytes()
+    with ThreadPoolExecutor(3) as pool:
+        with stopped(server.worker()):
+            waiting = [pool.submit(server.classify, content) for _ in range(3)]  # one at work, two that wait
+            wait_until(lambda: server.inside() == 3)
+            response = server.classify(PNG)
         assert response.status_code == 503
         assert response.headers["retry-after"] == "1"
-    wait_until(lambda: server.client.get("/healthz").json()["inside"] == 0)
+        assert [one.result().json()["label"] for one in waiting] == ["3"] * 3
+
+
+def test_slow_senders_take_no_place_that_a_quick_one_needs(server: Server) -> None:
+    with contextlib.ExitStack() as stack:
+        slow = [stack.enter_context(socket.create_connection(("127.0.0.1", server.port), 15)) for _ in range(8)]
+        for connection in slow:
+            connection.sendall(HEAD + b"Content-Length: 99999\r\n\r\n" + PART)
+        wait_until(lambda: server.inside() == 8)  # all places for senders; more than may wait for a worker
+        time.sleep(0.55)
+        slow[0].sendall(bytes(5000))
+        assert server.classify(EXAMPLES[3].read_bytes()).json()["label"] == "3"
+        told = [connection.recv(1 << 16) for connection in slow]
+    assert [b"slower than others" in text for text in told].count(True) == 1
+    assert b"slower than others" not in told[0]  # it sent most
+    wait_until(lambda: server.inside() == 0)
+    assert server.uploads() == []
+
+
+def test_a_file_whose_worker_is_killed_is_tried_once_more(server: Server) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        for kills in (1, 2):
+            worker = server.worker()
+            with stopped(worker):
+                answer = pool.submit(server.classify, EXAMPLES[3].read_bytes())
+                wait_until(lambda: server.inside() == 1)
+                time.sleep(0.1)
+                os.kill(worker, signal.SIGKILL)
+                wait_until(lambda killed=worker: server.worker() != killed)
+                if kills == 2:
+                    os.kill(server.worker(), signal.SIGKILL)
+            if kills == 1:
+                assert answer.result().json()["label"] == "3"
+            else:
+                assert (answer.result().status_code, answer.result().headers["retry-after"]) == (503, "1")
+                assert "its worker was killed twice" in answer.result().json()["error"]
     assert server.classify(EXAMPLES[3].read_bytes()).json()["label"] == "3"
+
+
+def test_the_end_refuses_what_does_not_finish(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
+    monkeypatch.setattr("neuromoco.app.server.running.GRACE_SECONDS", 1.0)
+    with serving(tmp_path, Limits()) as server, ThreadPoolExecutor(2) as pool, contextlib.ExitStack() as stack:
+        server.classify(PNG)  # the worker is there
+        slow = stack.enter_context(socket.create_connection(("127.0.0.1", server.port), 15))
+        slow.sendall(HEAD + b"Content-Length: 99999\r\n\r\n" + PART)
+        finishes = pool.submit(server.classify, EXAMPLES[3].read_bytes())
+        wait_until(lambda: finishes.done() or server.inside() == 2)
+        stack.enter_context(stopped(server.worker()))
+        hangs = pool.submit(server.classify, EXAMPLES[3].read_bytes())
+        wait_until(lambda: server.inside() == (2 if finishes.done() else 3))
+        server.running.should_exit = True
+        begin = time.monotonic()
+        assert slow.recv(1 << 16).startswith(b"HTTP/1.1 503")
+        assert hangs.result().status_code == 503
+        assert finishes.result().status_code in (200, 503)
+        assert time.monotonic() - begin < 5
+    assert [record.message for record in caplog.records] == []
+
+
+def test_idle_connections_keep_nobody_out(server: Server) -> None:
+    with contextlib.ExitStack() as stack:
+        idle = [stack.enter_context(socket.create_connection(("127.0.0.1", server.port))) for _ in range(300)]
+        assert server.classify(EXAMPLES[3].read_bytes()).json()["label"] == "3"
+        assert len(server.running.server_state.connections) <= MOST_CONNECTIONS
+        assert idle[0].recv(1) == b""  # the oldest is closed
+
+
+def test_a_reader_who_takes_nothing_is_cut_off(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("neuromoco.app.server.protocol.SEND_SECONDS", 0.3)
+    with socket.create_connection(("127.0.0.1", server.port)) as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        before = len(server.running.server_state.connections)
+        with contextlib.suppress(ConnectionResetError, BrokenPipeError):
+            for _ in range(2000):
+                connection.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" * 20)
+        wait_until(lambda: len(server.running.server_state.connections) < before)
 
 
 def test_the_metrics_count_what_happens(server: Server) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -15,7 +16,7 @@ import pytest
 
 from neuromoco import models
 from neuromoco.app.worker.analysis import Analyser, AnalysisRequest, offered_models
-from neuromoco.app.worker.sandbox import OverLimitError, Sandbox
+from neuromoco.app.worker.sandbox import NotAnalysedError, OverLimitError, Sandbox
 from neuromoco.errors import ConfigError, EventFileError, MissingExtraError, NeuromocoError
 
 EXAMPLES = models.example_paths()
@@ -50,14 +51,26 @@ def sandbox() -> Iterator[Sandbox]:
 
 @pytest.mark.parametrize(
     "trap",
-    [Trap(time.sleep, 60), Trap(os._exit, 1), Trap(os.abort), Trap(bytearray, 1 << 31)],
-    ids=["hangs", "leaves", "crashes", "eats memory"],
+    [Trap(time.sleep, 60), Trap(os._exit, 1), Trap(bytearray, 1 << 31)],
+    ids=["hangs", "leaves", "eats memory"],
 )
 def test_a_worker_that_fails_is_replaced(sandbox: Sandbox, trap: Trap) -> None:
     begin = time.monotonic()
     with pytest.raises(OverLimitError, match="took more than 2 s or 512 MB and was stopped"):
         sandbox.analyse(request(name=trap))
     assert time.monotonic() - begin < SECONDS + 10
+    assert sandbox.analyse(request()).predictions["onnx"].label == "3"
+
+
+def test_a_file_that_crashes_its_worker_is_named(sandbox: Sandbox) -> None:
+    with pytest.raises(EventFileError, match=r"trap: cannot be read: a library crashed on it \(aborted\)"):
+        sandbox.analyse(request(name=Trap(os.abort)))
+    assert sandbox.analyse(request()).predictions["onnx"].label == "3"
+
+
+def test_a_file_whose_worker_is_killed_each_time_is_not_called_bad(sandbox: Sandbox) -> None:
+    with pytest.raises(NotAnalysedError, match="trap: not analysed: its worker was killed twice"):
+        sandbox.analyse(request(name=Trap(signal.raise_signal, signal.SIGKILL)))
     assert sandbox.analyse(request()).predictions["onnx"].label == "3"
 
 
