@@ -73,12 +73,16 @@ class ReadOptions:
         sensor: width and height in pixels.
         columns: order of the columns of a text or an unnamed array, such as "xytp".
         time_unit: unit of the times in a text or an array.
+        select: which camera of a file with several: a topic of a ROS recording, ...
+        salvage: read the undamaged beginning of a cut file.
     """
 
     format: str | None = None
     sensor: tuple[int, int] | None = None
     columns: str | None = None
     time_unit: Literal["s", "ms", "us", "ns"] | None = None
+    select: str | None = None
+    salvage: bool = False
 
 
 def gather(stream: EventStream, start: int | None = None, stop: int | None = None) -> Recording:
@@ -146,6 +150,14 @@ def _recording(stream: EventStream, parts: list[Columns]) -> Recording:
 
 
 # What readers share.
+
+
+class CutError(EventFileError):
+    """A file of which only the first `whole` bytes can be read."""
+
+    def __init__(self, message: str, whole: int) -> None:
+        super().__init__(message)
+        self.whole = whole
 
 
 def extent(pieces: Iterable[Columns]) -> tuple[int, int]:

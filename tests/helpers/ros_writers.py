@@ -21,22 +21,45 @@ def ros1_packet(payload: bytes, encoding: str = "evt3", sensor: tuple[int, int] 
     return head + struct.pack("<I", len(name)) + name + struct.pack("<BI", 0, len(payload)) + payload
 
 
+class Cdr:
+    """A message of ROS 2: numbers lie at multiples of their size, counted after the first four bytes."""
+
+    def __init__(self) -> None:
+        self.body = b""
+        self.put("iI", 1_700_000_000, 5)
+        self.text("cam")
+
+    def put(self, kinds: str, *values: int) -> None:
+        """Numbers of kinds as in `struct`."""
+        for kind, value in zip(kinds, values, strict=True):
+            self.body += bytes(-len(self.body) % struct.calcsize(kind)) + struct.pack("<" + kind, value)
+
+    def text(self, text: str) -> None:
+        """A text, which ends in a zero."""
+        self.put("I", len(text) + 1)
+        self.body += text.encode() + b"\0"
+
+    def done(self) -> bytes:
+        """The whole message."""
+        return b"\0\1\0\0" + self.body
+
+
 def cdr_packet(payload: bytes, encoding: str = "evt3", sensor: tuple[int, int] = (640, 480), base: int = 0) -> bytes:
-    """Numbers lie at multiples of their size, counted after the first four bytes; texts end in a zero."""
-    body = b""
+    message = Cdr()
+    message.put("IIQQ", sensor[1], sensor[0], 77, base)
+    message.text(encoding)
+    message.put("BI", 0, len(payload))
+    message.body += payload
+    return message.done()
 
-    def put(raw: bytes, align: int) -> None:
-        nonlocal body
-        body += bytes(-len(body) % align) + raw
 
-    put(struct.pack("<iI", 1_700_000_000, 5), 4)
-    put(struct.pack("<I", 4) + b"cam\0", 4)
-    put(struct.pack("<II", sensor[1], sensor[0]), 4)
-    put(struct.pack("<QQ", 77, base), 8)
-    put(struct.pack("<I", len(encoding) + 1) + encoding.encode() + b"\0", 4)
-    put(b"\0", 1)
-    put(struct.pack("<I", len(payload)) + payload, 4)
-    return b"\0\1\0\0" + body
+def cdr_array(events: Sequence[tuple[int, int, int, int]], sensor: tuple[int, int] = (346, 260)) -> bytes:
+    """Of (t in microseconds, x, y, p)."""
+    message = Cdr()
+    message.put("III", sensor[1], sensor[0], len(events))
+    for t, x, y, p in events:
+        message.put("HHIIB", x, y, t // 10**6, t % 10**6 * 1000, p)
+    return message.done()
 
 
 def ros1_array(events: Sequence[tuple[int, int, int, int]], sensor: tuple[int, int] = (346, 260)) -> bytes:

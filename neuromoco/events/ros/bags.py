@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from neuromoco.errors import EventFileError, MissingExtraError
-from neuromoco.events.stream import damage
+from neuromoco.events.stream import CutError, damage
 
 BAG = b"#ROSBAG V2.0\n"
 MCAP = b"\x89MCAP0\r\n"
 SQLITE = b"SQLite format 3\0"
+ZSTD = b"\x28\xb5\x2f\xfd"
 LARGEST_CHUNK = 1 << 27
 LARGEST_MESSAGE = 1 << 26
 # Events pack to a half at best; chunks that grow more than this many times are made to fill memory.
@@ -43,43 +44,86 @@ class Channel(NamedTuple):
 Message = tuple[Channel, bytes]
 
 
-def messages(path: Path, types: tuple[str, ...]) -> Iterator[Message]:
-    """Messages of some types, as ROS 1 names them, in a file that begins with `BAG`, `MCAP` or `SQLITE`."""
+class Records:
+    """Reads the records of a file in their order, and knows where the one in hand begins."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file, self.end, self.begin = file, file.seek(0, 2), 0
+
+    def start(self, at: int) -> None:
+        """Goes to a record."""
+        self.file.seek(at)
+
+    def left(self) -> int:
+        """The bytes that follow; a record begins here."""
+        self.begin = self.file.tell()
+        return self.end - self.begin
+
+    def read(self, size: int) -> bytes:
+        """The next bytes; as many must be there, and no more than memory allows."""
+        self._check_left(size)
+        if size > LARGEST_CHUNK:
+            raise EventFileError(f"the ROS recording has a record of {size} bytes; up to {LARGEST_CHUNK} are read")
+        raw = self.file.read(size)
+        if len(raw) != size:
+            raise EventFileError("the ROS recording became shorter while it was read")
+        return raw
+
+    def skip(self, size: int) -> None:
+        """Leaves bytes out, which must be there."""
+        self._check_left(size)
+        self.file.seek(size, 1)
+
+    def _check_left(self, size: int) -> None:
+        left = self.end - self.file.tell()
+        if size > left:
+            raise EventFileError(f"the ROS recording is cut or damaged: {size} bytes are announced and {left} are left")
+
+
+def messages(path: Path, salvage: bool = False) -> Iterator[Message]:
+    """The messages of a file that begins with `BAG`, `MCAP` or `SQLITE`; types are named as ROS 1 names them.
+
+    With `salvage`, a file that was not closed is refused at its end, after its messages.
+    """
     with path.open("rb") as file:
         mark = file.read(len(SQLITE))
-        end = file.seek(0, 2)
-        reading = _mcap(file, end) if mark.startswith(MCAP) else _sqlite(path)
+        records = Records(file)
+        reading = _mcap(records, salvage) if mark.startswith(MCAP) else _sqlite(path, salvage)
         if mark.startswith(BAG):
-            reading = _bag(file, end)
-        with damage("ROS recording", (struct.error, UnicodeDecodeError, LookupError)):
-            for channel, data in reading:
-                if channel.type in types:
-                    yield channel, data
+            reading = _bag(records, salvage)
+        try:
+            with damage("ROS recording", (struct.error, UnicodeDecodeError, LookupError)):
+                for channel, data in reading:  # ROS 2 may pack messages one by one
+                    yield channel, _unpacked_message(data) if data.startswith(ZSTD) else data
+        except EventFileError as error:
+            raise CutError(str(error), records.begin) from error
 
 
 # ROS 1
 
 
-def _bag(file: BinaryIO, end: int) -> Iterator[Message]:
+def _bag(records: Records, salvage: bool) -> Iterator[Message]:
     """Records of a header with named fields and of data; messages and connections are in records that are chunks."""
-    file.seek(len(BAG))
+    records.start(len(BAG))
     channels: dict[int, Channel] = {}
-    chunks, count = None, 0
-    while file.tell() < end:
-        fields = _fields(_read(file, _number(_read(file, 4, end)), end))
-        size = _number(_read(file, 4, end))
+    chunks, count, closed = None, 0, True
+    while records.left():
+        fields = _fields(records.read(_number(records.read(4))))
+        size = _number(records.read(4))
         kind = fields[b"op"][0]
         if kind == BAG_HEADER:
-            if not any(fields[b"index_pos"]):
+            closed, chunks = any(fields[b"index_pos"]), _number(fields[b"chunk_count"])
+            if not (closed or salvage):
                 raise EventFileError("the ROS bag was not closed: repair it with rosbag reindex")
-            chunks = _number(fields[b"chunk_count"])
-        if kind != BAG_CHUNK:
-            _skip(file, size, end)
-            continue
-        count += 1
-        chunk = _unpacked(_read(file, size, end), fields[b"compression"].decode(), _number(fields[b"size"]))
-        yield from _bag_chunk(chunk, channels)
-    if chunks != count:
+        if kind == BAG_CHUNK:
+            count += 1
+            chunk = _unpacked(records.read(size), fields[b"compression"].decode(), _number(fields[b"size"]))
+            yield from _bag_chunk(chunk, channels)
+        elif kind in (BAG_CONNECTION, BAG_MESSAGE):  # of a chunk that was not closed; or of the index
+            yield from _bag_record(fields, records.read(size), channels)
+        else:
+            records.skip(size)
+    if chunks != count or not closed:
         raise EventFileError(f"the ROS bag holds {count} chunks and should hold {chunks}: cut or damaged")
 
 
@@ -88,12 +132,15 @@ def _bag_chunk(chunk: bytes, channels: dict[int, Channel]) -> Iterator[Message]:
     while at < len(chunk):
         head, at = _sized(chunk, at)
         data, at = _sized(chunk, at)
-        fields = _fields(head)
-        kind, number = fields[b"op"][0], _number(fields[b"conn"])
-        if kind == BAG_CONNECTION:
-            channels[number] = Channel(fields[b"topic"].decode(), _type(_fields(data)[b"type"].decode()), "ros1")
-        elif kind == BAG_MESSAGE:
-            yield channels[number], data
+        yield from _bag_record(_fields(head), data, channels)
+
+
+def _bag_record(fields: dict[bytes, bytes], data: bytes, channels: dict[int, Channel]) -> Iterator[Message]:
+    kind, number = fields[b"op"][0], _number(fields[b"conn"])
+    if kind == BAG_CONNECTION:
+        channels[number] = Channel(fields[b"topic"].decode(), _type(_fields(data)[b"type"].decode()), "ros1")
+    elif kind == BAG_MESSAGE:
+        yield channels[number], data
 
 
 def _fields(raw: bytes) -> dict[bytes, bytes]:
@@ -109,11 +156,11 @@ def _fields(raw: bytes) -> dict[bytes, bytes]:
 # MCAP
 
 
-def _mcap(file: BinaryIO, end: int) -> Iterator[Message]:
+def _mcap(records: Records, salvage: bool) -> Iterator[Message]:
     """Messages refer to channels, and channels to schemas with their types."""
     schemas: dict[int, str] = {0: ""}
     channels: dict[int, Channel] = {}
-    for kind, record in _mcap_records(file, end):
+    for kind, record in _mcap_records(records, salvage):
         if kind == MCAP_SCHEMA:
             schemas[struct.unpack_from("<H", record)[0]] = _type(_sized(record, 2)[0].decode())
         elif kind == MCAP_CHANNEL:
@@ -124,46 +171,50 @@ def _mcap(file: BinaryIO, end: int) -> Iterator[Message]:
             yield channels[MCAP_MESSAGE_HEAD.unpack_from(record)[0]], record[MCAP_MESSAGE_HEAD.size :]
 
 
-def _mcap_records(file: BinaryIO, end: int) -> Iterator[tuple[int, bytes]]:
+def _mcap_records(records: Records, salvage: bool) -> Iterator[tuple[int, bytes]]:
     """Kinds and data of records, those in chunks included; records after the end of the data repeat it."""
-    file.seek(end - len(MCAP))
-    if end < 2 * len(MCAP) or file.read() != MCAP:
-        raise EventFileError("the MCAP file does not end as it should: cut; repair it with mcap recover")
-    end = file.seek(0, 1) - len(MCAP)
-    file.seek(len(MCAP))
-    while True:
-        kind, size = struct.unpack("<BQ", _read(file, 9, end))
+    if not salvage:
+        records.start(max(0, records.end - len(MCAP)))
+        if records.end < 2 * len(MCAP) or records.read(len(MCAP)) != MCAP:
+            raise EventFileError("the MCAP file does not end as it should: cut")
+    records.start(len(MCAP))
+    while records.left():
+        kind, size = struct.unpack("<BQ", records.read(9))
         if kind in (MCAP_END, MCAP_FOOTER):
             return
         if kind in (MCAP_SCHEMA, MCAP_CHANNEL, MCAP_MESSAGE):
-            yield kind, _read(file, size, end)
-            continue
-        if kind != MCAP_CHUNK:
-            _skip(file, size, end)
-            continue
-        record = _read(file, size, end)
-        unpacked, check = struct.unpack_from("<QI", record, 16)
-        packing, at = _sized(record, 28)
-        (size,) = struct.unpack_from("<Q", record, at)
-        packed = record[at + 8 : at + 8 + size]
-        chunk = _unpacked(packed, packing.decode() or "none", unpacked)
-        if len(packed) != size or (check and zlib.crc32(chunk) != check):
-            raise EventFileError("a chunk of the MCAP file does not match its check sum: damaged")
-        at = 0
-        while at < len(chunk):
-            kind, size = struct.unpack_from("<BQ", chunk, at)
-            at += 9 + size
-            if at > len(chunk):
-                raise EventFileError("a record of the MCAP file is longer than its chunk: damaged")
-            yield kind, chunk[at - size : at]
+            yield kind, records.read(size)
+        elif kind == MCAP_CHUNK:
+            yield from _mcap_chunk(records.read(size))
+        else:
+            records.skip(size)
+    raise EventFileError("the MCAP file has no end of its data: cut")
+
+
+def _mcap_chunk(record: bytes) -> Iterator[tuple[int, bytes]]:
+    unpacked, check = struct.unpack_from("<QI", record, 16)
+    packing, at = _sized(record, 28)
+    (size,) = struct.unpack_from("<Q", record, at)
+    packed = record[at + 8 : at + 8 + size]
+    chunk = _unpacked(packed, packing.decode() or "none", unpacked)
+    if len(packed) != size or (check and zlib.crc32(chunk) != check):
+        raise EventFileError("a chunk of the MCAP file does not match its check sum: damaged")
+    at = 0
+    while at < len(chunk):
+        kind, size = struct.unpack_from("<BQ", chunk, at)
+        at += 9 + size
+        if at > len(chunk):
+            raise EventFileError("a record of the MCAP file is longer than its chunk: damaged")
+        yield kind, chunk[at - size : at]
 
 
 # ROS 2 SQLite
 
 
-def _sqlite(path: Path) -> Iterator[Message]:
+def _sqlite(path: Path, salvage: bool) -> Iterator[Message]:
     log = path.with_name(path.name + "-wal")
-    if log.exists() and log.stat().st_size:
+    closed = not (log.exists() and log.stat().st_size)
+    if not (closed or salvage):
         raise EventFileError(f"the ROS 2 database was not closed: {log.name} holds messages that are not in it yet")
     uri = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
     with (
@@ -184,30 +235,11 @@ def _sqlite(path: Path) -> Iterator[Message]:
             if channel is None or not isinstance(data, bytes):
                 raise EventFileError("the ROS 2 database is damaged: a message without a topic or data")
             yield channel, data
+    if not closed:
+        raise EventFileError(f"{log.name} holds messages that are not in the ROS 2 database")
 
 
 # Bytes and words
-
-
-def _read(file: BinaryIO, size: int, end: int) -> bytes:
-    _check_left(file, size, end)
-    if size > LARGEST_CHUNK:
-        raise EventFileError(f"the ROS recording has a record of {size} bytes; up to {LARGEST_CHUNK} are read")
-    raw = file.read(size)
-    if len(raw) != size:
-        raise EventFileError("the ROS recording became shorter while it was read")
-    return raw
-
-
-def _skip(file: BinaryIO, size: int, end: int) -> None:
-    _check_left(file, size, end)
-    file.seek(size, 1)
-
-
-def _check_left(file: BinaryIO, size: int, end: int) -> None:
-    left = end - file.tell()
-    if size > left:
-        raise EventFileError(f"the ROS recording is cut or damaged: {size} bytes are announced and {left} are left")
 
 
 def _sized(raw: bytes, at: int) -> tuple[bytes, int]:
@@ -240,6 +272,16 @@ def _unpacked(packed: bytes, packing: str, size: int) -> bytes:
             raw = bytes(decompressor.decompress(packed, max_length=size + 1)) if packed else b""
     if len(raw) != size:
         raise EventFileError(f"a chunk of the ROS recording does not have the {size} bytes that it claims: damaged")
+    return raw
+
+
+def _unpacked_message(packed: bytes) -> bytes:
+    largest = min(LARGEST_MESSAGE, SPARE_BYTES + LARGEST_GROWTH * len(packed))
+    decompressor = _decompressor("zstd")
+    with damage("message of the ROS recording", (Exception,)):
+        raw = bytes(decompressor.decompress(packed, max_length=largest + 1))
+    if len(raw) > largest:
+        raise EventFileError(f"a message of the ROS recording unpacks to more than {largest} bytes: damaged")
     return raw
 
 
