@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -13,9 +14,10 @@ from neuromoco.app.cli.command_group import AsJson, Quiet, app, each_file, out, 
 from neuromoco.app.cli.tables import facts_table
 from neuromoco.errors import ConfigError
 from neuromoco.events import ReadOptions, read_recording, survey_recording
+from neuromoco.events.stream import dropped_line
 from neuromoco.events.writers import WRITERS, writer_for
 from neuromoco.runtime.facts import facts_of
-from neuromoco.support.console import track
+from neuromoco.support.console import console, track
 from neuromoco.support.files import files_in
 
 FileFormat = Annotated[
@@ -39,6 +41,13 @@ def read_options(format: str | None, sensor: str | None, columns: str | None, ti
             f"--columns {columns}: name each of t, x, y and p once, and _ for others, for example --columns txyp"
         )
     return ReadOptions(format, size, columns, time_unit)  # type: ignore[arg-type]
+
+
+def warn_of_dropped(outside: Mapping[Path, int]) -> None:
+    """One warning of all events outside the sensor, given their number in each file."""
+    if line := dropped_line(list(outside.values())):
+        first = next(file for file, count in outside.items() if count)
+        console.print(f"warning: {first}: {line}", soft_wrap=True, markup=False)
 
 
 @app.command()
@@ -86,7 +95,7 @@ def convert(
     time_unit: TimeUnit = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write a recording in another format. Events that the format cannot hold are an error; none is dropped.
+    """Write a recording in another format. Events that the format cannot hold are an error.
 
     Example: neuromoco convert walk.raw walk.npz
     """
@@ -95,7 +104,14 @@ def convert(
         raise ConfigError(f"{target}: is the recording itself; name another file")
     recording = read_recording(source, options=read_options(format, sensor, columns, time_unit))
     write(target, recording)
-    facts = {"file": str(target), "source": str(source), "events": len(recording), "bytes": target.stat().st_size}
+    facts = {
+        "file": str(target),
+        "source": str(source),
+        "events": len(recording),
+        "outside_sensor": recording.outside,
+        "bytes": target.stat().st_size,
+    }
+    warn_of_dropped({source: recording.outside})
     line = f"{escape(str(target))}: {len(recording):,} events of {escape(recording.source)}, {facts['bytes']:,} bytes"
     show(facts, as_json, lambda: line)
 

@@ -11,7 +11,7 @@ import typer
 from neuromoco import models
 from neuromoco.app.cli.arguments import microseconds
 from neuromoco.app.cli.command_group import AsJson, Backend, Device, app, complain, out, print_json, show
-from neuromoco.app.cli.events import ColumnOrder, FileFormat, Sensor, TimeUnit, read_options
+from neuromoco.app.cli.events import ColumnOrder, FileFormat, Sensor, TimeUnit, read_options, warn_of_dropped
 from neuromoco.app.cli.tables import answer_facts, answer_line, bench_table, model_lines
 from neuromoco.errors import NeuromocoError
 from neuromoco.runtime.facts import facts_of
@@ -53,8 +53,9 @@ def predict(
     options = read_options(format, sensor, columns, time_unit)
     length = None if window is None else microseconds(window)
     job = Job(_model_or_default(model, backend), device, backend, any_length, stop_at, length, options)
-    failed = 0
-    for answer in classify_files(files_in(files), job, jobs):
+    failed, outside = 0, dict.fromkeys(files_in(files), 0)
+    for answer in classify_files(list(outside), job, jobs):
+        outside[answer.file] += answer.outside
         if isinstance(answer.result, NeuromocoError):
             failed = answer.result.exit_code
             complain(answer.result)
@@ -62,6 +63,7 @@ def predict(
             print_json(answer_facts(answer), indent=None)
         elif not isinstance(answer.result, NeuromocoError):
             out.print(answer_line(answer))
+    warn_of_dropped(outside)
     if failed:
         raise typer.Exit(failed)
 
@@ -96,10 +98,10 @@ def bench(
     stages: dict[str, list[float]] = {}
     for run in range(runs + 1):  # the first warms up
         for file in files:
-            answer = job.result(classifier, file)
+            answer = job.whole(classifier, file).result
             if isinstance(answer, NeuromocoError):
                 raise answer
-            if run:
+            if run and answer is not None:
                 for stage, seconds in (*answer.timings.items(), ("in all", sum(answer.timings.values()))):
                     stages.setdefault(stage, []).append(1e3 * seconds)
     figures = {

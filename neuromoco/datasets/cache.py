@@ -29,8 +29,9 @@ from neuromoco.config import FrameConfig
 from neuromoco.datasets.folders import Listing
 from neuromoco.datasets.prepare import FileJob, make_frames
 from neuromoco.errors import EventFileError
+from neuromoco.events.stream import dropped_line
 from neuromoco.frames import POLARITIES
-from neuromoco.support.console import track
+from neuromoco.support.console import console, track
 from neuromoco.support.files import cache_folder, check_disk_space, locked, writing
 
 # Raise it whenever readers or frames produce other numbers from the same file.
@@ -104,15 +105,18 @@ def _make(listing: Listing, config: FrameConfig, keys: NDArray[np.uint64], folde
     others = [other for other in sorted(folder.parent.iterdir()) if (other / "keys.npy").is_file()]
     sources = [other for other in others if other != unfinished.folder and unfinished.copy_from(other)]
     jobs = _jobs(listing, config, unfinished.missing())
-    problems = []
+    problems, outside = [], []
     for _, result in zip(track(jobs, "reading recordings"), make_frames(jobs), strict=True):
         if result.problem is None:
             unfinished.put(list(result.rows), result.frames, result.facts)
+            outside.append(result.outside)
         else:
             problems.append(result.problem)
     if problems:
         more = f" (and {len(problems) - MOST_PROBLEMS} more)" if len(problems) > MOST_PROBLEMS else ""
         raise EventFileError("; ".join(problems[:MOST_PROBLEMS]) + more)
+    if line := dropped_line(outside):
+        console.print(f"{listing.root}: {line}", soft_wrap=True, markup=False)
     unfinished.finish(folder)
     for source in sources:
         if source.name.startswith("."):

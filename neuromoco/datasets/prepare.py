@@ -43,6 +43,7 @@ class FileFrames(NamedTuple):
     frames: list[NDArray[np.unsignedinteger[Any]]]  # [T, P, H, W], uint8 if the counts allow, else uint16
     facts: NDArray[np.int64]  # [R, 4]: events, microseconds, rows and columns of the sensor
     problem: str | None = None  # why the file cannot be read
+    outside: int = 0  # events outside the sensor, which were dropped
 
 
 def make_frames(jobs: Sequence[FileJob]) -> Iterator[FileFrames]:
@@ -84,7 +85,7 @@ def read_frames(job: FileJob) -> FileFrames:
             facts.append((len(recording), recording.duration, recording.height, recording.width))
     except EventFileError as error:
         return FileFrames(job.rows, [], np.empty((0, 4), np.int64), str(error))
-    return FileFrames(job.rows, frames, np.array(facts, np.int64))
+    return FileFrames(job.rows, frames, np.array(facts, np.int64), outside=whole.outside)
 
 
 def cut(recording: Recording, span: Span) -> Recording:

@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuromoco.errors import EventFileError
+from neuromoco.events.extent import extent
 from neuromoco.events.recording import Recording, check_fits
-from neuromoco.events.stream import PIECE, Columns, EventStream, ReadOptions, check_whole, extent, records
+from neuromoco.events.stream import PIECE, Columns, EventStream, ReadOptions, check_whole, records
 from neuromoco.support.files import writing
 
 FORMAT = "ATIS .bin"
@@ -45,7 +46,7 @@ def open_atis(path: Path, options: ReadOptions) -> EventStream:
 
 def _sensor(path: Path) -> tuple[int, int]:
     """The smallest sensor that holds every event."""
-    width, height = extent(_pieces(path))
+    width, height = extent(lambda: ((piece.x, piece.y) for piece in _pieces(path)))
     return next((s for s in SENSORS if width <= s[0] and height <= s[1]), SENSORS[-1])
 
 

@@ -100,15 +100,18 @@ def microseconds(t: NDArray[Any], unit: str | None, first: int = 0) -> NDArray[n
 
 
 def coordinates(name: str, values: NDArray[Any], first: int = 0) -> NDArray[np.uint16]:
-    """A column x or y [E] of whole numbers from 0 to 65534 as uint16; messages count events from `first`."""
+    """A column x or y [E] of whole numbers as uint16; those below 0 or beyond every sensor become `LARGEST_SIDE`.
+
+    Messages count events from `first`.
+    """
     if values.dtype.kind not in "iufb":
         raise EventFileError(f"column {name} holds {values.dtype}; it holds whole numbers")
-    is_float = values.dtype.kind == "f"
+    if values.dtype.kind == "f":
+        _refuse(values != np.rint(values), values, first, name, "coordinates are whole numbers")
     # The extremes first: a mask of every event costs more than reading them.
-    if values.size and (is_float or not (values.min() >= 0 and values.max() < LARGEST_SIDE)):
-        good = (values >= 0) & (values < LARGEST_SIDE)
-        bad = ~(good & (values == np.rint(values)) if is_float else good)
-        _refuse(bad, values, first, name, "coordinates are whole numbers from 0")
+    if values.size and not (values.min() >= 0 and values.max() < LARGEST_SIDE):
+        _refuse(~np.isfinite(values), values, first, name, "coordinates are whole numbers")
+        values = np.where((values >= 0) & (values < LARGEST_SIDE), values, LARGEST_SIDE)
     return values.astype(np.uint16)
 
 

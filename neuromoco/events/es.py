@@ -50,16 +50,16 @@ def open_es(path: Path, options: ReadOptions) -> EventStream:
     if (kind := kinds[number] if number < len(kinds) else f"unknown ({number})") != "DVS":
         raise EventFileError(f"the Event Stream file holds {kind} events; those of a DVS are read")
     sensor = options.sensor
-    if version == 2:
+    if version == 2 and sensor is None:
         sensor = int.from_bytes(head[16:18], "little"), int.from_bytes(head[18:20], "little")
         if not all(sensor):
             raise EventFileError(f"the header's sensor has {sensor[0]} x {sensor[1]} pixels; the file is damaged")
     if sensor is None:
         raise EventFileError("Event Stream 1 does not name the sensor: give --sensor WIDTHxHEIGHT, for example 304x240")
-    return EventStream(f"Event Stream {version}", _pieces(path, version, *sensor), *sensor)
+    return EventStream(f"Event Stream {version}", _pieces(path, version, sensor[1]), *sensor)
 
 
-def _pieces(path: Path, version: int, width: int, height: int) -> Iterator[Columns]:
+def _pieces(path: Path, version: int, height: int) -> Iterator[Columns]:
     length = EVENT_BYTES[version]
     t, rest = 0, np.empty(0, np.uint8)
     for block in records(path, np.uint8, HEADER_BYTES[version], CHUNK):
@@ -68,7 +68,7 @@ def _pieces(path: Path, version: int, width: int, height: int) -> Iterator[Colum
         times = t + np.cumsum(waits)
         t = int(times[-1])
         if len(events):
-            yield _columns(times[:-1], events, version, width, height)
+            yield _columns(times[:-1], events, version, height)
     if rest.size:
         raise EventFileError(f"the last event has {rest.size} of its {length} bytes: the file is cut or damaged")
 
@@ -173,15 +173,13 @@ def _walk(shapes: NDArray[np.uint8], maps: NDArray[np.uint8]) -> NDArray[np.uint
     return walk.T.ravel()[: shapes.size]
 
 
-def _columns(t: NDArray[np.int64], events: NDArray[np.uint8], version: int, width: int, height: int) -> Columns:
-    """Columns of whole events [E, length]; events outside the sensor are refused."""
+def _columns(t: NDArray[np.int64], events: NDArray[np.uint8], version: int, height: int) -> Columns:
+    """Columns of whole events [E, length]."""
     if version == 2:
         place = np.ascontiguousarray(events[:, 1:]).view("<u2")  # [E, 2]
         x, y, p = place[:, 0], place[:, 1], events[:, 0] & 1
     else:
         a, b, c = (events[:, i].astype(np.uint16) for i in range(3))
         x, y, p = a >> 4 | (b & 63) << 4, b >> 6 | (c & 127) << 2, events[:, 2] >> 7
-    if x.max() >= width or y.max() >= height:
-        at = int(np.argmax((x >= width) | (y >= height)))
-        raise EventFileError(f"an event outside the {width} x {height} sensor: x={x[at]}, y={y[at]} from the bottom")
+    # A row beyond the top wraps around to one outside the sensor.
     return Columns(t, np.ascontiguousarray(x), (height - 1 - y).astype(np.uint16), p)

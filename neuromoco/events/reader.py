@@ -20,7 +20,7 @@ from neuromoco.events.hdf5 import events as hdf5
 from neuromoco.events.prophesee import dat, evt
 from neuromoco.events.recording import Recording
 from neuromoco.events.ros import packets as ros
-from neuromoco.events.stream import EventStream, ReadOptions, extent, gather, windows
+from neuromoco.events.stream import EventStream, ReadOptions, gather, settle_sensor, windows
 from neuromoco.events.survey import Survey, survey
 from neuromoco.events.text import lines as text
 
@@ -34,7 +34,10 @@ class Format(NamedTuple):
     name: str
     recognises: Callable[[bytes, int], bool]  # (first bytes, size of the file)
     open: Callable[[Path, ReadOptions], EventStream]
+    takes: tuple[str, ...] = ("sensor",)  # the `ReadOptions` that its reader uses, besides the format
 
+
+COLUMNS = ("sensor", "columns", "time_unit")  # what readers of columns take
 
 MARKED = (
     Format("aedat4", aedat4.FORMAT, aedat4.looks_like_aedat4, aedat4.open_aedat4),
@@ -43,14 +46,14 @@ MARKED = (
     Format("evt", evt.FORMAT, evt.looks_like_evt, evt.open_evt),
     Format("dat", dat.FORMAT, dat.looks_like_dat, dat.open_dat),
     Format("es", es.FORMAT, es.looks_like_es, es.open_es),
-    Format("hdf5", hdf5.FORMAT, hdf5.looks_like_hdf5, hdf5.open_hdf5),
-    Format("ros", ros.FORMAT, ros.looks_like_ros, ros.open_ros),
-    Format("npz", npz.FORMAT, npz.looks_like_npz, npz.open_npz),
-    Format("npy", npy.FORMAT, npy.looks_like_npy, npy.open_npy),
-    Format("mat", mat.FORMAT, mat.looks_like_mat, mat.open_mat),
+    Format("hdf5", hdf5.FORMAT, hdf5.looks_like_hdf5, hdf5.open_hdf5, COLUMNS),
+    Format("ros", ros.FORMAT, ros.looks_like_ros, ros.open_ros, ("sensor", "select", "salvage")),
+    Format("npz", npz.FORMAT, npz.looks_like_npz, npz.open_npz, COLUMNS),
+    Format("npy", npy.FORMAT, npy.looks_like_npy, npy.open_npy, COLUMNS),
+    Format("mat", mat.FORMAT, mat.looks_like_mat, mat.open_mat, COLUMNS),
 )
 UNMARKED = (
-    Format("csv", text.FORMAT, text.looks_like_text, text.open_text),
+    Format("csv", text.FORMAT, text.looks_like_text, text.open_text, COLUMNS),
     Format("atis", atis.FORMAT, atis.looks_like_atis, atis.open_atis),
 )
 
@@ -99,7 +102,7 @@ def read_recording(
     Raises:
         EventFileError: the file is missing, empty, damaged or of another kind. The message is one
             line that begins with the path.
-        ConfigError: `options` names an unknown format.
+        ConfigError: `options` names an unknown format, or has one that the format does not take.
         MissingExtraError: the format needs a package that is not installed.
     """
     with _naming(path):
@@ -124,7 +127,7 @@ def read_windows(path: Path | str, length: int, options: ReadOptions | None = No
 
     Raises:
         EventFileError: see `read_recording`; or times step back by more than 10 ms.
-        ConfigError: `options` names an unknown format.
+        ConfigError: `options` names an unknown format, or has one that the format does not take.
         MissingExtraError: the format needs a package that is not installed.
     """
     with _naming(path):
@@ -145,8 +148,8 @@ def survey_recording(path: Path | str, options: ReadOptions | None = None) -> Su
         options: what the file does not say itself.
 
     Raises:
-        EventFileError: see `read_recording`; but events outside the sensor are counted, not refused.
-        ConfigError: `options` names an unknown format.
+        EventFileError: see `read_recording`.
+        ConfigError: `options` names an unknown format, or has one that the format does not take.
         MissingExtraError: the format needs a package that is not installed.
     """
     with _naming(path):
@@ -156,8 +159,7 @@ def survey_recording(path: Path | str, options: ReadOptions | None = None) -> Su
 def _open_sized(path: Path, options: ReadOptions) -> EventStream:
     """Opens a file; if it does not name its sensor, its events are read once to find their extent."""
     stream = _open(path, options)
-    if stream.width is None or stream.height is None:
-        stream.width, stream.height = extent(_open(path, options).pieces)
+    settle_sensor(stream, lambda: _open(path, options).events())
     return stream
 
 
@@ -171,10 +173,20 @@ def _open(path: Path, options: ReadOptions) -> EventStream:
     size = path.stat().st_size
     if size == 0:
         raise EventFileError("is empty (0 bytes)")
-    stream = _format_of(head, size, options.format).open(path, options)
-    if options.sensor and (stream.width is None or stream.height is None):
+    row = _format_of(head, size, options.format)
+    _check_options(path, row, options)
+    stream = row.open(path, options)
+    if options.sensor:
         stream.width, stream.height = options.sensor
     return stream
+
+
+def _check_options(path: Path, row: Format, options: ReadOptions) -> None:
+    """Refuses an option that the reader of a format does not take."""
+    words = {name: f"--{name.replace('_', '-')}" for name in options.given()}
+    if unused := [word for name, word in words.items() if name not in row.takes]:
+        taken = ", ".join(f"--{name.replace('_', '-')}" for name in row.takes)
+        raise ConfigError(f"{path}: {unused[0]} with the format {row.name}, which takes {taken}")
 
 
 @contextmanager

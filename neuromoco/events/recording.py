@@ -27,6 +27,7 @@ class Recording:
         width: columns of the sensor.
         height: rows of the sensor.
         source: the format that the events came from, for example "ATIS .bin".
+        outside: events of the file outside the sensor, which were dropped.
 
     Columns are contiguous: a packed structured array of the same events is many times slower to
     slice and to count. `Recording.from_columns` checks all of the above:
@@ -45,6 +46,7 @@ class Recording:
     width: int
     height: int
     source: str = "memory"
+    outside: int = 0
 
     @classmethod
     def from_columns(
@@ -77,6 +79,18 @@ class Recording:
         width = _side("width", width, columns["x"])
         height = _side("height", height, columns["y"])
         _check_inside(columns["x"], columns["y"], width, height)
+        return cls.from_inside(columns, width, height, source)
+
+    @classmethod
+    def from_inside(
+        cls, columns: Mapping[str, NDArray[Any]], width: int, height: int, source: str, outside: int = 0
+    ) -> Recording:
+        """As `from_columns`, from columns whose events are known to lie inside the sensor.
+
+        `outside` is the number of events that were dropped.
+        """
+        columns = dict(columns)
+        check_columns(columns)
         if columns["p"].dtype.kind == "i":
             columns["p"] = columns["p"] > 0
         columns["t"] = columns["t"].astype(np.int64, copy=False)
@@ -85,7 +99,7 @@ class Recording:
             columns = {name: v[order] for name, v in columns.items()}
         types = {"t": np.int64, "x": np.uint16, "y": np.uint16, "p": np.uint8}
         contiguous = {name: np.ascontiguousarray(v, types[name]) for name, v in columns.items()}
-        return cls(**contiguous, width=width, height=height, source=source)
+        return cls(**contiguous, width=width, height=height, source=source, outside=outside)
 
     def __len__(self) -> int:
         return int(self.t.size)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
@@ -13,12 +13,14 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from neuromoco.errors import EventFileError
-from neuromoco.events.recording import Recording
+from neuromoco.events.extent import MOST_STRAY, extent
+from neuromoco.events.recording import LARGEST_SIDE, Recording
 
 PIECE = 1 << 20  # events that a reader holds at once, approximately
 # Cameras and their software let times step back a little; events are sorted. An event that is later than this is
 # damage to a reader that must not look further ahead.
 LATEST_US = 10_000
+SOON = 1 << 16  # events after which a stream that lies mostly outside is not read on
 # What libraries raise on damaged files, apart from errors of their own.
 DAMAGE = (ValueError, TypeError, LookupError, RuntimeError, MemoryError, OverflowError)
 
@@ -45,28 +47,74 @@ class EventStream:
     Attributes:
         source: the format.
         pieces: the events, about `PIECE` at a time. Taking the next piece may raise `EventFileError`.
-        width, height: of the sensor, if the file names them.
+        width, height: of the sensor, if they are known.
+        count: events so far.
+        outside: of them outside the sensor, or of any sensor; `events` drops them.
     """
 
     source: str
     pieces: Iterator[Columns]
     width: int | None = None
     height: int | None = None
+    count: int = 0
+    outside: int = 0
+    _stray: tuple[int, int] = (0, 0)  # place of the first event outside
 
     def events(self) -> Iterator[Columns]:
-        """The pieces that are not empty; `EventFileError` if there are none."""
-        empty = True
+        """The pieces that are not empty, without events outside the sensor.
+
+        `EventFileError` if there are no events, or more than 1 % of them lie outside.
+        """
         for piece in self.pieces:
+            self.count += piece.t.size
+            piece = self._inside(piece)
+            if self.count > SOON and 2 * self.outside > self.count:
+                break
             if piece.t.size:
-                empty = False
                 yield piece
-        if empty:
+        if not self.count:
             raise EventFileError(f"the {self.source} file holds no events")
+        self.check_outside()
+
+    def check_outside(self) -> None:
+        """Refuses a file of whose events so far more than 1 % lie outside the sensor."""
+        if self.outside > MOST_STRAY * self.count:
+            sensor = f"the {self.width} x {self.height} sensor" if self.width and self.height else "any sensor"
+            x, y = self._stray
+            raise EventFileError(
+                f"{self.outside} of {self.count} events ({self.outside / self.count:.1%}) lie outside {sensor}, the "
+                f"first at x={x}, y={y}; up to 1 % are dropped: damaged, or give the right --sensor WIDTHxHEIGHT"
+            )
+
+    def _inside(self, piece: Columns) -> Columns:
+        x, y = piece.x, piece.y
+        width, height = self.width or LARGEST_SIDE, self.height or LARGEST_SIDE
+        # The extremes first: a mask of every event costs more than reading them.
+        if not x.size or (_all_below(x, width) and _all_below(y, height)):
+            return piece
+        inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+        if not self.outside:
+            at = int(inside.argmin())
+            self._stray = int(x[at]), int(y[at])
+        kept = piece.take(inside)
+        self.outside += piece.t.size - kept.t.size
+        return kept
+
+
+def dropped_line(outside: Sequence[int]) -> str | None:
+    """A warning that events outside the sensor were dropped, given their number in each file; None without any."""
+    files = sum(map(bool, outside))
+    where = f" in {files} of {len(outside)} files" if len(outside) > 1 else ""
+    return f"{sum(outside):,} events outside the sensor were dropped{where}" if files else None
+
+
+def _all_below(places: NDArray[Any], side: int) -> bool:
+    return bool((places.dtype.kind == "u" or places.min() >= 0) and places.max() < side)
 
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """What the user says about a file that does not say it itself.
+    """What the user says about a file; it wins over what the file says.
 
     Attributes:
         format: short name of a format, for files that cannot be recognised.
@@ -84,13 +132,18 @@ class ReadOptions:
     select: str | None = None
     salvage: bool = False
 
+    def given(self) -> list[str]:
+        """The options that the user gives, without the format."""
+        return [f.name for f in fields(self) if f.name != "format" and getattr(self, f.name) != f.default]
+
 
 def gather(stream: EventStream, start: int | None = None, stop: int | None = None) -> Recording:
     """All events of a stream, or those from `start` until before `stop`, in microseconds from the first event.
 
-    The stream is used up. `EventFileError` if it is damaged, or without events.
+    The stream is used up. `EventFileError` if it is damaged, without events, or from a sensor that cannot be known.
     """
-    parts, first = [], None
+    parts: list[Columns] = []
+    first = None
     for piece in stream.events():
         if start is None and stop is None:
             parts.append(piece)
@@ -104,8 +157,10 @@ def gather(stream: EventStream, start: int | None = None, stop: int | None = Non
             inside &= t < first + stop
         parts.append(piece.take(inside))
         if stop is not None and int(t.min()) > first + stop + LATEST_US:
+            stream.check_outside()
             break
-    return _recording(stream, parts)
+    settle_sensor(stream, lambda: parts)
+    return _recording(stream, parts, stream.outside)
 
 
 def windows(stream: EventStream, length: int) -> Iterator[Recording]:
@@ -114,7 +169,7 @@ def windows(stream: EventStream, length: int) -> Iterator[Recording]:
     The stream, from a known sensor, is used up. `EventFileError` if times step back by more than 10 ms.
     """
     held: list[Columns] = []  # joined only when a window is complete, or long ones would be joined again and again
-    begin = latest = 0
+    begin = latest = dropped = 0
     for piece in chain(stream.events(), (None,)):
         if piece is not None:
             last = int(piece.t.max())
@@ -126,7 +181,8 @@ def windows(stream: EventStream, length: int) -> Iterator[Recording]:
             while limit >= begin + length:
                 begin += length
                 at = int(np.searchsorted(rest.t, begin))
-                yield _recording(stream, [rest.take(slice(at))])
+                yield _recording(stream, [rest.take(slice(at))], stream.outside - dropped)
+                dropped = stream.outside
                 rest = rest.take(slice(at, None))
             held = [rest]
 
@@ -145,8 +201,17 @@ def _joined(parts: list[Columns]) -> Columns:
     return parts[0] if len(parts) == 1 else Columns(*map(np.concatenate, zip(*parts, strict=True)))
 
 
-def _recording(stream: EventStream, parts: list[Columns]) -> Recording:
-    return Recording.from_columns(*_joined(parts), width=stream.width, height=stream.height, source=stream.source)
+def _recording(stream: EventStream, parts: list[Columns], outside: int) -> Recording:
+    assert stream.width is not None
+    assert stream.height is not None
+    return Recording.from_inside(_joined(parts)._asdict(), stream.width, stream.height, stream.source, outside)
+
+
+def settle_sensor(stream: EventStream, pieces: Callable[[], Iterable[Columns]]) -> None:
+    """Gives a stream whose sensor is not known the one that holds every event, if no stray event speaks against it."""
+    if stream.width is None or stream.height is None:
+        width, height = extent(lambda: ((piece.x, piece.y) for piece in pieces()))
+        stream.width, stream.height = stream.width or width, stream.height or height
 
 
 # What readers share.
@@ -158,15 +223,6 @@ class CutError(EventFileError):
     def __init__(self, message: str, whole: int) -> None:
         super().__init__(message)
         self.whole = whole
-
-
-def extent(pieces: Iterable[Columns]) -> tuple[int, int]:
-    """Width and height that hold every event."""
-    width = height = 1
-    for piece in pieces:
-        width = max(width, int(piece.x.max(initial=0)) + 1)
-        height = max(height, int(piece.y.max(initial=0)) + 1)
-    return width, height
 
 
 def in_pieces(columns: Columns, size: int = PIECE) -> Iterator[Columns]:

@@ -27,7 +27,7 @@ class Survey:
         first_us, last_us: earliest and latest time.
         unsorted: events that follow a later one.
         largest_step_back_us: the most by which such an event is earlier.
-        outside: events outside the sensor that the file declares.
+        outside: events outside the sensor; no other figure counts them.
         duplicates: events equal to one of the same time, pixel and polarity before them, within a piece.
         image: events per pixel and polarity, int64 [P, rows, columns].
         rate: events in equal intervals of time, int64 [BINS].
@@ -85,6 +85,7 @@ def survey(stream: EventStream) -> Survey:
     facts.image = np.zeros((2, -(-facts.height // shrink), -(-facts.width // shrink)), np.int64)
     for piece in stream.events():
         _add(facts, piece, shrink)
+    facts.outside = stream.outside
     return facts
 
 
@@ -99,15 +100,13 @@ def _add(facts: Survey, piece: Columns, shrink: int) -> None:
     facts.largest_step_back_us = max(facts.largest_step_back_us, int(back.max()))
     facts.first_us = min(facts.first_us, int(t.min())) if facts.events else int(t.min())
     facts.last_us = int(so_far[-1])
-    inside = (x >= 0) & (x < facts.width) & (y >= 0) & (y < facts.height)
-    facts.outside += int(np.count_nonzero(~inside))
     facts.events += t.size
     facts.on += int(p.sum())
     order = np.lexsort((p, x, y, t))
     same = [np.diff(column[order]) == 0 for column in (t, x, y, p)]
     facts.duplicates += int(np.count_nonzero(np.logical_and.reduce(same)))
     cell = (p * facts.image.shape[1] + y // shrink) * facts.image.shape[2] + x // shrink
-    facts.image += np.bincount(cell[inside], minlength=facts.image.size).reshape(facts.image.shape)
+    facts.image += np.bincount(cell, minlength=facts.image.size).reshape(facts.image.shape)
     while (facts.last_us - facts.first_us) // facts.bin_us >= BINS:
         facts.rate = np.concatenate([facts.rate.reshape(-1, 2).sum(1), np.zeros(BINS // 2, np.int64)])
         facts.bin_us *= 2

@@ -27,11 +27,13 @@ class FileResult:
         file: the file.
         result: its classification, or the error; None for a window without events.
         window: begin and end in microseconds from the first event; None for a whole file.
+        outside: events outside the sensor, which were dropped.
     """
 
     file: Path
     result: Prediction | NeuromocoError | None
     window: tuple[int, int] | None = None
+    outside: int = 0
 
 
 @dataclass(frozen=True)
@@ -71,27 +73,28 @@ class Job:
     def results(self, classifier: AnyClassifier, file: Path) -> Iterator[FileResult]:
         """The result for a file, or for each of its windows; an error ends them."""
         if self.window is None:
-            yield FileResult(file, self.result(classifier, file))
+            yield self.whole(classifier, file)
             return
         begin = 0
         try:
             for recording in read_windows(file, self.window, self.options):
                 result = self._predict(classifier, recording) if len(recording) else None
-                yield FileResult(file, result, (begin, begin + self.window))
+                yield FileResult(file, result, (begin, begin + self.window), recording.outside)
                 begin += self.window
         except NeuromocoError as error:
             yield FileResult(file, error, (begin, begin + self.window))
 
-    def result(self, classifier: AnyClassifier, file: Path) -> Prediction | NeuromocoError:
-        """The classification of a whole file, or the error."""
+    def whole(self, classifier: AnyClassifier, file: Path) -> FileResult:
+        """The result for a whole file."""
         try:
             recording, reading = timed(read_recording, file, None, None, self.options)
             if not self.any_length:
                 check_complete(file, recording, classifier.header.seen)
             prediction = self._predict(classifier, recording)
-            return replace(prediction, timings={"read": reading, **prediction.timings})
+            result = replace(prediction, timings={"read": reading, **prediction.timings})
+            return FileResult(file, result, outside=recording.outside)
         except NeuromocoError as error:
-            return error
+            return FileResult(file, error)
 
     def _predict(self, classifier: AnyClassifier, recording: Recording) -> Prediction:
         stop = {} if self.stop_at is None else {"stop_at": self.stop_at}

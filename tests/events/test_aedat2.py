@@ -87,7 +87,7 @@ def test_a_polarity_bit_that_is_never_set_is_all_on(tmp_path: Path) -> None:
     ("header", "sensor", "size"),
     [
         (DAVIS240, None, (240, 180)),
-        (DAVIS240, (346, 260), (240, 180)),  # the file knows better
+        (DAVIS240, (346, 260), (346, 260)),  # what the user says wins
         (DAVIS346, None, (346, 260)),
         (LINE, (346, 260), (346, 260)),
         (LINE + b"# HardwareInterface: DAVIS FX3\r\n", (240, 180), (240, 180)),

@@ -130,8 +130,8 @@ def test_files_that_hold_no_events(tmp_path: Path) -> None:
     assert "pol missing" in refusal(file, mat_bytes(some) + matrix("pol", [1, 0, 1, 0], sides=(2, 2)))
     assert "differ in length" in refusal(file, mat_bytes({**COLUMNS, "pol": [1]}))
     assert "holds no events" in refusal(file, mat_bytes({name: [] for name in COLUMNS}))
-    assert "a row of 180 on a sensor of 180 rows" in refusal(file, mat_bytes({**COLUMNS, "y": [0, 180, 1]}))
-    assert "x of event 0 is -1" in refusal(file, mat_bytes({**COLUMNS, "x": [-1, 1, 1]}))
+    assert "outside the 240 x 180 sensor" in refusal(file, mat_bytes({**COLUMNS, "y": [0, 180, 1]}))
+    assert "outside the 240 x 180 sensor" in refusal(file, mat_bytes({**COLUMNS, "x": [-1, 1, 1]}))
     assert "the polarity of event 1 is 3" in refusal(file, mat_bytes({**COLUMNS, "pol": [1, 3, 1]}))
     assert "more than 1000 variables" in refusal(file, header() + matrix("a", [1]) * 1001)
 

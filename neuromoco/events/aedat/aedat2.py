@@ -96,7 +96,7 @@ def _camera(header: bytes, addresses: NDArray[np.uint32], options: ReadOptions) 
         layout = DVS128 if lower.startswith("dvs128") else DAVIS
         if known is None and "davis" not in lower:
             raise EventFileError(f"an AEDAT 2.0 file of the camera {name[:60]!r}; those of DVS128 and DAVIS are read")
-        sensor = known or sensor
+        sensor = sensor or known
     elif named := NAMED_INTERFACE.search(header):
         layout = DVS128 if named[1].upper() == b"DVS128" else DAVIS
     if layout is None:
@@ -104,6 +104,8 @@ def _camera(header: bytes, addresses: NDArray[np.uint32], options: ReadOptions) 
         narrow = sensor in (None, (128, 128)) and (not of_pixels.size or int(of_pixels.max()) < 1 << 16)
         layout = DVS128 if narrow else DAVIS
     if layout is DVS128:
+        if sensor not in (None, (128, 128)):
+            raise EventFileError(f"a DVS128, which has 128 x 128 pixels, not the {sensor[0]} x {sensor[1]} of --sensor")
         return DVS128, (128, 128)
     if sensor is None:
         raise EventFileError("a DAVIS of unknown size: give --sensor WIDTHxHEIGHT, such as 240x180 or 346x260")

@@ -95,11 +95,8 @@ def _whole(pieces: Iterator[Columns]) -> Iterator[Columns]:
 def _flipped(pieces: Iterator[Columns], height: int) -> Iterator[Columns]:
     """Events whose rows count from the other end."""
     for piece in pieces:
-        if piece.y.max(initial=0) >= height:
-            raise EventFileError(
-                f"a row of {piece.y.max()} on a sensor of {height} rows, that of ASL-DVS unless --sensor names another"
-            )
-        yield piece._replace(y=np.asarray(height - 1 - piece.y, np.uint16))
+        # A row beyond the top wraps around to one outside the sensor.
+        yield piece._replace(y=np.uint16(height - 1) - piece.y)
 
 
 def _columns(path: Path) -> tuple[Columns, dict[str, str]]:

@@ -49,7 +49,7 @@ def open_dat(path: Path, options: ReadOptions) -> EventStream:
     version = VERSIONS.get(text)
     if version is None:
         raise EventFileError(f"DAT version {text[:40]!r}; versions 1 and 2 are read")
-    sensor = sensor_of(header.fields) or options.sensor or (ATIS if version == 1 else None)
+    sensor = options.sensor or sensor_of(header.fields) or (ATIS if version == 1 else None)
     name, begin = "ATIS td .dat", 0
     if header.begin:
         _check_type(path, header.begin)

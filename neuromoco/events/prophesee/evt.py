@@ -48,13 +48,13 @@ def open_evt(path: Path, options: ReadOptions) -> EventStream:
     """Opens a file."""
     header = read_header(path, MARK)
     encoding = _encoding(header.fields)
-    sensor = sensor_of(header.fields) or options.sensor
+    sensor = options.sensor or sensor_of(header.fields)
     if sensor is None:
         raise EventFileError("the header does not name the sensor: give --sensor WIDTHxHEIGHT, for example 640x480")
     check_whole(path, header.begin, WORD[encoding].itemsize, f"{encoding} words")
     decoder: Evt2Decoder | Evt3Decoder
     if encoding == "EVT3":
-        decoder = Evt3Decoder(sensor)
+        decoder = Evt3Decoder()
     else:
         decoder = Evt2Decoder(encoding == "EVT2.1", header.fields.get("endianness") == "legacy")
     words = records(path, WORD[encoding], header.begin, WORDS[encoding])

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from neuromoco.errors import EventFileError
 from neuromoco.events.prophesee.header import Clock, bits_of, check_types
+from neuromoco.events.recording import LARGEST_SIDE
 from neuromoco.events.stream import Columns
 
 ADDR_Y, ADDR_X, VECT_BASE_X, VECT_12, VECT_8, TIME_LOW, TIME_HIGH = 0x0, 0x2, 0x3, 0x4, 0x5, 0x6, 0x8
@@ -35,10 +36,9 @@ FARTHEST = 1 << 20  # columns; far outside of every sensor
 
 
 class Evt3Decoder:
-    """Decodes EVT3 piece by piece; vectors of events that leave the sensor (width, height) are refused."""
+    """Decodes EVT3 piece by piece."""
 
-    def __init__(self, sensor: tuple[int, int]) -> None:
-        self.sensor = sensor
+    def __init__(self) -> None:
         self.clock = Clock(1 << 12, 8)  # steps back by less than 33 ms
         self.high, self.low, self.y = -1, 0, -1  # -1: not known yet
         self.base, self.base_p = -1, 0  # where the next vector begins
@@ -69,10 +69,8 @@ class Evt3Decoder:
         if not known:
             good = np.flatnonzero((t >= 0) & (y >= 0))
             t, x, y, p = t[good], x[good], y[good], p[good]
-        if present & VECTORS and x.size and x.max() >= self.sensor[0]:
-            raise EventFileError(
-                f"a vector of events reaches x={x.max()}, outside the {self.sensor[0]} x {self.sensor[1]} sensor"
-            )
+        if present & VECTORS:  # a vector may go on beyond every sensor
+            np.minimum(x, LARGEST_SIDE, out=x)
         return Columns(t, x.astype(np.uint16, copy=False), y.view(np.uint16), p)
 
     def _rows(self, words: NDArray[np.uint16], types: NDArray[np.uint8]) -> tuple[NDArray[np.int16], NDArray[Any]]:

@@ -51,7 +51,7 @@ def decoder_of(encoding: str, sensor: tuple[int, int] | None) -> Callable[[list[
     if encoding == "evt3":
         if sensor is None:
             raise EventFileError("the messages do not name the sensor: give --sensor WIDTHxHEIGHT, for example 640x480")
-        evt3 = Evt3Decoder(sensor)
+        evt3 = Evt3Decoder()
         return lambda parts: evt3.decode(_joined(parts, "<u2"))
     if encoding == "evt2":
         evt2 = Evt2Decoder(vectors=False)

@@ -1,0 +1,84 @@
+"""The sensor of a file that does not name it: as large as its events need, if no stray event speaks against that."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neuromoco.errors import EventFileError
+from neuromoco.events.recording import LARGEST_SIDE
+
+# Glitches of sensors and of cables put single events anywhere; more of them mean another sensor, or damage.
+MOST_STRAY = 0.01  # share of the events
+LARGEST_INFERRED = 4096  # pixels of a side; no camera has more
+LARGEST_GAP = 0.25  # without events, before the last few: share of the side up to there
+SAMPLED = 61  # events of which one is looked at first
+TOGETHER = 1 << 16  # events that are counted at once, approximately; fewer are not sampled
+Places = tuple[NDArray[Any], NDArray[Any]]  # x and y [E] of some events, from 0 to below LARGEST_SIDE
+
+
+def extent(places: Callable[[], Iterable[Places]]) -> tuple[int, int]:
+    """Width and height that hold every event. The events may be asked for twice.
+
+    `EventFileError` if they are beyond every camera, or come from a few events (at most 1 %) far from all others: these
+    say nothing about the sensor.
+    """
+    for step in (SAMPLED, 1):  # a sample is enough, unless it holds a gap
+        sides, counts = _counted(places(), step)
+        gaps = [_gap(of_axis) for of_axis in counts]
+        if not any(gaps):
+            break
+    for name, side, gap in zip("xy", sides, gaps, strict=True):
+        if side > LARGEST_INFERRED:
+            raise EventFileError(
+                f"the file does not name its sensor, and {name} reaches {side - 1}, beyond every camera: damaged, or "
+                "give --sensor WIDTHxHEIGHT, for example --sensor 640x480"
+            )
+        if gap:
+            raise EventFileError(
+                f"the file does not name its sensor, and a few events lie at {name}={gap[1]} or beyond, far from all "
+                f"others (up to {name}={gap[0]}): give --sensor WIDTHxHEIGHT, for example --sensor 640x480"
+            )
+    return sides[0], sides[1]
+
+
+def _counted(places: Iterable[Places], step: int) -> tuple[list[int], NDArray[np.int64]]:
+    """Width and height; and how many events, of which one in `step` is counted, lie in each column and row [2, N]."""
+    sides, counts = [1, 1], np.zeros((2, LARGEST_SIDE), np.int64)
+    for batch in _batches(places):
+        for axis in (0, 1):
+            parts = [place[axis] for place in batch]
+            sides[axis] = max(sides[axis], *(int(part.max()) + 1 for part in parts))
+            counted = np.concatenate([part[:: step if part.size > TOGETHER else 1] for part in parts])
+            counts[axis] += np.bincount(counted, minlength=LARGEST_SIDE)
+    for of_axis, side in zip(counts, sides, strict=True):
+        of_axis[side - 1] = max(of_axis[side - 1], 1)  # the last one counts, if it is in the sample or not
+    return sides, counts
+
+
+def _batches(places: Iterable[Places]) -> Iterator[list[Places]]:
+    """Places together until they are many: counting has a price each time."""
+    batch: list[Places] = []
+    held = 0
+    for place in places:
+        if place[0].size:
+            batch.append(place)
+            held += place[0].size
+        if held >= TOGETHER:
+            yield batch
+            batch, held = [], 0
+    if batch:
+        yield batch
+
+
+def _gap(counts: NDArray[np.int64]) -> tuple[int, int] | None:
+    """The places before and after a wide gap among the last 1 % of the events, given their number at each place [N]."""
+    occupied = np.flatnonzero(counts)
+    beyond = np.cumsum(counts[occupied][::-1])[::-1]  # events at each place and beyond
+    last = int(np.count_nonzero(beyond <= MOST_STRAY * beyond[:1]))
+    before, after = occupied[-last - 1 : -1], occupied[occupied.size - last :]
+    wide = np.flatnonzero(after - before > LARGEST_GAP * (before + 1))
+    return (int(before[wide[0]]), int(after[wide[0]])) if wide.size else None
