@@ -17,6 +17,7 @@ from neuromoco.events import atis, es
 from neuromoco.events.aedat import aedat2, aedat3, aedat4
 from neuromoco.events.arrays import mat, npy, npz
 from neuromoco.events.hdf5 import events as hdf5
+from neuromoco.events.isolated.session import SESSION
 from neuromoco.events.prophesee import dat, evt
 from neuromoco.events.recording import Recording
 from neuromoco.events.ros import packets as ros
@@ -35,27 +36,34 @@ class Format(NamedTuple):
     recognises: Callable[[bytes, int], bool]  # (first bytes, size of the file)
     open: Callable[[Path, ReadOptions], EventStream]
     takes: tuple[str, ...] = ("sensor",)  # the `ReadOptions` that its reader uses, besides the format
+    isolated: Callable[[bytes], bool] = lambda head: False  # whether a file is opened in a process of its own
+
+
+def always(head: bytes) -> bool:
+    """Isolates every file of a format."""
+    return True
 
 
 COLUMNS = ("sensor", "columns", "time_unit")  # what readers of columns take
 
 MARKED = (
-    Format("aedat4", aedat4.FORMAT, aedat4.looks_like_aedat4, aedat4.open_aedat4),
+    Format("aedat4", aedat4.FORMAT, aedat4.looks_like_aedat4, aedat4.open_aedat4, isolated=always),
     Format("aedat3", aedat3.FORMAT, aedat3.looks_like_aedat3, aedat3.open_aedat3),
     Format("aedat2", aedat2.FORMAT, aedat2.looks_like_aedat2, aedat2.open_aedat2),
     Format("evt", evt.FORMAT, evt.looks_like_evt, evt.open_evt),
     Format("dat", dat.FORMAT, dat.looks_like_dat, dat.open_dat),
     Format("es", es.FORMAT, es.looks_like_es, es.open_es),
-    Format("hdf5", hdf5.FORMAT, hdf5.looks_like_hdf5, hdf5.open_hdf5, COLUMNS),
+    Format("hdf5", hdf5.FORMAT, hdf5.looks_like_hdf5, hdf5.open_hdf5, COLUMNS, always),
     Format("ros", ros.FORMAT, ros.looks_like_ros, ros.open_ros, ("sensor", "select", "salvage")),
     Format("npz", npz.FORMAT, npz.looks_like_npz, npz.open_npz, COLUMNS),
     Format("npy", npy.FORMAT, npy.looks_like_npy, npy.open_npy, COLUMNS),
-    Format("mat", mat.FORMAT, mat.looks_like_mat, mat.open_mat, COLUMNS),
+    Format("mat", mat.FORMAT, mat.looks_like_mat, mat.open_mat, COLUMNS, hdf5.has_signature),
 )
 UNMARKED = (
     Format("csv", text.FORMAT, text.looks_like_text, text.open_text, COLUMNS),
     Format("atis", atis.FORMAT, atis.looks_like_atis, atis.open_atis),
 )
+FORMATS = {row.key: row for row in MARKED + UNMARKED}
 
 # Files that people give by mistake: the message names their kind.
 OTHERS = (
@@ -175,7 +183,7 @@ def _open(path: Path, options: ReadOptions) -> EventStream:
         raise EventFileError("is empty (0 bytes)")
     row = _format_of(head, size, options.format)
     _check_options(path, row, options)
-    stream = row.open(path, options)
+    stream = SESSION.open(row.key, path, options) if row.isolated(head) else row.open(path, options)
     if options.sensor:
         stream.width, stream.height = options.sensor
     return stream
@@ -205,10 +213,9 @@ def _naming(path: Path | str) -> Iterator[None]:
 def _format_of(head: bytes, size: int, key: str | None) -> Format:
     """The format that the user names, or else the one that recognises the file."""
     if key is not None:
-        rows = {row.key: row for row in MARKED + UNMARKED}
-        if key not in rows:
-            raise ConfigError(f"no format named {key!r}; known are {', '.join(rows)}")
-        return rows[key]
+        if key not in FORMATS:
+            raise ConfigError(f"no format named {key!r}; known are {', '.join(FORMATS)}")
+        return FORMATS[key]
     for row in MARKED:
         if row.recognises(head, size):
             return row

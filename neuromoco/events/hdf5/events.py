@@ -75,11 +75,8 @@ def _opened(path: Path) -> Iterator[Any]:
 
 
 def _pieces(path: Path, source: Source) -> Iterator[Columns]:
-    """The events as they are stored. The file is open only while a piece is read: the caller may stop at any piece."""
+    """The events as they are stored."""
     with _opened(path) as file:
-        chunks = [dataset.chunks[0] if dataset.chunks else 0 for dataset in source.datasets(file)]
-    step = min(max(PIECE, *chunks), 8 * PIECE)  # a chunk that is read in parts is unpacked for each
-    for first in range(0, source.count, step):
-        with _opened(path) as file:
-            piece = source.read(file, first, min(first + step, source.count))
-        yield piece
+        rows = source.rows(file)
+        for first in range(0, source.count, PIECE):
+            yield source.read(rows, first, min(first + PIECE, source.count))

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from neuromoco.errors import EventFileError
 from neuromoco.events.columns import ROLES, column_order, roles_of, shown
+from neuromoco.events.hdf5.chunks import Rows
 from neuromoco.events.recording import LARGEST_SIDE, check_lengths
 from neuromoco.events.stream import Columns
 
@@ -44,9 +45,13 @@ class Source:
         """The data sets, each once."""
         return [file[path] for path in dict.fromkeys(self.paths)]
 
-    def read(self, file: Any, first: int, last: int) -> Columns:
+    def rows(self, file: Any) -> dict[str, Rows]:
+        """The data sets, ready to be read, by path."""
+        return {path: Rows(file[path]) for path in dict.fromkeys(self.paths)}
+
+    def read(self, rows: dict[str, Rows], first: int, last: int) -> Columns:
         """The events from first to last, as they are stored."""
-        tables = {path: _vector(file[path], first, last) for path in dict.fromkeys(self.paths)}
+        tables = {path: own.read(first, last) for path, own in rows.items()}
         t, x, y, p = (
             tables[path] if part is None else tables[path][part] if isinstance(part, str) else tables[path][:, part]
             for path, part in zip(self.paths, self.parts, strict=True)
@@ -141,6 +146,8 @@ def _members(group: Any) -> Iterator[Any]:
 
 def _own(group: Any, name: str) -> Any:
     """The member of a group under a name; None if it is missing or in another file."""
+    if "/" in name:  # the way to it could lead through another file
+        return None
     link = group.get(name, getlink=True)
     return group.get(name) if type(link).__name__ == "HardLink" else None
 
@@ -189,10 +196,3 @@ def _length(dataset: Any) -> int | None:
     if not shape or len(shape) > 2 or (len(shape) == 2 and 1 not in shape):
         return None
     return int(shape[0] if len(shape) == 1 else shape[0] * shape[1])
-
-
-def _vector(dataset: Any, first: int, last: int) -> NDArray[Any]:
-    """Some rows of [E] or [E, 4], or some of [1, E] and [E, 1] as [E]."""
-    if dataset.ndim == 2 and 1 in dataset.shape:
-        return np.ravel(dataset[:, first:last] if dataset.shape[0] == 1 else dataset[first:last])
-    return np.asarray(dataset[first:last])
