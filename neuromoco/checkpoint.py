@@ -6,35 +6,39 @@ an encoder alone. Reading the header needs no torch.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeVar
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError, field_validator, model_validator
 from safetensors import SafetensorError, safe_open
 
 from neuromoco.config import EncoderConfig, FrameConfig, Settings
 from neuromoco.errors import CheckpointError
 from neuromoco.support.files import writing
+from neuromoco.support.untrusted import is_regular, one_line, parse_json
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 FORMAT_VERSION: Literal[1] = 1
 KEY = "neuromoco"
+LARGEST_HEADER = 1 << 24  # bytes of names and shapes in a file; real ones have some 10 kB
+HD = (720, 1280)  # rows and columns of the largest usual sensor
+LARGEST_RATIO, LEAST_LIMIT = 4, 1024  # of a frame's side to the sensor's; all are allowed up to so many pixels
+Count = Annotated[int, Field(ge=0, lt=1 << 63)]
 
 
 class SeenRecordings(Settings):
     """Summary of the recordings that a network was trained on, to warn of very different ones."""
 
-    count: int
-    shortest_us: int  # duration of the shortest, microseconds
-    longest_us: int
-    fewest_events: int
-    most_events: int
-    sensor: tuple[int, int] | None = None  # rows and columns of their most frequent sensor
+    count: Count
+    shortest_us: Count  # duration of the shortest, microseconds
+    longest_us: Count
+    fewest_events: Count
+    most_events: Count
+    sensor: tuple[Count, Count] | None = None  # rows and columns of their most frequent sensor
 
 
 class CheckpointHeader(Settings):
@@ -52,6 +56,28 @@ class CheckpointHeader(Settings):
     metrics: dict[str, float] = {}  # of that epoch
     versions: dict[str, str] = {}  # of the packages that wrote the file
 
+    @model_validator(mode="after")
+    def _check_frames(self) -> CheckpointHeader:
+        """A network for frames far larger than its sensor would be slow for nothing."""
+        for side, pixels in zip((self.frames.height, self.frames.width), self.seen.sensor or HD, strict=True):
+            if side > max(LEAST_LIMIT, LARGEST_RATIO * pixels):
+                raise ValueError(f"frames of {side} pixels from a sensor of {pixels}")
+        return self
+
+    @field_validator("class_names")
+    @classmethod
+    def _once(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(names)) < len(names):
+            raise ValueError("two classes of the same name")
+        return names
+
+
+class Stored(NamedTuple):
+    """A tensor in a file."""
+
+    shape: tuple[int, ...]
+    kind: str  # of its numbers, such as "F32"
+
 
 HeaderType = TypeVar("HeaderType", bound=CheckpointHeader)
 
@@ -68,6 +94,8 @@ def save_checkpoint(path: Path | str, module: nn.Module, header: CheckpointHeade
 def is_checkpoint(path: Path | str) -> bool:
     """Whether a file starts like safetensors: the length of a header that fits into the file, then a brace."""
     try:
+        if not is_regular(path):
+            return False
         with Path(path).open("rb") as file:
             head = file.read(9)
         return head[8:] == b"{" and int.from_bytes(head[:8], "little") <= Path(path).stat().st_size - 8
@@ -85,6 +113,17 @@ def read_header(path: Path | str) -> CheckpointHeader:
         return parse_header(path, file.metadata() or {}, CheckpointHeader, "a safetensors")
 
 
+def stored_tensors(path: Path | str) -> dict[str, Stored]:
+    """Shapes and types of the tensors of a checkpoint, by name, without reading them.
+
+    Raises:
+        CheckpointError: the file is missing or damaged.
+    """
+    with _open(path, "numpy") as file:
+        slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (it is no mapping)
+        return {name: Stored(tuple(entry.get_shape()), entry.get_dtype()) for name, entry in slices.items()}
+
+
 def load_tensors(path: Path | str) -> dict[str, Tensor]:
     """Loads the tensors of a checkpoint, by name, onto the CPU.
 
@@ -96,10 +135,11 @@ def load_tensors(path: Path | str) -> dict[str, Tensor]:
 
 
 def load_into(module: nn.Module, tensors: dict[str, Tensor], path: Path | str) -> None:
-    """Loads tensors into a module, whose names and shapes must match exactly.
+    """Loads tensors into a module, whose names, shapes and types must match exactly.
 
     Raises:
-        CheckpointError: a tensor is missing, unknown, or of another shape; `path` begins the message.
+        CheckpointError: a tensor is missing, unknown, of another shape or type, or has numbers that are not finite;
+            `path` begins the message.
     """
     state = module.state_dict()
     missing, unknown = sorted(state.keys() - tensors.keys()), sorted(tensors.keys() - state.keys())
@@ -110,20 +150,28 @@ def load_into(module: nn.Module, tensors: dict[str, Tensor], path: Path | str) -
         if tensor.shape != state[name].shape:
             shapes = f"{tuple(tensor.shape)} instead of {tuple(state[name].shape)}"
             raise CheckpointError(f"{path}: {name} has shape {shapes}")
+        if tensor.dtype != state[name].dtype:
+            raise CheckpointError(f"{path}: {name} has numbers of type {tensor.dtype} instead of {state[name].dtype}")
+        if not tensor.isfinite().all():
+            raise CheckpointError(f"{path}: {name} has numbers that are not finite")
     module.load_state_dict(tensors)
 
 
 @contextmanager
 def _open(path: Path | str, framework: str) -> Iterator[Any]:
     path = Path(path)
-    if not path.is_file():
+    if not is_regular(path):
         what = "is a folder; give a file in its weights/" if path.is_dir() else "does not exist"
-        raise CheckpointError(f"{path}: {what}")
+        raise CheckpointError(f"{path}: {'is no regular file' if path.exists() and not path.is_dir() else what}")
     try:
+        with path.open("rb") as begin:
+            if (size := int.from_bytes(begin.read(8), "little")) > LARGEST_HEADER:
+                raise ValueError(f"a header of {size:,} bytes")
         with safe_open(path, framework=framework) as file:
             yield file
     except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: is no safetensors file, or is cut or damaged ({error})") from error
+        reason = one_line(error)
+        raise CheckpointError(f"{path}: is no safetensors file, or is cut or damaged ({reason})") from error
 
 
 def parse_header(path: Path | str, metadata: Mapping[str, str], kind: type[HeaderType], what: str) -> HeaderType:
@@ -135,11 +183,19 @@ def parse_header(path: Path | str, metadata: Mapping[str, str], kind: type[Heade
     if KEY not in metadata:
         raise CheckpointError(f"{path}: is {what} file that neuromoco did not write")
     try:
-        tree: Any = json.loads(metadata[KEY])
+        tree: Any = parse_json(metadata[KEY])
         version = tree.get("format") if isinstance(tree, dict) else None
         if version != FORMAT_VERSION:
             known = f"this version reads {FORMAT_VERSION}: install a newer neuromoco"
-            raise CheckpointError(f"{path}: has format {version}; {known}")
+            raise CheckpointError(f"{path}: has format {one_line(repr(version))}; {known}")
         return kind.model_validate(tree)
-    except (json.JSONDecodeError, ValidationError) as error:
-        raise CheckpointError(f"{path}: has a damaged header ({str(error).splitlines()[0]})") from error
+    except ValidationError as error:
+        raise CheckpointError(f"{path}: has a damaged header ({first_mistake(error)})") from None
+    except ValueError as error:
+        raise CheckpointError(f"{path}: has a damaged header ({one_line(error)})") from None
+
+
+def first_mistake(error: ValidationError) -> str:
+    """The first thing that is wrong with the description in a file, and where."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    return one_line(f"{'.'.join(map(str, first['loc']))}: {first['msg']}".removeprefix(": "))

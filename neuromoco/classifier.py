@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import warnings
+from pathlib import Path
+
+import torch
 from torch import Tensor, nn
 
-from neuromoco.encoders import Encoder
+from neuromoco.checkpoint import CheckpointHeader, stored_tensors
+from neuromoco.encoders import Encoder, build_encoder
+from neuromoco.errors import CheckpointError, ConfigError
+from neuromoco.support.untrusted import one_line
+
+OTHER_NETWORK = "and was written for another network than its header says"
+LEAST_LIMIT = 64  # options of encoders up to here need no tensor of that size
 
 
 class Classifier(nn.Module):
@@ -25,3 +35,33 @@ class Classifier(nn.Module):
     def forward(self, frames: Tensor) -> Tensor:
         logits: Tensor = self.head(self.encoder(frames))
         return logits
+
+
+def check_network(path: Path | str, header: CheckpointHeader) -> None:
+    """Checks that the tensors of a checkpoint are those of the network in its header, before either takes memory.
+
+    Raises:
+        CheckpointError: the header describes no network, or another one.
+    """
+    stored = stored_tensors(path)
+    # Widths and depths that the file has not, of which the network could not even be described in time.
+    limit = max(LEAST_LIMIT, len(stored), *(side for entry in stored.values() for side in entry.shape))
+    for name, value in header.encoder.options.items():
+        if isinstance(value, int) and value > limit:
+            raise CheckpointError(f"{path}: states {name}={value}, and has at most {limit} of anything")
+    try:
+        with torch.device("meta"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of layers without weights
+            encoder = build_encoder(header.encoder)
+            is_encoder = header.kind == "encoder"
+            network = encoder if is_encoder else Classifier(encoder, len(header.class_names))
+    except ConfigError as error:
+        raise CheckpointError(f"{path}: {one_line(error)}") from None
+    except (RuntimeError, ValueError, TypeError, ArithmeticError) as error:
+        raise CheckpointError(f"{path}: describes no network ({one_line(error)})") from None
+    wanted = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    for name, entry in stored.items():
+        if entry.shape != wanted.get(name):
+            raise CheckpointError(f"{path}: has {one_line(name)} of shape {list(entry.shape)}, {OTHER_NETWORK}")
+    if missing := sorted(wanted.keys() - stored.keys()):
+        raise CheckpointError(f"{path}: lacks {missing[0]}, {OTHER_NETWORK}")

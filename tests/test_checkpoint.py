@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -145,3 +148,89 @@ def test_tensors_that_do_not_fit(saved: Path) -> None:
         changed = {name: value for name, value in {**tensors, **change}.items() if value is not None}
         with pytest.raises(CheckpointError, match=words):
             load_into(network(), changed, saved)
+
+
+def changed(saved: Path, path: Path, header: dict[str, object], tensors: dict[str, object]) -> Path:
+    """A copy of a checkpoint with another header and other tensors; None removes one."""
+    tree = json.loads(read_header(saved).model_dump_json())
+    for name, value in header.items():
+        *groups, leaf = name.split(".")
+        functools.reduce(lambda node, group: node[group], groups, tree)[leaf] = value
+    arrays = {name: tensor.numpy() for name, tensor in load_tensors(saved).items()} | tensors
+    save_file({name: array for name, array in arrays.items() if array is not None}, path, {KEY: json.dumps(tree)})
+    return path
+
+
+@pytest.mark.parametrize(
+    ("header", "tensors", "words"),
+    [
+        ({"encoder.options": {"width": 60_000}}, {}, "states width=60000, and has at most"),
+        (
+            {"encoder.options": {"width": 5, "connect": "IAND"}},
+            {},
+            "was written for another network than its header says",
+        ),
+        ({"encoder.options": {"width": "4"}}, {}, "option width='4'"),
+        ({"encoder.options": {"stem": ["conv"]}}, {}, "option stem"),
+        ({"encoder.name": "spikformer_tiny", "encoder.options": {"depth": 60_000}}, {}, "states depth=60000"),
+        ({"encoder.name": "spikformer_tiny", "encoder.options": {"dim": 8, "heads": 3}}, {}, "must divide the width"),
+        ({"encoder.name": "none"}, {}, "no encoder named 'none'"),
+        ({"frames.height": 4}, {}, "states frames of 4 x 20 pixels; its encoder takes 8 or more"),
+        ({"frames.height": 0}, {}, "has a damaged header (frames.height: "),
+        ({"frames.steps": -1}, {}, "has a damaged header (frames.steps: "),
+        ({"frames.steps": 10**9}, {}, "at most 16,777,216 numbers are allowed"),
+        ({"frames.height": 5000}, {}, "frames of 5000 pixels"),
+        ({"seen.most_events": -1}, {}, "has a damaged header (seen.most_events: "),
+        ({"seen.most_events": 10**30}, {}, "has a damaged header (seen.most_events: "),
+        ({"class_names": ["a", "a"]}, {}, "two classes of the same name"),
+        ({"class_names": ["a"]}, {}, "head.bias of shape [2]"),
+        ({"class_names": []}, {}, "has head.bias of shape [2], and was written for another network"),
+        ({"encoder.neuron": {"tau": 0.5}}, {}, "has a damaged header (encoder.neuron.tau: "),
+        ({}, {"head.bias": np.zeros(2, np.float64)}, "head.bias has numbers of type torch.float64"),
+        ({}, {"head.bias": np.array([0, np.nan], np.float32)}, "head.bias has numbers that are not finite"),
+        ({}, {"head.bias": np.array([0, np.inf], np.float32)}, "head.bias has numbers that are not finite"),
+        ({}, {"head.bias": None}, "lacks head.bias, and was written for another network"),
+        ({}, {"head\n.more": np.zeros(1, np.float32)}, "has head .more of shape [1], and was written"),
+    ],
+)
+def test_a_header_of_another_network_is_refused_before_it_takes_memory(
+    header: dict[str, object], tensors: dict[str, object], words: str, saved: Path, tmp_path: Path
+) -> None:
+    hostile = changed(saved, tmp_path / "hostile.safetensors", header, tensors)
+    begun = time.monotonic()
+    with pytest.raises(CheckpointError) as caught:
+        TrainedClassifier(hostile, "cpu")
+    assert time.monotonic() - begun < 2.0
+    assert words in str(caught.value)
+    assert str(caught.value).isprintable()
+    assert str(caught.value).startswith(f"{hostile}: ")
+
+
+def test_answers_that_are_not_finite_are_refused(saved: Path, tmp_path: Path) -> None:
+    """Every weight is a number, and their products are not."""
+    firing = [name for name in load_tensors(saved) if name.endswith(("stem.1.bias", "downsample.1.bias"))]
+    tensors = {name: np.full(load_tensors(saved)[name].shape, 9, np.float32) for name in firing}
+    huge = changed(saved, tmp_path / "a", {}, {**tensors, "head.weight": np.full((2, 64), 3e38, np.float32)})
+    with pytest.raises(CheckpointError, match="answers with numbers that are not finite"):
+        TrainedClassifier(huge, "cpu").predict([make_recording(0)])
+
+
+@pytest.mark.parametrize(
+    ("text", "words"), [("[" * 200_000, "nested too deeply"), ('{"format": ' + "9" * 5000 + "}", "digits")]
+)
+def test_a_header_that_exhausts_the_parser_is_one_line(text: str, words: str, tmp_path: Path) -> None:
+    save_file({"w": np.zeros(3, np.float32)}, tmp_path / "a", metadata={KEY: text})
+    with pytest.raises(CheckpointError, match=rf"has a damaged header \(.*{words}"):
+        read_header(tmp_path / "a")
+
+
+def test_what_is_no_file_and_what_states_a_huge_header_is_not_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    assert not is_checkpoint(tmp_path / "pipe")
+    with pytest.raises(CheckpointError, match="is no regular file"):
+        read_header(tmp_path / "pipe")
+    with (tmp_path / "sparse").open("wb") as file:
+        file.write((1 << 26).to_bytes(8, "little") + b"{")
+        file.truncate(1 << 40)
+    with pytest.raises(CheckpointError, match="a header of 67,108,864 bytes"):
+        read_header(tmp_path / "sparse")

@@ -15,9 +15,9 @@ from neuromoco.export.exporter import Exporter, ExportJob
 from neuromoco.export.to_onnx.int8 import quantize_onnx
 from neuromoco.export.to_onnx.int8_check import compare_int8, int8_summary, measure_ranges
 from neuromoco.export.to_onnx.model import check_onnx, single_step, unrolled
-from neuromoco.export.to_onnx.tape import OPSET
 from neuromoco.graph.nodes import Graph
 from neuromoco.runtime.onnx_file import OnnxNetwork
+from neuromoco.runtime.onnx_guard.check import OPSET
 
 
 class OnnxExporter(Exporter):

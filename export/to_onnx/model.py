@@ -13,12 +13,11 @@ import onnx
 import onnx_ir as ir
 
 from neuromoco.checkpoint import KEY
-from neuromoco.export.to_onnx.events import COLUMNS, bin_events
 from neuromoco.export.to_onnx.operators import Body
 from neuromoco.export.to_onnx.tape import BATCH, Tape
 from neuromoco.graph.nodes import Graph
-from neuromoco.runtime.header import ExportHeader
-from neuromoco.runtime.onnx_file import NEXT
+from neuromoco.runtime.header import NEXT, ExportHeader
+from neuromoco.runtime.onnx_guard.binning import COLUMNS, bin_events
 
 
 def unrolled(graph: Graph, header: ExportHeader, *, rates: bool = False, taps: bool = False) -> onnx.ModelProto:
@@ -84,7 +83,7 @@ def check_onnx(model: onnx.ModelProto) -> None:
 
 
 def _events_input(tape: Tape, header: ExportHeader) -> tuple[list[ir.Value], ir.Value]:
-    columns = {name: _value(name, kind, ("E",)) for name, kind in COLUMNS.items()}
+    columns = {name: _value(name, ir.DataType(kind), ("E",)) for name, kind in COLUMNS.items()}
     # No default: onnxruntime-node hides inputs that have one, and ignores their values.
     sensor = _value("sensor", ir.DataType.INT64, (2,))
     return [*columns.values(), sensor], bin_events(tape, columns, sensor, header.frames)

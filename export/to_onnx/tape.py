@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-# The first with ScatterElements with reduction and Split into equal parts; runtimes since 2023 support it.
-OPSET = 18
+from neuromoco.runtime.onnx_guard.check import OPSET
+
 IR_VERSION = 8
 BATCH = "N"  # the name of the free axis
 
@@ -23,6 +23,7 @@ class Tape:
 
     def op(self, kind: str, *inputs: ir.Value | None, name: str | None = None, **attributes: Any) -> ir.Value:
         """Adds an operator with one output, which gets the `name`."""
+        attributes = {n: ir.tensor(v) if isinstance(v, np.ndarray) else v for n, v in attributes.items()}
         output = None if name is None else ir.Value(name=name)
         return self._tape.op(kind, inputs, attributes, name=name, output=output)
 

@@ -23,6 +23,9 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+LARGEST_FRAMES = 1 << 24  # numbers of one polarity in a recording: 18 steps of 720 x 1280 pixels
+
+
 class FrameConfig(Settings):
     """How recordings become frames [T, P, H, W], see `neuromoco.frames.to_frames`."""
 
@@ -30,6 +33,13 @@ class FrameConfig(Settings):
     slice_by: Literal["count", "time"] = "count"
     height: PositiveInt = 34
     width: PositiveInt = 34
+
+    @model_validator(mode="after")
+    def _check_size(self) -> FrameConfig:
+        if self.steps * self.height * self.width > LARGEST_FRAMES:
+            sides = f"{self.steps:,} steps of {self.height:,} x {self.width:,} pixels"
+            raise ValueError(f"frames: {sides}; at most {LARGEST_FRAMES:,} numbers are allowed")
+        return self
 
 
 class NeuronConfig(Settings):

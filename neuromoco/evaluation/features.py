@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from neuromoco.checkpoint import CheckpointHeader, load_into, load_tensors, read_header
+from neuromoco.classifier import check_network
 from neuromoco.datasets.cache import FrameStore
 from neuromoco.encoders import Encoder, build_encoder
 from neuromoco.snn.neurons import LIFNode, evaluation_mode
@@ -28,7 +29,9 @@ def load_encoder(path: Path | str, device: torch.device) -> tuple[Encoder, Check
     Raises:
         CheckpointError: no readable checkpoint.
     """
-    header, tensors = read_header(path), load_tensors(path)
+    header = read_header(path)
+    check_network(path, header)
+    tensors = load_tensors(path)
     if header.kind == "classifier":
         tensors = {name.removeprefix(PREFIX): tensor for name, tensor in tensors.items() if name.startswith(PREFIX)}
     encoder = build_encoder(header.encoder)

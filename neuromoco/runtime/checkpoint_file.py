@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from neuromoco.checkpoint import CheckpointHeader, load_into, load_tensors, read_header
-from neuromoco.classifier import Classifier
+from neuromoco.classifier import Classifier, check_network
 from neuromoco.encoders import build_encoder
 from neuromoco.errors import CheckpointError
 from neuromoco.events import Recording
 from neuromoco.frames import batch_frames
 from neuromoco.runtime.prediction import Floats, Prediction, predict_batch
 from neuromoco.support.device import pick_device
+from neuromoco.support.untrusted import one_line
 
 
 class TrainedClassifier:
@@ -43,9 +45,17 @@ class TrainedClassifier:
                 f"{path}: is a pre-trained encoder without classes; "
                 f"fine-tune it first: neuromoco train --stage finetune --init {path}"
             )
+        check_network(path, self.header)
+        self._path = path
         self.device = pick_device(device)
         self.network = Classifier(build_encoder(self.header.encoder), len(self.header.class_names))
         load_into(self.network, load_tensors(path), path)
+        frames, smallest = self.header.frames, self.network.encoder.smallest
+        if min(frames.height, frames.width) < smallest:
+            sides = f"{frames.height} x {frames.width}"
+            raise CheckpointError(
+                f"{path}: states frames of {sides} pixels; its encoder takes {smallest} or more a side"
+            )
         self.network.to(self.device).eval()
 
     def predict(self, recordings: Sequence[Recording]) -> list[Prediction]:
@@ -59,5 +69,10 @@ class TrainedClassifier:
     @torch.inference_mode()
     def frame_logits(self, frames: Floats) -> Floats:
         """Logits [T, N, classes] of frames [T, N, P, H, W]."""
-        logits: Floats = self.network(torch.from_numpy(frames).to(self.device)).float().cpu().numpy()
+        try:
+            logits: Floats = self.network(torch.from_numpy(frames).to(self.device)).float().cpu().numpy()
+        except (RuntimeError, MemoryError) as error:  # of torch: no memory, for example
+            raise CheckpointError(f"{self._path}: cannot be computed ({one_line(error)})") from None
+        if not np.isfinite(logits).all():
+            raise CheckpointError(f"{self._path}: answers with numbers that are not finite")
         return logits

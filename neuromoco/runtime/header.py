@@ -10,6 +10,7 @@ from typing import Literal
 from neuromoco.checkpoint import CheckpointHeader
 
 TargetName = Literal["onnx", "onnx-step", "loihi", "nir"]
+NEXT = "next."  # the output of a state has the name of its input behind this
 
 
 class ExportHeader(CheckpointHeader):

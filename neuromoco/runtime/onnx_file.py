@@ -14,38 +14,63 @@ from neuromoco.checkpoint import parse_header
 from neuromoco.errors import CheckpointError
 from neuromoco.events import Recording
 from neuromoco.frames import batch_frames
-from neuromoco.runtime.header import ExportHeader
+from neuromoco.runtime.header import NEXT, ExportHeader
+from neuromoco.runtime.onnx_guard.check import check_model
+from neuromoco.runtime.onnx_guard.model import read_metadata, read_model
 from neuromoco.runtime.prediction import Floats
+from neuromoco.support.untrusted import one_line, read_bytes
 
-NEXT = "next."  # the output of a state has the name of its input behind this
 LARGEST_BATCH = 64
+LARGEST_FILE = 1 << 31  # bytes; the format ends there
 
 
 class OnnxNetwork:
     """A classifier in an ONNX file of any target and input."""
 
     def __init__(self, source: Path | str | bytes, threads: int = 0) -> None:
-        """Opens a file, or takes its bytes, with `threads` of ONNX Runtime; 0 uses one per core."""
+        """Opens a file, or takes its bytes, with `threads` of ONNX Runtime; 0 uses one per core.
+
+        A file is checked before the runtime sees it; bytes are a model that was just made, of any outputs.
+
+        Raises:
+            CheckpointError: no file that we write, or one that differs from its header.
+        """
         # From 1.29 on, the runtime's Linux wheels send telemetry unless this is set before they are loaded.
         os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+        self._name = "the model" if isinstance(source, bytes) else str(source)
+        try:
+            raw = source if isinstance(source, bytes) else read_bytes(source, LARGEST_FILE)
+        except ValueError as error:
+            raise CheckpointError(f"{self._name}: {error}") from None
+        try:
+            metadata = read_metadata(raw)
+        except ValueError as error:
+            raise self._damaged(error) from None
+        self.header = parse_header(self._name, metadata, ExportHeader, "an ONNX")
+        if not isinstance(source, bytes):
+            try:
+                check_model(read_model(raw), self.header)
+            except ValueError as error:
+                raise self._damaged(error) from None
+        self._session = self._start(raw, threads)
+        self.outputs = [output.name for output in self._session.get_outputs()]
+        self._shapes = {value.name: value.shape for value in self._session.get_inputs()}
+
+    def _start(self, raw: bytes, threads: int) -> Any:
         import onnxruntime
 
-        name = "the model" if isinstance(source, bytes) else str(source)
-        if not isinstance(source, bytes) and not Path(source).is_file():
-            raise CheckpointError(f"{name}: {'is a folder' if Path(source).is_dir() else 'does not exist'}")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 4  # what goes wrong is raised
+        options.add_session_config_entry("session.load_model_format", "ONNX")  # not its own format, unchecked
         try:
-            self._session = onnxruntime.InferenceSession(
-                source if isinstance(source, bytes) else str(source), options, providers=["CPUExecutionProvider"]
-            )
+            return onnxruntime.InferenceSession(raw, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # the runtime has many classes of them, all for files that are not usable
-            reason = str(error).splitlines()[0][:200]
-            raise CheckpointError(f"{name}: is no ONNX file, or is cut or damaged ({reason})") from error
-        self.header = parse_header(name, self._session.get_modelmeta().custom_metadata_map, ExportHeader, "an ONNX")
-        self.outputs = [output.name for output in self._session.get_outputs()]
-        self._shapes = {value.name: value.shape for value in self._session.get_inputs()}
+            raise self._damaged(error) from None
+
+    def _damaged(self, error: Exception) -> CheckpointError:
+        reason = one_line(error)
+        return CheckpointError(f"{self._name}: is no ONNX file of neuromoco, or is cut or damaged ({reason})")
 
     def logits(self, recordings: Sequence[Recording]) -> Floats:
         """Logits [T, N, classes] of N recordings."""
@@ -80,8 +105,18 @@ class OnnxNetwork:
         return answer["logits"], {name: answer[NEXT + name] for name in state}
 
     def run(self, inputs: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """All outputs by name."""
-        return dict(zip(self.outputs, self._session.run(None, inputs), strict=True))
+        """All outputs by name.
+
+        Raises:
+            CheckpointError: the runtime fails, or a logit is not a finite number.
+        """
+        try:
+            found = dict(zip(self.outputs, self._session.run(None, inputs), strict=True))
+        except Exception as error:  # of many classes, as above
+            raise CheckpointError(f"{self._name}: cannot be computed ({one_line(error)})") from None
+        if not np.isfinite(found["logits"]).all():
+            raise CheckpointError(f"{self._name}: answers with numbers that are not finite")
+        return found
 
 
 def event_columns(recording: Recording) -> dict[str, NDArray[np.integer[Any]]]:

@@ -12,6 +12,7 @@ from accelerate.utils import set_seed
 from rich.markup import escape
 
 from neuromoco.checkpoint import read_header
+from neuromoco.classifier import check_network
 from neuromoco.config import ClassifyConfig, RunConfig
 from neuromoco.datasets import Listing, Reader, Split, list_data, read_recordings
 from neuromoco.datasets.splits import describe_split, hold_out, split_by_class
@@ -145,6 +146,7 @@ def resolve_init(config: RunConfig) -> RunConfig:
         raise CheckpointError(
             f"{config.init}: is a trained classifier; --init takes a pre-trained encoder (a classifier with --quantize)"
         )
+    check_network(config.init, header)
     return config.model_copy(update={"encoder": header.encoder, "frames": header.frames})
 
 

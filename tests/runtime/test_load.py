@@ -80,7 +80,7 @@ def foreign(header: str | None) -> bytes:
 
 WHOLE = model_path().read_bytes()
 DAMAGED = {
-    "empty": (b"", "is no ONNX file"),
+    "empty": (b"", "is empty"),
     "picture": (b"\x89PNG\r\n\x1a\n" + bytes(50), "is no ONNX file"),
     **{f"cut at {share}": (WHOLE[: int(share * len(WHOLE))], "") for share in (0.001, 0.1, 0.5, 0.9, 0.999)},
     "of somebody else": (foreign(None), "is an ONNX file that neuromoco did not write"),

@@ -17,13 +17,15 @@ from numpy.typing import NDArray
 
 from neuromoco import Recording
 from neuromoco.config import EncoderConfig, FrameConfig
-from neuromoco.export.to_onnx.events import COLUMNS, bin_events
 from neuromoco.export.to_onnx.model import check_onnx, single_step, unrolled
-from neuromoco.export.to_onnx.tape import OPSET, Tape
+from neuromoco.export.to_onnx.tape import Tape
 from neuromoco.frames import recording_frames
 from neuromoco.graph.nodes import LIF, Conv, Graph, Input, Reshape
 from neuromoco.graph.trace import lower
-from neuromoco.runtime.onnx_file import NEXT, OnnxNetwork, event_columns
+from neuromoco.runtime.header import NEXT
+from neuromoco.runtime.onnx_file import OnnxNetwork, event_columns
+from neuromoco.runtime.onnx_guard.binning import COLUMNS, bin_events
+from neuromoco.runtime.onnx_guard.check import OPSET
 from tests.conftest import make_recording
 from tests.helpers.networks import CLASSES, event_frames, export_header, live_classifier
 
@@ -165,7 +167,9 @@ def test_a_file_says_what_it_is_and_declares_its_types() -> None:
 def binning(config: FrameConfig) -> onnxruntime.InferenceSession:
     """Only the part of a file that takes events."""
     tape = Tape()
-    columns = {n: ir.Value(name=n, type=ir.TensorType(k), shape=ir.Shape(("E",))) for n, k in COLUMNS.items()}
+    columns = {
+        n: ir.Value(name=n, type=ir.TensorType(ir.DataType(k)), shape=ir.Shape(("E",))) for n, k in COLUMNS.items()
+    }
     size = ir.Value(name="sensor", type=ir.TensorType(ir.DataType.INT64), shape=ir.Shape((2,)))
     frames = bin_events(tape, columns, size, config)
     frames.type, frames.shape = ir.TensorType(ir.DataType.FLOAT), ir.Shape((None, None, None, None))

@@ -1,5 +1,8 @@
 """Events to frames in ONNX operators, as `neuromoco.frames.to_frames` computes them.
 
+The exporter writes them from here, and a file that takes events is compared with them word for word: their sizes depend
+on the events, so that nothing else can say beforehand what they would do.
+
 ScatterElements adds up the counts. (ScatterND with the same reduction loses events in ONNX Runtime 1.32 on several
 threads.) For an event outside the sensor the runtime raises an error; it never counts in a wrong pixel.
 """
@@ -7,21 +10,35 @@ threads.) For an event outside the sensor the runtime raises an error; it never 
 from __future__ import annotations
 
 import functools
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
-import onnx_ir as ir
 
 from neuromoco.config import FrameConfig
-from neuromoco.export.to_onnx.tape import Tape
 from neuromoco.frames import POLARITIES
+from neuromoco.runtime.onnx_guard.model import INT32, INT64
 
+Handle = TypeVar("Handle")
 # Names and types of the inputs, columns with one entry per event, sorted by time.
-COLUMNS = {"t": ir.DataType.INT64, "x": ir.DataType.INT32, "y": ir.DataType.INT32, "p": ir.DataType.INT32}
+COLUMNS = {"t": INT64, "x": INT32, "y": INT32, "p": INT32}
 
 
-def bin_events(tape: Tape, columns: dict[str, ir.Value], sensor: ir.Value, config: FrameConfig) -> ir.Value:
+class Tape(Protocol[Handle]):
+    """What writes operators one after another."""
+
+    def op(self, kind: str, *inputs: Handle, **attributes: Any) -> Handle:
+        """Adds an operator with one output."""
+
+    def constant(self, value: Any, kind: type[np.generic] = ..., /) -> Handle:
+        """An array in the file."""
+
+    def ints(self, *values: int) -> Handle:
+        """A vector of int64."""
+
+
+def bin_events(tape: Tape[Handle], columns: dict[str, Handle], sensor: Handle, config: FrameConfig) -> Handle:
     """Frames [T, P, H, W] of one recording in the inputs of `COLUMNS`; the sensor is int64 [2], rows and columns."""
-    x, y, p = (tape.op("Cast", columns[name], to=ir.DataType.INT64) for name in "xyp")
+    x, y, p = (tape.op("Cast", columns[name], to=INT64) for name in "xyp")
     count = tape.op("Shape", x)
     step = (_by_count if config.slice_by == "count" else _by_time)(tape, columns["t"], count, config.steps)
     # Sides of the counted frames: those of the result, or the sensor's where it is smaller.
@@ -39,24 +56,24 @@ def bin_events(tape: Tape, columns: dict[str, ir.Value], sensor: ir.Value, confi
     limits = [(x, width), (y, height), (p, tape.ints(POLARITIES)), (step, tape.ints(config.steps))]
     inside = functools.reduce(lambda a, b: tape.op("And", a, b), [_below(tape, *pair) for pair in limits])
     cell = tape.op("Where", inside, cell, cells)  # one past the end, which the runtime refuses
-    zeros = tape.op("ConstantOfShape", cells, value=ir.tensor(np.zeros(1, np.float32)))
+    zeros = tape.op("ConstantOfShape", cells, value=np.zeros(1, np.float32))
     ones = tape.op("Expand", tape.constant([1.0]), count)
     counts = tape.op("ScatterElements", zeros, cell, ones, axis=0, reduction="add")
     frames = tape.op("Reshape", counts, shape)
     return _grow(tape, _grow(tape, frames, rows, config.height, axis=2), wide, config.width, axis=3)
 
 
-def _by_count(tape: Tape, t: ir.Value, count: ir.Value, steps: int) -> ir.Value:
+def _by_count(tape: Tape[Handle], t: Handle, count: Handle, steps: int) -> Handle:
     """Event e is in step e // (E // T), the remainder in the last; so are all of fewer than T events."""
     each = tape.op("Div", count, tape.ints(steps))
     scalar = tape.op("Squeeze", count)
     index = tape.op("Range", tape.constant(0, np.int64), scalar, tape.constant(1, np.int64))
     step = tape.op("Div", index, tape.op("Max", each, tape.ints(1)))
-    few = tape.op("Mul", tape.op("Cast", tape.op("Equal", each, tape.ints(0)), to=ir.DataType.INT64), tape.ints(steps))
+    few = tape.op("Mul", tape.op("Cast", tape.op("Equal", each, tape.ints(0)), to=INT64), tape.ints(steps))
     return tape.op("Min", tape.op("Add", step, few), tape.ints(steps - 1))
 
 
-def _by_time(tape: Tape, t: ir.Value, count: ir.Value, steps: int) -> ir.Value:
+def _by_time(tape: Tape[Handle], t: Handle, count: Handle, steps: int) -> Handle:
     """An event at t is in step (t - first) * T // (last - first + 1)."""
     first = tape.op("Slice", t, tape.ints(0), tape.ints(1))
     last = tape.op("Slice", t, tape.ints(-1), tape.constant([np.iinfo(np.int64).max], np.int64))
@@ -64,12 +81,12 @@ def _by_time(tape: Tape, t: ir.Value, count: ir.Value, steps: int) -> ir.Value:
     return tape.op("Div", tape.op("Mul", tape.op("Sub", t, first), tape.ints(steps)), span)
 
 
-def _below(tape: Tape, value: ir.Value, limit: ir.Value) -> ir.Value:
+def _below(tape: Tape[Handle], value: Handle, limit: Handle) -> Handle:
     """Whether 0 <= value < limit."""
     return tape.op("And", tape.op("GreaterOrEqual", value, tape.ints(0)), tape.op("Less", value, limit))
 
 
-def _grow(tape: Tape, frames: ir.Value, counted: ir.Value, side: int, axis: int) -> ir.Value:
+def _grow(tape: Tape[Handle], frames: Handle, counted: Handle, side: int, axis: int) -> Handle:
     """Repeats rows or columns up to `side` of them, by nearest neighbour."""
     index = tape.constant(np.arange(side), np.int64)
     source = tape.op("Div", tape.op("Mul", index, counted), tape.ints(side))
