@@ -68,6 +68,18 @@ Quiet = Annotated[
 ]
 
 
+Token = Annotated[
+    str | None,
+    typer.Option(
+        envvar="NEUROMOCO_TOKEN",
+        help="A secret to ask for: once as ?token=..., which leaves a cookie, or as Authorization: Bearer ...",
+    ),
+]
+RootPath = Annotated[
+    str, typer.Option(help="Where a proxy offers this: a path such as /events, or https://lab.example/events.")
+]
+
+
 @app.callback(invoke_without_command=True)
 def common(
     ctx: typer.Context,

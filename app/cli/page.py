@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import os
-import signal
+import sys
 import tempfile
-import threading
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from neuromoco import models
-from neuromoco.app.cli.command_group import app, out
-from neuromoco.errors import ConfigError
+from neuromoco.app.cli.command_group import RootPath, Token, app, complain, out
 from neuromoco.support.extras import need
 
 
@@ -26,8 +24,12 @@ def open_page(
     host: Annotated[
         str, typer.Option(envvar="GRADIO_SERVER_NAME", help="Address to listen on; 0.0.0.0 admits the whole network.")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(envvar="GRADIO_SERVER_PORT", min=1, max=65535, help="Port to listen on.")] = 7860,
-    max_mb: Annotated[int, typer.Option("--max-mb", min=1, help="Largest accepted file, in MB.")] = 64,
+    port: Annotated[
+        int, typer.Option(envvar="GRADIO_SERVER_PORT", min=0, max=65535, help="Port to listen on; 0 picks a free one.")
+    ] = 7860,
+    max_mb: Annotated[int, typer.Option("--max-mb", min=1, max=4096, help="Largest accepted file, in MB.")] = 64,
+    token: Token = None,
+    root_path: RootPath = "",
 ) -> None:
     """Open a page that shows the events in a file and how the network classifies them.
 
@@ -35,7 +37,10 @@ def open_page(
     """
     need("app", "the page")
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # ONNX Runtime would report its use to its vendor
-    from neuromoco.app.page.launch import build_page, launch_page, load_gradio
+    from neuromoco.app.page.gradio_parts import load_gradio
+    from neuromoco.app.page.launch import Page
+    from neuromoco.app.server.access import access_for
+    from neuromoco.app.server.running import address_of, end_on_sigterm, listen, run, warning_of
     from neuromoco.app.worker.analysis import AnalysisRequest, offered_models
     from neuromoco.app.worker.sandbox import Sandbox
     from neuromoco.runtime.facts import facts_of
@@ -43,27 +48,23 @@ def open_page(
     if model is not None:
         facts_of(model)  # fails before anything starts if it is not a model
     known = offered_models(model)
-    with tempfile.TemporaryDirectory(prefix="neuromoco-page-") as folder:
-        os.environ["GRADIO_TEMP_DIR"] = folder  # a folder for uploads alone, deleted with the server
+    end_on_sigterm()
+    with listen(host, port) as listening, tempfile.TemporaryDirectory(prefix="neuromoco-page-") as folder:
+        access = access_for(listening.getsockname()[0], root_path, token)
+        uploads, own = Path(folder, "uploads"), Path(folder, "gradio")
+        uploads.mkdir()
+        os.environ["GRADIO_TEMP_DIR"] = str(own)
         example = models.example_paths()[0]
         load_gradio()  # takes seconds, and longer while workers start
         sandbox = Sandbox(2, AnalysisRequest(example, example.name, known[0], known[0].default_backend))
         try:
-            page = build_page(sandbox, known, max_mb)
-            try:
-                launch_page(page, host, port, max_mb)
-            except OSError:
-                raise ConfigError(f"--host {host} --port {port}: cannot listen there; give another --port") from None
-            out.print(f"neuromoco is at {page.local_url}   (Ctrl-C ends it)")
-            _wait()
-            page.close(verbose=False)
+            url = address_of(listening)
+            page = Page(sandbox, known, uploads, max_mb, access, where=url.rsplit(":", 1)[1])
+            if (warning := warning_of(host, listening, access)) is not None:
+                complain(warning)
+            asked = "?token=..., with your token once" if token else ""
+            out.print(f"neuromoco is at {url}/{asked}   (Ctrl-C ends it)")
+            sys.stdout.flush()
+            run(page.app, listening, page.end)
         finally:
             sandbox.close()
-
-
-def _wait() -> None:
-    """Waits for Ctrl-C, which raises, or SIGTERM, which returns; both lead to a clean end."""
-    ended = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: ended.set())
-    while not ended.wait(1.0):
-        pass

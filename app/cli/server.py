@@ -8,21 +8,9 @@ from typing import Annotated
 
 import typer
 
-from neuromoco.app.cli.command_group import app, complain, out
+from neuromoco.app.cli.command_group import RootPath, Token, app, complain, out
 from neuromoco.errors import ConfigError
 from neuromoco.support.extras import need
-
-Token = Annotated[
-    str | None,
-    typer.Option(
-        envvar="NEUROMOCO_TOKEN",
-        help="A secret that every request must carry: once as ?token=..., then as a cookie, or as Bearer.",
-        show_envvar=True,
-    ),
-]
-RootPath = Annotated[
-    str, typer.Option(help="Where a proxy offers this program: a path, or a whole address such as https://lab/events.")
-]
 
 
 @app.command()
@@ -47,11 +35,12 @@ def serve(
     need("serve", "neuromoco serve")
     from neuromoco.app.server.access import Gate, access_for
     from neuromoco.app.server.application import Service, build_app
-    from neuromoco.app.server.running import address_of, listen, run, warning_of
+    from neuromoco.app.server.running import address_of, end_on_sigterm, listen, run, warning_of
     from neuromoco.app.server.upload import Limits
     from neuromoco.app.worker.analysis import offered_models
     from neuromoco.runtime.facts import facts_of
 
+    end_on_sigterm()
     with listen(host, port) as listening:
         access = access_for(listening.getsockname()[0], root_path, token)
         if model is not None and "class_names" not in facts_of(model):

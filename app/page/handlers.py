@@ -8,10 +8,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeAlias, cast
 
+from neuromoco.app.page.uploads import delete
 from neuromoco.app.page.views import empty_view, error_view, result_view
-from neuromoco.app.worker.analysis import Analysis, AnalysisRequest, ModelFiles, predict_command
+from neuromoco.app.worker.analysis import DAY_MS, MOST_WINDOWS, Analysis, AnalysisRequest, ModelFiles, predict_command
 from neuromoco.app.worker.sandbox import Sandbox
-from neuromoco.errors import NeuromocoError
+from neuromoco.errors import ConfigError, NeuromocoError
 from neuromoco.runtime.load import Backend
 
 LONG_MS = 1000.0  # longer recordings are kept for a while, so that visitors can go through their windows
@@ -37,13 +38,7 @@ View: TypeAlias = tuple[str, PageState | None]  # HTML, and what to remember of 
 def forget(state: PageState | None) -> None:
     """Deletes the file that is kept for a visitor."""
     if state is not None and state.upload is not None:
-        _delete(state.upload)
-
-
-def _delete(upload: Path) -> None:
-    upload.unlink(missing_ok=True)
-    if upload.parent.is_dir() and not any(upload.parent.iterdir()):
-        upload.parent.rmdir()  # each upload has a folder of its own
+        delete(state.upload)
 
 
 class PageHandlers:
@@ -56,16 +51,22 @@ class PageHandlers:
     def backends(self, model: str) -> list[Backend]:
         """The backends that can run a model on this machine."""
         has_torch = find_spec("torch") and find_spec("spikingjelly")
-        return [name for name in self.models[model].files if name != "torch" or has_torch]
+        return [name for name in self.model(model).files if name != "torch" or has_torch]
 
-    def classify(self, file: str | None, model: str, backend: str, window_ms: float | None, window: int) -> Any:
+    def model(self, name: str) -> ModelFiles:
+        """An offered model."""
+        if name not in self.models:
+            raise ConfigError(f"no model named {name}; there are {', '.join(self.models)}")
+        return self.models[name]
+
+    def classify(self, file: Path | None, model: str, backend: str, window_ms: float | None, window: int) -> Any:
         """The prediction as plain data, for programs; the file is deleted."""
         if file is None:
             raise NeuromocoError("no file was given")
         try:
-            return self._sandbox.analyse(self._request(Path(file), model, backend, window_ms, window)).to_json()
+            return self._sandbox.analyse(self._request(file, model, backend, window_ms, window)).to_json()
         finally:
-            _delete(Path(file))
+            delete(file)
 
     def show(self, file: Path, model: str, backend: str, window_ms: float | None, window: int, upload: bool) -> View:
         """The view of a file. An upload is deleted unless it is long."""
@@ -81,7 +82,7 @@ class PageHandlers:
             return error_view(file.name, str(error)), None
         finally:
             if state is None and upload:
-                _delete(file)
+                delete(file)
 
     def update(self, state: PageState | None, model: str, backend: str, window_ms: float | None, window: int) -> View:
         """The view of the same file with other settings."""
@@ -112,10 +113,12 @@ class PageHandlers:
         return result_view(request, analysis), replace(state, request=request, analysis=analysis)
 
     def _request(self, file: Path, model: str, backend: str, window_ms: float | None, window: int) -> AnalysisRequest:
-        if model not in self.models:
-            raise NeuromocoError(f"no model named {model}; there are {', '.join(self.models)}")
-        if backend not in self.backends(model):
-            raise NeuromocoError(f"{model} has no {backend}; it has {', '.join(self.backends(model))}")
-        length = round(window_ms * 1000) if window_ms and window_ms > 0 else None
+        known = next((one for one in self.backends(model) if one == backend), None)
+        if known is None:
+            raise ConfigError(f"{model} has no {backend}; it has {', '.join(self.backends(model))}")
+        length = max(1, round(window_ms * 1000)) if window_ms and window_ms > 0 else None
         number = max(0, int(window or 0)) if length else 0
-        return AnalysisRequest(file, file.name, self.models[model], backend, length, number)
+        if (window_ms or 0) > DAY_MS or number > MOST_WINDOWS:
+            most = f"up to {DAY_MS:.0f} ms, and numbers up to {MOST_WINDOWS:,}"
+            raise ConfigError(f"window {number} of {window_ms} ms; windows have {most}")
+        return AnalysisRequest(file, file.name, self.model(model), known, length, number)

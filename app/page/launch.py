@@ -1,54 +1,63 @@
-"""Builds the page with Gradio and serves it from a thread."""
+"""Builds the page with Gradio, behind the guard and the gate."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+from starlette.types import ASGIApp
+
+from neuromoco.app.page.gradio_parts import GradioSessions, check_gradio, load_gradio, mount
+from neuromoco.app.page.guard import Guard
 from neuromoco.app.page.handlers import PageHandlers
 from neuromoco.app.page.layout import FOLDER, lay_out
+from neuromoco.app.page.uploads import Uploads
+from neuromoco.app.server.access import Access, Gate
+from neuromoco.app.server.upload import Limits, Receiver
 from neuromoco.app.worker.analysis import ModelFiles
 from neuromoco.app.worker.sandbox import Sandbox
 
-AT_ONCE = 2  # files analysed at the same time; others queue
+MOST_UPLOADS = 16  # of the largest accepted size, that are kept at the same time
 
 
-def load_gradio() -> Any:
-    """Gradio without telemetry, and with a separate folder for every upload."""
-    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read at import and again later
-    import gradio
-    from gradio import route_utils
+class Page:
+    """The page, which is not served yet.
 
-    if route_utils.GradioUploadFile.__module__ == route_utils.__name__:
-        # Gradio names the folder of an upload by its content: if two visitors sent the same file, the end of the
-        # first analysis would delete the file of the second.
-        class SeparateUpload(route_utils.GradioUploadFile):
-            def __init__(self, *arguments: Any, **options: Any) -> None:
-                super().__init__(*arguments, **options)
-                self.sha.update(os.urandom(16))
+    Args:
+        sandbox: analyses visitors' files.
+        known: the models that visitors may choose.
+        folder: for uploads alone.
+        max_mb: largest accepted file.
+        access: who may ask.
+        where: the port, which distinguishes the cookies of several pages.
 
-        route_utils.GradioUploadFile = SeparateUpload
-    return gradio
+    Raises:
+        MissingPackageError: the installed Gradio is not as the page needs it.
+    """
+
+    def __init__(
+        self, sandbox: Sandbox, known: Sequence[ModelFiles], folder: Path, max_mb: int, access: Access, where: str
+    ) -> None:
+        gradio, limits = load_gradio(), Limits(max_bytes=max_mb << 20)
+        self._sandbox, self._receiver = sandbox, Receiver(folder, limits, field="files")
+        uploads = Uploads(folder, MOST_UPLOADS * limits.max_bytes)
+        page = lay_out(gradio, PageHandlers(sandbox, known), uploads, max_mb)
+        app = mount(page, access, max_file_size=limits.max_bytes, theme=_theme(gradio), css_paths=FOLDER / "page.css")
+        check_gradio(page, app, uploads)
+        guard = Guard(app, GradioSessions(page), uploads, self._receiver)
+        self.app: ASGIApp = Gate(guard, access, where=where)
+
+    def end(self) -> None:
+        """Refuses all that is under way, in a moment."""
+        self._receiver.end()
+        self._sandbox.close()
 
 
-def build_page(sandbox: Sandbox, known: Sequence[ModelFiles], max_mb: int) -> Any:
-    """The page, a `gradio.Blocks` that is not served yet."""
-    return lay_out(load_gradio(), PageHandlers(sandbox, known), max_mb)
-
-
-def launch_page(page: Any, host: str, port: int | None, max_mb: int) -> None:
-    """Serves a page from a separate thread; returns when the page is reachable."""
-    gradio = load_gradio()
-    theme = gradio.themes.Base(
+def _theme(gradio: Any) -> Any:
+    return gradio.themes.Base(
         primary_hue="teal",
         neutral_hue="slate",
         font=["system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica", "Arial", "sans-serif"],
         font_mono=["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"],
     )
-    page.queue(max_size=64, default_concurrency_limit=AT_ONCE)
-    page.launch(
-        server_name=host, server_port=port, max_file_size=max_mb << 20, theme=theme, css_paths=FOLDER / "page.css",
-        share=False, inbrowser=False, quiet=True, prevent_thread_lock=True, show_error=False, footer_links=["api"],
-        run_history=False, enable_monitoring=False, ssr_mode=False, pwa=False, mcp_server=False,
-    )  # fmt: skip

@@ -8,35 +8,43 @@ from typing import Any
 from neuromoco import models
 from neuromoco.app.page.handlers import PageHandlers, PageState, View, forget
 from neuromoco.app.page.model_view import model_view
-from neuromoco.app.page.views import BACKEND_NAMES, HEADER, empty_view
+from neuromoco.app.page.uploads import KEPT_SECONDS, Uploads
+from neuromoco.app.page.views import BACKEND_NAMES, HEADER, empty_view, error_view
 from neuromoco.errors import NeuromocoError
 
 FOLDER = Path(__file__).parent
-KEPT_SECONDS = 600
+PRIVATE = {"api_visibility": "private", "preprocess": False}  # the handlers check what visitors send
 TORCH_NOTE = "PyTorch takes seconds to start and runs only when you choose it."
 
 
-def lay_out(gr: Any, handlers: PageHandlers, max_mb: int) -> Any:
+def lay_out(gr: Any, handlers: PageHandlers, uploads: Uploads, max_mb: int) -> Any:
     """The page, a `gradio.Blocks`, with its controls connected to the handlers."""
-    page = gr.Blocks(title="neuromoco", analytics_enabled=False, delete_cache=(60, KEPT_SECONDS), fill_width=True)
+    page = gr.Blocks(title="neuromoco", analytics_enabled=False, fill_width=True)
     with page:
         gr.HTML(HEADER, js_on_load=None, apply_default_css=False)
         with gr.Tabs(elem_classes="nm-tabs"):
             with gr.Tab("Recording"):
-                _recording_tab(gr, handlers, max_mb)
+                _recording_tab(gr, handlers, uploads, max_mb)
             with gr.Tab("Models"):
                 model = _model_choice(gr, handlers)
                 view = gr.HTML(model_view(handlers.models[model.value]), js_on_load=None, apply_default_css=False)
-                model.input(lambda name: model_view(handlers.models[name]), model, view, api_visibility="private")
+                model.input(lambda name: _shown_model(handlers, name), model, view, **PRIVATE)
     return page
 
 
-def _recording_tab(gr: Any, handlers: PageHandlers, max_mb: int) -> None:
-    state = gr.State(None, time_to_live=KEPT_SECONDS, delete_callback=forget)
+def _shown_model(handlers: PageHandlers, name: str) -> str:
+    try:
+        return model_view(handlers.model(name))
+    except NeuromocoError as error:
+        return error_view("", str(error))
+
+
+def _recording_tab(gr: Any, handlers: PageHandlers, uploads: Uploads, max_mb: int) -> None:
+    state = gr.State(None, time_to_live=round(KEPT_SECONDS), delete_callback=forget)
     examples = {path.name: path for path in models.example_paths()}
     with gr.Row(elem_classes="nm-columns"):
         with gr.Column(scale=1, min_width=280, elem_classes="nm-side"):
-            file = _upload(gr, label=f"Event file, up to {max_mb} MB", elem_id="nm-drop", height=150)
+            file = _upload(gr, uploads, label=f"Event file, up to {max_mb} MB", elem_id="nm-drop", height=150)
             example = gr.Radio([(path.stem, name) for name, path in examples.items()],
                                label="Or a bundled recording of the digit", elem_id="nm-examples")  # fmt: skip
             model = _model_choice(gr, handlers)
@@ -55,9 +63,9 @@ def _recording_tab(gr: Any, handlers: PageHandlers, max_mb: int) -> None:
         html, now = new
         return html, now, gr.Column(visible=now is not None and now.is_long), *more
 
-    def uploaded(path: str, model: str, backend: str, before: PageState | None) -> Any:
+    def uploaded(file: Any, model: str, backend: str, before: PageState | None) -> Any:
         forget(before)
-        new = handlers.show(Path(path), model, backend, None, 0, upload=True)
+        new = handlers.show(_path(file), model, backend, None, 0, upload=True) if file else (empty_view(), None)
         return show(new, None, None, None, 0)  # an empty drop zone, no example, the whole recording
 
     def picked(name: str, model: str, backend: str, before: PageState | None) -> Any:
@@ -67,12 +75,13 @@ def _recording_tab(gr: Any, handlers: PageHandlers, max_mb: int) -> None:
         return show(new, None, 0)
 
     def other_model(before: PageState | None, model: str, length: Any, number: Any) -> Any:
-        backends = _backends(handlers, model)
+        known = handlers.models.get(model, next(iter(handlers.models.values())))
+        backends = _backends(handlers, known.name)
         first = backends[0][1]
-        new = handlers.update(before, model, first, length, number)
+        new = handlers.update(before, known.name, first, length, number)
         return show(new, gr.Radio(backends, value=first))
 
-    outputs, private = [view, state, windows], {"api_visibility": "private", "show_progress_on": view}
+    outputs, private = [view, state, windows], {**PRIVATE, "show_progress_on": view}
     file.upload(uploaded, [file, model, backend, state], [*outputs, file, example, length, number], **private)
     example.input(picked, [example, model, backend, state], [*outputs, length, number], **private)
     model.input(other_model, [state, model, length, number], [*outputs, backend], **private)
@@ -80,7 +89,7 @@ def _recording_tab(gr: Any, handlers: PageHandlers, max_mb: int) -> None:
     for event in (length.submit, number.submit, go.click):
         event(lambda *inputs: show(handlers.update(*inputs)), [state, model, backend, length, number], outputs,
               **private)  # fmt: skip
-    _api(gr, handlers)
+    _api(gr, handlers, uploads)
 
 
 def _model_choice(gr: Any, handlers: PageHandlers) -> Any:
@@ -92,12 +101,12 @@ def _backends(handlers: PageHandlers, model: str) -> list[tuple[str, str]]:
     return [(BACKEND_NAMES[name], name) for name in handlers.backends(model)]
 
 
-def _api(gr: Any, handlers: PageHandlers) -> None:
+def _api(gr: Any, handlers: PageHandlers, uploads: Uploads) -> None:
     """Adds `/classify` for programs: it answers as `neuromoco predict --json` does and keeps nothing."""
 
-    def classify(file: str, model: str, backend: str, window_ms: float | None, window: int) -> Any:
+    def classify(file: Any, model: str, backend: str, window_ms: float | None, window: int) -> Any:
         try:
-            return handlers.classify(file, model, backend, window_ms, window)
+            return handlers.classify(_path(file) if file else None, model, backend, window_ms, window)
         except NeuromocoError as error:
             raise gr.Error(str(error), print_exception=False) from None
 
@@ -109,23 +118,25 @@ def _api(gr: Any, handlers: PageHandlers) -> None:
         window = gr.Number(0, precision=0, label="window")
         answer = gr.JSON(label="answer")
         gr.Button("classify").click(
-            classify, [_upload(gr, label="file"), model, backend, window_ms, window], answer, api_name="classify"
-        )
+            classify, [_upload(gr, uploads, label="file"), model, backend, window_ms, window], answer,
+            api_name="classify", preprocess=False,
+        )  # fmt: skip
 
 
-def _upload(gr: Any, **options: Any) -> Any:
-    """A file control that accepts only uploads and creates no other files."""
+def _path(file: dict[str, Any]) -> Path:
+    return Path(file["path"])
+
+
+def _upload(gr: Any, uploads: Uploads, **options: Any) -> Any:
+    """A file control that takes the place of an upload, opens nothing else, and creates no other files."""
     control = gr.File(**options)
-    move = control.async_move_resource_to_block_cache
 
-    def path_of(payload: Any) -> str | None:
-        return None if payload is None else str(payload.path)  # gradio's own leaves an empty file at each call
-
-    async def only_uploads(path: str | Path | None) -> Any:
-        if path is not None and "://" in str(path):
-            raise gr.Error("addresses are not fetched: send the file itself", print_exception=False)
-        return await move(path)
+    async def only_uploads(place: str | Path | None) -> str:
+        file = uploads.find(str(place))
+        if file is None:
+            raise gr.Error("not an upload: send the file itself", print_exception=False)
+        return str(file)
 
     # Set on the control: gradio would take a subclass for a component with its own front end.
-    control.preprocess, control.async_move_resource_to_block_cache = path_of, only_uploads
+    control.async_move_resource_to_block_cache = only_uploads
     return control

@@ -25,9 +25,8 @@ SHORTEST_TOKEN = 16
 LARGEST_QUERY = 1024  # bytes
 # Headers by which a sender could pretend to be a proxy.
 FORGEABLE = (b"forwarded", b"x-forwarded-", b"x-gradio-server", b"x-original-", b"x-rewrite-url", b"x-real-ip")
-NO_SCRIPTS = (
-    "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
-)
+CLOSED = "frame-ancestors 'none'; form-action 'none'"
+NO_SCRIPTS = f"default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; {CLOSED}"
 ALWAYS = {
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",

@@ -27,13 +27,10 @@ from starlette.requests import ClientDisconnect
 from neuromoco import __version__, models
 from neuromoco.app.server import docs
 from neuromoco.app.server.upload import Limits, Receiver, RefusedError, Upload, drain
-from neuromoco.app.worker.analysis import Analysis, AnalysisRequest, ModelFiles
+from neuromoco.app.worker.analysis import DAY_MS, MOST_WINDOWS, Analysis, AnalysisRequest, ModelFiles
 from neuromoco.app.worker.sandbox import NotAnalysedError, OverLimitError, Sandbox
 from neuromoco.errors import ConfigError, EventFileError, MissingPackageError, NeuromocoError
 from neuromoco.runtime.facts import facts_of
-
-DAY_MS = 86_400_000.0
-MOST_WINDOWS = 1_000_000
 
 
 class Fields(BaseModel):

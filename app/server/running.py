@@ -51,9 +51,13 @@ def warning_of(host: str, listening: socket.socket, access: Access) -> str | Non
     return f"--host {host}: other machines can reach this program, {asked}"
 
 
+def end_on_sigterm() -> None:
+    """Lets SIGTERM end the program in order, with exit code 0. Uvicorn raises the signal again after its cleanup."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+
+
 def run(app: ASGIApp, listening: socket.socket, refuse: Callable[[], Any]) -> None:
-    """Serves until SIGTERM, which ends the program with exit code 0, or Ctrl-C, which raises; see `BoundedServer`."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # uvicorn raises the signal again after its cleanup
+    """Serves until a signal; see `BoundedServer`."""
     BoundedServer(app, refuse).run([listening])
 
 

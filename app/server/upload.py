@@ -62,7 +62,7 @@ def clean_name(name: str) -> str:
     last = name.replace("\\", "/").rsplit("/", 1)[-1]
     printable = "".join(letter for letter in last if letter.isprintable()).strip()[:LONGEST_NAME]
     short = printable.encode()[:LONGEST_NAME_BYTES].decode(errors="ignore")
-    return short.strip(" .").lstrip("-") or "upload"
+    return short.rstrip(" .").lstrip(" .-") or "upload"
 
 
 class Receiver:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from neuromoco.runtime.load import AnyClassifier
 
 LARGEST_EVENTS = 20_000_000
+DAY_MS = 86_400_000.0  # longest window that a visitor may ask for
+MOST_WINDOWS = 1_000_000
 ANIMATION_STEPS = 48
 ANIMATION_SIDE = 128  # pixels; on larger sensors, neighbouring pixels are counted together
 RATE_POINTS = 120

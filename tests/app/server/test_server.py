@@ -371,12 +371,15 @@ def test_every_address_is_described(server: Server) -> None:
         ("\u202egnp.bin", "gnp.bin"),
         ("--model=x", "model=x"),
         ("..", "upload"),
+        ("-. a", "a"),
+        ("\U0001f600" * 100, "\U0001f600" * 50),
         ("", "upload"),
         ("x" * 300, "x" * 100),
     ],
 )
 def test_names_are_fit_to_print(given: str, shown: str) -> None:
     assert clean_name(given) == shown
+    assert clean_name(shown) == shown
 
 
 def wait_until(condition: Any) -> None:
