@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,12 +16,11 @@ from neuromoco.datasets.folders import Span
 from neuromoco.errors import EventFileError
 from neuromoco.events import ReadOptions, Recording, read_recording
 from neuromoco.frames import recording_frames
-from neuromoco.support.pool import process_pool
+from neuromoco.support.pool import Lost, map_in_processes
 
 LARGEST_COUNT = np.iinfo(np.uint16).max
 MOST_PROCESSES = 16
 BYTES_PER_PROCESS = 256 << 20  # read in the second that a process takes to start
-QUEUED = 3  # files per process that are read or wait: bounds the memory
 
 
 class FileJob(NamedTuple):
@@ -49,22 +46,17 @@ class FileFrames(NamedTuple):
 def make_frames(jobs: Sequence[FileJob]) -> Iterator[FileFrames]:
     """Yields the frames of files in the order of the jobs; many files are read by several processes.
 
-    Raises:
-        NeuromocoError: a process was killed.
+    A file that ends its process has a problem; the others are read.
     """
     work = sum(job.path.stat().st_size for job in jobs)
     processes = min(os.cpu_count() or 1, MOST_PROCESSES, len(jobs), work // BYTES_PER_PROCESS)
     if processes < 2:
         yield from map(read_frames, jobs)
         return
-    with process_pool(processes, "run it again") as pool:
-        queue: deque[Future[FileFrames]] = deque()
-        for job in jobs:
-            queue.append(pool.submit(read_frames, job))
-            if len(queue) >= QUEUED * processes:
-                yield queue.popleft().result()
-        while queue:
-            yield queue.popleft().result()
+    for job, result in zip(jobs, map_in_processes(read_frames, jobs, processes), strict=True):
+        if isinstance(result, Lost):
+            result = _refused(job, f"{job.path}: {result.reason}")
+        yield result
 
 
 def read_frames(job: FileJob) -> FileFrames:
@@ -84,8 +76,12 @@ def read_frames(job: FileJob) -> FileFrames:
             frames.append(counts.astype(np.uint8 if largest <= np.iinfo(np.uint8).max else np.uint16))
             facts.append((len(recording), recording.duration, recording.height, recording.width))
     except EventFileError as error:
-        return FileFrames(job.rows, [], np.empty((0, 4), np.int64), str(error))
+        return _refused(job, str(error))
     return FileFrames(job.rows, frames, np.array(facts, np.int64), outside=whole.outside)
+
+
+def _refused(job: FileJob, problem: str) -> FileFrames:
+    return FileFrames(job.rows, [], np.empty((0, 4), np.int64), problem)
 
 
 def cut(recording: Recording, span: Span) -> Recording:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from neuromoco.errors import NeuromocoError
+from neuromoco.errors import EventFileError, NeuromocoError
 from neuromoco.events import ReadOptions, Recording, read_recording, read_windows
 from neuromoco.runtime.load import Backend, check_early_stop, load_classifier
 from neuromoco.runtime.prediction import Prediction, check_complete, timed
+from neuromoco.support.pool import Lost, map_in_processes
 
 if TYPE_CHECKING:
     from neuromoco.runtime.load import AnyClassifier
@@ -103,7 +101,7 @@ class Job:
 
 
 def classify_files(files: Sequence[Path], job: Job, processes: int = 1) -> Iterator[FileResult]:
-    """Classifies files; the results come in the order of the files.
+    """Classifies files; the results come in the order of the files. One that ends its process is an error of its own.
 
     Args:
         files: recordings.
@@ -119,9 +117,11 @@ def classify_files(files: Sequence[Path], job: Job, processes: int = 1) -> Itera
             yield from job.results(classifier, file)
         return
     job.load(threads=1)  # a model that is not usable is reported once, here
-    # Spawned, not forked: a runtime's threads do not survive a fork. One thread each, or they compete for cores.
-    with ProcessPoolExecutor(processes, get_context("spawn"), _Worker.start, (job,)) as pool:
-        for results in pool.map(_Worker.results, files):
+    answers = map_in_processes(_Worker.results, files, processes, _Worker.start, job)
+    for file, results in zip(files, answers, strict=True):
+        if isinstance(results, Lost):
+            yield FileResult(file, EventFileError(f"{file}: {results.reason}"))
+        else:
             yield from results
 
 
@@ -133,8 +133,7 @@ class _Worker:
 
     @classmethod
     def start(cls, job: Job) -> None:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its workers
-        cls.job, cls.classifier = job, job.load(threads=1)
+        cls.job, cls.classifier = job, job.load(threads=1)  # more threads would compete for the cores
 
     @classmethod
     def results(cls, file: Path) -> list[FileResult]:

@@ -1,18 +1,149 @@
-"""Work in several processes."""
+"""Work in several processes, which end with the process that started them, however that ends."""
 
 from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing import get_context, parent_process
+from multiprocessing.connection import Connection, wait
 from threading import Thread
-from typing import Any
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from neuromoco.errors import NeuromocoError
+
+FROM_OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGHUP, -signal.SIGINT)  # exit statuses of killed processes
+AHEAD = 3  # items per process that are worked on before their turn: bounds the memory
+MOST_FAILED_STARTS = 3  # of processes that are killed from outside before they begin
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class Lost(NamedTuple):
+    """Stands for the result of an item whose process ended instead of giving one."""
+
+    status: int  # exit status: a negative number is that of a signal
+
+    @property
+    def reason(self) -> str:
+        """Why there is no result."""
+        if self.status in FROM_OUTSIDE:
+            return "the process that read it was killed twice, perhaps for lack of memory"
+        return f"damaged, or made to do harm: the process that read it crashed ({fate(self.status)})"
+
+
+def fate(status: int) -> str:
+    """How a process ended, such as "SIGSEGV"."""
+    return signal.Signals(-status).name if status < 0 else f"exit status {status}"
+
+
+def map_in_processes(
+    function: Callable[[Item], Result],
+    items: Sequence[Item],
+    processes: int,
+    setup: Callable[..., None] | None = None,
+    *arguments: Any,
+) -> Iterator[Result | Lost]:
+    """Results of a function in the order of the items; each process calls `setup(*arguments)` first.
+
+    A process that ends is replaced, and the item that it held is lost; if it was killed from outside, as for lack of
+    memory, the item is tried once more. Processes are spawned, since a fork does not copy the threads of torch and of
+    ONNX Runtime; they end if this process is killed.
+
+    Raises:
+        NeuromocoError: a process ended before it was set up.
+        Exception: whatever `setup` or the function raises.
+    """
+    workers = [_Worker(function, setup, arguments) for _ in range(min(processes, len(items)))]
+    waiting, retried = deque(range(len(items))), set[int]()
+    results: dict[int, Result | Lost] = {}
+    failed_starts = 0
+    try:
+        for turn in range(len(items)):
+            while turn not in results:
+                for worker in workers:
+                    if worker.ready and worker.held is None and waiting and waiting[0] < turn + AHEAD * processes:
+                        worker.give(waiting[0], items[waiting.popleft()])
+                for pipe in wait([worker.pipe for worker in workers]):
+                    worker = next(worker for worker in workers if worker.pipe is pipe)
+                    if (answer := worker.answer()) is not None:
+                        results.update(answer)
+                        continue
+                    status, lost = worker.end(), worker.held
+                    failed_starts += not worker.ready
+                    if not worker.ready and (status not in FROM_OUTSIDE or failed_starts > MOST_FAILED_STARTS):
+                        raise NeuromocoError(f"a process ended before it began its work ({fate(status)})")
+                    workers[workers.index(worker)] = _Worker(function, setup, arguments)
+                    if lost is not None and status in FROM_OUTSIDE and lost not in retried:
+                        waiting.appendleft(lost)
+                        retried.add(lost)
+                    elif lost is not None:
+                        results[lost] = Lost(status)
+            yield results.pop(turn)
+    finally:
+        for worker in workers:
+            worker.end()
+
+
+class _Worker(Generic[Item, Result]):
+    """A process, and the position of the item that it holds."""
+
+    def __init__(
+        self, function: Callable[[Item], Result], setup: Callable[..., None] | None, arguments: tuple[Any, ...]
+    ) -> None:
+        context = get_context("spawn")
+        self.pipe, remote = context.Pipe()
+        self._process = context.Process(target=_work, args=(remote, function, setup, *arguments), daemon=True)
+        self._process.start()
+        remote.close()
+        self.held: int | None = None
+        self.ready = False
+
+    def give(self, position: int, item: Item) -> None:
+        """Sends an item; that the process has ended is noticed when it does not answer."""
+        self.held = position
+        with suppress(OSError):
+            self.pipe.send(item)
+
+    def answer(self) -> dict[int, Result] | None:
+        """The result of an item, or nothing from a process that is ready; None if it has ended."""
+        try:
+            error, result = self.pipe.recv()
+        except (EOFError, OSError):
+            return None
+        if error is not None:
+            raise error
+        held, self.held = self.held, None
+        if held is None:
+            self.ready = True
+            return {}
+        return {held: result}
+
+    def end(self) -> int:
+        """Ends the process, if it has not ended by itself, and returns its exit status."""
+        self._process.kill()
+        self._process.join()
+        self.pipe.close()
+        return self._process.exitcode or 0
+
+
+def _work(pipe: Connection, function: Callable[[Any], Any], setup: Callable[..., None] | None, *arguments: Any) -> None:
+    with suppress(EOFError, OSError):  # of the pipe: the parent needs no more
+        pipe.send(_attempt(_start, setup, *arguments))
+        while True:
+            pipe.send(_attempt(function, pipe.recv()))
+
+
+def _attempt(function: Callable[..., Any], *arguments: Any) -> tuple[Exception | None, Any]:
+    try:
+        return None, function(*arguments)
+    except Exception as error:
+        return error, None
 
 
 @contextmanager

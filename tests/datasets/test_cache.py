@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from neuromoco import ConfigError, EventFileError, NeuromocoError, Recording, read_recording, to_frames
+from neuromoco import ConfigError, EventFileError, Recording, read_recording, to_frames
 from neuromoco.config import FrameConfig
 from neuromoco.datasets import Listing, cached_frames, list_recordings, prepare
 from neuromoco.events import write_atis, write_npz
@@ -209,12 +210,31 @@ def test_several_processes_make_what_one_makes(class_folders: Folders, monkeypat
     assert sum(result.problem is not None for result in several) == 1
 
 
-def test_a_killed_process_of_several_is_told(class_folders: Folders, monkeypatch: pytest.MonkeyPatch) -> None:
+def end_at_the_second(job: prepare.FileJob) -> prepare.FileFrames:
+    if job.path.name == "002.bin":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    return prepare.read_frames(job)
+
+
+def test_a_file_that_ends_its_process_is_named_and_the_others_are_read(
+    class_folders: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
     listing = list_recordings(class_folders(2, 3), labelled=True)
+    tasks = [prepare.FileJob(path, (row,), (None,), listing.options, CONFIG) for row, path in enumerate(listing.paths)]
+    serial = list(prepare.make_frames(tasks))
     monkeypatch.setattr(prepare, "BYTES_PER_PROCESS", 1)
     monkeypatch.setattr("os.cpu_count", lambda: 2)
-    monkeypatch.setattr("neuromoco.support.pool._start", sys.exit)
-    with pytest.raises(NeuromocoError, match=r"was killed.* run it again"):
+    monkeypatch.setattr(prepare, "read_frames", end_at_the_second)
+    several = list(prepare.make_frames(tasks))
+    assert [result.rows for result in several] == [result.rows for result in serial]
+    for task, one, other in zip(tasks, serial, several, strict=True):
+        if task.path.name == "002.bin":
+            assert (
+                other.problem == f"{task.path}: damaged, or made to do harm: the process that read it crashed (SIGSEGV)"
+            )
+        else:
+            assert np.array_equal(one.frames, other.frames)
+    with pytest.raises(EventFileError, match=r"002.bin: damaged"):
         cached_frames(listing, CONFIG)
 
 
