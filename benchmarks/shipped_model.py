@@ -22,7 +22,8 @@ from neuromoco.events import read_recording, write_atis
 from neuromoco.export.targets import export
 from neuromoco.recipes import load_recipe
 from neuromoco.runtime.checkpoint_file import TrainedClassifier
-from neuromoco.runtime.loihi.folder import MANIFEST, NET, REPORT, TwinNetwork
+from neuromoco.runtime.loihi.folder import TwinNetwork
+from neuromoco.runtime.loihi.manifest import MANIFEST, NET, REPORT
 from neuromoco.runtime.onnx_file import OnnxNetwork
 from neuromoco.support.files import write_text
 from neuromoco.train import train

@@ -20,7 +20,7 @@ from neuromoco.export.to_loihi.write import check_replaceable, describe, write_f
 from neuromoco.graph.nodes import Graph
 from neuromoco.runtime.checkpoint_file import TrainedClassifier
 from neuromoco.runtime.loihi.blocks import LARGEST_MESSAGE, Dialect, LoihiGraph
-from neuromoco.runtime.loihi.folder import REPORT, REPORT_TEXT
+from neuromoco.runtime.loihi.manifest import REPORT, REPORT_TEXT
 from neuromoco.runtime.prediction import Floats
 from neuromoco.support.files import write_json, write_text
 from neuromoco.unsupported import Unsupported, refuse

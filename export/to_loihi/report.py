@@ -14,7 +14,7 @@ from neuromoco.export.to_loihi.resources import Resources, energy_nj, limits_of,
 from neuromoco.export.to_loihi.resources import __doc__ as rules
 from neuromoco.graph.nodes import Graph
 from neuromoco.runtime.loihi.blocks import LoihiAttention, LoihiConv, LoihiGraph, exact_steps
-from neuromoco.runtime.loihi.folder import kind_of
+from neuromoco.runtime.loihi.manifest import kind_of
 from neuromoco.runtime.loihi.twin import check_readout, run
 from neuromoco.runtime.prediction import Floats
 

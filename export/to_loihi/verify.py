@@ -22,7 +22,8 @@ from neuromoco.errors import MissingPackageError, NeuromocoError
 from neuromoco.events import read_recording
 from neuromoco.export.to_loihi.write import RUNNER
 from neuromoco.runtime.loihi.blocks import LARGEST_MESSAGE
-from neuromoco.runtime.loihi.folder import MANIFEST, NET, TwinNetwork
+from neuromoco.runtime.loihi.folder import TwinNetwork
+from neuromoco.runtime.loihi.manifest import MANIFEST, NET
 from neuromoco.runtime.loihi.twin import run
 from neuromoco.support.sampling import evenly_spaced
 

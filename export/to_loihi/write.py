@@ -11,7 +11,18 @@ from numpy.typing import NDArray
 from neuromoco.errors import ConfigError
 from neuromoco.runtime.header import ExportHeader
 from neuromoco.runtime.loihi.blocks import LARGEST_MESSAGE, Dialect, LoihiGraph
-from neuromoco.runtime.loihi.folder import FRAMES, MANIFEST, NET, OURS, Manifest, ManifestLayer, kind_of
+from neuromoco.runtime.loihi.manifest import (
+    FRAMES,
+    MANIFEST,
+    NET,
+    OURS,
+    InputCoding,
+    Manifest,
+    ManifestLayer,
+    ReadoutCoding,
+    Reset,
+    kind_of,
+)
 from neuromoco.runtime.loihi.net_file import layer_numbers, write_net
 from neuromoco.runtime.loihi.twin import run
 from neuromoco.snn.loihi_ranges import UNIT
@@ -28,18 +39,18 @@ def describe(graph: LoihiGraph, dialect: Dialect, header: ExportHeader) -> Manif
         dialect=dialect,
         steps=steps,
         latency=graph.latency,
-        reset={"interval": steps, "offset": RESET_OFFSET},
-        input={
-            "shape": list(graph.port.shape),
-            "message_bits": LARGEST_MESSAGE.bit_length(),
-            "largest": LARGEST_MESSAGE,
-            "coding": "event counts a step, polarity and pixel, as graded spikes; larger ones are sent as the largest",
-        },
-        readout={
-            "layer": numbers[graph.readout.name],
-            "scale": graph.readout.scale,
-            "read": f"membrane / {UNIT} / scale after a recording's last step: its logits, added up over the steps",
-        },
+        reset=Reset(interval=steps, offset=RESET_OFFSET),
+        input=InputCoding(
+            shape=graph.port.shape,
+            message_bits=LARGEST_MESSAGE.bit_length(),
+            largest=LARGEST_MESSAGE,
+            coding="event counts a step, polarity and pixel, as graded spikes; larger ones are sent as the largest",
+        ),
+        readout=ReadoutCoding(
+            layer=numbers[graph.readout.name],
+            scale=graph.readout.scale,
+            read=f"membrane / {UNIT} / scale after a recording's last step: its logits, added up over the steps",
+        ),
         class_names=header.class_names,
         layers=tuple(
             ManifestLayer(

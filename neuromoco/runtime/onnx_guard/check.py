@@ -13,6 +13,7 @@ import numpy as np
 
 from neuromoco.frames import POLARITIES
 from neuromoco.runtime.header import NEXT, ExportHeader
+from neuromoco.runtime.limits import Limits
 from neuromoco.runtime.onnx_guard import binning
 from neuromoco.runtime.onnx_guard.model import FLOAT, INT64, STRING, TYPES, Constant, Declared, Model, Node
 from neuromoco.runtime.onnx_guard.rules import Shape, Value, need, outputs_of
@@ -21,11 +22,6 @@ from neuromoco.runtime.onnx_guard.rules import Shape, Value, need, outputs_of
 OPSET = 18
 BATCH = 64  # recordings that shapes are computed for; any other number gives sizes in proportion
 SHORT = 16  # entries of a constant whose numbers are shapes, axes or indices
-# Limits for each recording: numbers in a value and in all values at a time, beside those for each number in its frames,
-# and products beside one for each weight, pixel and step. The widest encoders stay far below.
-IN_VALUE, IN_VALUE_PER_NUMBER = 1 << 20, 1 << 10
-AT_A_TIME, AT_A_TIME_PER_NUMBER = 1 << 23, 1 << 11
-PRODUCTS, PRODUCTS_PER_WEIGHT = 1 << 28, 4
 
 
 def check_model(model: Model, header: ExportHeader) -> None:
@@ -120,13 +116,9 @@ class Budget:
     """Memory and work that a network for such frames may need."""
 
     def __init__(self, model: Model, header: ExportHeader, batch: int) -> None:
-        frames = header.frames
-        pixels = frames.steps * frames.height * frames.width
-        numbers, weights = POLARITIES * pixels, sum(constant.size for constant in model.constants.values())
-        self.in_value = batch * (IN_VALUE + IN_VALUE_PER_NUMBER * numbers)
-        self.at_a_time = batch * (AT_A_TIME + AT_A_TIME_PER_NUMBER * numbers)
-        self.products = batch * (PRODUCTS + PRODUCTS_PER_WEIGHT * weights * pixels)
-        self.held = 0
+        limits = Limits.of(header.frames, sum(constant.size for constant in model.constants.values()))
+        self.in_value, self.at_a_time = batch * limits.in_value, batch * limits.at_a_time
+        self.products, self.held = batch * limits.products, 0
         self.last_use = {name: number for number, node in enumerate(model.nodes) for name in node.inputs}
         self.constants = model.constants
 

@@ -21,7 +21,8 @@ from neuromoco.export.to_loihi import export as loihi_export
 from neuromoco.export.to_loihi import verify
 from neuromoco.runtime.checkpoint_file import TrainedClassifier
 from neuromoco.runtime.load import LoihiClassifier
-from neuromoco.runtime.loihi.folder import FRAMES, MANIFEST, NET, TwinNetwork
+from neuromoco.runtime.loihi.folder import TwinNetwork
+from neuromoco.runtime.loihi.manifest import FRAMES, MANIFEST, NET
 from tests.helpers.cli import error_line, run
 from tests.helpers.networks import live_classifier
 
