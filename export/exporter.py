@@ -16,7 +16,7 @@ from neuromoco.graph.nodes import Graph
 from neuromoco.runtime.checkpoint_file import TrainedClassifier
 from neuromoco.runtime.header import ExportHeader, TargetName
 from neuromoco.support.files import write_json
-from neuromoco.train.run_folder import package_versions
+from neuromoco.train.environment import package_versions
 from neuromoco.unsupported import Unsupported
 
 

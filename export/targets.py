@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from neuromoco.errors import ConfigError, ParityError
 from neuromoco.events import Recording
 from neuromoco.runtime.header import TargetName
+from neuromoco.support.console import printable
 from neuromoco.support.extras import need
 from neuromoco.support.files import replacing_folder, write_json, writing
 from neuromoco.unsupported import Unsupported, refuse
@@ -211,7 +212,7 @@ def default_place(source: Path, target: str, options: dict[str, Any]) -> Path:
 
 def summary(out: Path, report: dict[str, Any]) -> str:
     """The report of an export at `out`, in a few lines for the terminal."""
-    return "\n".join(TARGETS[report["target"]].exporter().summary(out, report))
+    return "\n".join(map(printable, TARGETS[report["target"]].exporter().summary(out, report)))
 
 
 def _choose(target: str, options: dict[str, Any]) -> tuple[Target, dict[str, Any]]:

@@ -1,6 +1,7 @@
 """The errors that a user can cause.
 
     NeuromocoError            exit code 1
+    ├── DiskError             1  a disk that is full, read-only, broken or gone
     ├── ConfigError           2  a setting, an argument or a name that is not allowed
     ├── EventFileError        3  a file that is not a readable event recording
     ├── CheckpointError       4  a file that is not a usable checkpoint
@@ -20,6 +21,13 @@ class NeuromocoError(Exception):
     """Base of every error that a user can cause; `exit_code` is that of the command line."""
 
     exit_code = 1
+
+
+class DiskError(NeuromocoError):
+    """A disk that is full, read-only, broken or gone, or a place without permission. The message begins with its path.
+
+    What was complete before is kept: with space or another folder, the same command or `--resume` goes on.
+    """
 
 
 class ConfigError(NeuromocoError):

@@ -9,13 +9,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import click
 import typer
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 from typer.core import TyperGroup
 
 from neuromoco import __version__
 from neuromoco.errors import NeuromocoError
-from neuromoco.support.console import console, is_first_here
+from neuromoco.support.console import PlainConsole, console, is_first_here, printable
 
 INTERRUPTED = 130
 
@@ -25,7 +26,9 @@ class Commands(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         try:
-            return super().invoke(ctx)
+            result = super().invoke(ctx)
+            sys.stdout.flush()  # a full disk is met here rather than when Python ends
+            return result
         except NeuromocoError as error:
             if ctx.params["debug"]:
                 raise
@@ -33,10 +36,13 @@ class Commands(TyperGroup):
             raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt:
             raise typer.Exit(INTERRUPTED) from None
-        except OSError as error:  # for example a full disk or a folder without write permission
-            if ctx.params["debug"] or error.filename is None:
+        except click.UsageError as error:  # a name of a file may look like an option
+            error.message = printable(error.message)
+            raise
+        except OSError as error:  # such as a folder without permission; of a full disk that takes the output, no name
+            if ctx.params["debug"] or isinstance(error, BrokenPipeError) or not error.strerror:
                 raise
-            complain(NeuromocoError(f"{error.filename}: {error.strerror}"))
+            complain(f"{error.filename or 'the output'}: {error.strerror}")
             raise typer.Exit(NeuromocoError.exit_code) from None
 
 
@@ -49,7 +55,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-out = Console(highlight=False, soft_wrap=True)
+out = PlainConsole(highlight=False, soft_wrap=True)
 
 
 def _set_quiet(quiet: bool) -> None:
@@ -97,7 +103,7 @@ def common(
 def complain(error: NeuromocoError | str) -> None:
     """Prints an error as one line, once per machine if a launcher started several processes."""
     if is_first_here():
-        print(f"neuromoco: {error}", file=sys.stderr)
+        print(printable(f"neuromoco: {error}"), file=sys.stderr)
     else:
         time.sleep(1)  # the launcher ends all processes when one ends; the first must have time to print
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from rich.markup import escape
 
 from neuromoco.app.cli.arguments import sensor_size
 from neuromoco.app.cli.command_group import AsJson, Quiet, app, each_file, out, print_json, show
@@ -17,7 +16,7 @@ from neuromoco.events import ReadOptions, read_recording, survey_recording
 from neuromoco.events.stream import dropped_line
 from neuromoco.events.writers import WRITERS, writer_for
 from neuromoco.runtime.facts import facts_of
-from neuromoco.support.console import console, track
+from neuromoco.support.console import console, escape, track
 from neuromoco.support.files import files_in
 
 FileFormat = Annotated[

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
-from rich.markup import escape
+from rich.text import Text
 
 from neuromoco import models
 from neuromoco.app.cli.command_group import AsJson, Quiet, app, complain, show
@@ -14,6 +14,7 @@ from neuromoco.app.cli.tables import verified_table
 from neuromoco.errors import ParityError, UnsupportedLayerError
 from neuromoco.export import targets
 from neuromoco.runtime.header import TargetName
+from neuromoco.support.console import escape
 from neuromoco.support.extras import need
 from neuromoco.support.files import files_in
 
@@ -68,7 +69,7 @@ def export(
         raise typer.Exit(UnsupportedLayerError.exit_code if unsupported else 0)
     file = file or targets.default_place(model, target, options)
     report = targets.export(model, file, target=target, data=data, **options)
-    show(report, as_json, lambda: escape(targets.summary(file, report)))
+    show(report, as_json, lambda: Text(targets.summary(file, report)))
 
 
 @app.command()

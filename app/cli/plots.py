@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuromoco.errors import MissingExtraError
-from neuromoco.support.figures import brightness, new_figure, save_figure
+from neuromoco.support.figures import brightness, new_figure, save_figure, set_title
 from neuromoco.sweep.summary import WORDS, column_title, row_title
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def draw_survey(path: Path, survey: Survey, title: str) -> None:
     rate.set_title("thousand events per second", fontsize=9)
     rate.set_xlabel("seconds from the first event")
     rate.set_ylim(bottom=0)
-    figure.suptitle(f"{title}: {survey.source}, {survey.events:,} events", fontsize=10)
+    set_title(figure, f"{title}: {survey.source}, {survey.events:,} events")
     save_figure(figure, path)
 
 
@@ -55,7 +55,7 @@ def draw_frames(path: Path, frames: NDArray[np.integer[Any]], title: str) -> Non
         axes.imshow(colours, interpolation="nearest")
         axes.set(xticks=[], yticks=[])
         axes.set_title(f"step {step + 1}: {int(frames[step].sum()):,} events", fontsize=9)
-    figure.suptitle(f"{title}   orange ON, blue OFF", fontsize=10)
+    set_title(figure, f"{title}   orange ON, blue OFF")
     save_figure(figure, path)
 
 
@@ -78,7 +78,7 @@ def draw_sweep(path: Path, results: Mapping[str, Any]) -> None:
         axes.grid(alpha=0.3)
         axes.legend(loc="lower right", fontsize=8)
     figure.axes[0].set_ylabel("accuracy, %")
-    figure.suptitle(f"{results['name']}: mean and standard deviation over seeds, last epoch", fontsize=10)
+    set_title(figure, f"{results['name']}: mean and standard deviation over seeds, last epoch")
     save_figure(figure, path)
 
 

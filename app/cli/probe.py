@@ -7,12 +7,12 @@ from typing import Annotated, Literal
 
 import typer
 from rich.console import Group
-from rich.markup import escape
 
 from neuromoco.app.cli.command_group import AsJson, Device, Quiet, app, complain, show
 from neuromoco.app.cli.events import ColumnOrder, FileFormat, Sensor, TimeUnit, read_options
 from neuromoco.app.cli.tables import evaluation_table, probe_lines
 from neuromoco.errors import ConfigError
+from neuromoco.support.console import escape
 from neuromoco.support.extras import need
 
 Model = Annotated[Path, typer.Argument(help="A checkpoint of a pre-trained encoder or a classifier.")]

@@ -10,12 +10,12 @@ from typing import Annotated
 
 import typer
 from rich.console import Group
-from rich.markup import escape
 
 from neuromoco.app.cli.arguments import RUNS, free_folder
 from neuromoco.app.cli.command_group import AsJson, Device, Quiet, app, complain, show
 from neuromoco.app.cli.tables import sweep_tables
 from neuromoco.errors import NeuromocoError
+from neuromoco.support.console import escape
 from neuromoco.support.extras import need
 from neuromoco.sweep import Plan, list_sweeps, load_sweep
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from rich.markup import escape
 from rich.table import Column, Table
 
 from neuromoco.runtime.prediction import Prediction
+from neuromoco.support.console import escape
 from neuromoco.sweep.summary import SPREAD, accuracy_cell, column_title, difference_cell, row_title
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ def facts_table(title: str, facts: Mapping[str, Any]) -> Table:
     """Names and values, nested ones in one line."""
     table = Table(title=escape(title), show_header=False, title_justify="left", box=None, padding=(0, 2))
     for name, value in facts.items():
-        table.add_row(name.replace("_", " "), _in_words(value))
+        table.add_row(escape(name.replace("_", " ")), _in_words(value))
     return table
 
 
@@ -81,7 +81,7 @@ def encoder_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     """All registered encoders."""
     table = Table(Column("encoder", no_wrap=True), "parameters", "features", "options", "what it is")
     for row in rows:
-        options = ", ".join(f"{name}={value}" for name, value in row["options"].items())
+        options = escape(", ".join(f"{name}={value}" for name, value in row["options"].items()))
         table.add_row(row["name"], f"{row['parameters']:,}", str(row["features"]), options, row["what"])
     return table
 
@@ -174,7 +174,7 @@ def demo_table(result: Mapping[str, Any]) -> Table:
 
 def _in_words(value: Any) -> str:
     if isinstance(value, Mapping):
-        return ", ".join(f"{name} {_in_words(inner)}" for name, inner in value.items()) or "-"
+        return ", ".join(f"{escape(str(name))} {_in_words(inner)}" for name, inner in value.items()) or "-"
     if isinstance(value, list | tuple):
         return ", ".join(_in_words(inner) for inner in value) or "-"
     if isinstance(value, float):

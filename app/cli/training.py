@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
-from rich.markup import escape
 
 from neuromoco.app.cli.arguments import default_run_folder, run_settings
 from neuromoco.app.cli.command_group import AsJson, Backend, Device, Quiet, app, complain, out, print_json, show
@@ -16,7 +15,7 @@ from neuromoco.app.cli.tables import demo_table, dry_run_lines, encoder_table, e
 from neuromoco.config import dump_config
 from neuromoco.errors import ConfigError
 from neuromoco.recipes import DEFAULT, list_recipes, load_recipe
-from neuromoco.support.console import is_first_here
+from neuromoco.support.console import escape, is_first_here
 from neuromoco.support.extras import need
 
 

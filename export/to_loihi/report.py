@@ -17,6 +17,7 @@ from neuromoco.runtime.loihi.blocks import LoihiAttention, LoihiConv, LoihiGraph
 from neuromoco.runtime.loihi.manifest import kind_of
 from neuromoco.runtime.loihi.twin import check_readout, run
 from neuromoco.runtime.prediction import Floats
+from neuromoco.support.console import printable
 
 
 @dataclass
@@ -123,10 +124,10 @@ def as_text(report: Mapping[str, Any]) -> str:
     """The report as Markdown."""
     total = report["total"]
     lines = [
-        f"# {report['file']}: {report['encoder']} for Loihi",
+        printable(f"# {report['file']}: {report['encoder']} for Loihi"),
         "",
         f"{report['dialect']} dialect, T = {report['steps']}, latency {report['latency']} steps, from "
-        f"{report['source']} (SHA-256 {report['source_sha256'][:16]}). Nothing here was run on a chip.",
+        f"{printable(report['source'])} (SHA-256 {report['source_sha256'][:16]}). Nothing here was run on a chip.",
         "",
         "## Compared with the float network",
         "",

@@ -1,12 +1,11 @@
 """Frames of a set of recordings, made once and cached as a memory-mapped array.
 
-    cache/frames/<version, frame settings>/<recordings>/frames.npy  [S, T, P, H, W]
-                                                        facts.npy   [S, 4]
-                                                        keys.npy    [S, 2]
+    cache/frames/<version, frame settings>/<recordings>/    the files of `frame_files`
 
 A recording's key is the hash of its file's content and extension, its part of the file, and the options for reading
 it; a set's name is the hash of its keys. Rows with known keys are copied from other sets instead of decoded again. An
 unfinished set is a hidden folder; a row is complete once its key is written, so that a killed process can be resumed.
+Each row has a checksum: what a power cut or a broken disk has damaged is made anew, and never copied.
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import shutil
 from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -27,12 +25,15 @@ from numpy.typing import NDArray
 
 from neuromoco.config import FrameConfig
 from neuromoco.datasets.folders import Listing
+from neuromoco.datasets.frame_files import KEYS, FrameFiles
 from neuromoco.datasets.prepare import FileJob, make_frames
 from neuromoco.errors import EventFileError
 from neuromoco.events.stream import dropped_line
 from neuromoco.frames import POLARITIES
-from neuromoco.support.console import console, track
-from neuromoco.support.files import cache_folder, check_disk_space, locked, writing
+from neuromoco.support.cache import OTHER_PLACE, cache_folder
+from neuromoco.support.console import console, say_once, track
+from neuromoco.support.disk_errors import disk_errors
+from neuromoco.support.files import check_disk_space, is_partial, locked, remove, sync, sync_all
 
 # Raise it whenever readers or frames produce other numbers from the same file.
 FRAMES_VERSION = 2
@@ -48,30 +49,55 @@ class FrameStore:
         events: number of events, int64 [S].
         durations: int64 [S], microseconds.
         sensors: rows and columns of the sensor, int64 [S, 2].
+        keys: uint64 [S, 2], the same for the same content, read in the same way.
     """
 
     frames: NDArray[np.unsignedinteger[Any]]
     events: NDArray[np.int64]
     durations: NDArray[np.int64]
     sensors: NDArray[np.int64]
+    keys: NDArray[np.uint64]
 
 
 def cached_frames(listing: Listing, config: FrameConfig) -> FrameStore:
     """Frames of all recordings of a listing, from the cache in $NEUROMOCO_CACHE, which is filled if necessary.
 
+    Cached frames that are damaged are made anew.
+
     Raises:
-        ConfigError: the disk has no room for them.
+        ConfigError: the disk has no room for them, or others may write to the cache.
+        DiskError: the disk became full, or cannot be written to.
         EventFileError: files cannot be read; the message names the first three. The frames of the others stay cached.
     """
     keys = _keys(listing)
-    parent = cache_folder() / "frames" / _digest([FRAMES_VERSION, config.model_dump()]).hex()
+    shape = (len(keys), config.steps, POLARITIES, config.height, config.width)
+    parent = cache_folder("frames", _digest([FRAMES_VERSION, config.model_dump()]).hex())
     folder = parent / hashlib.sha256(keys.tobytes()).hexdigest()[:32]
-    if not folder.exists():
-        with locked(parent / ".lock"):
-            if not folder.exists():
-                _make(listing, config, keys, folder)
-    facts = np.load(folder / "facts.npy")
-    return FrameStore(np.load(folder / "frames.npy", mmap_mode="r"), facts[:, 0], facts[:, 1], facts[:, 2:])
+    with disk_errors(folder):
+        files = _whole(folder, keys, shape)
+        if files is None:
+            with locked(parent / ".lock"):
+                files = _whole(folder, keys, shape)
+                if files is None:
+                    _make(listing, config, keys, shape, folder)
+                    files = FrameFiles(folder)
+    return FrameStore(files.frames, files.facts[:, 0], files.facts[:, 1], files.facts[:, 2:4], keys)
+
+
+def _open(folder: Path) -> FrameFiles | None:
+    """The files of a set; None if there are none, or they are cut or damaged."""
+    try:
+        return None if folder.is_symlink() else FrameFiles(folder)
+    except (OSError, ValueError, OverflowError):
+        return None
+
+
+def _whole(folder: Path, keys: NDArray[np.uint64], shape: tuple[int, ...]) -> FrameFiles | None:
+    """The files of a set whose rows are all as they were written; None otherwise."""
+    files = _open(folder)
+    if files is None or files.frames.shape != shape or not np.array_equal(files.keys, keys):
+        return None
+    return files if files.good_rows().all() else None
 
 
 def _digest(content: list[Any]) -> bytes:
@@ -99,10 +125,17 @@ def _content_hash(path: Path) -> str:
         raise EventFileError(f"{path}: cannot be read ({error.strerror})") from error
 
 
-def _make(listing: Listing, config: FrameConfig, keys: NDArray[np.uint64], folder: Path) -> None:
+def _make(
+    listing: Listing, config: FrameConfig, keys: NDArray[np.uint64], shape: tuple[int, ...], folder: Path
+) -> None:
     """Makes a set; the caller holds the lock, so no other process makes one with these frame settings."""
-    unfinished = _UnfinishedSet(folder.with_name(f".{folder.name}.part"), keys, config)
-    others = [other for other in sorted(folder.parent.iterdir()) if (other / "keys.npy").is_file()]
+    begun = folder.with_name(f".{folder.name}.part")
+    if folder.is_symlink() or folder.exists():
+        say_once("cached frames are damaged: they are made anew")
+        remove(begun)
+        folder.rename(begun)  # undamaged rows are kept
+    unfinished = _UnfinishedSet(begun, keys, shape)
+    others = [other for other in sorted(folder.parent.iterdir()) if (other / KEYS).is_file()]
     sources = [other for other in others if other != unfinished.folder and unfinished.copy_from(other)]
     jobs = _jobs(listing, config, unfinished.missing())
     problems, outside = [], []
@@ -120,7 +153,7 @@ def _make(listing: Listing, config: FrameConfig, keys: NDArray[np.uint64], folde
     unfinished.finish(folder)
     for source in sources:
         if source.name.startswith("."):
-            shutil.rmtree(source)
+            remove(source)
 
 
 def _jobs(listing: Listing, config: FrameConfig, missing: Sequence[int]) -> list[FileJob]:
@@ -138,55 +171,43 @@ def _jobs(listing: Listing, config: FrameConfig, missing: Sequence[int]) -> list
 class _UnfinishedSet:
     """A set that this process makes, or that a killed one has left; `keys` are those of its recordings."""
 
-    def __init__(self, folder: Path, keys: NDArray[np.uint64], config: FrameConfig) -> None:
+    def __init__(self, folder: Path, keys: NDArray[np.uint64], shape: tuple[int, ...]) -> None:
         self.folder, self.keys = folder, keys
-        shape = (len(keys), config.steps, POLARITIES, config.height, config.width)
-        self.frames = self._array("frames.npy", np.uint8, shape)
-        self.facts = self._array("facts.npy", np.int64, (len(keys), 4))
-        self.done = self._array("keys.npy", np.uint64, keys.shape)
-
-    def _array(self, name: str, dtype: type[np.generic], shape: tuple[int, ...]) -> Any:
-        file = self.folder / name
-        if not file.exists():
-            size, what = int(np.prod(shape)) * np.dtype(dtype).itemsize, f"frames of {shape[0]:,} recordings take"
-            check_disk_space(self.folder, size, what, "set NEUROMOCO_CACHE to a folder on another disk")
-            with writing(file) as part:
-                np.lib.format.open_memmap(part, "w+", dtype, shape).flush()
-        return np.lib.format.open_memmap(file, "r+")
+        files = _open(folder)
+        if files is None or files.frames.shape != shape:
+            remove(folder)
+            size, what = int(np.prod(shape)), f"frames of {shape[0]:,} recordings take"
+            check_disk_space(folder, size, what, f"{OTHER_PLACE} on another disk")
+            folder.mkdir(mode=0o700)
+            files = FrameFiles.create(folder, shape)
+        self.files = files
+        for row in np.flatnonzero(files.done() & ~(files.good_rows() & (files.keys == keys).all(axis=1))).tolist():
+            files.drop(row)
+        for left in filter(is_partial, folder.iterdir()):
+            remove(left)
 
     def missing(self) -> list[int]:
         """Rows still to be made."""
-        return np.flatnonzero(~self.done.any(axis=1)).tolist()
+        return np.flatnonzero(~self.files.done()).tolist()
 
     def put(self, rows: list[int], frames: Any, facts: Any) -> None:
-        """Writes R rows: frames R x [T, P, H, W], facts [R, 4], then their keys, which mark them as complete."""
-        if self.frames.dtype == np.uint8 and any(counts.dtype != np.uint8 for counts in frames):
-            self._widen()
-        for row, counts in zip(rows, frames, strict=True):
-            self.frames[row] = counts
-        self.facts[rows] = facts
-        self.done[rows] = self.keys[rows]
+        """Writes R rows: frames R x [T, P, H, W], facts [R, 4]."""
+        self.files.put(rows, frames, facts, self.keys[rows])
 
-    def _widen(self) -> None:
-        with writing(self.folder / "frames.npy") as part:
-            wide = np.lib.format.open_memmap(part, "w+", np.uint16, self.frames.shape)
-            for row in np.flatnonzero(self.done.any(axis=1)):
-                wide[row] = self.frames[row]
-            wide.flush()
-        self.frames = np.lib.format.open_memmap(self.folder / "frames.npy", "r+")
-
-    def copy_from(self, other: Path) -> bool:
-        """Copies missing rows that another set has; returns whether there were any."""
+    def copy_from(self, folder: Path) -> bool:
+        """Copies missing rows that another set has undamaged; returns whether it has any of them."""
+        other = _open(folder)
+        if other is None or other.frames.shape[1:] != self.files.frames.shape[1:]:
+            return False
         missing = {self.keys[row].tobytes(): row for row in self.missing()}
-        keys = np.load(other / "keys.npy")
-        pairs = [(index, missing[key]) for index, key in enumerate(map(bytes, keys)) if key in missing]
-        if pairs:
-            frames, facts = np.load(other / "frames.npy", mmap_mode="r"), np.load(other / "facts.npy")
-            for index, row in pairs:
-                self.put([row], frames[index : index + 1], facts[index])
+        pairs = [(index, missing[key]) for index, key in enumerate(map(bytes, other.keys)) if key in missing]
+        for index, row in pairs:
+            if other.is_good(index):
+                self.put([row], other.frames[index : index + 1], other.facts[index : index + 1])
         return bool(pairs)
 
     def finish(self, folder: Path) -> None:
-        """Gives the set its final name."""
-        self.frames.flush()
+        """Gives the set its final name, once its content is on the disk."""
+        sync_all(self.folder)
         self.folder.rename(folder)
+        sync(folder.parent)

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from neuromoco.errors import MissingExtraError
 from neuromoco.events import write_atis
 from neuromoco.simulate import Saccades, SensorConfig, record
+from neuromoco.support.cache import cache_folder
 from neuromoco.support.console import track
-from neuromoco.support.files import cache_folder, writing_folder
+from neuromoco.support.files import locked, remove, replacing_folder
 
 # The refractory time is the 1 % quantile of the intervals within a pixel of N-MNIST; the background rate is measured at
 # the border of its field, which no digit reaches.
@@ -38,6 +39,7 @@ DIGIT_MOTION = Saccades(base=6.0, height=5.5, saccade_us=103_000)
 TEST_SHARE = 0.2  # the last fifth of each class in scikit-learn's order, whatever the seed
 # Raise it whenever the images or the camera produce other events from the same settings.
 VERSION = 1
+DIGEST = ".sha256"  # file with the digest of all recordings, by which damage is noticed
 
 # Side of an image, and the part that the 8 x 8 digit fills: wider than high, because most digits of scikit-learn leave
 # their outer columns empty.
@@ -74,15 +76,43 @@ def digits_folder() -> Path:
     """
     settings = [VERSION, dataclasses.asdict(DIGIT_SENSOR), dataclasses.asdict(DIGIT_MOTION), TEST_SHARE]
     key = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:12]
-    folder = cache_folder() / f"digits-{key}"
-    if not folder.exists():
-        try:
-            images, labels = digit_images()
-        except ImportError:
-            raise MissingExtraError("the data set `digits`", "train") from None
-        with writing_folder(folder) as part:
-            _record_digits(images, labels, part)
+    cache = cache_folder()
+    folder = cache / f"digits-{key}"
+    if not _is_whole(folder):
+        with locked(cache / ".lock"):
+            if not _is_whole(folder):  # another process may have been faster
+                _make(folder)
     return folder
+
+
+def _make(folder: Path) -> None:
+    try:
+        images, labels = digit_images()
+    except ImportError:
+        raise MissingExtraError("the data set `digits`", "train") from None
+    for left in folder.parent.glob(f".{folder.name}.*"):  # by a process that was killed
+        remove(left)
+    with replacing_folder(folder) as part:
+        _record_digits(images, labels, part)
+        (part / DIGEST).write_text(_digest(part), encoding="ascii")
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether the recordings in a folder are those that were written there."""
+    try:
+        return (folder / DIGEST).read_text(encoding="ascii") == _digest(folder)
+    except (OSError, ValueError):
+        return False
+
+
+def _digest(folder: Path) -> str:
+    """The SHA-256 of all recordings in a folder, with their names."""
+    digest = hashlib.sha256()
+    for file in sorted(folder.glob("*/*/*")):
+        content = file.read_bytes()
+        digest.update(f"{file.relative_to(folder).as_posix()} {len(content)}\n".encode("utf-8", "surrogateescape"))
+        digest.update(content)
+    return digest.hexdigest()
 
 
 def _record_digits(images: NDArray[np.float32], labels: NDArray[np.int64], folder: Path) -> None:

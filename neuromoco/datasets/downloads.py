@@ -21,8 +21,9 @@ from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
 from neuromoco.datasets.named import DIGITS, SETS, manual_steps, set_folder
-from neuromoco.errors import ConfigError, NeuromocoError
+from neuromoco.errors import ConfigError, DiskError, NeuromocoError
 from neuromoco.support.console import console
+from neuromoco.support.disk_errors import disk_errors
 from neuromoco.support.extras import need
 from neuromoco.support.files import check_disk_space, locked, writing_folder
 
@@ -59,11 +60,10 @@ def download(name: str) -> bool:
         if _exists(name, folder):  # another process had the lock
             return False
         try:
-            _download(name, folder, archives)
-        except OSError as error:
-            if error.errno != errno.ENOSPC:
-                raise
-            raise ConfigError(f"{folder.parent}: the disk is full; free some space, or {OTHER_DISK}") from error
+            with disk_errors(folder.parent):
+                _download(name, folder, archives)
+        except DiskError as error:
+            raise ConfigError(f"{error}, or {OTHER_DISK}") from error
         shutil.rmtree(archives)
     return True
 

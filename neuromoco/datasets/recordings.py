@@ -72,5 +72,6 @@ def _joined(sets: Sequence[Recordings]) -> Recordings:
     files = (listing.root.resolve() / name for listing in listings for name in listing.names)
     names = tuple(file.relative_to(root).as_posix() for file in files)
     frames = cast("NDArray[np.unsignedinteger[Any]]", JoinedFrames([store.frames for store in stores]))
-    facts = (np.concatenate([getattr(store, name) for store in stores]) for name in ("events", "durations", "sensors"))
+    columns = ("events", "durations", "sensors", "keys")
+    facts = (np.concatenate([getattr(store, name) for store in stores]) for name in columns)
     return Recordings(Listing(root, names), FrameStore(frames, *facts))

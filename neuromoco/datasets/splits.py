@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from neuromoco.datasets.folders import Listing
 from neuromoco.errors import ConfigError
@@ -74,14 +75,18 @@ def hold_out(listing: Listing, folds: int, fold: int) -> Split:
     return Split(tuple(i for i in range(len(listing)) if i not in held_out), tuple(sorted(held_out)))
 
 
-def describe_split(listing: Listing, split: Split, seed: int) -> dict[str, object]:
-    """The content of `split.json`: the names of the recordings, and a hash by which runs can be compared."""
+def describe_split(listing: Listing, split: Split, seed: int, keys: NDArray[np.uint64]) -> dict[str, object]:
+    """The content of `split.json`: names of recordings, and hashes of names and of content to compare runs by.
+
+    `keys`, uint64 [S, 2], are those of the recordings' content.
+    """
     train, validation = ([listing.names[i] for i in indices] for indices in (split.train, split.validation))
     digest = hashlib.sha256("\n".join([*train, "--", *validation]).encode("utf-8", "surrogateescape")).hexdigest()
     return {
         "data": str(listing.root),
         "seed": seed,
         "sha256": digest,
+        "content_sha256": hashlib.sha256(keys[[*split.train, *split.validation]].tobytes()).hexdigest(),
         "classes": list(listing.class_names),
         "train": train,
         "validation": validation,

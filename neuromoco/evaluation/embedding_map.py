@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from neuromoco.support.console import printable
 from neuromoco.support.figures import new_figure, save_figure
 
 Points = NDArray[np.floating[Any]]
@@ -53,7 +54,7 @@ def draw_map(path: Path, points: Points, labels: NDArray[np.int64], names: Seque
         x, y = points[labels == label].T
         if len(x):
             # matplotlib hides names that begin with _ from the legend, and reads $ as mathematics.
-            label_text = f"\u200b{name}".replace("$", r"\$")
+            label_text = f"\u200b{printable(name)}".replace("$", r"\$")
             axes.scatter(x, y, s=14, color=colour, alpha=0.8, linewidths=0, label=label_text)
     axes.set(xticks=[], yticks=[])
     if names and len(names) <= MOST_IN_LEGEND:

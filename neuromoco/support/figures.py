@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from neuromoco.support.console import printable
 from neuromoco.support.files import writing
 
 if TYPE_CHECKING:
@@ -35,6 +36,11 @@ def new_figure(width: float, height: float) -> Figure:
     return FigureCanvasAgg(Figure(figsize=(width, height), layout="constrained")).figure
 
 
+def set_title(figure: Figure, text: str) -> None:
+    """Writes a title over a figure; names in it are shown as they are, also with `$`, which begins a formula."""
+    figure.suptitle(printable(text), fontsize=10, parse_math=False)
+
+
 def save_figure(figure: Figure, path: Path) -> None:
     """Writes a figure as PNG; an interrupted write leaves no file."""
     with writing(path) as part:
@@ -58,5 +64,5 @@ def draw_curves(path: Path, panels: Mapping[str, Mapping[str, Sequence[float | N
         if len(curves) > 1:
             fontsize = 5 if len(curves) > MOST_IN_LEGEND else 8
             axes.legend(fontsize=fontsize, ncols=1 + len(curves) // (2 * MOST_IN_LEGEND))
-    figure.suptitle(title, fontsize=10)
+    set_title(figure, title)
     save_figure(figure, path)

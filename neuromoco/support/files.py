@@ -6,60 +6,104 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from neuromoco.errors import ConfigError
+from neuromoco.support.disk_errors import disk_errors
+
+SYNCED_AT_ONCE = 16
+_later: ContextVar[bool] = ContextVar("_later", default=False)
+
+
+@contextmanager
+def syncing_later() -> Iterator[None]:
+    """In this context, `writing` does not wait for the disk; the caller syncs what it needs after a power cut."""
+    before = _later.set(True)
+    try:
+        yield
+    finally:
+        _later.reset(before)
 
 
 @contextmanager
 def writing(path: Path | str) -> Iterator[Path]:
-    """Yields a temporary path to write to, which is renamed to `path` unless the block raises."""
+    """Yields a temporary path to write to, which is renamed to `path` unless the block raises.
+
+    The content reaches the disk before the name does: after a power cut, the file is the old or the new one.
+
+    Raises:
+        DiskError: the disk is full, read-only or gone; the old file is kept.
+    """
     path = Path(path)
-    part = _temporary(path)
-    try:
-        yield part
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    with disk_errors(path):
+        part = _temporary(path)
+        try:
+            yield part
+            if _later.get() or any(map(is_partial, path.parents)):  # a partial folder is synced as a whole
+                part.replace(path)
+            else:
+                sync(part)
+                part.replace(path)
+                sync(path.parent)
+        finally:
+            with suppress(OSError):  # of a disk that is gone
+                part.unlink(missing_ok=True)
 
 
 @contextmanager
 def writing_folder(path: Path | str) -> Iterator[Path]:
-    """Yields a temporary folder to fill, which is renamed to `path` unless the block raises or `path` exists."""
+    """Yields a temporary folder to fill, which is renamed to `path` unless the block raises or `path` exists.
+
+    Raises:
+        DiskError: the disk is full, read-only or gone.
+    """
     path = Path(path)
-    part = _temporary(path)
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir()
-    try:
-        yield part
-        try:
-            part.rename(path)
-        except OSError:  # another process was faster; its folder is as good and may be in use
-            if not path.is_dir():
-                raise
-    finally:
+    with disk_errors(path):
+        part = _temporary(path)
         shutil.rmtree(part, ignore_errors=True)
+        part.mkdir()
+        try:
+            yield part
+            sync_all(part)
+            try:
+                part.rename(path)
+            except OSError:  # another process was faster; its folder is as good and may be in use
+                if not path.is_dir():
+                    raise
+            sync(path.parent)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
 
 
 @contextmanager
 def replacing_folder(path: Path | str) -> Iterator[Path]:
-    """Yields a temporary folder to fill, which replaces the folder at `path`, if any, unless the block raises."""
+    """Yields a temporary folder to fill, which replaces the folder at `path`, if any, unless the block raises.
+
+    Raises:
+        DiskError: the disk is full, read-only or gone; the old folder is kept.
+    """
     path = Path(path)
     new, old = (path.with_name(f".{path.name}.{os.getpid()}.{age}") for age in ("new", "old"))
-    with writing_folder(new) as part:
-        yield part
-    try:
-        if path.is_dir():
-            path.rename(old)
-        new.rename(path)
-    except BaseException:  # an interruption, too, must not lose the old folder
-        if old.is_dir() and not path.exists():
-            old.rename(path)
-        shutil.rmtree(new, ignore_errors=True)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
+    with disk_errors(path):
+        with writing_folder(new) as part:
+            yield part
+        try:
+            if path.is_dir():
+                path.rename(old)
+            new.rename(path)
+        except BaseException:  # an interruption, too, must not lose the old folder
+            if old.is_dir() and not path.exists():
+                old.rename(path)
+            shutil.rmtree(new, ignore_errors=True)
+            raise
+        sync(path.parent)
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def _temporary(path: Path) -> Path:
@@ -67,16 +111,55 @@ def _temporary(path: Path) -> Path:
     return path.with_name(f".{path.name}.{os.getpid()}.part")
 
 
+def is_partial(path: Path) -> bool:
+    """Whether a file or folder is one that a killed process had not finished writing."""
+    return path.name.startswith(".") and path.name.endswith(".part")
+
+
+def remove(path: Path) -> None:
+    """Removes a file, or a folder with all that is in it; a link itself, not what it names."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
+    """Waits until the content of a file, or the names in a folder, are on the disk."""
+    if os.name == "nt" and path.is_dir():  # which cannot be opened there
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_all(folder: Path) -> None:
+    """Waits until a folder and all that is in it are on the disk."""
+    with ThreadPoolExecutor(SYNCED_AT_ONCE) as threads:  # disks write many files at once in hardly more time than one
+        list(threads.map(sync, (folder, *folder.rglob("*"))))
+
+
 @contextmanager
 def locked(path: Path | str) -> Iterator[None]:
-    """Holds a lock file; waits while another process holds it. The system releases it however a process ends."""
-    import fcntl  # POSIX only
+    """Holds a lock file; waits while another process holds it. The system releases it however a process ends.
 
+    A link is not followed, and the file keeps its content.
+
+    Raises:
+        DiskError: the disk is read-only or gone, the file is a link, or the disk knows no locks.
+    """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # A lock by the file's mere existence would outlive a killed process.
+        lock = FileLock(path, mode=0o600, fallback_to_soft=False)
+        lock.acquire()
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def check_disk_space(folder: Path, size: int, what: str, alternative: str) -> None:
@@ -86,13 +169,6 @@ def check_disk_space(folder: Path, size: int, what: str, alternative: str) -> No
     if size > free:
         sizes = f"{what} {size / 1e9:.1f} GB, {free / 1e9:.1f} GB are free"
         raise ConfigError(f"{folder.parent}: {sizes}; free some space, or {alternative}")
-
-
-def cache_folder() -> Path:
-    """The folder of files that can be recomputed: $NEUROMOCO_CACHE, else the user's cache folder."""
-    if folder := os.environ.get("NEUROMOCO_CACHE"):
-        return Path(folder)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "neuromoco"
 
 
 def write_text(path: Path | str, text: str) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 from neuromoco.datasets import list_data, read_recordings
 from neuromoco.datasets.folders import Part
 from neuromoco.errors import ConfigError
-from neuromoco.support.console import console
+from neuromoco.support.console import console, printable
 from neuromoco.support.files import read_json, write_json, write_text
 from neuromoco.sweep.plan import Plan
 from neuromoco.sweep.summary import markdown, summarize, unit_title
@@ -59,7 +59,7 @@ def run_sweep(
 def log(number: int, outcome: Outcome, total: int) -> None:
     """Prints the outcome of a unit."""
     if outcome.result is None:
-        text = f"failed: {outcome.problem}"
+        text = printable(f"failed: {outcome.problem}")
     elif "accuracy" in outcome.result:
         text = f"{outcome.result['accuracy']:.1%}"
     else:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from neuromoco.support.console import printable
 from neuromoco.sweep.plan import Plan, Unit
 from neuromoco.sweep.workers import Outcome
 
@@ -56,7 +57,7 @@ def markdown(results: Mapping[str, Any]) -> str:
     if results["differences"]:
         lines += ["", f"Points above the same encoder from scratch, paired by seed: {SPREAD}, seeds above 0.", ""]
         lines += _table(results, "differences", difference_cell)
-    lines += ["", *(f"Failed: {failed['unit']}: {failed['problem']}" for failed in results["failed"])]
+    lines += ["", *(printable(f"Failed: {failed['unit']}: {failed['problem']}") for failed in results["failed"])]
     return "\n".join(lines).rstrip() + "\n"
 
 

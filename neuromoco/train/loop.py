@@ -23,7 +23,8 @@ from neuromoco.errors import ConfigError
 from neuromoco.snn.batch_norm import average_running_statistics
 from neuromoco.snn.memory import keep_freed_memory
 from neuromoco.support.console import console, progress_bar
-from neuromoco.support.files import write_json
+from neuromoco.support.disk_errors import disk_errors
+from neuromoco.support.files import syncing_later, write_json
 from neuromoco.train.monitor import Monitor
 from neuromoco.train.run_folder import RunFolder
 from neuromoco.train.state import Progress, States
@@ -51,15 +52,21 @@ def fit(task: Task, run: RunFolder, accelerator: Accelerator, compute: ComputeCo
     states = States(run, accelerator, compute.save_minutes)
     loop = _Loop(task, accelerator, states)
     progress = states.read()
-    history = run.history()[: progress.epoch - 1]
+    history = run.history(progress.epoch - 1)
     if progress.epoch > 1 or progress.steps:
         console.print(f"resuming in epoch {progress.epoch} of {task.epochs}, after {progress.steps} steps")
-    with keep_freed_memory(), progress_bar() as bar, Monitor(task, run, accelerator, history) as monitor:
+    with (
+        disk_errors(run.path),
+        keep_freed_memory(),
+        progress_bar() as bar,
+        Monitor(task, run, accelerator, history) as monitor,
+    ):
         while progress.epoch <= task.epochs:
             history.append(loop.epoch(progress, bar))
             monitor.after_epoch()
             if accelerator.is_main_process:
-                _save(task, run, history)
+                with syncing_later():  # the next state does, without which these files are not used
+                    _save(task, run, history)
             progress = Progress(progress.epoch + 1)
             if states.due(min(SHORT_EPOCH_S, states.seconds)) or progress.epoch > task.epochs:
                 states.write(progress, (progress.epoch - 1) * task.steps)

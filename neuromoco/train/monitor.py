@@ -12,11 +12,10 @@ from typing import Any, Self
 
 import numpy as np
 from accelerate import Accelerator
-from rich.markup import escape
 
 from neuromoco.evaluation.features import effective_rank, features, spike_rates
 from neuromoco.evaluation.probe import knn_accuracy
-from neuromoco.support.console import console
+from neuromoco.support.console import console, escape
 from neuromoco.support.figures import draw_curves
 from neuromoco.support.sampling import evenly_spaced
 from neuromoco.train.failure_signs import SPIKE_RATE, new_warnings

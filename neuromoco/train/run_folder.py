@@ -1,35 +1,28 @@
 """The folder of one run.
 
 config.yaml        the complete settings, from which the run can be repeated
-environment.json   versions, git revision, command, threads
+environment.json   what the numbers depend on: versions, git revision, threads, kernels; and that of later resumptions
 split.json         the training and validation recordings
 metrics.jsonl      one line per epoch
 curves.png         the metrics as curves, redrawn every minute or so
 logs/              files of the experiment trackers
 metrics.json       the last and the best epoch, written at the end
 weights/           last.safetensors, and best.safetensors if there is a validation set
-state/             the state to resume from after an interruption
+state/             the last two states to resume from after an interruption
 """
 
 from __future__ import annotations
 
 import json
-import os
-import platform
-import shutil
-import subprocess
-import sys
-from contextlib import suppress
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from neuromoco.config import RunConfig, dump_config, load_config
 from neuromoco.errors import ConfigError
-from neuromoco.support.files import read_json, write_json, write_text
+from neuromoco.support.files import is_partial, read_json, remove, sync, sync_all, write_json, write_text
+from neuromoco.train.environment import environment, report_changes
 
-PACKAGES = ("neuromoco", "torch", "spikingjelly", "accelerate", "numpy")
+KEPT_STATES = 2  # the last one, and the one before it should that be damaged
 
 
 class RunFolder:
@@ -46,24 +39,30 @@ class RunFolder:
 
     def check_free(self) -> None:
         """Raises ConfigError if the path is a file, or a folder with anything but partial files of a killed run."""
-        if self.path.is_file() or (self.path.is_dir() and not all(map(_is_partial, self.path.iterdir()))):
+        if self.path.is_file() or (self.path.is_dir() and not all(map(is_partial, self.path.iterdir()))):
             advice = f"resume it: neuromoco train --resume {self.path}, or give another --out"
             raise ConfigError(f"{self.path}: already exists; {advice}")
 
-    def begin(self, config: RunConfig) -> None:
-        """Creates the folder of a new run, or adds what an interrupted start did not write."""
+    def begin(self, config: RunConfig, device: str) -> None:
+        """Creates the folder of a new run, or adds what an interrupted start did not write.
+
+        If a run is resumed in another environment, this is reported, and added to `environment.json`.
+        """
         if not self.is_begun:
             write_text(self.path / "config.yaml", dump_config(config))
-        if not (self.path / "environment.json").is_file():
-            write_json(self.path / "environment.json", environment())
+        file, now = self.path / "environment.json", environment(device)
+        if not file.is_file():
+            write_json(file, now)
+            return
+        begun = read_json(file)
+        resumed = begun.get("resumed") or []
+        if report_changes((resumed or [begun])[-1], now):
+            write_json(file, begun | {"resumed": [*resumed, now]})
 
     def remove_partial_files(self) -> None:
         """Removes what a killed run had not finished writing."""
-        for part in list(filter(_is_partial, self.path.rglob(".*"))):
-            if part.is_dir():
-                shutil.rmtree(part, ignore_errors=True)
-            else:
-                part.unlink(missing_ok=True)
+        for part in list(filter(is_partial, self.path.rglob(".*"))):
+            remove(part)
 
     @classmethod
     def open(cls, path: Path | str) -> tuple[RunFolder, RunConfig]:
@@ -88,62 +87,39 @@ class RunFolder:
         """Whether the run reached its last epoch."""
         return self.summary.is_file()
 
-    def latest_state(self) -> Path | None:
-        """The newest complete state, if there is one."""
-        return max(self.states.glob("step-[0-9]*"), default=None)
+    def list_states(self) -> list[Path]:
+        """The complete states, the newest first."""
+        return sorted(self.states.glob("step-[0-9]*"), reverse=True)
 
-    def remove_states_except(self, newest: Path) -> None:
-        """Removes older and partial states."""
+    def remove_old_states(self) -> None:
+        """Removes partial states, and all but the last two."""
+        kept = self.list_states()[:KEPT_STATES]
         for entry in self.states.iterdir():
-            if entry != newest:
-                shutil.rmtree(entry, ignore_errors=True)
+            if entry not in kept:
+                remove(entry)
 
-    def history(self) -> list[dict[str, Any]]:
-        """The lines of `metrics.jsonl`."""
-        if not self.metrics.is_file():
-            return []
-        return [json.loads(line) for line in self.metrics.read_text(encoding="utf-8").splitlines()]
+    def sync(self) -> None:
+        """Waits until weights and metrics are on the disk."""
+        if self.metrics.is_file():
+            sync_all(self.last.parent)
+            sync(self.metrics)
+            sync(self.path)
+
+    def history(self, epochs: int | None = None) -> list[dict[str, Any]]:
+        """The lines of `metrics.jsonl`; of the first `epochs`, if given.
+
+        Raises:
+            ConfigError: the file is damaged, or lacks one of these epochs.
+        """
+        try:
+            lines = self.metrics.read_text(encoding="utf-8").splitlines() if self.metrics.is_file() else []
+            history = [json.loads(line) for line in lines[:epochs]]
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"{self.metrics}: is damaged; restore it, or start a new run") from error
+        if not all(isinstance(line, dict) for line in history) or len(history) < (epochs or 0):
+            raise ConfigError(f"{self.metrics}: lacks epochs that were trained; restore it, or start a new run")
+        return history
 
     def write_history(self, history: list[dict[str, Any]]) -> None:
         """Rewrites the whole file, so that an interruption leaves no incomplete line."""
         write_text(self.metrics, "".join(json.dumps(line) + "\n" for line in history))
-
-
-def _is_partial(path: Path) -> bool:
-    return path.name.startswith(".") and path.name.endswith(".part")
-
-
-@cache
-def package_versions() -> dict[str, str]:
-    """Versions of Python and of the packages that affect the result."""
-    versions = {"python": platform.python_version()}
-    for name in PACKAGES:
-        with suppress(PackageNotFoundError):
-            versions[name] = version(name)
-    return versions
-
-
-def environment() -> dict[str, Any]:
-    """The machine, versions and command of a run."""
-    import torch
-
-    return {
-        "versions": package_versions(),
-        "git_revision": _git_revision(),
-        "command": sys.argv,
-        "platform": platform.platform(),
-        "cpus": os.cpu_count(),
-        "processes": int(os.environ.get("WORLD_SIZE", "1")),
-        "torch_threads": torch.get_num_threads(),
-        "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-    }
-
-
-@cache
-def _git_revision() -> str | None:
-    """The commit of the checkout that the package runs from, or None."""
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=5, check=False).stdout.strip() or None
-    except (OSError, subprocess.TimeoutExpired):
-        return None

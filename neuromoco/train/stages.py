@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from accelerate import Accelerator
 from accelerate.utils import set_seed
-from rich.markup import escape
 
 from neuromoco.checkpoint import read_header
 from neuromoco.classifier import check_network
@@ -19,7 +18,7 @@ from neuromoco.datasets.splits import describe_split, hold_out, split_by_class
 from neuromoco.encoders import build_encoder
 from neuromoco.encoders.blocks import recompute_blocks
 from neuromoco.errors import CheckpointError, ConfigError, NeuromocoError
-from neuromoco.support.console import console
+from neuromoco.support.console import console, escape
 from neuromoco.support.files import write_json
 from neuromoco.train.classify import ClassifyTask
 from neuromoco.train.loop import fit
@@ -153,7 +152,7 @@ def resolve_init(config: RunConfig) -> RunConfig:
 def _begin(run: RunFolder, config: RunConfig, accelerator: Accelerator) -> None:
     if accelerator.is_main_process:
         run.remove_partial_files()
-        run.begin(config)
+        run.begin(config, accelerator.device.type)
 
 
 def _run_stages(run: RunFolder, config: RunConfig, accelerator: Accelerator, read: Reader) -> dict[str, Any]:
@@ -171,7 +170,7 @@ def _run_stages(run: RunFolder, config: RunConfig, accelerator: Accelerator, rea
 
 def _run_stage(run: RunFolder, config: RunConfig, accelerator: Accelerator, read: Reader) -> dict[str, Any]:
     if accelerator.is_main_process:
-        run.begin(config)
+        run.begin(config, accelerator.device.type)
     set_seed(config.seed)
     task = main_process_first(accelerator, lambda: _build_task(run, config, accelerator, read))
     size = sum(parameter.numel() for parameter in task.model.parameters() if parameter.requires_grad)
@@ -196,7 +195,8 @@ def _build_task(run: RunFolder, config: RunConfig, accelerator: Accelerator, rea
         split = labelled_split(listing, config, getattr(config, config.stage))
         task = ClassifyTask(config, encoder, recordings, split, accelerator)
         console.print(f"{len(split.train)} recordings to train on, {len(split.validation)} to validate on")
-    _write_or_check_split(run, describe_split(listing, split, config.seed), accelerator)
+    content = describe_split(listing, split, config.seed, recordings.store.keys)
+    _write_or_check_split(run, content, accelerator)
     return task
 
 
@@ -211,10 +211,14 @@ def _write_or_check_split(run: RunFolder, split: dict[str, Any], accelerator: Ac
     if before is None:
         if accelerator.is_main_process:
             write_json(run.path / "split.json", split)
-    elif before["sha256"] != split["sha256"]:
+        return
+    advice = "restore those that its split.json lists, or start a new run"
+    if before.get("sha256") != split["sha256"]:
+        raise ConfigError(f"{split['data']}: holds other recordings than when {run.path} was started; {advice}")
+    known = before.get("content_sha256", split["content_sha256"])  # older versions did not write it
+    if known != split["content_sha256"]:
         raise ConfigError(
-            f"{split['data']}: holds other recordings than when {run.path} was started; "
-            "restore those that its split.json lists, or start a new run"
+            f"{split['data']}: the content of recordings has changed since {run.path} was started; {advice}"
         )
 
 

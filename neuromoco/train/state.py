@@ -1,8 +1,10 @@
 """States, from which a run resumes exactly where it stopped.
 
 A state is a folder state/step-N: Accelerate's files (weights, key encoder, queue and pointer, optimizer, loss scale,
-the random states of each process) and `progress.json`: epoch, optimizer steps done in it, and the metrics summed over
-them. Order and views of the recordings follow from (seed, epoch, index), so the number of steps done is the sampler's
+the random states of each process), `progress.json`: epoch, optimizer steps done in it, and the metrics summed over
+them, and `sums.json`: length and SHA-256 of these files. The last state and the one before it are kept.
+
+Order and views of the recordings follow from (seed, epoch, index), so the number of steps done is the sampler's
 position.
 """
 
@@ -12,14 +14,21 @@ import json
 import shutil
 import time
 from dataclasses import asdict, dataclass, field
+from hashlib import file_digest
+from pathlib import Path
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 
-from neuromoco.errors import ConfigError
-from neuromoco.support.files import write_json
+from neuromoco.errors import CheckpointError, ConfigError, NeuromocoError
+from neuromoco.support.console import console, escape
+from neuromoco.support.disk_errors import disk_errors
+from neuromoco.support.files import remove, sync, sync_all, write_json
+from neuromoco.train.processes import main_process_first
 from neuromoco.train.run_folder import RunFolder
+
+SUMS = "sums.json"
 
 
 @dataclass
@@ -53,31 +62,97 @@ class States:
         return bool(self.accelerator.reduce(flag, "sum") > 0)
 
     def write(self, progress: Progress, step: int) -> None:
-        """Writes the state after `step` optimizer steps and removes earlier ones."""
+        """Writes the state after `step` optimizer steps and removes all but the one before it.
+
+        Raises:
+            DiskError: the disk is full, read-only or gone; the states before are kept.
+        """
         accelerator = self.accelerator
         state = self.run.states / f"step-{step:09d}"
         part = state.with_name(f".{state.name}.part")  # one name for all processes
-        if accelerator.is_main_process:
+        try:
+            with disk_errors(state):
+                if accelerator.is_main_process:
+                    shutil.rmtree(part, ignore_errors=True)
+                    part.mkdir(parents=True)
+                accelerator.wait_for_everyone()
+                accelerator.save_state(str(part))
+                by_process = gather_object([asdict(progress)])
+                accelerator.wait_for_everyone()
+                if accelerator.is_main_process:
+                    write_json(part / "progress.json", by_process)
+                    write_json(part / SUMS, _sums(part))
+                    self.run.sync()  # a state never is of a later epoch than the metrics
+                    sync_all(part)
+                    part.rename(state)
+                    sync(state.parent)
+                    self.run.remove_old_states()
+        except BaseException:
             shutil.rmtree(part, ignore_errors=True)
-            part.mkdir(parents=True)
-        accelerator.wait_for_everyone()
-        accelerator.save_state(str(part))
-        by_process = gather_object([asdict(progress)])
-        accelerator.wait_for_everyone()
-        if accelerator.is_main_process:
-            write_json(part / "progress.json", by_process)
-            part.rename(state)
-            self.run.remove_states_except(state)
+            raise
         self.written = time.monotonic()
 
     def read(self) -> Progress:
-        """Loads the newest state, if there is one; raises ConfigError if another number of processes wrote it."""
-        state = self.run.latest_state()
+        """Loads the newest undamaged state, if there is one.
+
+        Raises:
+            CheckpointError: no state is undamaged.
+            ConfigError: another number of processes wrote it.
+        """
+        state = main_process_first(self.accelerator, self._newest_undamaged)
         if state is None:
             return Progress()
-        by_process = json.loads((state / "progress.json").read_text(encoding="utf-8"))
-        if len(by_process) != self.accelerator.num_processes:
-            processes = f"{len(by_process)} process(es), resumed with {self.accelerator.num_processes}"
-            raise ConfigError(f"{self.run.path}: was started with {processes}; resume with {len(by_process)}")
-        self.accelerator.load_state(str(state))
-        return Progress(**by_process[self.accelerator.process_index])
+        try:
+            by_process = json.loads((state / "progress.json").read_text(encoding="utf-8"))
+            if len(by_process) != self.accelerator.num_processes:
+                processes = f"{len(by_process)} process(es), resumed with {self.accelerator.num_processes}"
+                raise ConfigError(f"{self.run.path}: was started with {processes}; resume with {len(by_process)}")
+            self.accelerator.load_state(str(state))
+            return Progress(**by_process[self.accelerator.process_index])
+        except NeuromocoError:
+            raise
+        except Exception as error:  # of torch, pickle, safetensors or zip, by what is damaged or of another network
+            problem = f"cannot be loaded ({type(error).__name__})"
+            raise CheckpointError(f"{state}: {problem}; delete it to resume from the one before") from error
+
+    def _newest_undamaged(self) -> Path | None:
+        """The newest undamaged state, if there are states; removes damaged newer ones."""
+        states = self.run.list_states()
+        damaged: list[Path] = []
+        for state in states:
+            problem = _damage(state)
+            if problem is None:
+                for other in damaged:
+                    remove(other)
+                return state
+            damaged.append(state)
+            console.print(f"{escape(str(state))}: {problem}; trying the state before it", soft_wrap=True)
+        if damaged:
+            advice = f"delete {self.run.states} to train from the beginning"
+            raise CheckpointError(f"{damaged[0]}: is damaged, and no state before it is whole; {advice}")
+        return None
+
+
+def _sums(state: Path) -> dict[str, tuple[int, str]]:
+    """Length and SHA-256 of the files of a state, by their names in its folder."""
+    sums = {}
+    for file in sorted(path for path in state.rglob("*") if path.is_file() and path.name != SUMS):
+        with file.open("rb") as content:
+            sums[file.relative_to(state).as_posix()] = (file.stat().st_size, file_digest(content, "sha256").hexdigest())
+    return sums
+
+
+def _damage(state: Path) -> str | None:
+    """What is wrong with a state, or None. Those of older versions have no sums."""
+    if not (state / "progress.json").is_file():
+        return "is damaged (progress.json is missing)"
+    if not (state / SUMS).is_file():
+        return None
+    try:
+        before, now = json.loads((state / SUMS).read_text(encoding="utf-8")), _sums(state)
+    except (OSError, ValueError):
+        return "is damaged"
+    if not isinstance(before, dict):
+        return f"is damaged ({SUMS})"
+    wrong = [name for name, sums in before.items() if list(now.get(name, ())) != sums]
+    return f"is damaged ({wrong[0]})" if wrong else None

@@ -19,8 +19,8 @@ from neuromoco.config import ClassifyConfig, OptimizerConfig, PretrainConfig, Ru
 from neuromoco.datasets import FrameStore, Recordings, Split
 from neuromoco.datasets.torch_sets import FrameSet, collate
 from neuromoco.encoders import Encoder
+from neuromoco.train.environment import package_versions
 from neuromoco.train.processes import divide_batch
-from neuromoco.train.run_folder import package_versions
 from neuromoco.views import TwoViews, View
 
 

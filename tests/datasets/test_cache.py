@@ -20,7 +20,7 @@ from neuromoco import ConfigError, EventFileError, Recording, read_recording, to
 from neuromoco.config import FrameConfig
 from neuromoco.datasets import Listing, cached_frames, list_recordings, prepare
 from neuromoco.events import write_atis, write_npz
-from neuromoco.support.files import cache_folder
+from neuromoco.support.cache import cache_folder
 from tests.conftest import make_recording
 
 Folders = Callable[[int, int], Path]

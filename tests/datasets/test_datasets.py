@@ -18,7 +18,7 @@ from neuromoco.config import ViewConfig
 from neuromoco.datasets import describe_split, list_data, list_recordings, split_by_class
 from neuromoco.datasets.digits import digit_images
 from neuromoco.datasets.torch_sets import FrameSet, collate
-from neuromoco.support.files import cache_folder
+from neuromoco.support.cache import cache_folder
 from neuromoco.views import TwoViews, View
 
 Folders = Callable[[int, int], Path]

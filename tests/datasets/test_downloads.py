@@ -237,7 +237,7 @@ def test_no_network_names_the_address(sets: dict[str, Any], monkeypatch: pytest.
         (
             OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)),
             2,
-            "the disk is full; free some space, or set NEUROMOCO_DATA",
+            "the disk is full; free some space and run it again, or set NEUROMOCO_DATA",
         ),
     ],
 )

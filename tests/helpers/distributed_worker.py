@@ -73,7 +73,7 @@ def training(kind: type[Task], config: RunConfig, folder: Path, accelerator: Acc
     rng, frames = np.random.default_rng(0), config.frames
     counts = rng.poisson(0.7, (RECORDINGS, frames.steps, 2, frames.height, frames.width)).astype(np.uint8)
     facts = np.ones((RECORDINGS, 2), np.int64)
-    store = FrameStore(counts, facts[:, 0], facts[:, 0], facts)
+    store = FrameStore(counts, facts[:, 0], facts[:, 0], facts, facts.astype(np.uint64))
     encoder: Any = alive(build_encoder(config.encoder), torch.from_numpy(counts).float().transpose(0, 1))
     run, listing, stage = RunFolder(folder), Listing(Path(), ("",) * RECORDINGS), "pretrain"
     if kind is ClassifyTask:
