@@ -19,11 +19,12 @@ from neuromoco.events.arrays import mat, npy, npz
 from neuromoco.events.hdf5 import events as hdf5
 from neuromoco.events.isolated.session import SESSION
 from neuromoco.events.prophesee import dat, evt
-from neuromoco.events.recording import Recording
+from neuromoco.events.recording import LARGEST_SIDE, Recording
 from neuromoco.events.ros import packets as ros
-from neuromoco.events.stream import EventStream, ReadOptions, gather, settle_sensor, windows
+from neuromoco.events.stream import EventStream, ReadOptions, gather, settle_sensor
 from neuromoco.events.survey import Survey, survey
 from neuromoco.events.text import lines as text
+from neuromoco.events.windows import windows
 
 HEAD_BYTES = 4000
 
@@ -186,6 +187,8 @@ def _open(path: Path, options: ReadOptions) -> EventStream:
     stream = SESSION.open(row.key, path, options) if row.isolated(head) else row.open(path, options)
     if options.sensor:
         stream.width, stream.height = options.sensor
+    if not all(side is None or 1 <= side <= LARGEST_SIDE for side in (stream.width, stream.height)):
+        raise EventFileError(f"a sensor of {stream.width} x {stream.height}; a side has 1 to {LARGEST_SIDE} pixels")
     return stream
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
@@ -20,6 +19,7 @@ PIECE = 1 << 20  # events that a reader holds at once, approximately
 # Cameras and their software let times step back a little; events are sorted. An event that is later than this is
 # damage to a reader that must not look further ahead.
 LATEST_US = 10_000
+LARGEST_TIME = 1 << 62  # us; clocks that count from 1970 are far below
 SOON = 1 << 16  # events after which a stream that lies mostly outside is not read on
 # What libraries raise on damaged files, apart from errors of their own.
 DAMAGE = (ValueError, TypeError, LookupError, RuntimeError, MemoryError, OverflowError)
@@ -66,6 +66,7 @@ class EventStream:
         `EventFileError` if there are no events, or more than 1 % of them lie outside.
         """
         for piece in self.pieces:
+            _check_times(piece.t)
             self.count += piece.t.size
             piece = self._inside(piece)
             if self.count > SOON and 2 * self.outside > self.count:
@@ -106,6 +107,13 @@ def dropped_line(outside: Sequence[int]) -> str | None:
     files = sum(map(bool, outside))
     where = f" in {files} of {len(outside)} files" if len(outside) > 1 else ""
     return f"{sum(outside):,} events outside the sensor were dropped{where}" if files else None
+
+
+def _check_times(t: NDArray[Any]) -> None:
+    """Refuses times of which differences would not fit 63 bits."""
+    if t.dtype.itemsize == 8 and t.size and not (int(t.min()) > -LARGEST_TIME and int(t.max()) < LARGEST_TIME):
+        at = int(np.argmax((t <= -LARGEST_TIME) | (t >= LARGEST_TIME)))
+        raise EventFileError(f"a time of {t[at]} us, more than 100,000 years: damaged")
 
 
 def _all_below(places: NDArray[Any], side: int) -> bool:
@@ -160,51 +168,19 @@ def gather(stream: EventStream, start: int | None = None, stop: int | None = Non
             stream.check_outside()
             break
     settle_sensor(stream, lambda: parts)
-    return _recording(stream, parts, stream.outside)
+    return as_recording(stream, parts, stream.outside)
 
 
-def windows(stream: EventStream, length: int) -> Iterator[Recording]:
-    """Consecutive recordings of `length` microseconds, empty ones included; the last may be shorter.
-
-    The stream, from a known sensor, is used up. `EventFileError` if times step back by more than 10 ms.
-    """
-    held: list[Columns] = []  # joined only when a window is complete, or long ones would be joined again and again
-    begin = latest = dropped = 0
-    for piece in chain(stream.events(), (None,)):
-        if piece is not None:
-            last = int(piece.t.max())
-            begin, latest = (begin, max(latest, last)) if held else (int(piece.t.min()), last)
-            held.append(piece)
-        limit = latest + length if piece is None else latest - LATEST_US
-        if limit >= begin + length:
-            rest = _in_order(held, begin)
-            while limit >= begin + length:
-                begin += length
-                at = int(np.searchsorted(rest.t, begin))
-                yield _recording(stream, [rest.take(slice(at))], stream.outside - dropped)
-                dropped = stream.outside
-                rest = rest.take(slice(at, None))
-            held = [rest]
-
-
-def _in_order(pieces: list[Columns], begin: int) -> Columns:
-    """The events of all pieces in order of time; none may be earlier than `begin`."""
-    columns = _joined(pieces)
-    t = columns.t.astype(np.int64)
-    if t.size and int(t.min()) < begin:
-        raise EventFileError(f"times run back by {begin - int(t.min())} us, into a window that is done")
-    columns = columns._replace(t=t)
-    return columns if np.all(t[1:] >= t[:-1]) else columns.take(np.argsort(t, kind="stable"))
-
-
-def _joined(parts: list[Columns]) -> Columns:
+def joined(parts: list[Columns]) -> Columns:
+    """All events of several pieces."""
     return parts[0] if len(parts) == 1 else Columns(*map(np.concatenate, zip(*parts, strict=True)))
 
 
-def _recording(stream: EventStream, parts: list[Columns], outside: int) -> Recording:
+def as_recording(stream: EventStream, parts: list[Columns], outside: int) -> Recording:
+    """Events of a stream whose sensor is known, and the number of those that were dropped."""
     assert stream.width is not None
     assert stream.height is not None
-    return Recording.from_inside(_joined(parts)._asdict(), stream.width, stream.height, stream.source, outside)
+    return Recording.from_inside(joined(parts)._asdict(), stream.width, stream.height, stream.source, outside)
 
 
 def settle_sensor(stream: EventStream, pieces: Callable[[], Iterable[Columns]]) -> None:

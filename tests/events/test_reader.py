@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import struct
 from pathlib import Path
 
@@ -11,10 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from neuromoco import EventFileError, Recording, read_recording
-from neuromoco.events import survey_recording, write_atis, write_npz
+from neuromoco.events import ReadOptions, read_windows, survey_recording, write_atis, write_npz
 from neuromoco.events.arrays import npz
 from neuromoco.events.atis import LAST_US
+from neuromoco.events.reader import FORMATS
 from tests.conftest import make_recording
+from tests.fuzz import event_files
+from tests.helpers.outcomes import outcome_of, refusal_of
 
 EVENTS = st.lists(
     st.tuples(st.integers(0, LAST_US), st.integers(0, 33), st.integers(0, 33), st.integers(0, 1)),
@@ -205,3 +209,41 @@ def test_real_recordings_are_read(real_folder: Path) -> None:
         assert len(recording) == len(raw)
         assert recording.t[-1] == struct.unpack(">I", b"\0" + bytes([raw[-1, 2] & 0x7F]) + bytes(raw[-1, 3:]))[0]
         assert (recording.width, recording.height) == (34, 34)
+
+
+def test_whatever_format_is_forced_on_a_file_it_is_read_or_refused(tmp_path: Path) -> None:
+    for name, files in event_files.seeds().items():
+        (tmp_path / name).write_bytes(files[event_files.FILE])
+    for file, key in itertools.product(sorted(tmp_path.iterdir()), FORMATS):
+        found = outcome_of(lambda: read_recording(file, options=ReadOptions(format=key)))  # noqa: B023
+        assert found == "is read" or found.startswith(f"{file}: ")
+        assert found.isprintable()
+    (tmp_path / "short.bin").write_bytes(b"#!AER-DAT3.\n")
+    assert "3.1" in refusal_of(lambda: read_recording(tmp_path / "short.bin", options=ReadOptions(format="aedat3")))
+
+
+@pytest.mark.parametrize("side", [0, -5, 1 << 16, 1 << 40, 10**18])
+def test_sides_of_no_sensor_are_refused(tmp_path: Path, side: int) -> None:
+    columns = {name: np.arange(2) for name in "txyp"}
+    np.savez(tmp_path / "a.npz", **columns, width=side, height=34)
+    for read in (read_recording, survey_recording):
+        assert f"a sensor of {side} x 34; a side has 1 to 65535 pixels" in refusal_of(lambda: read(tmp_path / "a.npz"))  # noqa: B023
+    assert read_recording(tmp_path / "a.npz", options=ReadOptions(sensor=(34, 34))).width == 34
+
+
+@pytest.mark.parametrize("times", [[-(2**63), 0, 2**63 - 1], [0, 1, 2**62], [-(2**62), 0, 1]])
+def test_times_beyond_all_clocks_are_refused(tmp_path: Path, times: list[int]) -> None:
+    np.savez(tmp_path / "a.npz", t=np.array(times), x=np.zeros(3, int), y=np.zeros(3, int), p=np.zeros(3, int))
+    for read in (read_recording, survey_recording, lambda path: list(read_windows(path, 1000))):
+        assert "us, more than 100,000 years: damaged" in refusal_of(lambda: read(tmp_path / "a.npz"))  # noqa: B023
+
+
+def test_endless_windows_without_events_are_refused_before_the_first(tmp_path: Path) -> None:
+    file = tmp_path / "a.csv"
+    file.write_text("t,x,y,p\n0,1,1,1\n1700000000000000,1,1,0\n1700000000000100,1,2,1\n")
+    reading = read_windows(file, 500_000)
+    words = "a gap of 3,400,000,000 windows of 500,000 us without events, more than 100,000"
+    assert words in refusal_of(lambda: next(reading))
+    file.write_text("t,x,y,p\n0,1,1,1\n100000000,1,1,0\n")
+    assert [len(window) for window in read_windows(file, 1000)] == [1, *[0] * 99_999, 1]
+    assert "a gap of 100,100 windows of 999 us" in refusal_of(lambda: list(read_windows(file, 999)))

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from neuromoco.errors import EventFileError
 from neuromoco.events import ReadOptions, read_recording, read_windows, survey_recording
 from neuromoco.events.extent import TOGETHER, extent
-from neuromoco.events.stream import SOON, Columns, EventStream, gather, in_pieces, windows
+from neuromoco.events.stream import SOON, Columns, EventStream, gather, in_pieces
 from neuromoco.events.survey import survey
+from neuromoco.events.windows import windows
 from tests.helpers.cli import error_line, run
 from tests.helpers.outcomes import refusal_of, rows
 

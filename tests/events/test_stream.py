@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from neuromoco.errors import ConfigError, EventFileError
 from neuromoco.events import ReadOptions, read_recording, read_windows, survey_recording, write_atis, write_npz
-from neuromoco.events.stream import LATEST_US, Columns, EventStream, gather, in_pieces, windows
+from neuromoco.events.stream import LATEST_US, Columns, EventStream, gather, in_pieces
 from neuromoco.events.survey import survey
+from neuromoco.events.windows import windows
 from tests.conftest import make_recording
 from tests.helpers.outcomes import rows
 

@@ -45,8 +45,10 @@ def open_aedat3(path: Path, options: ReadOptions) -> EventStream:
     """Opens a file; everything but polarity events is skipped."""
     with path.open("rb") as file:
         head = file.read(LARGEST_HEADER)
+    if not head.startswith(MAGIC):
+        raise EventFileError(f"no AEDAT 3.1 recording: it does not begin with {MAGIC.decode()}")
     if not head.startswith(MAGIC + b"1"):
-        version = head[len(b"#!AER-DAT") :][:4].decode("latin-1").split()[0]
+        version = head[len(MAGIC) - 2 :][:4].split(maxsplit=1)[0].decode("latin-1")
         raise EventFileError(f"an AEDAT {version} recording; of AEDAT 3, version 3.1 is read")
     end = HEADER_END.search(head)
     if end is None:
