@@ -16,7 +16,7 @@ NODE_READY := $(JAVASCRIPT)/.installed-onnxruntime-node-$(NODE_RUNTIME)
 # Intel's Lava simulator, for the test of export/lava_runner alone. Its metadata asks for Python < 3.11.
 LAVA_READY := $(VENV)/.installed-lava
 
-.PHONY: help demo test test-slow javascript lava fuzz check docs bench clean
+.PHONY: help demo test test-slow javascript lava fuzz kills check docs bench clean
 help:
 	@echo "make demo       install, then the whole chain on the built-in recordings (minutes)"
 	@echo "make test       install, then the tests"
@@ -24,6 +24,7 @@ help:
 	@echo "make javascript install with npm too, then the test of the JavaScript example"
 	@echo "make lava       install Lava too, then the tests of Loihi networks in its simulator"
 	@echo "make fuzz       install, then read 100,000 damaged event files (minutes)"
+	@echo "make kills      install, then 100 kills and 30 full disks at random moments of training (minutes)"
 	@echo "make check      install, then lint and types"
 	@echo "make docs       install, then the documentation as a site in build/site"
 	@echo "make bench      install, then the measurements of benchmarks/"
@@ -75,6 +76,9 @@ lava: $(DEV) $(LAVA_READY)
 
 fuzz: $(DEV)
 	$(BIN)/python -m tests.fuzz
+
+kills: $(DEV)
+	$(BIN)/python -m tests.kills
 
 # mypy cannot follow the folder mapping of pyproject.toml, so it looks at a built copy.
 check: $(DEV)

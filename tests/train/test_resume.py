@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import json
-import random
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from neuromoco import ConfigError
-from neuromoco.checkpoint import load_tensors
-from neuromoco.config import RunConfig, dump_config
+from neuromoco.config import dump_config
 from neuromoco.train import resume, train
 from neuromoco.train.run_folder import RunFolder
 from neuromoco.train.state import States
-from tests.helpers.small_runs import small_settings
+from tests.kills.__main__ import may_mount
+from tests.kills.campaign import assert_same, settings
 
 Folders = Callable[[int, int], Path]
-KILLS = 20
-TIMES = ("seconds", "samples_per_s")
 
 
 @pytest.fixture(autouse=True)
@@ -32,74 +28,27 @@ def _a_state_every_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("neuromoco.train.loop.SHORT_EPOCH_S", 0.0)
 
 
-def settings(data: Path, stage: str, **values: Any) -> RunConfig:
-    # A state after every step.
-    own = {"supervised.mixup": 0.5, "supervised.views": {}, "compute.save_minutes": 0.0}
-    return small_settings(data, stage, 4, own | values)
+def test_killed_at_random_moments_and_on_full_disks_it_ends_in_the_same_weights() -> None:
+    """Beginning, filling the cache, training, writing a state, weights or metrics: whatever it was doing.
 
-
-def outcome(run: Path) -> tuple[dict[str, torch.Tensor], list[dict[str, Any]]]:
-    folder = RunFolder(run)
-    lines = [{name: v for name, v in line.items() if name not in TIMES} for line in folder.history()]
-    return load_tensors(folder.last), lines
-
-
-def assert_same(run: Path, whole: Path) -> None:
-    (weights, lines), (expected, expected_lines) = outcome(run), outcome(whole)
-    assert weights.keys() == expected.keys()
-    assert all(torch.equal(weights[name], expected[name]) for name in weights)
-    assert lines == expected_lines
-    assert not [p for p in run.rglob("*") if p.name.endswith(".part")]
-
-
-@pytest.fixture
-def lives() -> Iterator[Callable[[Path, Path, float], tuple[int, float]]]:
-    """Trains, or resumes, for some seconds: (run folder, settings, seconds) -> code, seconds."""
-    worker = subprocess.Popen(
-        [sys.executable, str(Path(__file__).parents[1] / "helpers/resume_worker.py")],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        bufsize=1,
-    )
-    assert worker.stdin is not None
-    assert worker.stdout is not None
-
-    def live(run: Path, config: Path, seconds: float) -> tuple[int, float]:
-        worker.stdin.write(f"{run}\t{config}\t{seconds}\n")
-        code, lived = worker.stdout.readline().split()
-        return int(code), float(lived)
-
-    yield live
-    worker.stdin.close()
-    worker.stdout.close()
-    worker.kill()
-    worker.wait()
-
-
-def test_killed_at_random_moments_it_ends_in_the_same_weights(
-    class_folders: Folders, tmp_path: Path, lives: Callable[[Path, Path, float], tuple[int, float]]
-) -> None:
-    """Beginning, training, writing a state, weights or metrics: whatever it was doing."""
-    data = class_folders(2, 6)
-    whole, files, lasted = {}, {}, {}
-    for stage in ("pretrain", "supervised"):
-        files[stage], whole[stage] = tmp_path / f"{stage}.yaml", tmp_path / f"{stage}-whole"
-        files[stage].write_text(dump_config(settings(data, stage)))
-        code, lasted[stage] = lives(whole[stage], files[stage], 60)
-        assert code == 0
-    rng, kills, runs = random.Random(), 0, 0
-    while kills < KILLS:
-        stage = ("pretrain", "supervised")[runs % 2]
-        run = tmp_path / f"run-{runs}"
-        code = -9
-        while code == -9:
-            moment = rng.uniform(0.0, lasted[stage]) if kills < KILLS else 60.0
-            code, _ = lives(run, files[stage], moment)
-            kills += code == -9
-        assert code == 0
-        assert_same(run, whole[stage])
-        runs += 1
+    `make kills` does it a hundred times, also with sweeps and several stages.
+    """
+    full = 2 if may_mount() else 0
+    command = [
+        sys.executable,
+        "-m",
+        "tests.kills",
+        "--kills",
+        "4",
+        "--full",
+        str(full),
+        "--kinds",
+        "pretrain,supervised",
+    ]
+    done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert (found["kills"], found["full_disks"]) == (4, full)
 
 
 def test_a_run_killed_before_it_had_settings_is_begun_anew(class_folders: Folders, tmp_path: Path) -> None:
