@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import wraps
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeAlias, cast
@@ -39,6 +40,19 @@ def forget(state: PageState | None) -> None:
     """Deletes the file that is kept for a visitor."""
     if state is not None and state.upload is not None:
         delete(state.upload)
+
+
+def _told(handler: Callable[..., View]) -> Callable[..., View]:
+    """A handler that shows a mistake in what its visitor sent, and keeps what the visitor is looking at."""
+
+    @wraps(handler)
+    def tell(self: PageHandlers, state: PageState | None, *values: Any) -> View:
+        try:
+            return handler(self, state, *values)
+        except NeuromocoError as error:
+            return error_view("", str(error)), state
+
+    return tell
 
 
 class PageHandlers:
@@ -84,6 +98,7 @@ class PageHandlers:
             if state is None and upload:
                 delete(file)
 
+    @_told
     def update(self, state: PageState | None, model: str, backend: str, window_ms: float | None, window: int) -> View:
         """The view of the same file with other settings."""
         if state is None:
@@ -101,6 +116,7 @@ class PageHandlers:
         # A window without events: the visitor of a long upload may choose another.
         return html, state if state.upload else None
 
+    @_told
     def switch_backend(self, state: PageState | None, backend: str) -> View:
         """The same view with another backend's prediction first, computed if it is not there yet."""
         if state is None:

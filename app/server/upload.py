@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import secrets
 from collections.abc import AsyncIterator, Iterator
@@ -23,6 +24,7 @@ LONGEST_NAME = 100
 LONGEST_NAME_BYTES = 200  # file systems take 255
 DRAIN_SECONDS = 1.0
 DRAIN_BYTES = 1 << 24
+logging.getLogger("python_multipart").addHandler(logging.NullHandler())  # it would print a line of any damaged form
 MOMENT = 0.5  # seconds until an upload can be called slow
 
 

@@ -1,14 +1,11 @@
-"""The page as it is started by its command, and files to drop on it."""
+"""The page and the server as they are started by their commands, and files to drop on them."""
 
 from __future__ import annotations
 
 import os
-import socket
+import re
 import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,12 +24,31 @@ MAX_MB = 64 if os.environ.get("NEUROMOCO_SCREENSHOTS") else 1  # pictures show w
 
 @dataclass
 class Server:
+    """The page or the server in a process of its own.
+
+    Attributes:
+        url: where it answers; ends with a slash.
+        folder: where it makes its temporary folder.
+        process: it.
+    """
+
     url: str
     folder: Path
+    process: subprocess.Popen[str]
 
     def left(self) -> list[Path]:
         """Files that uploads left."""
-        return [path for path in self.folder.glob("neuromoco-page-*/**/*") if path.is_file()]
+        return [path for path in self.folder.glob("neuromoco-*/**/*") if path.is_file()]
+
+    def clear(self) -> None:
+        """Deletes them, as the page does after ten minutes."""
+        for path in self.left():
+            path.unlink()
+            path.parent.rmdir()
+
+    def said(self) -> str:
+        """What it printed on standard error."""
+        return (self.folder / "stderr").read_text(errors="replace")
 
     def classify(self, file: Path, *arguments: Any, **options: Any) -> Any:
         with warnings.catch_warnings():
@@ -47,25 +63,21 @@ class Server:
 
 
 @contextmanager
-def running(folder: Path) -> Iterator[Server]:
-    """The command itself, in a process of its own: gradio leaves sockets and loops open when it ends."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    words = [sys.executable, "-m", "neuromoco.app", "app", "--port", str(port), "--max-mb", str(MAX_MB)]
-    process = subprocess.Popen(words, env=os.environ | {"TMPDIR": str(folder)}, stdout=subprocess.DEVNULL)
-    url = f"http://127.0.0.1:{port}/"
-    end = time.monotonic() + 60
-    while process.poll() is None and time.monotonic() < end:
-        try:
-            urllib.request.urlopen(url).close()
-            break
-        except urllib.error.URLError:
-            time.sleep(0.1)
-    yield Server(url, folder)
-    process.terminate()
-    assert process.wait(20) == 0
-    assert list(folder.glob("neuromoco-page-*")) == []
+def running(folder: Path, command: str = "app", *words: str) -> Iterator[Server]:
+    """A command itself, in a process of its own: gradio leaves sockets and loops open when it ends."""
+    line = [sys.executable, "-m", "neuromoco.app", command, "--port", "0", "--max-mb", str(MAX_MB), *words]
+    with (folder / "stderr").open("w") as complaints:
+        process = subprocess.Popen(
+            line, env=os.environ | {"TMPDIR": str(folder)}, stdout=subprocess.PIPE, stderr=complaints, text=True
+        )
+    assert process.stdout is not None
+    with process.stdout:
+        found = re.search(r"http://[^/ ]+", process.stdout.readline())
+        assert found, (folder / "stderr").read_text()
+        yield Server(f"{found[0]}/", folder, process)
+        process.terminate()
+        assert process.wait(20) == 0
+    assert list(folder.glob("neuromoco-*")) == []
 
 
 def bad_files(folder: Path) -> dict[str, Path]:

@@ -11,16 +11,15 @@ from typing import Any
 
 import pytest
 
-from tests.helpers.page_server import EXAMPLE, Server, bad_files, long_recording, numbers, running
+from tests.helpers.page_server import EXAMPLE, Server, bad_files, long_recording, numbers
 
 pytest.importorskip("gradio")
 pytestmark = pytest.mark.browser
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with running(tmp_path_factory.mktemp("uploads")) as server:
-        yield server
+@pytest.fixture
+def server(page_server: Server) -> Server:
+    return page_server
 
 
 def browser_path() -> str | None:
@@ -47,6 +46,7 @@ def open_page(server: Server) -> Iterator[Callable[..., Any]]:
             page.on("request", lambda request: request.url.startswith((server.url, "data:", "blob:")) or
                     elsewhere.append(request.url))  # fmt: skip
             page.on("pageerror", lambda error: wrong.append(str(error)))
+            page.on("console", lambda message: message.type == "error" and wrong.append(message.text))
             page.goto(server.url)
             page.wait_for_selector("#nm-drop input[type=file]", state="attached")
             return page
@@ -95,7 +95,7 @@ def test_a_visit(open_page: Callable[..., Any], server: Server, tmp_path: Path) 
     assert server.left() == []
 
 
-def test_windows_of_a_long_recording(open_page: Callable[..., Any], tmp_path: Path) -> None:
+def test_windows_of_a_long_recording(open_page: Callable[..., Any], server: Server, tmp_path: Path) -> None:
     page = open_page(1600, "light")
     drop(page, long_recording(tmp_path / "long.npz"))
     page.wait_for_selector(".nm-label")
@@ -104,6 +104,8 @@ def test_windows_of_a_long_recording(open_page: Callable[..., Any], tmp_path: Pa
     page.get_by_role("button", name="Show this window").click()
     page.wait_for_selector("text=window 3 of 8")
     page.wait_for_function("document.querySelector('.nm-player output').textContent.startsWith('1')")
+    assert [file.name for file in server.left()] == ["long.npz"]
+    server.clear()
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from neuromoco.app.worker.analysis import AnalysisRequest, offered_models
 from neuromoco.app.worker.sandbox import Sandbox
 from neuromoco.errors import NeuromocoError
 from neuromoco.runtime.load import load_classifier
-from tests.helpers.page_server import EXAMPLE, Server, bad_files, long_recording, numbers, running
+from tests.helpers.page_server import EXAMPLE, Server, bad_files, long_recording, numbers
 
 pytest.importorskip("gradio")
 httpx = pytest.importorskip("httpx")
@@ -36,10 +36,9 @@ def handlers() -> Iterator[PageHandlers]:
     sandbox.close()
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with running(tmp_path_factory.mktemp("uploads")) as server:
-        yield server
+@pytest.fixture
+def server(page_server: Server) -> Server:
+    return page_server
 
 
 @pytest.mark.parametrize("backend", ["onnx", "loihi-sim"])
