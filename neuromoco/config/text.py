@@ -11,8 +11,10 @@ from typing import Any, TypeVar, get_args
 import yaml
 from pydantic import ValidationError
 
+from neuromoco.config.plain_yaml import DEEPEST, LONGEST, parse_yaml
 from neuromoco.config.tree import RunConfig, Settings
 from neuromoco.errors import ConfigError
+from neuromoco.support.untrusted import one_line, read_bytes
 
 SettingsType = TypeVar("SettingsType", bound=Settings)
 # pydantic's names of types -> plain ones
@@ -50,14 +52,21 @@ def _first_mistake(kind: type[Settings], error: ValidationError) -> str:
     errors = error.errors()
     first = errors[0]
     if first["type"] == "value_error":  # from a validator of the whole group
-        return str(first["ctx"]["error"])
+        return one_line(first["ctx"]["error"])
     where = _place(first["loc"])
     if first["type"] == "extra_forbidden":
-        return f"{where}: no such name{_known_names(kind, first['loc'][:-1])}"
+        return f"{one_line(where)}: no such name{_known_names(kind, first['loc'][:-1])}"
     if first["type"] == "missing":
         return f"{where}: is missing"
     allowed = dict.fromkeys(_in_plain_words(e["msg"]) for e in errors if _place(e["loc"]) == where)
-    return f"{where}: should be {' or '.join(allowed)}, given {first['input']!r}"
+    return f"{one_line(where)}: should be {' or '.join(allowed)}, given {_shown(first['input'])}"
+
+
+def _shown(value: Any) -> str:
+    try:
+        return one_line(repr(value))
+    except ValueError:  # more digits than Python prints
+        return "a number of thousands of digits"
 
 
 def _place(parts: tuple[int | str, ...]) -> str:
@@ -67,7 +76,7 @@ def _place(parts: tuple[int | str, ...]) -> str:
 
 def _in_plain_words(message: str) -> str:
     """pydantic's message with YAML's names of types instead of Python's."""
-    message = message.removeprefix("Input should be ")
+    message = message.removeprefix("Input should be ").replace("Keys should be strings", "a name of text")
     message = re.sub(r", (unable to|got a number with) .*| or instance of .*", "", message)
     return re.sub("a valid (tuple|dictionary|integer|number|string|boolean)", lambda m: PLAIN[m[1]], message)
 
@@ -88,11 +97,13 @@ def load_settings(kind: type[SettingsType], path: Path | str) -> SettingsType:
         ConfigError: the file is missing, or does not contain such settings.
     """
     try:
-        tree = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
-    except (yaml.YAMLError, ValueError) as error:
-        raise ConfigError(f"{path}: is not YAML ({' '.join(str(error).split())})") from None
+        raw = read_bytes(path, LONGEST)
+    except ValueError as error:
+        raise ConfigError(f"{path}: cannot be read ({error})") from None
+    try:
+        tree = parse_yaml(raw.decode("utf-8")) or {}
+    except ValueError as error:
+        raise ConfigError(f"{path}: is not YAML of settings ({one_line(error)})") from None
     return parse_settings(kind, tree, str(path))
 
 
@@ -120,6 +131,8 @@ def with_values(config: RunConfig, values: Mapping[str, Any], source: str = "set
     tree = config.model_dump()
     for name, value in values.items():
         *groups, leaf = name.split(".")
+        if len(groups) > DEEPEST:
+            raise ConfigError(f"{source}: {one_line(name)}: no such name")
         node = tree
         for group in groups:
             if not isinstance(node.get(group), dict):
@@ -144,11 +157,11 @@ def parse_changes(changes: Iterable[str]) -> dict[str, Any]:
     for change in changes:
         name, equals, text = change.partition("=")
         if not equals or not name.strip():
-            raise ConfigError(f"--set {change}: give a name and a value, for example --set seed=1")
+            raise ConfigError(f"--set {one_line(change)}: give a name and a value, for example --set seed=1")
         try:
-            value = yaml.safe_load(text)
-        except (yaml.YAMLError, ValueError):  # ValueError: a date that does not exist
-            raise ConfigError(f"--set {change}: the value is not YAML") from None
+            value = parse_yaml(text)
+        except ValueError as error:
+            raise ConfigError(f"--set {one_line(change)}: the value is not YAML ({one_line(error)})") from None
         values[name.strip()] = _number(text) if value == text.strip() else value
     return values
 

@@ -4,17 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    NonNegativeFloat,
-    NonNegativeInt,
-    PositiveFloat,
-    PositiveInt,
-    model_validator,
-)
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, NonNegativeFloat, PositiveFloat, model_validator
+
+PositiveInt = Annotated[int, Field(gt=0, lt=1 << 31)]  # whole numbers that the arithmetic behind them holds
+NonNegativeInt = Annotated[int, Field(ge=0, lt=1 << 31)]
+Width = Annotated[int, Field(gt=0, le=1 << 14)]  # of a layer
+Pixels = Annotated[int, Field(ge=0, lt=1 << 16)]
 
 
 class Settings(BaseModel):
@@ -77,11 +72,11 @@ class ViewConfig(Settings):
 
     policy: Literal["nda", "nda-mn", "group", "affine"] = "group"
     flip: float = Field(0.5, ge=0.0, le=1.0)
-    shift: NonNegativeInt = 5
+    shift: Pixels = 5
     rotate: float = Field(30.0, ge=0.0, le=180.0)
     shear: NonNegativeFloat = 0.3
     scale: float = Field(0.0, ge=0.0, lt=1.0)
-    cutout: NonNegativeInt = 8
+    cutout: Pixels = 8
     drop: float = Field(0.0, ge=0.0, lt=1.0)
     ops: int = Field(1, ge=1, le=4)
 
@@ -117,8 +112,8 @@ class MocoConfig(Settings):
         batch_norm_groups: number of groups for "shuffled", over all processes; MoCo had 8, on 8 GPUs.
     """
 
-    embed_dim: PositiveInt = 128
-    hidden_dim: PositiveInt = 512
+    embed_dim: Width = 128
+    hidden_dim: Width = 512
     queue_size: PositiveInt = 1024
     momentum: float = Field(0.99, ge=0.0, lt=1.0)
     momentum_schedule: Literal["constant", "cosine"] = "constant"
@@ -127,7 +122,7 @@ class MocoConfig(Settings):
     beta: NonNegativeFloat = 0.5
     negatives: Literal["plain", "group"] = "plain"
     batch_norm: Literal["plain", "shuffled", "sync"] = "shuffled"
-    batch_norm_groups: int = Field(4, ge=2)
+    batch_norm_groups: int = Field(4, ge=2, lt=1 << 31)
 
     @property
     def groups(self) -> int:
@@ -216,7 +211,7 @@ class HoldOutConfig(Settings):
         fold: the part that is held out, from 0.
     """
 
-    folds: int = Field(ge=2)
+    folds: int = Field(ge=2, lt=1 << 31)
     fold: NonNegativeInt
 
     @model_validator(mode="after")

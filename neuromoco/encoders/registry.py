@@ -21,6 +21,7 @@ from neuromoco.config import EncoderConfig
 from neuromoco.errors import ConfigError
 from neuromoco.frames import POLARITIES
 from neuromoco.snn.neurons import reset_state
+from neuromoco.support.untrusted import one_line
 
 
 class Encoder(nn.Module):
@@ -106,11 +107,11 @@ def build_encoder(config: EncoderConfig) -> Encoder:
     """
     builder = _BUILDERS.get(config.name)
     if builder is None:
-        raise ConfigError(f"no encoder named {config.name!r}; known are {', '.join(list_encoders())}")
+        raise ConfigError(f"no encoder named {one_line(repr(config.name))}; known are {', '.join(list_encoders())}")
     known = _options(builder)
     for name, value in config.options.items():
         if name not in known:
-            raise ConfigError(f"{config.name} has no option {name!r}; it has {', '.join(known)}")
+            raise ConfigError(f"{config.name} has no option {one_line(repr(name))}; it has {', '.join(known)}")
         _check_option(config.name, name, value, known[name].default)
     return builder(config.neuron, **config.options)
 
@@ -126,4 +127,4 @@ def _check_option(encoder: str, name: str, value: Any, default: Any) -> None:
     allowed = isinstance(value, kind) and not isinstance(value, bool)
     if not allowed or (number and not 0 < value < LARGEST_OPTION):
         what = f"a {'whole ' if kind is int else ''}number above 0" if number else "a name"
-        raise ConfigError(f"{encoder}: option {name}={value!r}; it is {what}, for example {default}")
+        raise ConfigError(f"{encoder}: option {name}={one_line(repr(value))}; it is {what}, for example {default}")

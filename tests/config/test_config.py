@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import time
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -115,3 +118,70 @@ def test_files_that_are_no_settings(tmp_path: Path) -> None:
         load_recipe("big")
     with pytest.raises(ConfigError, match="settings are names with values"):
         parse_settings(RunConfig, [1], "x")
+
+
+def laughs(line: str) -> str:
+    """Ten lines of aliases, each of ten of the one before: 10^9 values."""
+    names = "abcdefghij"
+    lines = [f"{name}: &{name} " + line.format(",".join([f"*{before}"] * 10)) for before, name in pairwise(names)]
+    return "a: &a {x: 1}\n" + "\n".join(lines)
+
+
+HOSTILE = [
+    (laughs("[{}]"), "its aliases stand for"),
+    (laughs("{{<<: [{}]}}"), "its aliases stand for"),
+    ("a: &a [*a]", "an alias within what it names"),
+    ("a: " + "[" * 30_000, "nested more than 40 deep"),
+    ("\n".join(" " * i + "a:" for i in range(300)), "nested more than 40 deep"),
+    ("seed: 1\nseed: 2", "seed is there twice"),
+    ("pretrain: {epochs: 1, epochs: 2}", "epochs is there twice"),
+    ("seed: " + "9" * 5000, "digits"),
+    ("seed: 0x" + "f" * 6000, "given a number of thousands of digits"),
+    ("seed: " + ":".join(["59"] * 3000), "given a number of thousands of digits"),
+    ("seed: 1e400", "given '1e400'"),
+    ("pretrain: {epochs: 99999999999999999999}", "pretrain.epochs: should be less than 2147483648"),
+    ("pretrain: {moco: {embed_dim: 1000000000}}", "embed_dim: should be less than or equal to 16384"),
+    ("frames: {steps: 100000, height: 100000}", "at most 16,777,216 numbers"),
+    ("seed: !!bool x", "not what its tag says"),
+    ("seed: !!timestamp x", "not what its tag says"),
+    ("seed: !!int ''", "not what its tag says"),
+    ("seed: !!python/object/apply:os.system [x]", "could not determine a constructor"),
+    ("? [a]\n: b", "unhashable key"),
+    ("1: 2", "1: should be a name of text"),
+    ("a: " + "x" * 70_000, "at most 65,536"),
+    ("a: [" + "a," * 30_000 + "]", "no such name"),
+    ("data: \x00", "special characters are not allowed"),
+    ('data: "\\ud800"', "half a character"),
+    ('"\\e(31m": 1', "?(31m: no such name"),
+]
+
+
+@pytest.mark.parametrize(("text", "words"), HOSTILE, ids=range(len(HOSTILE)))
+def test_hostile_settings_are_one_line_at_once(text: str, words: str, tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(text)
+    begun = time.monotonic()
+    with pytest.raises(ConfigError) as caught:
+        load_config(tmp_path / "a.yaml")
+    with pytest.raises(ConfigError) as changed:
+        with_values(RunConfig(), parse_changes([f"frames={text}"]))
+    assert time.monotonic() - begun < 4.0  # some seconds too, where the machine is busy
+    assert words in str(caught.value)
+    for error in (caught, changed):
+        assert str(error.value).isprintable()
+        assert len(str(error.value)) < 800
+
+
+def test_a_name_of_a_thousand_parts_and_a_pipe_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no such name"):
+        with_values(RunConfig(), parse_changes([f"encoder.options{'.a' * 5000}=1"]))
+    os.mkfifo(tmp_path / "pipe.yaml")
+    with pytest.raises(ConfigError, match="is no regular file"):
+        load_config(tmp_path / "pipe.yaml")
+
+
+def test_aliases_and_merges_of_moderate_size_stay_allowed(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(
+        "finetune: &labels {epochs: 3}\nsupervised: {<<: *labels, epochs: 4, batch_size: 2}"
+    )
+    config = load_config(tmp_path / "a.yaml")
+    assert (config.finetune.epochs, config.supervised.epochs, config.supervised.batch_size) == (3, 4, 2)
