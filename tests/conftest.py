@@ -57,6 +57,12 @@ def make_recording(seed: int, events: int = 600, label: int = 0) -> Recording:
 
 
 @pytest.fixture
+def choosing_from_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few recordings are held out to choose an epoch, which otherwise takes `FEWEST_TO_CHOOSE`."""
+    monkeypatch.setattr("neuromoco.datasets.splits.FEWEST_TO_CHOOSE", 1)
+
+
+@pytest.fixture
 def class_folders(tmp_path: Path) -> Callable[[int, int], Path]:
     """Writes a folder of class folders of learnable recordings: (classes, recordings a class) -> folder."""
 

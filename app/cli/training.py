@@ -109,10 +109,15 @@ def _run(folder: Path, work: Callable[[Path], dict[str, Any]], as_json: bool) ->
         return
     for name, line in summary.items():
         if line:
-            accuracy, loss = line.get("validation_accuracy"), line["loss"]
-            figure = f"loss {loss:.3f}" if accuracy is None else f"validation accuracy {accuracy:.1%}"
-            out.print(f"{name} epoch {line['epoch']}: {figure}")
+            out.print(f"{name} epoch {line['epoch']}: {_figure(line)}")
     out.print(f"weights: {escape(str(weights))}")
+
+
+def _figure(line: dict[str, Any]) -> str:
+    if "validation_accuracy" not in line:
+        return f"loss {line['loss']:.3f}"
+    accuracy, low, high = (line[f"validation_{name}"] for name in ("accuracy", "low", "high"))
+    return f"validation accuracy {accuracy:.1%} (95 % interval {low:.1%} to {high:.1%})"
 
 
 @app.command()

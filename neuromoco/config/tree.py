@@ -159,8 +159,9 @@ class ClassifyConfig(Settings):
         epochs: passes over the labelled recordings.
         batch_size: recordings per optimizer step, over all processes and passes.
         accumulate: passes through the network that a batch is divided into, to save memory.
-        validation: share of every class held out to choose `best`; with 0 only the last weights are written.
-        labels_per_class: labelled recordings of every class to train on; None uses all.
+        validation: share of the labelled recordings of every class that is held out to choose `best`. Fewer than 30 in
+            all cannot choose: then they train too, and only the last weights are written.
+        labels_per_class: labelled recordings of every class, those held out included; None uses all.
         freeze_encoder: train the linear head alone.
         encoder_lr_scale: the encoder's learning rate divided by the head's.
         quantize: "loihi": train with weights rounded as on Loihi, see `neuromoco.train.loihi_rounding`; finetune only.

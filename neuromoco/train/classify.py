@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import cast
 
 import numpy as np
-import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Tensor, nn
@@ -16,7 +15,7 @@ from neuromoco.config import RunConfig
 from neuromoco.datasets import Recordings, Split
 from neuromoco.encoders import Encoder
 from neuromoco.errors import ConfigError, NeuromocoError
-from neuromoco.evaluation.accuracy import predict_labels
+from neuromoco.evaluation.accuracy import predict_labels, score
 from neuromoco.evaluation.features import state_sha256
 from neuromoco.snn.batch_norm import sync_batch_norm
 from neuromoco.train.loihi_rounding import LoihiRounded
@@ -71,8 +70,10 @@ class ClassifyTask(Task):
         if not self.split.validation:
             return {}
         predicted = predict_labels(self.network(), self.store.frames, self.split.validation, self.accelerator.device)
-        labels = torch.tensor([self.listing.labels[i] for i in self.split.validation])
-        return {"validation_accuracy": float((predicted == labels).float().mean())}
+        labels = np.array([self.listing.labels[i] for i in self.split.validation])
+        result = score(labels, predicted.numpy(), self.class_names)
+        low, high = result.interval
+        return {"validation_accuracy": result.accuracy, "validation_low": low, "validation_high": high}
 
     def check_end(self) -> None:
         if self._frozen and state_sha256(self.classifier.encoder) != self._frozen:

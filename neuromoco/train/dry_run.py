@@ -13,6 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from neuromoco.config import ClassifyConfig, OptimizerConfig, PretrainConfig, RunConfig
 from neuromoco.datasets.sizes import training_sizes
+from neuromoco.datasets.splits import divide_classes
 from neuromoco.encoders import Encoder, build_encoder
 from neuromoco.encoders.blocks import Blocks, recompute_blocks
 from neuromoco.errors import ConfigError
@@ -75,9 +76,8 @@ def _estimate(
         queue = {"queue": FLOAT * moco.embed_dim * f.steps * moco.queue_size}
         queue_facts = {"queue_size": moco.queue_size, "queue_share": moco.queue_size / count}
     else:
-        held = (max(1, round(settings.validation * size)) if settings.validation else 0 for size in sizes)
-        counts = [size - validation for size, validation in zip(sizes, held, strict=True)]
-        count = sum(min(n, settings.labels_per_class or n) for n in counts)
+        counts = divide_classes(sizes, settings.validation, settings.labels_per_class)
+        count = sum(train for train, _ in counts)
         steps = math.ceil(count / batch_size)
         learned = (encoder.feature_dim + 1) * len(sizes)
         if settings.freeze_encoder:

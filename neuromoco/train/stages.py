@@ -194,10 +194,18 @@ def _build_task(run: RunFolder, config: RunConfig, accelerator: Accelerator, rea
     else:
         split = labelled_split(listing, config, getattr(config, config.stage))
         task = ClassifyTask(config, encoder, recordings, split, accelerator)
-        console.print(f"{len(split.train)} recordings to train on, {len(split.validation)} to validate on")
+        console.print(_split_line(split))
     content = describe_split(listing, split, config.seed, recordings.store.keys)
     _write_or_check_split(run, content, accelerator)
     return task
+
+
+def _split_line(split: Split) -> str:
+    if split.validation:
+        return f"{len(split.train)} recordings to train on, {len(split.validation)} to validate on"
+    return (
+        f"{len(split.train)} recordings to train on; without validation, the weights of the last epoch are the result"
+    )
 
 
 def _check_finetuning(config: RunConfig, accelerator: Accelerator) -> None:

@@ -284,6 +284,7 @@ def test_trackers_that_there_are_not(class_folders: Folders, tmp_path: Path, mon
         config(watch__knn_every=-1)
 
 
+@pytest.mark.usefixtures("choosing_from_few")
 def test_metrics_are_json_and_a_checkpoint_keeps_the_main_ones(class_folders: Folders, tmp_path: Path) -> None:
     from neuromoco.checkpoint import read_header
 

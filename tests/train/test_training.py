@@ -79,6 +79,7 @@ def interrupt(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     return stop_after
 
 
+@pytest.mark.usefixtures("choosing_from_few")
 def test_a_run_folder_holds_everything(class_folders: Folders, tmp_path: Path) -> None:
     data = class_folders(2, 8)
     config = settings(data, "supervised")

@@ -21,6 +21,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
             (folder / f"data/c{label}").mkdir(parents=True, exist_ok=True)
             write_atis(folder / f"data/c{label}/{number}.bin", make_recording(label * 100 + number, label=label))
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("neuromoco.datasets.splits.FEWEST_TO_CHOOSE", 1)
         patch.setenv("NEUROMOCO_CACHE", str(folder / "cache"))
         result = run("train", "--data", folder / "data", "--out", folder / "run", "--epochs", 25, "--json", *SMALL)
     assert result.exit_code == 0, result.stderr
