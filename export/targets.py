@@ -14,6 +14,7 @@ from pathlib import Path
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
+from neuromoco.checkpoint import best_weights
 from neuromoco.errors import ConfigError, ParityError
 from neuromoco.events import Recording
 from neuromoco.runtime.header import TargetName
@@ -103,7 +104,7 @@ def export(
     differ too much.
 
     Args:
-        source: checkpoint of a classifier (`.safetensors`).
+        source: checkpoint of a classifier (`.safetensors`), or the run folder that has it.
         out: file to write (for "loihi" a folder; an earlier export there is replaced). By default it is named after
             the checkpoint and lies in the same folder.
         target: what to write:
@@ -148,7 +149,7 @@ def export(
     from neuromoco.graph.trace import lower
     from neuromoco.runtime.checkpoint_file import TrainedClassifier
 
-    source, data = Path(source), None if data is None else Path(data)
+    source, data = best_weights(source), None if data is None else Path(data)
     row, chosen = _choose(target, options)
     for name, value in chosen.items():
         if OPTIONS[name].needs_data and value != OPTIONS[name].values[0] and data is None:
@@ -184,7 +185,7 @@ def list_unsupported(source: Path | str, *, target: TargetName = "onnx", **optio
     """Lists every layer of a checkpoint that a target cannot express, in the order of computing.
 
     Args:
-        source: checkpoint of a classifier.
+        source: checkpoint of a classifier, or the run folder that has it.
         target: see `export`.
         **options: see `export`.
 
@@ -198,7 +199,8 @@ def list_unsupported(source: Path | str, *, target: TargetName = "onnx", **optio
     from neuromoco.runtime.checkpoint_file import TrainedClassifier
 
     row, chosen = _choose(target, options)
-    job = ExportJob(Path(source), TrainedClassifier(source, "cpu"), target)
+    source = best_weights(source)
+    job = ExportJob(source, TrainedClassifier(source, "cpu"), target)
     unsupported = trace(job.classifier.network, *job.size).unsupported
     return unsupported or row.exporter()(job, **chosen).find_unsupported(lower(job.classifier.network, *job.size))
 

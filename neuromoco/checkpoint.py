@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 FORMAT_VERSION: Literal[1] = 1
 KEY = "neuromoco"
+RUN_SETTINGS, BEST, LAST = "config.yaml", "weights/best.safetensors", "weights/last.safetensors"  # of a run folder
 LARGEST_HEADER = 1 << 24  # bytes of names and shapes in a file; real ones have some 10 kB
 HD = (720, 1280)  # rows and columns of the largest usual sensor
 LARGEST_RATIO, LEAST_LIMIT = 4, 1024  # of a frame's side to the sensor's; all are allowed up to so many pixels
@@ -89,6 +90,24 @@ def save_checkpoint(path: Path | str, module: nn.Module, header: CheckpointHeade
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
     with writing(path) as part:
         save_file(tensors, part, metadata={KEY: header.model_dump_json()})
+
+
+def best_weights(path: Path | str) -> Path:
+    """The checkpoint to use of a run folder: of the chosen epoch, else of the last; any other path as it is.
+
+    Of a run in two stages, it is the fine-tuned classifier.
+
+    Raises:
+        CheckpointError: a run without weights yet.
+    """
+    path = Path(path)
+    if not (path / RUN_SETTINGS).is_file():
+        return path
+    folder = path / "finetune" if (path / "finetune").is_dir() else path
+    for weights in (folder / BEST, folder / LAST):
+        if weights.is_file():
+            return weights
+    raise CheckpointError(f"{path}: is a run without weights yet; complete it: neuromoco train --resume {path}")
 
 
 def is_checkpoint(path: Path | str) -> bool:
@@ -159,9 +178,9 @@ def load_into(module: nn.Module, tensors: dict[str, Tensor], path: Path | str) -
 
 @contextmanager
 def _open(path: Path | str, framework: str) -> Iterator[Any]:
-    path = Path(path)
+    path = best_weights(path)
     if not is_regular(path):
-        what = "is a folder; give a file in its weights/" if path.is_dir() else "does not exist"
+        what = "is a folder, and no run of neuromoco train" if path.is_dir() else "does not exist"
         raise CheckpointError(f"{path}: {'is no regular file' if path.exists() and not path.is_dir() else what}")
     try:
         with path.open("rb") as begin:

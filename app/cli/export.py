@@ -21,7 +21,7 @@ from neuromoco.support.files import files_in
 
 @app.command()
 def export(
-    model: Annotated[Path, typer.Argument(help="A checkpoint of a classifier.")],
+    model: Annotated[Path, typer.Argument(help="A run of a classifier, or its checkpoint.")],
     file: Annotated[
         Path | None, typer.Option("--out", help="File (loihi: folder) to write; by default next to the checkpoint.")
     ] = None,
@@ -56,7 +56,7 @@ def export(
 ) -> None:
     """Write a trained classifier for another runtime, and compare the two layer by layer.
 
-    Example: neuromoco export runs/tuned/weights/best.safetensors --out walk.onnx
+    Example: neuromoco export runs/tuned --out walk.onnx
     """
     options: dict[str, Any] = {"input": source, "quantize": quantize, "spike_rates": rates, "dialect": dialect}
     if check:

@@ -15,7 +15,7 @@ from neuromoco.errors import ConfigError
 from neuromoco.support.console import escape
 from neuromoco.support.extras import need
 
-Model = Annotated[Path, typer.Argument(help="A checkpoint of a pre-trained encoder or a classifier.")]
+Model = Annotated[Path, typer.Argument(help="A run, or its checkpoint, of an encoder or a classifier.")]
 Features = Annotated[Literal["mean", "steps"], typer.Option(help="Use the mean over time, or every step.")]
 
 
@@ -39,7 +39,7 @@ def probe(
 ) -> None:
     """Measure how well the features of a frozen encoder separate the classes.
 
-    Example: neuromoco probe runs/pre/weights/last.safetensors --data labelled/ --kind linear
+    Example: neuromoco probe runs/pre --data labelled/ --kind linear
     """
     if test is not None and validation is not None:
         raise ConfigError("--test with --validation; give the recordings to measure on, or a share of --data")
@@ -89,7 +89,7 @@ def embed(
 ) -> None:
     """Write an encoder's features of event files, and a map of them. Files that cannot be read are reported.
 
-    Example: neuromoco embed runs/pre/weights/last.safetensors recordings/ --out features.npz
+    Example: neuromoco embed runs/pre recordings/ --out features.npz
     """
     need("train")
     from neuromoco.evaluation.embedding import embed_files, find_files, output_paths, write_embedding

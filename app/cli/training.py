@@ -33,8 +33,8 @@ def train(
     ] = None,
     recipe: Annotated[str | None, typer.Option(help=f"One of {', '.join(list_recipes())}, or a .yaml file.")] = None,
     encoder: Annotated[str | None, typer.Option(help="A name from `neuromoco encoders`.")] = None,
-    init: Annotated[str | None, typer.Option(help="Pre-trained encoder to finetune.")] = None,
-    labels_per_class: Annotated[int | None, typer.Option(help="Train on this many labels per class.")] = None,
+    init: Annotated[str | None, typer.Option(help="Run or checkpoint of the encoder to finetune.")] = None,
+    labels_per_class: Annotated[int | None, typer.Option(help="Use this many labels per class, in all.")] = None,
     freeze: Annotated[bool, typer.Option("--freeze", help="Finetune only the head.")] = False,
     quantize: Annotated[
         Literal["loihi"] | None, typer.Option(help="Finetune with weights rounded as on this chip.")
@@ -122,7 +122,7 @@ def _figure(line: dict[str, Any]) -> str:
 
 @app.command()
 def evaluate(
-    model: Annotated[Path, typer.Argument(help="A checkpoint, an .onnx file that takes frames, or a Loihi export.")],
+    model: Annotated[Path, typer.Argument(help="A run, a checkpoint, an ONNX file of frames, or a Loihi export.")],
     data: Annotated[str, typer.Option(help="A folder of class folders, or a data set, whose test part is used.")],
     backend: Backend = "auto",
     device: Device = "auto",
@@ -131,7 +131,7 @@ def evaluate(
 ) -> None:
     """Measure a classifier on labelled recordings.
 
-    Example: neuromoco evaluate runs/tuned/weights/best.safetensors --data test/
+    Example: neuromoco evaluate runs/tuned --data test/
     """
     need("train")
     from neuromoco.datasets import list_data

@@ -27,13 +27,44 @@ class Split:
 def split_by_class(
     labels: Sequence[int], validation: float, labels_per_class: int | None, seed: int, class_names: Sequence[str]
 ) -> Split:
-    """Draws the labelled recordings of each class, and divides them into training and validation recordings.
-
-    Fewer than `FEWEST_TO_CHOOSE` validation recordings cannot tell one epoch from another: then all of them train.
+    """Draws validation and training recordings from each class.
 
     Args:
         labels: S class indices.
-        validation: fraction of each class's labelled recordings to validate on, rounded to the nearest count.
+        validation: fraction of each class to validate on, rounded to the nearest count, at least one if above 0.
+        labels_per_class: number of training recordings of each class; None uses all others.
+        seed: of the choice.
+        class_names: for messages.
+
+    Raises:
+        ConfigError: a class with too few recordings.
+    """
+    train: list[int] = []
+    held_out: list[int] = []
+    for label, name in enumerate(class_names):
+        members = np.flatnonzero(np.asarray(labels) == label)
+        order = np.random.default_rng([seed, label]).permutation(members).tolist()
+        held = _held_out(len(order), validation)
+        count = labels_per_class or len(order) - held
+        if len(order) - held < max(1, count):
+            raise ConfigError(
+                f"class {name} has {len(order)} recordings, {held} of them for validation, and training needs "
+                f"{max(1, count)}: set fewer --labels-per-class or less validation"
+            )
+        held_out += order[:held]
+        train += order[held : held + count]
+    return Split(tuple(sorted(train)), tuple(sorted(held_out)))
+
+
+def budget_split(
+    labels: Sequence[int], validation: float, labels_per_class: int | None, seed: int, class_names: Sequence[str]
+) -> Split:
+    """Draws the labelled recordings of each class, and divides these into training and validation recordings.
+
+    Args:
+        labels: S class indices.
+        validation: fraction of the labelled recordings of each class to choose an epoch on. Fewer than
+            `FEWEST_TO_CHOOSE` in all cannot choose: then they train, too.
         labels_per_class: labelled recordings of each class, those to validate on included; None takes all.
         seed: of the choice.
         class_names: for messages.
@@ -41,29 +72,25 @@ def split_by_class(
     Raises:
         ConfigError: a class with too few recordings.
     """
-    members = [np.flatnonzero(np.asarray(labels) == label) for label in range(len(class_names))]
-    for indices, name in zip(members, class_names, strict=True):
-        if len(indices) < (labels_per_class or 1):
-            asked = labels_per_class or 1
-            raise ConfigError(f"class {name} has {len(indices)} recordings, not {asked}: set fewer --labels-per-class")
-    train, held_out = set[int](), set[int]()
-    counts = divide_classes([len(indices) for indices in members], validation, labels_per_class)
-    for label, (indices, (trained, held)) in enumerate(zip(members, counts, strict=True)):
-        if not trained:
-            raise ConfigError(f"validation {validation} leaves class {class_names[label]} no training recordings")
-        order = np.random.default_rng([seed, label]).permutation(indices).tolist()
-        held_out |= set(order[:held])
-        train |= set(order[held : held + trained])
-    return Split(tuple(sorted(train)), tuple(sorted(held_out)))
+    labelled = split_by_class(labels, 0.0, labels_per_class, seed, class_names).train
+    kept = [labels[i] for i in labelled]
+    counts = divide_classes(np.bincount(kept).tolist(), validation, None)
+    chosen = validation if any(held for _, held in counts) else 0.0
+    split = split_by_class(kept, chosen, None, seed, class_names)
+    return Split(*(tuple(labelled[i] for i in part) for part in (split.train, split.validation)))
 
 
 def divide_classes(sizes: Sequence[int], validation: float, labels_per_class: int | None) -> list[tuple[int, int]]:
-    """The number of training and of validation recordings of each class, for classes of these sizes."""
+    """The numbers of training and validation recordings that `budget_split` draws from classes of these sizes."""
     labelled = [min(size, labels_per_class or size) for size in sizes]
-    held = [round(validation * count) for count in labelled]
+    held = [_held_out(count, validation) for count in labelled]
     if sum(held) < FEWEST_TO_CHOOSE:
         held = [0] * len(held)
     return [(count - part, part) for count, part in zip(labelled, held, strict=True)]
+
+
+def _held_out(size: int, validation: float) -> int:
+    return max(1, round(validation * size)) if validation else 0
 
 
 def hold_out(listing: Listing, folds: int, fold: int) -> Split:

@@ -5,17 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from neuromoco.checkpoint import CheckpointHeader, is_checkpoint, read_header
+from neuromoco.checkpoint import CheckpointHeader, best_weights, is_checkpoint, read_header
 from neuromoco.events import ReadOptions, survey_recording
 from neuromoco.runtime.header import ExportHeader
 
 
 def facts_of(file: Path, options: ReadOptions | None = None) -> dict[str, Any]:
-    """What a recording, a checkpoint or an export (a file, or the folder for Loihi) holds, ready for JSON.
+    """What a recording, a checkpoint, a run or an export (a file, or the folder for Loihi) holds, ready for JSON.
 
     Raises:
         NeuromocoError: it is none of them.
     """
+    file = best_weights(file)
     if is_checkpoint(file):
         return _header_facts(read_header(file))
     if file.is_dir():

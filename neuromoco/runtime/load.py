@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 
-from neuromoco.checkpoint import is_checkpoint
+from neuromoco.checkpoint import best_weights, is_checkpoint
 from neuromoco.errors import ConfigError
 from neuromoco.events import Recording
 from neuromoco.runtime.onnx_file import OnnxNetwork
@@ -124,7 +124,7 @@ def load_classifier(
     """Loads a classifier from an exported model or, where torch is installed, from a checkpoint.
 
     Args:
-        path: an ONNX file, the folder of a Loihi export, or a checkpoint; the content decides.
+        path: an ONNX file, the folder of a Loihi export, a checkpoint or the run folder around it; the content decides.
         device: for a checkpoint: "auto", "cpu" or "cuda".
         threads: for an ONNX file: of ONNX Runtime; 0 uses one per core.
         backend: the backend that the model must be for; "auto" takes any.
@@ -144,6 +144,7 @@ def load_classifier(
         >>> answer.label
         '3'
     """
+    path = best_weights(path)
     model_backend = backend_of(path)
     if backend not in ("auto", model_backend):
         raise ConfigError(f"{path}: --backend {backend} takes {TAKES[backend]}; this is for {model_backend}")

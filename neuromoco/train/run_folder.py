@@ -17,6 +17,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from neuromoco.checkpoint import BEST, LAST, RUN_SETTINGS
 from neuromoco.config import RunConfig, dump_config, load_config
 from neuromoco.errors import ConfigError
 from neuromoco.support.files import is_partial, read_json, remove, sync, sync_all, write_json, write_text
@@ -30,8 +31,8 @@ class RunFolder:
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
-        self.last = self.path / "weights" / "last.safetensors"
-        self.best = self.path / "weights" / "best.safetensors"
+        self.last = self.path / LAST
+        self.best = self.path / BEST
         self.metrics = self.path / "metrics.jsonl"
         self.summary = self.path / "metrics.json"
         self.curves = self.path / "curves.png"
@@ -49,7 +50,7 @@ class RunFolder:
         If a run is resumed in another environment, this is reported, and added to `environment.json`.
         """
         if not self.is_begun:
-            write_text(self.path / "config.yaml", dump_config(config))
+            write_text(self.path / RUN_SETTINGS, dump_config(config))
         file, now = self.path / "environment.json", environment(device)
         if not file.is_file():
             write_json(file, now)
@@ -69,8 +70,8 @@ class RunFolder:
         """Opens the folder of a started run and loads its settings; raises ConfigError if it holds none."""
         run = cls(path)
         if not run.is_begun:
-            raise ConfigError(f"{run.path}: holds no run (no config.yaml); --resume takes the folder of a run")
-        return run, load_config(run.path / "config.yaml")
+            raise ConfigError(f"{run.path}: holds no run (no {RUN_SETTINGS}); --resume takes the folder of a run")
+        return run, load_config(run.path / RUN_SETTINGS)
 
     def split(self) -> dict[str, Any] | None:
         """The content of `split.json`, or None if it is not written yet."""
@@ -80,7 +81,7 @@ class RunFolder:
     @property
     def is_begun(self) -> bool:
         """Whether the folder holds a run, which can be resumed."""
-        return (self.path / "config.yaml").is_file()
+        return (self.path / RUN_SETTINGS).is_file()
 
     @property
     def is_complete(self) -> bool:

@@ -14,7 +14,7 @@ from neuromoco.checkpoint import read_header
 from neuromoco.classifier import check_network
 from neuromoco.config import ClassifyConfig, RunConfig
 from neuromoco.datasets import Listing, Reader, Split, list_data, read_recordings
-from neuromoco.datasets.splits import describe_split, hold_out, split_by_class
+from neuromoco.datasets.splits import budget_split, describe_split, hold_out
 from neuromoco.encoders import build_encoder
 from neuromoco.encoders.blocks import recompute_blocks
 from neuromoco.errors import CheckpointError, ConfigError, NeuromocoError
@@ -117,16 +117,6 @@ def resume(out: Path | str, device: str = "auto", read: Reader = read_recordings
     accelerator.wait_for_everyone()  # before the main process writes
     _begin(run, config, accelerator)
     return _run_stages(run, config, accelerator, read)
-
-
-def best_weights(out: Path | str) -> Path:
-    """The checkpoint of a finished run to use: `best.safetensors` if there was validation, else `last.safetensors`.
-
-    Of a run with stage "all", it is the fine-tuned classifier.
-    """
-    tuned = Path(out) / "finetune"
-    run = RunFolder(tuned if tuned.is_dir() else out)
-    return run.best if run.best.is_file() else run.last
 
 
 def resolve_init(config: RunConfig) -> RunConfig:
@@ -246,5 +236,5 @@ def labelled_split(listing: Listing, config: RunConfig, settings: ClassifyConfig
     members = _members(listing, config)
     labels = [listing.labels[i] for i in members]
     names = listing.class_names
-    split = split_by_class(labels, settings.validation, settings.labels_per_class, config.seed, names)
+    split = budget_split(labels, settings.validation, settings.labels_per_class, config.seed, names)
     return Split(tuple(members[i] for i in split.train), tuple(members[i] for i in split.validation))

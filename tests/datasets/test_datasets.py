@@ -17,7 +17,7 @@ from neuromoco import ConfigError, read_recording
 from neuromoco.config import ViewConfig
 from neuromoco.datasets import describe_split, list_data, list_recordings, split_by_class
 from neuromoco.datasets.digits import digit_images
-from neuromoco.datasets.splits import FEWEST_TO_CHOOSE
+from neuromoco.datasets.splits import FEWEST_TO_CHOOSE, budget_split, divide_classes
 from neuromoco.datasets.torch_sets import FrameSet, collate
 from neuromoco.support.cache import cache_folder
 from neuromoco.views import TwoViews, View
@@ -85,30 +85,48 @@ def test_splits_are_disjoint_fair_and_follow_the_seed(
     assert not set(split.train) & set(split.validation)
     for label, size in enumerate(sizes):
         held = sum(labels[i] == label for i in split.validation)
-        assert held == (round(validation * (per_class or size)) if split.validation else 0)
-        assert sum(labels[i] == label for i in split.train) + held == (per_class or size)
-    asked = sum(round(validation * (per_class or size)) for size in sizes)
-    assert len(split.validation) == (asked if asked >= FEWEST_TO_CHOOSE else 0)
+        assert held == (max(1, round(validation * size)) if validation else 0)
+        assert sum(labels[i] == label for i in split.train) == (per_class or size - held)
     assert split == split_by_class(labels, validation, per_class, seed, names)
+
+
+def test_fewer_labels_keep_the_validation_recordings() -> None:
+    labels = [0] * 40 + [1] * 40
+    few, all_ = (split_by_class(labels, 0.2, n, 3, ["a", "b"]) for n in (5, None))
+    assert few.validation == all_.validation
+    assert set(few.train) < set(all_.train)
+    assert split_by_class(labels, 0.2, 5, 4, ["a", "b"]) != few
 
 
 def test_a_budget_of_labels_includes_those_to_validate_on() -> None:
     labels = [0] * 200 + [1] * 200
-    few, more, all_ = (split_by_class(labels, 0.2, n, 3, ["a", "b"]) for n in (5, 100, None))
-    assert [len(part) for split in (few, more, all_) for part in (split.train, split.validation)] == [
-        *(10, 0),  # one of each class could not choose an epoch
-        *(160, 40),
-        *(320, 80),
-    ]
-    assert {*few.train} < {*more.train, *more.validation} < {*all_.train, *all_.validation}
-    assert split_by_class(labels, 0.2, 5, 4, ["a", "b"]) != few
+    few, more, every = (budget_split(labels, 0.2, count, 3, ["a", "b"]) for count in (5, 100, None))
+    sizes = [len(part) for split in (few, more, every) for part in (split.train, split.validation)]
+    assert sizes == [10, 0, 160, 40, 320, 80]  # one of each class could not choose an epoch
+    assert {*few.train} < {*more.train, *more.validation} < {*every.train, *every.validation}
+    assert every == split_by_class(labels, 0.2, None, 3, ["a", "b"])
+    assert not {*more.train} & {*more.validation}
+
+
+@given(st.lists(st.integers(1, 60), min_size=1, max_size=4), st.sampled_from([0.0, 0.2, 0.5]), st.integers(1, 60))
+def test_epochs_are_chosen_on_enough_recordings_or_not_at_all(sizes: list[int], validation: float, most: int) -> None:
+    labels = [label for label, size in enumerate(sizes) for _ in range(size)]
+    names = [str(label) for label in range(len(sizes))]
+    count = min(most, *sizes)
+    if any(held and not train for train, held in divide_classes([count] * len(sizes), validation, None)):
+        with pytest.raises(ConfigError, match="for validation, and training needs 1"):
+            budget_split(labels, validation, count, 0, names)
+        return
+    split = budget_split(labels, validation, count, 0, names)
+    assert len(split.train) + len(split.validation) == count * len(sizes)
+    assert not split.validation or len(split.validation) >= FEWEST_TO_CHOOSE
+    found = divide_classes(sizes, validation, count)
+    assert [sum(part) for part in zip(*found, strict=True)] == [len(split.train), len(split.validation)]
 
 
 def test_too_few_of_a_class() -> None:
-    with pytest.raises(ConfigError, match="class b has 2 recordings, not 3: set fewer --labels-per-class"):
+    with pytest.raises(ConfigError, match="class b has 2 recordings, 1 of them for validation, and training needs 3"):
         split_by_class([0] * 9 + [1] * 2, 0.1, 3, 0, ["a", "b"])
-    with pytest.raises(ConfigError, match=r"validation 0\.9 leaves class b no training recordings"):
-        split_by_class([0] * 99 + [1], 0.9, None, 0, ["a", "b"])
 
 
 def test_a_split_is_described_by_names_and_a_hash(class_folders: Folders) -> None:

@@ -27,7 +27,7 @@ NOT_TRAINED = ("--resume", "--dry-run", "--print-config")
 # Made first, because most pages begin with these runs.
 RUNS = (
     "neuromoco train --stage pretrain --data unlabelled/ --out runs/pre",
-    "neuromoco train --stage finetune --init runs/pre/weights/last.safetensors --data labelled/ --out runs/tuned",
+    "neuromoco train --stage finetune --init runs/pre --data labelled/ --out runs/tuned",
 )
 
 

@@ -16,6 +16,7 @@ from neuromoco import CheckpointError, ConfigError, NeuromocoError
 from neuromoco.checkpoint import load_tensors, read_header
 from neuromoco.config import RunConfig, load_config, with_values
 from neuromoco.recipes import load_recipe
+from neuromoco.runtime.load import load_classifier
 from neuromoco.train import best_weights, resume, train
 from neuromoco.train.classify import ClassifyTask
 from neuromoco.train.loop import learning_rate
@@ -103,6 +104,17 @@ def test_a_run_folder_holds_everything(class_folders: Folders, tmp_path: Path) -
         assert (header.seen.count, header.seen.shortest_us, header.seen.fewest_events) == (12, 300_000, 600)
         assert (header.frames, header.encoder) == (config.frames, config.encoder)
     assert best_weights(run.path) == run.best
+    assert read_header(run.path) == read_header(run.best)
+    assert best_weights(run.last) == run.last
+    run.best.unlink()
+    assert best_weights(run.path) == run.last
+    run.last.unlink()
+    with pytest.raises(
+        CheckpointError, match=r"run: is a run without weights yet; complete it: neuromoco train --resume .*run$"
+    ):
+        load_classifier(run.path)
+    with pytest.raises(CheckpointError, match=r"neither a Loihi export .* nor a run of neuromoco train"):
+        load_classifier(run.path / "weights")
 
 
 @pytest.mark.parametrize("stage", ["pretrain", "supervised"])

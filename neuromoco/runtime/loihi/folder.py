@@ -41,8 +41,7 @@ class TwinNetwork:
             content = read_bytes(path, LARGEST_MANIFEST)
         except ValueError as error:
             raise CheckpointError(
-                f"{folder}: is a folder, and no Loihi export ({MANIFEST} {error}); for a run, give a file in its "
-                "weights/"
+                f"{folder}: is a folder, and neither a Loihi export ({MANIFEST} {error}) nor a run of neuromoco train"
             ) from None
         try:
             self.manifest = Manifest.model_validate_json(content)

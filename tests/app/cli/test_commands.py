@@ -65,7 +65,9 @@ def test_evaluate(trained: Path) -> None:
     assert figures["recordings"] == 30
     assert figures["accuracy"] == sum(figures["confusion"][i][i] for i in range(3)) / 30
     assert figures["accuracy"] > 0.8
-    assert "accuracy" in run("evaluate", model, "--data", trained / "data").stdout
+    of_the_run = run("evaluate", trained / "run", "--data", trained / "data")
+    assert of_the_run.stdout == run("evaluate", model, "--data", trained / "data").stdout
+    assert "accuracy" in of_the_run.stdout
     (trained / "data/c0").rename(trained / "data/x")
     try:
         assert "class x is unknown to the model; it knows c0, c1, c2" in error_line(
