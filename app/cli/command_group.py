@@ -37,8 +37,7 @@ class Commands(TyperGroup):
         except KeyboardInterrupt:
             raise typer.Exit(INTERRUPTED) from None
         except click.UsageError as error:  # a name of a file may look like an option
-            error.message = printable(error.message)
-            raise
+            raise click.UsageError(printable(error.format_message()), error.ctx) from None
         except OSError as error:  # such as a folder without permission; of a full disk that takes the output, no name
             if ctx.params["debug"] or isinstance(error, BrokenPipeError) or not error.strerror:
                 raise

@@ -138,4 +138,7 @@ def _write(path: Path, array: Any, row: int, values: Any) -> None:
 
 def _checksum(frames: Any, facts: Any, key: Any) -> int:
     """The CRC-32 of a row; a row of zeros has another than 0."""
-    return zlib.crc32(np.ascontiguousarray(key), zlib.crc32(np.ascontiguousarray(facts), zlib.crc32(frames)))
+    found = 0
+    for array in (frames, facts, key):
+        found = zlib.crc32(np.ascontiguousarray(array).data, found)
+    return found

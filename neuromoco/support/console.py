@@ -42,7 +42,7 @@ def escape(text: str) -> str:
 class PlainConsole(Console):
     """A console that shows control characters in what it prints, other than ends of lines, rather than sending them."""
 
-    def render_str(self, text: str, **options: Any) -> Text:  # type: ignore[override]
+    def render_str(self, text: str, **options: Any) -> Text:
         """Renders a string: also the cells and titles of tables come here."""
         return super().render_str(printable(text, kept="\n\t"), **options)
 

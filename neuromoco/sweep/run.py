@@ -1,6 +1,6 @@
 """Runs a sweep in one folder, from which it resumes after any interruption.
 
-sweep.json     the sweep, its recipe and a hash of the names of the recordings
+sweep.json     the sweep, its recipe, and hashes of names and content of the recordings
 units/         a folder for each unit: a run folder or a measurement, complete once it holds result.json
 results.json   the result of each unit, and the tables
 table.md       the tables
@@ -23,6 +23,8 @@ from neuromoco.sweep.plan import Plan
 from neuromoco.sweep.summary import markdown, summarize, unit_title
 from neuromoco.sweep.workers import Outcome, WorkerOptions, run_units
 
+CONTENT = "content_sha256"
+
 
 def run_sweep(
     plan: Plan,
@@ -40,7 +42,8 @@ def run_sweep(
         The content of `results.json`; "failed" lists the units that failed, with the reason.
 
     Raises:
-        ConfigError: the folder holds something else, or recordings are missing.
+        ConfigError: the folder holds something else, or recordings are missing, or others than at its start.
+        DiskError: the disk is full, read-only or gone; the same call resumes the sweep.
         EventFileError: a recording cannot be read.
     """
     if jobs < 1:
@@ -74,18 +77,24 @@ def _begin(plan: Plan, out: Path) -> None:
         sets.append((plan.sweep.test or plan.base.labelled_data, "test"))
     names = [(data, part, list_data(data, part).names) for data, part in sets]
     digest = hashlib.sha256(repr(names).encode("utf-8", "surrogateescape")).hexdigest()
-    content = {**plan.to_json(), "recordings_sha256": digest}
-    file = out / "sweep.json"
+    content = json.loads(json.dumps({**plan.to_json(), "recordings_sha256": digest}))
+    file, known = out / "sweep.json", None
     if file.is_file():
-        if changed := _difference(read_json(file), json.loads(json.dumps(content))):
+        before = read_json(file)
+        known = before.pop(CONTENT, None)
+        if changed := _difference(before, content):
             advice = "restore the sweep's file, or give another --out"
             raise ConfigError(f"{out}: holds a sweep with another {changed}; {advice}")
     elif out.is_file() or (out.is_dir() and any(out.iterdir())):
         raise ConfigError(f"{out}: holds something other than a sweep; give another --out")
+    keys = hashlib.sha256()
     for frames in dict.fromkeys(unit.config.frames for unit in plan.units):  # before several processes need them
         for data, part in sets:
-            read_recordings(data, frames, part, labelled=True)
-    write_json(file, content)
+            keys.update(read_recordings(data, frames, part, labelled=True).store.keys.tobytes())
+    if known not in (None, keys.hexdigest()):  # older versions did not write it
+        advice = "restore the recordings, or give another --out"
+        raise ConfigError(f"{out}: the content of recordings has changed since this sweep was started; {advice}")
+    write_json(file, content | {CONTENT: keys.hexdigest()})
 
 
 def _difference(before: Any, now: Any, where: str = "") -> str | None:

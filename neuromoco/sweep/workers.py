@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from neuromoco.errors import NeuromocoError
+from neuromoco.errors import DiskError, NeuromocoError
 from neuromoco.support.pool import process_pool
 from neuromoco.sweep.plan import Unit
 
@@ -68,6 +68,8 @@ def _run_here(units: Sequence[Unit], options: WorkerOptions) -> Iterator[Outcome
 def _attempt(worker: Worker, unit: Unit) -> Outcome:
     try:
         return Outcome(unit, worker.run(unit))
+    except DiskError:  # the other units would fail, too
+        raise
     except NeuromocoError as error:
         return Outcome(unit, None, str(error))
 

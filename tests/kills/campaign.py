@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +32,7 @@ LONGEST_S = 300.0
 FRESH_KERNELS = 0.1  # share of the lives that load the kernels, and at first compile them
 FULL_SHARE = 0.8  # of the lives on a disk that is filled; the others have room
 PAGE = 4096
-ROOM = "1g"
+ROOM = 1 << 30
 SWEEP = {
     "recipe": "tiny",
     "folds": 2,
@@ -175,7 +176,7 @@ class Campaign:
                 code = 1
                 while code:
                     full = done < times and self.lives.rng.random() < FULL_SHARE
-                    resize(str(PAGE * self.lives.rng.randint(1, 1 + used // PAGE)) if full else ROOM)
+                    resize(self.lives.rng.randint(0, used) if full else ROOM)
                     code, _, line = self.lives.live(disk, self.files[kind])
                     if code:
                         assert full, f"{code}: {line}"
@@ -205,11 +206,17 @@ def campaign(folder: Path, seed: int, kinds: Sequence[str]) -> Iterator[Campaign
 
 
 @contextmanager
-def small_disk(folder: Path) -> Iterator[Any]:
-    """Mounts a disk in memory at a folder; yields a function that gives it a size."""
+def small_disk(folder: Path) -> Iterator[Callable[[int], object]]:
+    """Mounts a disk in memory at a folder; yields a function that gives it so many free bytes."""
     folder.mkdir(exist_ok=True)
+
+    def resize(free: int) -> None:
+        state = os.statvfs(folder)
+        taken = (state.f_blocks - state.f_bfree) * state.f_frsize
+        subprocess.run(["mount", "-o", f"remount,size={max(PAGE, taken + free)}", str(folder)], check=True)
+
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={ROOM},mode=700", "tmpfs", str(folder)], check=True)
     try:
-        yield lambda size: subprocess.run(["mount", "-o", f"remount,size={size}", str(folder)], check=True)
+        yield resize
     finally:
         subprocess.run(["umount", str(folder)], check=True)
