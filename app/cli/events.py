@@ -13,7 +13,7 @@ from neuromoco.app.cli.command_group import AsJson, Quiet, app, each_file, out, 
 from neuromoco.app.cli.tables import facts_table
 from neuromoco.errors import ConfigError
 from neuromoco.events import ReadOptions, read_recording, survey_recording
-from neuromoco.events.stream import dropped_line
+from neuromoco.events.recording import NOTHING_ODD, Oddities, oddity_lines
 from neuromoco.events.writers import WRITERS, writer_for
 from neuromoco.runtime.facts import facts_of
 from neuromoco.support.console import console, escape, track
@@ -31,21 +31,39 @@ TimeUnit = Annotated[
     typer.Option(help="Unit of times in a text file or an array that does not name it."),
 ]
 
+Select = Annotated[
+    str | None,
+    typer.Option(help="Which camera of a file with several, such as a topic; an error lists them."),
+]
+Flip = Annotated[
+    Literal["x", "y", "xy"] | None,
+    typer.Option(help="Mirror columns (x), rows (y) or both, for a camera mounted the other way."),
+]
+Salvage = Annotated[bool, typer.Option("--salvage", help="Read the undamaged beginning of a cut file.")]
 
-def read_options(format: str | None, sensor: str | None, columns: str | None, time_unit: str | None) -> ReadOptions:
+
+def read_options(
+    format: str | None,
+    sensor: str | None,
+    columns: str | None,
+    time_unit: str | None,
+    select: str | None = None,
+    flip: str | None = None,
+    salvage: bool = False,
+) -> ReadOptions:
     """The options for reading a file, from their command-line words."""
     size = None if sensor is None else sensor_size(sensor)
     if columns is not None and sorted(columns.replace("_", "")) != sorted("txyp"):
         raise ConfigError(
             f"--columns {columns}: name each of t, x, y and p once, and _ for others, for example --columns txyp"
         )
-    return ReadOptions(format, size, columns, time_unit)  # type: ignore[arg-type]
+    return ReadOptions(format, size, columns, time_unit, select, flip, salvage)  # type: ignore[arg-type]
 
 
-def warn_of_dropped(outside: Mapping[Path, int]) -> None:
-    """One warning of all events outside the sensor, given their number in each file."""
-    if line := dropped_line(list(outside.values())):
-        first = next(file for file, count in outside.items() if count)
+def warn_of(oddities: Mapping[Path, Oddities]) -> None:
+    """Warns of what was done to the events of files to read them, a line a kind."""
+    for line in oddity_lines(list(oddities.values())):
+        first = next(file for file, odd in oddities.items() if odd != NOTHING_ODD)
         console.print(f"warning: {first}: {line}", soft_wrap=True, markup=False)
 
 
@@ -57,13 +75,16 @@ def info(
     sensor: Sensor = None,
     columns: ColumnOrder = None,
     time_unit: TimeUnit = None,
+    select: Select = None,
+    flip: Flip = None,
+    salvage: Salvage = False,
     as_json: AsJson = False,
 ) -> None:
     """Describe a recording, a checkpoint or an export.
 
     Example: neuromoco info walk.aedat4 --plot walk.png
     """
-    options = read_options(format, sensor, columns, time_unit)
+    options = read_options(format, sensor, columns, time_unit, select, flip, salvage)
     if plot is not None and len(files) != 1:
         raise ConfigError(f"--plot {plot} with {len(files)} files; give one")
 
@@ -92,6 +113,9 @@ def convert(
     sensor: Sensor = None,
     columns: ColumnOrder = None,
     time_unit: TimeUnit = None,
+    select: Select = None,
+    flip: Flip = None,
+    salvage: Salvage = False,
     as_json: AsJson = False,
 ) -> None:
     """Write a recording in another format. Events that the format cannot hold are an error.
@@ -101,16 +125,16 @@ def convert(
     write = writer_for(target, to)
     if target.resolve() == source.resolve():
         raise ConfigError(f"{target}: is the recording itself; name another file")
-    recording = read_recording(source, options=read_options(format, sensor, columns, time_unit))
+    recording = read_recording(source, options=read_options(format, sensor, columns, time_unit, select, flip, salvage))
     write(target, recording)
     facts = {
         "file": str(target),
         "source": str(source),
         "events": len(recording),
-        "outside_sensor": recording.outside,
+        **recording.oddities.facts(),
         "bytes": target.stat().st_size,
     }
-    warn_of_dropped({source: recording.outside})
+    warn_of({source: recording.oddities})
     line = f"{escape(str(target))}: {len(recording):,} events of {escape(recording.source)}, {facts['bytes']:,} bytes"
     show(facts, as_json, lambda: line)
 

@@ -11,9 +11,20 @@ import typer
 from neuromoco import models
 from neuromoco.app.cli.arguments import microseconds
 from neuromoco.app.cli.command_group import AsJson, Backend, Device, app, complain, out, print_json, show
-from neuromoco.app.cli.events import ColumnOrder, FileFormat, Sensor, TimeUnit, read_options, warn_of_dropped
+from neuromoco.app.cli.events import (
+    ColumnOrder,
+    FileFormat,
+    Flip,
+    Salvage,
+    Select,
+    Sensor,
+    TimeUnit,
+    read_options,
+    warn_of,
+)
 from neuromoco.app.cli.tables import answer_facts, answer_line, bench_table, model_lines
 from neuromoco.errors import NeuromocoError
+from neuromoco.events.recording import NOTHING_ODD
 from neuromoco.runtime.facts import facts_of
 from neuromoco.support.console import console
 from neuromoco.support.files import files_in
@@ -41,6 +52,9 @@ def predict(
     sensor: Sensor = None,
     columns: ColumnOrder = None,
     time_unit: TimeUnit = None,
+    select: Select = None,
+    flip: Flip = None,
+    salvage: Salvage = False,
     device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
@@ -50,12 +64,12 @@ def predict(
     """
     from neuromoco.runtime.batch import Job, classify_files
 
-    options = read_options(format, sensor, columns, time_unit)
+    options = read_options(format, sensor, columns, time_unit, select, flip, salvage)
     length = None if window is None else microseconds(window)
     job = Job(_model_or_default(model, backend), device, backend, any_length, stop_at, length, options)
-    failed, outside = 0, dict.fromkeys(files_in(files), 0)
-    for answer in classify_files(list(outside), job, jobs):
-        outside[answer.file] += answer.outside
+    failed, oddities = 0, dict.fromkeys(files_in(files), NOTHING_ODD)
+    for answer in classify_files(list(oddities), job, jobs):
+        oddities[answer.file] = oddities[answer.file].and_of(answer.oddities)
         if isinstance(answer.result, NeuromocoError):
             failed = answer.result.exit_code
             complain(answer.result)
@@ -63,7 +77,7 @@ def predict(
             print_json(answer_facts(answer), indent=None)
         elif not isinstance(answer.result, NeuromocoError):
             out.print(answer_line(answer))
-    warn_of_dropped(outside)
+    warn_of(oddities)
     if failed:
         raise typer.Exit(failed)
 

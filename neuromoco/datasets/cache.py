@@ -28,7 +28,7 @@ from neuromoco.datasets.folders import Listing
 from neuromoco.datasets.frame_files import KEYS, FrameFiles
 from neuromoco.datasets.prepare import FileJob, make_frames
 from neuromoco.errors import EventFileError
-from neuromoco.events.stream import dropped_line
+from neuromoco.events.recording import oddity_lines
 from neuromoco.frames import POLARITIES
 from neuromoco.support.cache import OTHER_PLACE, cache_folder
 from neuromoco.support.console import console, say_once, track
@@ -36,7 +36,7 @@ from neuromoco.support.disk_errors import disk_errors
 from neuromoco.support.files import check_disk_space, is_partial, locked, remove, sync, sync_all
 
 # Raise it whenever readers or frames produce other numbers from the same file.
-FRAMES_VERSION = 2
+FRAMES_VERSION = 3
 MOST_PROBLEMS = 3  # in a message
 
 
@@ -138,17 +138,17 @@ def _make(
     others = [other for other in sorted(folder.parent.iterdir()) if (other / KEYS).is_file()]
     sources = [other for other in others if other != unfinished.folder and unfinished.copy_from(other)]
     jobs = _jobs(listing, config, unfinished.missing())
-    problems, outside = [], []
+    problems, oddities = [], []
     for _, result in zip(track(jobs, "reading recordings"), make_frames(jobs), strict=True):
         if result.problem is None:
             unfinished.put(list(result.rows), result.frames, result.facts)
-            outside.append(result.outside)
+            oddities.append(result.oddities)
         else:
             problems.append(result.problem)
     if problems:
         more = f" (and {len(problems) - MOST_PROBLEMS} more)" if len(problems) > MOST_PROBLEMS else ""
         raise EventFileError("; ".join(problems[:MOST_PROBLEMS]) + more)
-    if line := dropped_line(outside):
+    for line in oddity_lines(oddities):
         console.print(f"{listing.root}: {line}", soft_wrap=True, markup=False)
     unfinished.finish(folder)
     for source in sources:

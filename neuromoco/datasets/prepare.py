@@ -15,6 +15,7 @@ from neuromoco.config import FrameConfig
 from neuromoco.datasets.folders import Span
 from neuromoco.errors import EventFileError
 from neuromoco.events import ReadOptions, Recording, read_recording
+from neuromoco.events.recording import NOTHING_ODD, Oddities
 from neuromoco.frames import recording_frames
 from neuromoco.support.pool import Lost, map_in_processes
 
@@ -40,7 +41,7 @@ class FileFrames(NamedTuple):
     frames: list[NDArray[np.unsignedinteger[Any]]]  # [T, P, H, W], uint8 if the counts allow, else uint16
     facts: NDArray[np.int64]  # [R, 4]: events, microseconds, rows and columns of the sensor
     problem: str | None = None  # why the file cannot be read
-    outside: int = 0  # events outside the sensor, which were dropped
+    oddities: Oddities = NOTHING_ODD  # what was done to the events to read them
 
 
 def make_frames(jobs: Sequence[FileJob]) -> Iterator[FileFrames]:
@@ -77,7 +78,7 @@ def read_frames(job: FileJob) -> FileFrames:
             facts.append((len(recording), recording.duration, recording.height, recording.width))
     except EventFileError as error:
         return _refused(job, str(error))
-    return FileFrames(job.rows, frames, np.array(facts, np.int64), outside=whole.outside)
+    return FileFrames(job.rows, frames, np.array(facts, np.int64), oddities=whole.oddities)
 
 
 def _refused(job: FileJob, problem: str) -> FileFrames:

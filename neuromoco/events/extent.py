@@ -1,4 +1,7 @@
-"""The sensor of a file that does not name it: as large as its events need, if no stray event speaks against that."""
+"""Events outside the sensor, and the sensor of a file that does not name it.
+
+That is as large as its events need, if no stray event speaks against it.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +19,56 @@ MOST_STRAY = 0.01  # share of the events
 LARGEST_INFERRED = 4096  # pixels of a side; no camera has more
 LARGEST_GAP = 0.25  # without events, before the last few: share of the side up to there
 SAMPLED = 61  # events of which one is looked at first
+SOON = 1 << 16  # events after which a stream that lies mostly outside is not read on
 TOGETHER = 1 << 16  # events that are counted at once, approximately; fewer are not sampled
 Places = tuple[NDArray[Any], NDArray[Any]]  # x and y [E] of some events, from 0 to below LARGEST_SIDE
+
+
+class Stray:
+    """Counts events outside the sensor, or of any sensor while it is not known.
+
+    Attributes:
+        of: all events so far.
+        outside: of them outside.
+    """
+
+    def __init__(self) -> None:
+        self.of = self.outside = 0
+        self._first = (0, 0)  # place of the first event outside
+
+    def inside(
+        self, x: NDArray[Any], y: NDArray[Any], width: int | None, height: int | None
+    ) -> NDArray[np.bool_] | None:
+        """Which of the next events [E] lie inside the sensor; None if all do."""
+        self.of += x.size
+        width, height = width or LARGEST_SIDE, height or LARGEST_SIDE
+        # The extremes first: a mask of every event costs more than reading them.
+        if not x.size or (_all_below(x, width) and _all_below(y, height)):
+            return None
+        inside: NDArray[np.bool_] = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+        if not self.outside:
+            at = int(inside.argmin())
+            self._first = int(x[at]), int(y[at])
+        self.outside += x.size - int(np.count_nonzero(inside))
+        return inside
+
+    def are_most(self) -> bool:
+        """Whether it is clear soon that the sensor is another one."""
+        return self.of > SOON and 2 * self.outside > self.of
+
+    def check(self, width: int | None, height: int | None) -> None:
+        """Refuses a file of whose events so far more than 1 % lie outside the sensor."""
+        if self.outside > MOST_STRAY * self.of:
+            sensor = f"the {width} x {height} sensor" if width and height else "any sensor"
+            x, y = self._first
+            raise EventFileError(
+                f"{self.outside} of {self.of} events ({self.outside / self.of:.1%}) lie outside {sensor}, the "
+                f"first at x={x}, y={y}; up to 1 % are dropped: damaged, or give the right --sensor WIDTHxHEIGHT"
+            )
+
+
+def _all_below(places: NDArray[Any], side: int) -> bool:
+    return bool((places.dtype.kind == "u" or places.min() >= 0) and places.max() < side)
 
 
 def extent(places: Callable[[], Iterable[Places]]) -> tuple[int, int]:

@@ -16,12 +16,13 @@ from neuromoco.errors import ConfigError, EventFileError
 from neuromoco.events import atis, es
 from neuromoco.events.aedat import aedat2, aedat3, aedat4
 from neuromoco.events.arrays import mat, npy, npz
+from neuromoco.events.clock import ANY_US, TABLE_US
 from neuromoco.events.hdf5 import events as hdf5
 from neuromoco.events.isolated.session import SESSION
 from neuromoco.events.prophesee import dat, evt
 from neuromoco.events.recording import LARGEST_SIDE, Recording
 from neuromoco.events.ros import packets as ros
-from neuromoco.events.stream import EventStream, ReadOptions, gather, settle_sensor
+from neuromoco.events.stream import CutError, EventStream, ReadOptions, gather, settle_sensor
 from neuromoco.events.survey import Survey, survey
 from neuromoco.events.text import lines as text
 from neuromoco.events.windows import windows
@@ -47,22 +48,25 @@ def always(head: bytes) -> bool:
 
 COLUMNS = ("sensor", "columns", "time_unit")  # what readers of columns take
 
+FLAT = ("sensor", "salvage")  # what readers of files with one camera take
+CAMERAS = ("sensor", "select", "salvage")  # and of files with several
+
 MARKED = (
-    Format("aedat4", aedat4.FORMAT, aedat4.looks_like_aedat4, aedat4.open_aedat4, isolated=always),
-    Format("aedat3", aedat3.FORMAT, aedat3.looks_like_aedat3, aedat3.open_aedat3),
-    Format("aedat2", aedat2.FORMAT, aedat2.looks_like_aedat2, aedat2.open_aedat2),
-    Format("evt", evt.FORMAT, evt.looks_like_evt, evt.open_evt),
-    Format("dat", dat.FORMAT, dat.looks_like_dat, dat.open_dat),
-    Format("es", es.FORMAT, es.looks_like_es, es.open_es),
+    Format("aedat4", aedat4.FORMAT, aedat4.looks_like_aedat4, aedat4.open_aedat4, CAMERAS, always),
+    Format("aedat3", aedat3.FORMAT, aedat3.looks_like_aedat3, aedat3.open_aedat3, FLAT),
+    Format("aedat2", aedat2.FORMAT, aedat2.looks_like_aedat2, aedat2.open_aedat2, FLAT),
+    Format("evt", evt.FORMAT, evt.looks_like_evt, evt.open_evt, FLAT),
+    Format("dat", dat.FORMAT, dat.looks_like_dat, dat.open_dat, FLAT),
+    Format("es", es.FORMAT, es.looks_like_es, es.open_es, FLAT),
     Format("hdf5", hdf5.FORMAT, hdf5.looks_like_hdf5, hdf5.open_hdf5, COLUMNS, always),
-    Format("ros", ros.FORMAT, ros.looks_like_ros, ros.open_ros, ("sensor", "select", "salvage")),
+    Format("ros", ros.FORMAT, ros.looks_like_ros, ros.open_ros, CAMERAS),
     Format("npz", npz.FORMAT, npz.looks_like_npz, npz.open_npz, COLUMNS),
     Format("npy", npy.FORMAT, npy.looks_like_npy, npy.open_npy, COLUMNS),
     Format("mat", mat.FORMAT, mat.looks_like_mat, mat.open_mat, COLUMNS, hdf5.has_signature),
 )
 UNMARKED = (
     Format("csv", text.FORMAT, text.looks_like_text, text.open_text, COLUMNS),
-    Format("atis", atis.FORMAT, atis.looks_like_atis, atis.open_atis),
+    Format("atis", atis.FORMAT, atis.looks_like_atis, atis.open_atis, FLAT),
 )
 FORMATS = {row.key: row for row in MARKED + UNMARKED}
 
@@ -135,7 +139,7 @@ def read_windows(path: Path | str, length: int, options: ReadOptions | None = No
         The windows in order of time, empty ones included; the last may be shorter.
 
     Raises:
-        EventFileError: see `read_recording`; or times step back by more than 10 ms.
+        EventFileError: see `read_recording`; or the events are in no order of time.
         ConfigError: `options` names an unknown format, or has one that the format does not take.
         MissingExtraError: the format needs a package that is not installed.
     """
@@ -144,7 +148,9 @@ def read_windows(path: Path | str, length: int, options: ReadOptions | None = No
 
 
 def survey_recording(path: Path | str, options: ReadOptions | None = None) -> Survey:
-    """Gathers facts about a file in bounded memory, in one pass (two if the file does not name its sensor).
+    """Gathers facts about a file in bounded memory, in one pass.
+
+    There are two if the file does not name its sensor, or its events are in no order of time.
 
     Examples:
         >>> from neuromoco.events import survey_recording
@@ -162,7 +168,13 @@ def survey_recording(path: Path | str, options: ReadOptions | None = None) -> Su
         MissingExtraError: the format needs a package that is not installed.
     """
     with _naming(path):
-        return survey(_open_sized(Path(path), options or ReadOptions()))
+        stream = _open_sized(Path(path), options or ReadOptions())
+        facts = survey(stream)
+        if stream.clock.disordered:
+            stream = _open_sized(Path(path), options or ReadOptions())
+            stream.clock.late_us = ANY_US
+            facts = survey(stream)
+        return facts
 
 
 def _open_sized(path: Path, options: ReadOptions) -> EventStream:
@@ -189,6 +201,9 @@ def _open(path: Path, options: ReadOptions) -> EventStream:
         stream.width, stream.height = options.sensor
     if not all(side is None or 1 <= side <= LARGEST_SIDE for side in (stream.width, stream.height)):
         raise EventFileError(f"a sensor of {stream.width} x {stream.height}; a side has 1 to {LARGEST_SIDE} pixels")
+    stream.flip, stream.salvage, stream.size = options.flip or "", options.salvage, size
+    if "columns" in row.takes:
+        stream.clock.late_us = TABLE_US
     return stream
 
 
@@ -210,7 +225,8 @@ def _naming(path: Path | str) -> Iterator[None]:
     except OSError as error:
         raise EventFileError(f"{path}: cannot be read ({error.strerror or error})") from error
     except EventFileError as error:
-        raise EventFileError(f"{path}: {error}") from error.__cause__
+        hint = "; --salvage reads what comes before" if isinstance(error, CutError) else ""
+        raise EventFileError(f"{path}: {error}{hint}") from error.__cause__
 
 
 def _format_of(head: bytes, size: int, key: str | None) -> Format:

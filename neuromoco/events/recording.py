@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,52 @@ from numpy.typing import ArrayLike, NDArray
 from neuromoco.errors import EventFileError
 
 LARGEST_SIDE = 65535  # pixels
+
+
+@dataclass(frozen=True, slots=True)
+class Oddities:
+    """What was done to the events of a file to read them.
+
+    Attributes:
+        outside: events outside the sensor, which were dropped.
+        restarts: how often the camera's clock was set back; times go on from the latest one before.
+        lost: which part of a cut file was not read, and why; empty if all was read.
+    """
+
+    outside: int = 0
+    restarts: int = 0
+    lost: str = ""
+
+    def and_of(self, other: Oddities) -> Oddities:
+        """Those of two parts of a file."""
+        return Oddities(self.outside + other.outside, self.restarts + other.restarts, self.lost or other.lost)
+
+    def facts(self) -> dict[str, int | str]:
+        """The same, ready for JSON."""
+        facts: dict[str, int | str] = {"outside_sensor": self.outside, "clock_restarts": self.restarts}
+        return facts | ({"lost": self.lost} if self.lost else {})
+
+    def lines(self) -> list[str]:
+        """A warning for each kind."""
+        return [
+            line
+            for line in (
+                self.outside and f"{self.outside:,} events outside the sensor were dropped",
+                self.restarts and f"the clock was set back {self.restarts:,} times; times go on from the latest before",
+                self.lost,
+            )
+            if line
+        ]
+
+
+NOTHING_ODD = Oddities()
+
+
+def oddity_lines(of_files: Sequence[Oddities]) -> list[str]:
+    """Warnings of what was done to the events of files to read them, given the oddities of each."""
+    odd = [oddities for oddities in of_files if oddities != NOTHING_ODD]
+    where = f" in {len(odd)} of {len(of_files)} files" if len(of_files) > 1 else ""
+    return [line + where for line in reduce(Oddities.and_of, odd, NOTHING_ODD).lines()]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -27,7 +74,7 @@ class Recording:
         width: columns of the sensor.
         height: rows of the sensor.
         source: the format that the events came from, for example "ATIS .bin".
-        outside: events of the file outside the sensor, which were dropped.
+        oddities: what was done to the events of the file to read them.
 
     Columns are contiguous: a packed structured array of the same events is many times slower to
     slice and to count. `Recording.from_columns` checks all of the above:
@@ -46,7 +93,7 @@ class Recording:
     width: int
     height: int
     source: str = "memory"
-    outside: int = 0
+    oddities: Oddities = NOTHING_ODD
 
     @classmethod
     def from_columns(
@@ -83,12 +130,9 @@ class Recording:
 
     @classmethod
     def from_inside(
-        cls, columns: Mapping[str, NDArray[Any]], width: int, height: int, source: str, outside: int = 0
+        cls, columns: Mapping[str, NDArray[Any]], width: int, height: int, source: str, oddities: Oddities = NOTHING_ODD
     ) -> Recording:
-        """As `from_columns`, from columns whose events are known to lie inside the sensor.
-
-        `outside` is the number of events that were dropped.
-        """
+        """As `from_columns`, from columns whose events are known to lie inside the sensor."""
         columns = dict(columns)
         check_columns(columns)
         if columns["p"].dtype.kind == "i":
@@ -99,7 +143,7 @@ class Recording:
             columns = {name: v[order] for name, v in columns.items()}
         types = {"t": np.int64, "x": np.uint16, "y": np.uint16, "p": np.uint8}
         contiguous = {name: np.ascontiguousarray(v, types[name]) for name, v in columns.items()}
-        return cls(**contiguous, width=width, height=height, source=source, outside=outside)
+        return cls(**contiguous, width=width, height=height, source=source, oddities=oddities)
 
     def __len__(self) -> int:
         return int(self.t.size)

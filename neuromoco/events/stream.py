@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
@@ -12,15 +12,11 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from neuromoco.errors import EventFileError
-from neuromoco.events.extent import MOST_STRAY, extent
-from neuromoco.events.recording import LARGEST_SIDE, Recording
+from neuromoco.events.clock import MOST_RESTARTS, Clock
+from neuromoco.events.extent import Stray, extent
+from neuromoco.events.recording import NOTHING_ODD, Oddities, Recording
 
 PIECE = 1 << 20  # events that a reader holds at once, approximately
-# Cameras and their software let times step back a little; events are sorted. An event that is later than this is
-# damage to a reader that must not look further ahead.
-LATEST_US = 10_000
-LARGEST_TIME = 1 << 62  # us; clocks that count from 1970 are far below
-SOON = 1 << 16  # events after which a stream that lies mostly outside is not read on
 # What libraries raise on damaged files, apart from errors of their own.
 DAMAGE = (ValueError, TypeError, LookupError, RuntimeError, MemoryError, OverflowError)
 
@@ -48,76 +44,62 @@ class EventStream:
         source: the format.
         pieces: the events, about `PIECE` at a time. Taking the next piece may raise `EventFileError`.
         width, height: of the sensor, if they are known.
-        count: events so far.
-        outside: of them outside the sensor, or of any sensor; `events` drops them.
+        clock: continues the times.
+        flip: "x", "y" or "xy": the directions in which the camera counts the other way.
+        size: bytes of the file.
+        salvage: whether damage ends the events instead of being an error.
+        stray: counts events outside the sensor, or any sensor, which `events` drops.
+        lost: what was not read because of damage.
     """
 
     source: str
     pieces: Iterator[Columns]
     width: int | None = None
     height: int | None = None
-    count: int = 0
-    outside: int = 0
-    _stray: tuple[int, int] = (0, 0)  # place of the first event outside
+    clock: Clock = field(default_factory=Clock)
+    flip: str = ""
+    size: int = 0
+    salvage: bool = False
+    stray: Stray = field(default_factory=Stray)
+    lost: str = ""
+    _reported: Oddities = NOTHING_ODD
 
     def events(self) -> Iterator[Columns]:
-        """The pieces that are not empty, without events outside the sensor.
+        """The pieces that are not empty, without events outside the sensor, and with times that go on.
 
         `EventFileError` if there are no events, or more than 1 % of them lie outside.
         """
-        for piece in self.pieces:
-            _check_times(piece.t)
-            self.count += piece.t.size
-            piece = self._inside(piece)
-            if self.count > SOON and 2 * self.outside > self.count:
+        for piece in self._whole():
+            inside = self.stray.inside(piece.x, piece.y, self.width, self.height)
+            piece = piece if inside is None else piece.take(inside)
+            if self.stray.are_most():
                 break
             if piece.t.size:
-                yield piece
-        if not self.count:
-            raise EventFileError(f"the {self.source} file holds no events")
-        self.check_outside()
+                yield piece._replace(t=self.clock.continued(piece.t))
+        if not self.stray.of:
+            raise EventFileError(f"the {self.source} file holds no events" + (self.lost and f": {self.lost}"))
+        self.stray.check(self.width, self.height)
 
-    def check_outside(self) -> None:
-        """Refuses a file of whose events so far more than 1 % lie outside the sensor."""
-        if self.outside > MOST_STRAY * self.count:
-            sensor = f"the {self.width} x {self.height} sensor" if self.width and self.height else "any sensor"
-            x, y = self._stray
-            raise EventFileError(
-                f"{self.outside} of {self.count} events ({self.outside / self.count:.1%}) lie outside {sensor}, the "
-                f"first at x={x}, y={y}; up to 1 % are dropped: damaged, or give the right --sensor WIDTHxHEIGHT"
-            )
+    def _whole(self) -> Iterator[Columns]:
+        try:
+            yield from self.pieces
+        except CutError as damage:
+            if not self.salvage:
+                raise
+            self.lost = damage.lost(self.size)
 
-    def _inside(self, piece: Columns) -> Columns:
-        x, y = piece.x, piece.y
-        width, height = self.width or LARGEST_SIDE, self.height or LARGEST_SIDE
-        # The extremes first: a mask of every event costs more than reading them.
-        if not x.size or (_all_below(x, width) and _all_below(y, height)):
-            return piece
-        inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
-        if not self.outside:
-            at = int(inside.argmin())
-            self._stray = int(x[at]), int(y[at])
-        kept = piece.take(inside)
-        self.outside += piece.t.size - kept.t.size
-        return kept
+    def news(self) -> Oddities:
+        """What was done to the events since this was asked before."""
+        now, before = Oddities(self.stray.outside, self.clock.restarts, self.lost), self._reported
+        self._reported = now
+        lost = "" if before.lost else now.lost
+        return Oddities(now.outside - before.outside, now.restarts - before.restarts, lost)
 
-
-def dropped_line(outside: Sequence[int]) -> str | None:
-    """A warning that events outside the sensor were dropped, given their number in each file; None without any."""
-    files = sum(map(bool, outside))
-    where = f" in {files} of {len(outside)} files" if len(outside) > 1 else ""
-    return f"{sum(outside):,} events outside the sensor were dropped{where}" if files else None
-
-
-def _check_times(t: NDArray[Any]) -> None:
-    """Refuses times of which differences would not fit 63 bits."""
-    if t.dtype.itemsize == 8 and t.size and not (int(t.min()) > -LARGEST_TIME and int(t.max()) < LARGEST_TIME):
-        at = int(np.argmax((t <= -LARGEST_TIME) | (t >= LARGEST_TIME)))
-        raise EventFileError(f"a time of {t[at]} us, more than 100,000 years: damaged")
-
-
-def _all_below(places: NDArray[Any], side: int) -> bool:
-    return bool((places.dtype.kind == "u" or places.min() >= 0) and places.max() < side)
+    def flipped(self, events: Columns) -> Columns:
+        """The events as `flip` demands; the sensor must be known."""
+        if "x" in self.flip:
+            events = events._replace(x=int(self.width or 0) - 1 - events.x)
+        return events._replace(y=int(self.height or 0) - 1 - events.y) if "y" in self.flip else events
 
 
 @dataclass(frozen=True)
@@ -129,7 +111,8 @@ class ReadOptions:
         sensor: width and height in pixels.
         columns: order of the columns of a text or an unnamed array, such as "xytp".
         time_unit: unit of the times in a text or an array.
-        select: which camera of a file with several: a topic of a ROS recording, ...
+        select: which camera of a file with several: a topic of a ROS recording, a stream of AEDAT4, ...
+        flip: "x", "y" or "xy": directions in which the camera counts the other way.
         salvage: read the undamaged beginning of a cut file.
     """
 
@@ -138,11 +121,12 @@ class ReadOptions:
     columns: str | None = None
     time_unit: Literal["s", "ms", "us", "ns"] | None = None
     select: str | None = None
+    flip: Literal["x", "y", "xy"] | None = None
     salvage: bool = False
 
     def given(self) -> list[str]:
-        """The options that the user gives, without the format."""
-        return [f.name for f in fields(self) if f.name != "format" and getattr(self, f.name) != f.default]
+        """The options that the user gives, without those that every reader takes."""
+        return [f.name for f in fields(self) if f.name not in ("format", "flip") and getattr(self, f.name) != f.default]
 
 
 def gather(stream: EventStream, start: int | None = None, stop: int | None = None) -> Recording:
@@ -164,11 +148,16 @@ def gather(stream: EventStream, start: int | None = None, stop: int | None = Non
         if stop is not None:
             inside &= t < first + stop
         parts.append(piece.take(inside))
-        if stop is not None and int(t.min()) > first + stop + LATEST_US:
-            stream.check_outside()
+        if stop is not None and int(t.min()) > first + stop + stream.clock.late_us:
+            stream.stray.check(stream.width, stream.height)
             break
     settle_sensor(stream, lambda: parts)
-    return as_recording(stream, parts, stream.outside)
+    columns = joined(parts)
+    if stream.clock.disordered:
+        if start is not None or stop is not None:
+            raise disordered(stream)
+        columns = columns._replace(t=stream.clock.as_in_file(columns.t))
+    return as_recording(stream, columns, stream.news())
 
 
 def joined(parts: list[Columns]) -> Columns:
@@ -176,11 +165,20 @@ def joined(parts: list[Columns]) -> Columns:
     return parts[0] if len(parts) == 1 else Columns(*map(np.concatenate, zip(*parts, strict=True)))
 
 
-def as_recording(stream: EventStream, parts: list[Columns], outside: int) -> Recording:
-    """Events of a stream whose sensor is known, and the number of those that were dropped."""
+def disordered(stream: EventStream) -> EventFileError:
+    """The error of a stream in no order of time, where that matters."""
+    return EventFileError(
+        f"times run back by more than {stream.clock.late_us // 1000} ms more than {MOST_RESTARTS} times: sort the "
+        "events first, with neuromoco convert FILE SORTED.npz"
+    )
+
+
+def as_recording(stream: EventStream, columns: Columns, oddities: Oddities) -> Recording:
+    """Events of a stream whose sensor is known, and what was done to them."""
     assert stream.width is not None
     assert stream.height is not None
-    return Recording.from_inside(joined(parts)._asdict(), stream.width, stream.height, stream.source, outside)
+    columns = stream.flipped(columns)
+    return Recording.from_inside(columns._asdict(), stream.width, stream.height, stream.source, oddities)
 
 
 def settle_sensor(stream: EventStream, pieces: Callable[[], Iterable[Columns]]) -> None:
@@ -194,11 +192,18 @@ def settle_sensor(stream: EventStream, pieces: Callable[[], Iterable[Columns]]) 
 
 
 class CutError(EventFileError):
-    """A file of which only the first `whole` bytes can be read."""
+    """Damage to a file whose events before it can be read; they end after `whole` bytes, if that is known."""
 
-    def __init__(self, message: str, whole: int) -> None:
+    def __init__(self, message: str, whole: int | None = None) -> None:
         super().__init__(message)
         self.whole = whole
+
+    def lost(self, size: int) -> str:
+        """What of a file of so many bytes is lost, and why."""
+        if self.whole is None:
+            return f"the rest of the file was not read: {self}"
+        left = size - self.whole
+        return f"the last {left:,} of {size:,} bytes ({left / size:.1%}) were not read: {self}"
 
 
 def in_pieces(columns: Columns, size: int = PIECE) -> Iterator[Columns]:
@@ -210,15 +215,20 @@ def in_pieces(columns: Columns, size: int = PIECE) -> Iterator[Columns]:
 def in_batches(parts: Iterable[T], size_of: Callable[[T], int], size: int) -> Iterator[list[T]]:
     """Consecutive parts together until their sizes add up to `size`: files have packets far smaller than a piece."""
     batch: list[T] = []
-    held = 0
-    for part in parts:
-        batch.append(part)
-        held += size_of(part)
-        if held >= size:
-            yield batch
-            batch, held = [], 0
+    held, damage = 0, None
+    try:
+        for part in parts:
+            batch.append(part)
+            held += size_of(part)
+            if held >= size:
+                yield batch
+                batch, held = [], 0
+    except CutError as error:  # after what came before
+        damage = error
     if batch:
         yield batch
+    if damage:
+        raise damage
 
 
 def check_whole(path: Path, begin: int, size: int, name: str) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from neuromoco.events.recording import NOTHING_ODD, Oddities
 from neuromoco.events.stream import Columns, EventStream
 
 LARGEST_IMAGE = 1024  # pixels of a side; neighbours of larger sensors are counted together
@@ -27,7 +28,7 @@ class Survey:
         first_us, last_us: earliest and latest time.
         unsorted: events that follow a later one.
         largest_step_back_us: the most by which such an event is earlier.
-        outside: events outside the sensor; no other figure counts them.
+        oddities: what was done to the events to read them; no other figure counts events that were dropped.
         duplicates: events equal to one of the same time, pixel and polarity before them, within a piece.
         image: events per pixel and polarity, int64 [P, rows, columns].
         rate: events in equal intervals of time, int64 [BINS].
@@ -43,7 +44,7 @@ class Survey:
     last_us: int = 0
     unsorted: int = 0
     largest_step_back_us: int = 0
-    outside: int = 0
+    oddities: Oddities = NOTHING_ODD
     duplicates: int = 0
     image: NDArray[np.int64] = field(default_factory=lambda: np.zeros((2, 0, 0), np.int64))
     rate: NDArray[np.int64] = field(default_factory=lambda: np.zeros(BINS, np.int64))
@@ -63,7 +64,7 @@ class Survey:
             "last_us": self.last_us,
             "unsorted": self.unsorted,
             "largest_step_back_us": self.largest_step_back_us,
-            "outside_sensor": self.outside,
+            **self.oddities.facts(),
             "duplicates": self.duplicates,
         }
 
@@ -84,8 +85,8 @@ def survey(stream: EventStream) -> Survey:
     shrink = -(-max(facts.width, facts.height) // LARGEST_IMAGE)
     facts.image = np.zeros((2, -(-facts.height // shrink), -(-facts.width // shrink)), np.int64)
     for piece in stream.events():
-        _add(facts, piece, shrink)
-    facts.outside = stream.outside
+        _add(facts, stream.flipped(piece), shrink)
+    facts.oddities = stream.news()
     return facts
 
 

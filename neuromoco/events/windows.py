@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuromoco.errors import EventFileError
-from neuromoco.events.recording import Recording
-from neuromoco.events.stream import LATEST_US, Columns, EventStream, as_recording, joined
+from neuromoco.events.recording import NOTHING_ODD, Recording
+from neuromoco.events.stream import Columns, EventStream, as_recording, disordered, joined
 
 # Windows in a row without events: in windows of 10 ms, a quarter of an hour in which a camera does not even send noise.
 MOST_EMPTY = 100_000
@@ -19,28 +19,31 @@ MOST_EMPTY = 100_000
 def windows(stream: EventStream, length: int) -> Iterator[Recording]:
     """Consecutive recordings of `length` microseconds, empty ones included; the last may be shorter.
 
-    The stream, from a known sensor, is used up. `EventFileError` if times step back by more than 10 ms.
+    The stream, from a known sensor, is used up. `EventFileError` if its events are in no order of time.
     """
     held: list[Columns] = []  # joined only when a window is complete, or long ones would be joined again and again
-    begin = latest = dropped = 0
+    next_begin: int | None = None
+    first = latest = 0
     for piece in chain(stream.events(), (None,)):
+        if stream.clock.disordered:
+            raise disordered(stream)
         if piece is not None:
-            last = int(piece.t.max())
-            begin, latest = (begin, max(latest, last)) if held else (int(piece.t.min()), last)
+            earliest, last = int(piece.t.min()), int(piece.t.max())
+            first, latest = (min(first, earliest), max(latest, last)) if held else (earliest, last)
             held.append(piece)
-        limit = latest + length if piece is None else latest - LATEST_US
+        limit = latest + length if piece is None else latest - stream.clock.late_us
+        begin = first if next_begin is None else next_begin
         if limit >= begin + length:
-            rest = _in_order(held, begin)
+            rest = _in_order(held)
             _check_gaps(rest.t, begin, length)
-            empty = as_recording(stream, [rest.take(slice(0))], 0)
+            empty = as_recording(stream, rest.take(slice(0)), NOTHING_ODD)
             while limit >= begin + length:
                 begin += length
-                at = int(np.searchsorted(rest.t, begin))
-                some = at or stream.outside > dropped
-                yield as_recording(stream, [rest.take(slice(at))], stream.outside - dropped) if some else empty
-                dropped = stream.outside
+                at, oddities = int(np.searchsorted(rest.t, begin)), stream.news()
+                some = at or oddities != NOTHING_ODD
+                yield as_recording(stream, rest.take(slice(at)), oddities) if some else empty
                 rest = rest.take(slice(at, None)) if at else rest
-            held = [rest]
+            held, next_begin = [rest], begin
 
 
 def _check_gaps(t: NDArray[np.int64], begin: int, length: int) -> None:
@@ -53,11 +56,8 @@ def _check_gaps(t: NDArray[np.int64], begin: int, length: int) -> None:
         )
 
 
-def _in_order(pieces: list[Columns], begin: int) -> Columns:
-    """The events of all pieces in order of time; none may be earlier than `begin`."""
+def _in_order(pieces: list[Columns]) -> Columns:
+    """The events of all pieces in order of time."""
     columns = joined(pieces)
-    t = columns.t.astype(np.int64)
-    if t.size and int(t.min()) < begin:
-        raise EventFileError(f"times run back by {begin - int(t.min())} us, into a window that is done")
-    columns = columns._replace(t=t)
+    t = columns.t
     return columns if np.all(t[1:] >= t[:-1]) else columns.take(np.argsort(t, kind="stable"))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from neuromoco.errors import EventFileError, NeuromocoError
 from neuromoco.events import ReadOptions, Recording, read_recording, read_windows
+from neuromoco.events.recording import NOTHING_ODD, Oddities
 from neuromoco.runtime.load import Backend, check_early_stop, load_classifier
 from neuromoco.runtime.prediction import Prediction, check_complete, timed
 from neuromoco.support.pool import Lost, map_in_processes
@@ -25,13 +26,13 @@ class FileResult:
         file: the file.
         result: its classification, or the error; None for a window without events.
         window: begin and end in microseconds from the first event; None for a whole file.
-        outside: events outside the sensor, which were dropped.
+        oddities: what was done to the events to read them.
     """
 
     file: Path
     result: Prediction | NeuromocoError | None
     window: tuple[int, int] | None = None
-    outside: int = 0
+    oddities: Oddities = NOTHING_ODD
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class Job:
         try:
             for recording in read_windows(file, self.window, self.options):
                 result = self._predict(classifier, recording) if len(recording) else None
-                yield FileResult(file, result, (begin, begin + self.window), recording.outside)
+                yield FileResult(file, result, (begin, begin + self.window), recording.oddities)
                 begin += self.window
         except NeuromocoError as error:
             yield FileResult(file, error, (begin, begin + self.window))
@@ -90,7 +91,7 @@ class Job:
                 check_complete(file, recording, classifier.header.seen)
             prediction = self._predict(classifier, recording)
             result = replace(prediction, timings={"read": reading, **prediction.timings})
-            return FileResult(file, result, outside=recording.outside)
+            return FileResult(file, result, oddities=recording.oddities)
         except NeuromocoError as error:
             return FileResult(file, error)
 

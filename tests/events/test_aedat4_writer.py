@@ -21,7 +21,7 @@ from neuromoco.events.stream import ReadOptions, gather
 from tests.conftest import make_recording
 from tests.events.test_reader import same
 
-TIME = st.integers(0, (1 << 63) - 1)
+TIME = st.integers(0, (1 << 62) - 1)
 
 
 def root(raw: bytes, identifier: bytes) -> flatbuffers.table.Table:

@@ -53,9 +53,9 @@ def test_records_are_read_as_written(
     tmp_path_factory: pytest.TempPathFactory, events: list[tuple[int, int, int, int]]
 ) -> None:
     file = tmp_path_factory.mktemp("npy") / "a.npy"
+    events = sorted(events, key=lambda event: event[0])
     file.write_bytes(packed(events))
     recording = read(file)
-    events = sorted(events, key=lambda event: event[0])
     assert list(zip(recording.t, recording.x, recording.y, recording.p, strict=True)) == events
     assert (recording.width, recording.height) == (max(e[1] for e in events) + 1, max(e[2] for e in events) + 1)
     assert looks_like_npy(file.read_bytes()[:4000], 0)

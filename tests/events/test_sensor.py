@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from neuromoco.errors import EventFileError
 from neuromoco.events import ReadOptions, read_recording, read_windows, survey_recording
-from neuromoco.events.extent import TOGETHER, extent
-from neuromoco.events.stream import SOON, Columns, EventStream, gather, in_pieces
+from neuromoco.events.extent import SOON, TOGETHER, extent
+from neuromoco.events.stream import Columns, EventStream, gather, in_pieces
 from neuromoco.events.survey import survey
 from neuromoco.events.windows import windows
 from tests.helpers.cli import error_line, run
@@ -52,19 +52,19 @@ def test_up_to_1_percent_are_dropped_and_counted(outside: int, piece: int, lengt
     inside = columns["y"] < HEIGHT
     expected = list(zip(*(columns[name][inside].tolist() for name in "txyp"), strict=True))
     whole = gather(stream_of(columns, piece))
-    assert (rows(whole), whole.outside) == (expected, outside)
+    assert (rows(whole), whole.oddities.outside) == (expected, outside)
     facts = survey(stream_of(columns, piece)).facts()
     assert (facts["events"], facts["outside_sensor"]) == (EVENTS - outside, outside)
     parts = list(windows(stream_of(columns, piece), length))
     assert [row for part in parts for row in rows(part)] == expected
-    assert sum(part.outside for part in parts) == outside
+    assert sum(part.oddities.outside for part in parts) == outside
 
 
 def test_a_stream_that_lies_mostly_outside_is_not_read_to_its_end() -> None:
     columns = made_up(3 * SOON, 4 * SOON)
     stream = stream_of(columns, SOON // 2)
     assert "lie outside the 64 x 48 sensor" in refusal_of(lambda: gather(stream))
-    assert stream.count <= 2 * SOON
+    assert stream.stray.of <= 2 * SOON
 
 
 def written(folder: Path, format: str, columns: dict[str, np.ndarray]) -> Path:
@@ -98,8 +98,8 @@ def test_a_stray_event_costs_no_recording(tmp_path: Path, format: str, stray: in
     columns["y"][[300, 700]] = stray
     file = written(tmp_path, format, columns)
     recording = read_recording(file, options=ReadOptions(sensor=(WIDTH, HEIGHT)))
-    assert (len(recording), recording.outside, recording.height) == (EVENTS - 2, 2, HEIGHT)
-    assert survey_recording(file, ReadOptions(sensor=(WIDTH, HEIGHT))).outside == 2
+    assert (len(recording), recording.oddities.outside, recording.height) == (EVENTS - 2, 2, HEIGHT)
+    assert survey_recording(file, ReadOptions(sensor=(WIDTH, HEIGHT))).oddities.outside == 2
     if stray in (-1, 70_000):  # outside any sensor: the others tell the sensor
         assert (read_recording(file).width, read_recording(file).height) == (WIDTH, HEIGHT)
     if stray == 33_014:
@@ -162,6 +162,6 @@ def test_an_option_that_a_format_does_not_take_is_an_error(tmp_path: Path) -> No
     for option in (("--columns", "txyp"), ("--time-unit", "ms")):
         result = run("info", tmp_path / "a.aedat4", *option)
         assert result.exit_code == 2
-        said = f"{tmp_path}/a.aedat4: {option[0]} with the format AEDAT4, which takes --sensor"
+        said = f"{tmp_path}/a.aedat4: {option[0]} with the format AEDAT4, which takes --sensor, --select, --salvage"
         assert error_line(result) == f"neuromoco: {said}"
     assert run("info", tmp_path / "a.aedat4", "--sensor", "64x48").exit_code == 0

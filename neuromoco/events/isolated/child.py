@@ -20,13 +20,13 @@ import numpy as np
 
 from neuromoco.errors import ConfigError, EventFileError, MissingPackageError
 from neuromoco.events.reader import FORMATS
-from neuromoco.events.stream import Columns, EventStream, ReadOptions, reason_of
+from neuromoco.events.stream import Columns, CutError, EventStream, ReadOptions, reason_of
 
 MEMORY = 1 << 30  # bytes beyond those in use before the first file
 # Of computing, for one answer: so much, and so much for each megabyte of the file. BZip2 unpacks 3 MB in a second.
 SECONDS, SECONDS_PER_MB, MOST_SECONDS = 1.0, 2.0, 60.0
 WAITING = 10  # times as long, if it waits for the disk
-KINDS = (ConfigError, MissingPackageError, EventFileError)
+KINDS = (ConfigError, MissingPackageError, CutError, EventFileError)
 
 
 class Reading:
@@ -116,7 +116,8 @@ def _answer(request: dict[str, Any], open_files: dict[int, Reading]) -> tuple[di
         return {"columns": [(column.dtype.str, len(column)) for column in columns]}, columns
     except KINDS as error:
         kind = next(kind for kind in KINDS if isinstance(error, kind))
-        return {"error": kind.__name__, "text": str(error)}, None
+        whole = error.whole if isinstance(error, CutError) else None
+        return {"error": kind.__name__, "text": str(error), "whole": whole}, None
     except OSError as error:
         return {"error": "OSError", "number": error.errno or 0, "text": error.strerror or str(error)}, None
     except Exception as error:  # whatever a damaged file makes a library raise

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuromoco.errors import ConfigError, EventFileError, MissingPackageError, NeuromocoError
-from neuromoco.events.stream import Columns, EventStream, ReadOptions
+from neuromoco.events.stream import Columns, CutError, EventStream, ReadOptions
 
 CODE = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from neuromoco.events.isolated.child import main; main()"
@@ -163,6 +163,8 @@ class Session:
                     raise
         if header.get("error") == "OSError":
             raise OSError(header["number"], header["text"])
+        if header.get("error") == CutError.__name__:
+            raise CutError(header["text"], header["whole"])
         if "error" in header:
             raise ERRORS[header["error"]](header["text"])
         return header, columns

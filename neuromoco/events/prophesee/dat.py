@@ -19,8 +19,9 @@ from pathlib import Path
 import numpy as np
 
 from neuromoco.errors import EventFileError
+from neuromoco.events.clock import CAMERA_US
 from neuromoco.events.prophesee.header import Clock, parse_header, read_header, sensor_of, shifted
-from neuromoco.events.stream import LATEST_US, Columns, EventStream, ReadOptions, check_whole, records
+from neuromoco.events.stream import Columns, EventStream, ReadOptions, check_whole, records
 
 FORMAT = "Prophesee DAT"
 MARK = b"%"
@@ -75,12 +76,12 @@ def _check_type(path: Path, at: int) -> None:
 
 def _pieces(path: Path, begin: int, version: int) -> Iterator[Columns]:
     x_bits, y_bits = X_BITS[version], Y_BITS[version]
-    clock, latest = Clock(1 << 32, LATEST_US), 0
+    clock, latest = Clock(1 << 32, CAMERA_US), 0
     for events in records(path, EVENT, begin, PIECE):
         t, address = clock.unwrap(events["t"]), np.ascontiguousarray(events["address"])
         if not begin:  # without a header, only the order of the times shows that these are events
             so_far = np.maximum(np.maximum.accumulate(t), latest)
-            if (so_far - t).max() > LATEST_US:
+            if (so_far - t).max() > CAMERA_US:
                 raise EventFileError("times run back: no ATIS file without header, or damaged")
             latest = int(so_far[-1])
         x, y = address & ((1 << x_bits) - 1), address >> x_bits & ((1 << y_bits) - 1)

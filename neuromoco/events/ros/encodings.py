@@ -17,7 +17,7 @@ Arrays hold whole events with times of ROS, which become microseconds.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -69,7 +69,7 @@ def decoder_of(encoding: str, sensor: tuple[int, int] | None) -> Callable[[list[
 PACKET_ENCODINGS = ("evt3", "evt2", "libcaer", "libcaer_cmp", "mono")
 
 
-def _joined(parts: list[Part], dtype: DTypeLike) -> NDArray[np.generic]:
+def _joined(parts: list[Part], dtype: DTypeLike) -> NDArray[Any]:
     dtype = np.dtype(dtype)
     for part in parts:
         if len(part.payload) % dtype.itemsize:
@@ -115,7 +115,7 @@ class LibcaerDecoder:
         if turned.any() or self._turns:
             total = np.cumsum(turned)
             before = np.concatenate(([-self._turns], total[starts]))  # the turns before each packet
-            turns = total - before[np.searchsorted(starts, np.arange(time.size), side="right")]
+            turns: NDArray[np.int64] = total - before[np.searchsorted(starts, np.arange(time.size), side="right")]
             t += turns << 31
             self._turns = int(turns[-1]) if turns.size else self._turns
         self._last = int(time[-1]) if time.size else self._last

@@ -67,9 +67,10 @@ def _packets(path: Path, select: str | None, salvage: bool) -> Iterator[Packet]:
         camera = camera or channel.topic
         if channel.topic != camera:
             others = {other.topic for other, _ in islice(reading, SEARCHED) if _holds_events(other)}
-            topics = sorted(map(one_line, {camera, channel.topic, *others}))
+            several = sorted(map(one_line, {camera, channel.topic, *others}))
             raise EventFileError(
-                f"the ROS recording holds events of {len(topics)} topics: give --select with one of {', '.join(topics)}"
+                f"the ROS recording holds events of {len(several)} topics: give --select with one of "
+                f"{', '.join(several)}"
             )
         yield packet
     if camera is None:
