@@ -41,6 +41,8 @@ import numpy as np
 from neuromoco.errors import NeuromocoError
 
 SECONDS = 2.0  # the longest that an input may take
+BUSY = 3  # times as long as it computes, which a busy machine may add
+NO_ANSWER_SECONDS = 20.0  # after which a process is ended
 START_SECONDS = 120.0  # until a process has imported what it needs
 MEMORY = 1 << 30
 BLOCK = 2000  # inputs that a process tries before the next process
@@ -107,14 +109,20 @@ def work(block: Block, folder: Path, connection: Connection) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (size + MEMORY, size + MEMORY))
     for number in range(block.first, block.last):
         lay_out(block.input(number), folder / "input")
-        connection.send(("begin", number))  # so that the parent knows which one, whatever becomes of us
+        connection.send(("begin", number, 0.0))  # so that the parent knows which one, whatever becomes of us
+        before = computing()
         result = outcome(block.kind, folder / "input", number)
         ctypes.CDLL(None).fflush(None)
         if words := printed.read_bytes():
             result = f"prints {words!r}"
             os.truncate(printed, 0)
-        connection.send(("end", result))
-    connection.send(("done", block.last))
+        connection.send(("end", result, computing() - before))
+    connection.send(("done", block.last, 0.0))
+
+
+def computing() -> float:
+    """Seconds that this process has computed, and those that it started and that have ended."""
+    return sum(os.times()[:4])
 
 
 def outcome(kind: Kind, folder: Path, number: int) -> str:
@@ -134,12 +142,10 @@ def run(block: Block) -> Figures:
     figures, first = Figures(), block.first
     while first < block.last:
         for number, result, seconds in _tried(block._replace(first=first)):
-            slow = seconds > SECONDS
-            if slow:  # the machine may have been busy
+            if seconds > SECONDS:  # once more: it may have waited for something else
                 *_, (_, result, seconds) = _tried(block._replace(first=number, last=number + 1))
-                slow = seconds > SECONDS
             figures.longest = max(figures.longest, seconds)
-            if slow or result not in ("read", "refused"):
+            if seconds > SECONDS or result not in ("read", "refused"):
                 figures.findings.append(f"{block.kind.name}/{block.seed} --number {number}: {seconds:.1f} s, {result}")
                 lay_out(block.input(number), KEPT / block.kind.name / block.seed / str(number))
             else:
@@ -149,7 +155,7 @@ def run(block: Block) -> Figures:
 
 
 def _tried(block: Block) -> Iterator[tuple[int, str, float]]:
-    """Numbers, results and seconds of the inputs, until a process dies or hangs."""
+    """Numbers, results and seconds of the inputs, until a process dies or hangs; without what a busy machine adds."""
     ours, theirs = multiprocessing.Pipe(duplex=False)
     folder = Path(tempfile.mkdtemp())
     worker = multiprocessing.get_context("spawn").Process(target=work, args=(block, folder, theirs))
@@ -162,11 +168,12 @@ def _tried(block: Block) -> Iterator[tuple[int, str, float]]:
             if not ours.poll(waiting):
                 yield current, "no answer", time.monotonic() - begun
                 return
-            kind, value = ours.recv()
+            kind, value, computed = ours.recv()
             if kind == "begin":
-                begun, current, waiting = time.monotonic(), int(value), 5 * SECONDS
+                begun, current, waiting = time.monotonic(), int(value), NO_ANSWER_SECONDS
             elif kind == "end":
-                yield current, str(value), time.monotonic() - begun
+                waited = time.monotonic() - begun
+                yield current, str(value), min(waited, max(computed, waited - BUSY * computed))
                 waiting = START_SECONDS
             else:
                 return

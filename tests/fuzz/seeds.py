@@ -127,7 +127,8 @@ def mat(recording: Recording) -> bytes:
         return (Path(folder) / "a.mat").read_bytes()
 
 
-def _evt3(recording: Recording) -> bytes:
+def evt3_words(recording: Recording) -> bytes:
+    """The events as EVT3 sends them, without vectors."""
     words = []
     for t, x, y, p in rows(recording):
         words += [0x8000 | t >> 12 & 0xFFF, 0x6000 | t & 0xFFF, y, 0x2000 | p << 11 | x]
@@ -136,7 +137,7 @@ def _evt3(recording: Recording) -> bytes:
 
 def ros1(recording: Recording) -> bytes:
     """A bag of two packets."""
-    content = _evt3(recording)
+    content = evt3_words(recording)
     half = len(content) // 2 // 8 * 8
     parts = (content[:half], content[half:])
     return bag([("/camera", PACKET, ros1_packet(part, sensor=(34, 34))) for part in parts])

@@ -26,14 +26,19 @@ INFO = """<dv version="2.0"><node name="outInfo" path="/mainloop/Recorder/outInf
 def write_aedat4(path: Path, recording: Recording | None) -> None:
     """Writes a recording as one packet, or a file with an event stream and no packet."""
     width, height = (recording.width, recording.height) if recording else (34, 34)
-    content = b"#!AER-DAT4.0\r\n" + _header(INFO.format(width=width, height=height))
+    content = b"#!AER-DAT4.0\r\n" + header(INFO.format(width=width, height=height))
     if recording:
-        packet = _packet(recording)
-        content += struct.pack("<ii", 0, len(packet)) + packet
+        content += numbered(packet(recording))
     path.write_bytes(content)
 
 
-def _header(info: str, compression: int = 0, table_at: int = -1) -> bytes:
+def numbered(content: bytes, stream: int = 0) -> bytes:
+    """A packet after the number of its stream and its size."""
+    return struct.pack("<ii", stream, len(content)) + content
+
+
+def header(info: str, compression: int = 0, table_at: int = -1) -> bytes:
+    """The size of the flatbuffer IOHeader, and it."""
     builder = flatbuffers.Builder(4096)
     text = builder.CreateString(info)
     builder.StartObject(3)
@@ -44,7 +49,8 @@ def _header(info: str, compression: int = 0, table_at: int = -1) -> bytes:
     return bytes(builder.Output())
 
 
-def _packet(recording: Recording) -> bytes:
+def packet(recording: Recording) -> bytes:
+    """The size of the flatbuffer EventPacket, and it."""
     builder = flatbuffers.Builder(1 << 16)
     builder.StartVector(16, len(recording), 8)
     for t, x, y, p in zip(*(getattr(recording, name)[::-1].tolist() for name in ("t", "x", "y", "p")), strict=True):
@@ -63,17 +69,14 @@ def _packet(recording: Recording) -> bytes:
 
 def write_packed_aedat4(path: Path, recording: Recording, packing: str, zeros: int = 0, table_at: int = -1) -> None:
     """Writes a recording as one packet that is packed with "lz4" or "zstd", with so many zeros behind it."""
-    head = _header(
-        INFO.format(width=recording.width, height=recording.height), {"lz4": 1, "zstd": 3}[packing], table_at
-    )
+    head = header(INFO.format(width=recording.width, height=recording.height), {"lz4": 1, "zstd": 3}[packing], table_at)
     if packing == "lz4":
         packer: Any = importlib.import_module("lz4.frame").LZ4FrameCompressor()
     else:
         module = "backports.zstd" if sys.version_info < (3, 14) else "compression.zstd"
         packer = importlib.import_module(module).ZstdCompressor()
     parts = [packer.begin()] if packing == "lz4" else []
-    parts.append(packer.compress(_packet(recording)))
+    parts.append(packer.compress(packet(recording)))
     piece = bytes(1 << 24)
     parts += [packer.compress(piece) for _ in range(zeros // len(piece))]
-    packet = b"".join([*parts, packer.flush()])
-    path.write_bytes(b"#!AER-DAT4.0\r\n" + head + struct.pack("<ii", 0, len(packet)) + packet)
+    path.write_bytes(b"#!AER-DAT4.0\r\n" + head + numbered(b"".join([*parts, packer.flush()])))
