@@ -13,6 +13,7 @@ from neuromoco.app.cli.command_group import AsJson, Quiet, app, each_file, out, 
 from neuromoco.app.cli.tables import facts_table
 from neuromoco.errors import ConfigError
 from neuromoco.events import ReadOptions, read_recording, survey_recording
+from neuromoco.events.columns import names_in
 from neuromoco.events.recording import NOTHING_ODD, Oddities, oddity_lines
 from neuromoco.events.writers import WRITERS, writer_for
 from neuromoco.runtime.facts import facts_of
@@ -24,7 +25,10 @@ FileFormat = Annotated[
 ]
 Sensor = Annotated[str | None, typer.Option(metavar="WxH", help="Sensor size in pixels, if the file does not name it.")]
 ColumnOrder = Annotated[
-    str | None, typer.Option("--columns", help="Order of unnamed columns in a text file or .npy, such as txyp.")
+    str | None,
+    typer.Option(
+        "--columns", help="Order of columns, such as txyp (_ skips one), or their names, such as t=timestamp,x=x_pos."
+    ),
 ]
 TimeUnit = Annotated[
     Literal["s", "ms", "us", "ns"] | None,
@@ -53,10 +57,7 @@ def read_options(
 ) -> ReadOptions:
     """The options for reading a file, from their command-line words."""
     size = None if sensor is None else sensor_size(sensor)
-    if columns is not None and sorted(columns.replace("_", "")) != sorted("txyp"):
-        raise ConfigError(
-            f"--columns {columns}: name each of t, x, y and p once, and _ for others, for example --columns txyp"
-        )
+    names_in(columns)  # refuses what is neither names nor an order
     return ReadOptions(format, size, columns, time_unit, select, flip, salvage)  # type: ignore[arg-type]
 
 

@@ -1,45 +1,81 @@
-"""Columns of events in the names and number types of others, for the formats that leave both open.
+"""The columns of events under the names of others, for the formats that leave them open.
 
-Names in any case: t, ts, time, times, timestamp, timestamps; x, xs; y, ys; p, ps, pol, polarity, on.
-Times without a stated unit are seconds if they are floating-point numbers and microseconds if they are integers; both
-are rounded to the nearest microsecond.
+A column's title may hold a unit and a size beside its name: `t_us`, `t [us]`, `timestamp(ms)`, `x@1280`. Case, signs
+and a prefix such as `events_` do not matter.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable
 from itertools import islice
-from typing import Any
+from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
-from neuromoco.errors import EventFileError
-from neuromoco.events.recording import LARGEST_SIDE
-from neuromoco.events.stream import Columns
+from neuromoco.errors import ConfigError, EventFileError
 
 ROLES = "txyp"
 NAMES = {
     "t": ("t", "ts", "time", "times", "timestamp", "timestamps"),
-    "x": ("x", "xs"),
-    "y": ("y", "ys"),
-    "p": ("p", "ps", "pol", "polarity", "on"),
+    "x": ("x", "xs", "xpos", "xaddr", "xcoord", "xcoordinate", "col", "column"),
+    "y": ("y", "ys", "ypos", "yaddr", "ycoord", "ycoordinate", "row"),
+    "p": ("p", "ps", "pol", "pols", "polarity", "polarities", "on", "onoff"),
 }
-# A unit is 10 to this power of microseconds.
-POWER = {"s": 6, "ms": 3, "us": 0, "ns": -3}
-LARGEST_US = (1 << 63) - 1
+UNITS = {
+    **{unit: unit for unit in ("s", "ms", "us", "ns")},
+    **dict.fromkeys(("sec", "second", "seconds"), "s"),
+    **dict.fromkeys(("msec", "millisecond", "milliseconds"), "ms"),
+    **dict.fromkeys(("\u00b5s", "\u03bcs", "usec", "microsecond", "microseconds"), "us"),
+    **dict.fromkeys(("nsec", "nanosecond", "nanoseconds"), "ns"),
+}
+TITLE = re.compile(
+    r"(?P<name>[^@\[(]*?)(?:[_ ](?P<unit>{units})|\s*[\[(]\s*(?P<inside>[^\])]*)[\])])?\s*(?:@(?P<size>\d+))?".format(
+        units="|".join(UNITS)
+    )
+)
+PREFIX = re.compile(r"(dataset_)?events?[_./]")
+FORMS = "give the order, such as --columns txyp (_ skips a column), or names, such as --columns t=timestamp,x=x_pos"
 
 
-def roles_of(names: Iterable[str]) -> dict[str, str]:
-    """The names of the columns of events: {"t": name, ...}; a missing column is omitted."""
-    lower = {name.lower(): name for name in names}
-    known = {role: [lower[name] for name in NAMES[role] if name in lower] for role in ROLES}
-    return {role: names[0] for role, names in known.items() if names}
+class Title(NamedTuple):
+    """A column's title, taken apart; None where it says nothing."""
+
+    name: str  # its letters, in lower case
+    unit: str | None = None
+    size: str | None = None
 
 
-def no_columns(what: str, names: Iterable[str], missing: Iterable[str], columns: str = "t, x, y, p") -> EventFileError:
+def title_of(text: str) -> Title:
+    """Takes a column's title apart."""
+    text = PREFIX.sub("", text[:100].strip().strip("\"'#").strip().lower(), count=1)
+    match = TITLE.fullmatch(text)
+    if match is None:
+        return Title(re.sub("[^a-z]", "", text))
+    name, unit, inside, size = match.group("name", "unit", "inside", "size")
+    return Title(re.sub("[^a-z]", "", name), UNITS.get(unit or (inside or "").strip()), size)
+
+
+def roles_of(titles: Iterable[str], columns: str | None = None) -> dict[str, str]:
+    """The titles of the columns of events: {"t": title, ...}; a missing column is omitted.
+
+    The user may name some in `columns`, such as "t=timestamp"; an order, such as "txyp", does not matter here.
+    """
+    titles = list(titles)
+    named = names_in(columns)
+    exact = {title.strip().lower(): title for title in reversed(titles)}
+    chosen = {role: exact[name] for role, name in named.items() if name in exact}
+    plain = {title_of(title).name: title for title in reversed(titles) if title not in chosen.values()}
+    known = {role: [plain[name] for name in NAMES[role] if name in plain] for role in ROLES if role not in named}
+    return chosen | {role: names[0] for role, names in known.items() if names}
+
+
+def no_columns(what: str, titles: Iterable[str], missing: Iterable[str]) -> EventFileError:
     """The error of a file without some of the columns."""
-    return EventFileError(f"the {what} are {shown(names)}; a recording has {columns}: {', '.join(missing)} missing")
+    missing = list(missing)
+    names = ",".join(f"{role}=NAME" for role in missing)
+    return EventFileError(
+        f"the {what} are {shown(titles)}; a recording has t, x, y, p: {', '.join(missing)} missing; if they have other "
+        f"names, give --columns {names}"
+    )
 
 
 def shown(names: Iterable[str]) -> str:
@@ -48,96 +84,38 @@ def shown(names: Iterable[str]) -> str:
     return "".join(letter if letter.isprintable() else "?" for letter in text[:300])
 
 
+def names_in(columns: str | None) -> dict[str, str]:
+    """The names that a user gives to columns, in lower case: "t=Timestamp,x=x_pos"; none if it is an order.
+
+    Raises:
+        ConfigError: it is neither names nor an order.
+    """
+    if columns is None:
+        return {}
+    if "=" not in columns:
+        if sorted(columns.lower().replace("_", "")) != sorted(ROLES):
+            raise ConfigError(f"--columns {columns}: name t, x, y and p once each; {FORMS}")
+        return {}
+    pairs = [pair.partition("=") for pair in columns.split(",")]
+    names = {role.strip().lower(): name.strip().lower() for role, _, name in pairs}
+    if len(names) < len(pairs) or not set(names) <= set(ROLES) or "" in names.values():
+        raise ConfigError(f"--columns {columns}: name some of t, x, y and p, once each; {FORMS}")
+    return names
+
+
+def is_order(columns: str | None) -> bool:
+    """Whether the user gives an order of columns, not names."""
+    return columns is not None and not names_in(columns)
+
+
 def column_order(columns: str, count: int | None = None) -> dict[str, int]:
-    """The places of the columns that a user names, such as "xytp"; "_" stands for a column to skip.
+    """The places of the columns in an order such as "xytp"; "_" stands for a column to skip, and so do further ones.
 
     `count` is the number of columns, if it is known.
     """
+    if names_in(columns):
+        raise EventFileError(f"--columns {columns}: the columns here have no names; give their order, such as txyp")
     letters = columns.lower()
-    if sorted(letters.replace("_", "")) != sorted(ROLES):
-        raise EventFileError(f"--columns {columns}: name t, x, y and p once each, such as txyp; _ skips a column")
-    if count is not None and len(letters) != count:
+    if count is not None and len(letters) > count:
         raise EventFileError(f"--columns {columns} names {len(letters)} columns; there are {count}")
     return {role: letters.index(role) for role in ROLES}
-
-
-def tidy(pieces: Iterable[Columns], unit: str | None) -> Iterator[Columns]:
-    """Converts columns of any number type: t to int64 microseconds, x and y to uint16, p to uint8.
-
-    For the `unit` None see the top of this module. Numbers that are not finite, not whole or out of range are refused.
-    """
-    polarities, count = Polarities(), 0
-    for piece in pieces:
-        # Fields of packed records are many times slower to process than contiguous columns.
-        t, x, y, p = (np.ascontiguousarray(column) for column in piece)
-        x, y = coordinates("x", x, count), coordinates("y", y, count)
-        yield Columns(microseconds(t, unit, count), x, y, polarities.of(p, count))
-        count += len(t)
-
-
-def microseconds(t: NDArray[Any], unit: str | None, first: int = 0) -> NDArray[np.int64]:
-    """Times [E] in whole microseconds; messages count events from `first`."""
-    if t.dtype.kind == "f":
-        power = POWER[unit or "s"]
-        seconds = t.astype(np.float64, copy=False)
-        with np.errstate(over="ignore"):
-            scaled = np.rint(seconds * 10.0**power if power >= 0 else seconds / 10.0**-power)
-        bad = ~(np.abs(scaled) < LARGEST_US)  # NaN compares as false
-        _refuse(bad, t, first, "the time", "a time is finite and below 2^63 us")
-        return np.asarray(scaled, np.int64)
-    if t.dtype.kind not in "iu":
-        raise EventFileError(f"times are {t.dtype}; they are whole or floating-point numbers")
-    power = POWER[unit or "us"]
-    if t.dtype.kind == "u" or power > 0:
-        largest = LARGEST_US // 10 ** max(power, 0)
-        if t.size and (int(t.max()) > largest or int(t.min()) < -largest):
-            bad = t > largest if t.dtype.kind == "u" else (t > largest) | (t < -largest)
-            _refuse(bad, t, first, "the time", "a time is below 2^63 us")
-    whole: NDArray[np.int64] = t.astype(np.int64, copy=False)
-    if power > 0:
-        return whole * int(10**power)
-    return whole if power == 0 else (whole - whole % 1000) // 1000 + (whole % 1000 >= 500)
-
-
-def coordinates(name: str, values: NDArray[Any], first: int = 0) -> NDArray[np.uint16]:
-    """A column x or y [E] of whole numbers as uint16; those below 0 or beyond every sensor become `LARGEST_SIDE`.
-
-    Messages count events from `first`.
-    """
-    if values.dtype.kind not in "iufb":
-        raise EventFileError(f"column {name} holds {values.dtype}; it holds whole numbers")
-    if values.dtype.kind == "f":
-        _refuse(values != np.rint(values), values, first, name, "coordinates are whole numbers")
-    # The extremes first: a mask of every event costs more than reading them.
-    if values.size and not (values.min() >= 0 and values.max() < LARGEST_SIDE):
-        _refuse(~np.isfinite(values), values, first, name, "coordinates are whole numbers")
-        values = np.where((values >= 0) & (values < LARGEST_SIDE), values, LARGEST_SIDE)
-    return values.astype(np.uint16)
-
-
-class Polarities:
-    """Polarities piece by piece: all 0 and 1, or all -1 and 1."""
-
-    def __init__(self) -> None:
-        self.zero = self.minus = False
-
-    def of(self, values: NDArray[Any], first: int = 0) -> NDArray[np.uint8]:
-        """A column p [E] as 0 and 1; other values, and both 0 and -1 in one file, are refused."""
-        if values.dtype.kind not in "iufb":
-            raise EventFileError(f"column p holds {values.dtype}; polarities are 0 and 1, or -1 and 1")
-        if values.dtype.kind != "b" and values.size:
-            lowest, highest = values.min(), values.max()
-            if values.dtype.kind == "f" or not (lowest >= -1 and highest <= 1):
-                bad = (values != 1) & (values != 0) & (values != -1)
-                _refuse(bad, values, first, "the polarity", "it is 0 or 1, or -1 or 1")
-            self.minus |= bool(lowest == -1)
-            self.zero |= bool(lowest == 0 or (lowest == -1 and np.any(values == 0)))
-        if self.zero and self.minus:
-            raise EventFileError("polarities of -1 and of 0 in one file; they are 0 and 1, or -1 and 1")
-        return np.asarray(values == 1, np.uint8)
-
-
-def _refuse(bad: NDArray[Any], values: NDArray[Any], first: int, what: str, allowed: str) -> None:
-    if bad.any():
-        at = int(bad.argmax())
-        raise EventFileError(f"{what} of event {first + at} is {values[at]}; {allowed}")

@@ -60,9 +60,9 @@ MARKED = (
     Format("es", es.FORMAT, es.looks_like_es, es.open_es, FLAT),
     Format("hdf5", hdf5.FORMAT, hdf5.looks_like_hdf5, hdf5.open_hdf5, COLUMNS, always),
     Format("ros", ros.FORMAT, ros.looks_like_ros, ros.open_ros, CAMERAS),
-    Format("npz", npz.FORMAT, npz.looks_like_npz, npz.open_npz, COLUMNS),
+    Format("npz", npz.FORMAT, npz.looks_like_npz, npz.open_npz, (*COLUMNS, "select")),
     Format("npy", npy.FORMAT, npy.looks_like_npy, npy.open_npy, COLUMNS),
-    Format("mat", mat.FORMAT, mat.looks_like_mat, mat.open_mat, COLUMNS, hdf5.has_signature),
+    Format("mat", mat.FORMAT, mat.looks_like_mat, mat.open_mat, (*COLUMNS, "select"), always),
 )
 UNMARKED = (
     Format("csv", text.FORMAT, text.looks_like_text, text.open_text, COLUMNS),
@@ -244,4 +244,4 @@ def _format_of(head: bytes, size: int, key: str | None) -> Format:
     for row in UNMARKED:
         if row.recognises(head, size):
             return row
-    raise EventFileError(f"is not an event recording that neuromoco knows; it reads {readable_formats()}")
+    raise EventFileError(f"is no event recording that neuromoco knows; it reads {readable_formats()}")

@@ -109,7 +109,7 @@ class ReadOptions:
     Attributes:
         format: short name of a format, for files that cannot be recognised.
         sensor: width and height in pixels.
-        columns: order of the columns of a text or an unnamed array, such as "xytp".
+        columns: order of the columns of a text or an array, such as "xytp", or their names, such as "t=timestamp".
         time_unit: unit of the times in a text or an array.
         select: which camera of a file with several: a topic of a ROS recording, a stream of AEDAT4, ...
         flip: "x", "y" or "xy": directions in which the camera counts the other way.

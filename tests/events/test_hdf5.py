@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from neuromoco import EventFileError, Recording
-from neuromoco.errors import MissingExtraError, MissingPackageError
+from neuromoco.errors import ConfigError, MissingExtraError, MissingPackageError
 from neuromoco.events import read_recording
 from neuromoco.events.hdf5 import events as hdf5
 from neuromoco.events.hdf5 import storage as hdf5_storage
@@ -131,7 +131,7 @@ def test_what_the_user_says_counts(tmp_path: Path) -> None:
     with h5py.File(file, "w") as out:
         out["events"] = np.stack([X, Y, P, T], 1)
     assert rows(read(file, columns="xypt")) == EVENTS
-    assert "once each" in refusal(file, columns="xyp")
+    assert "once each" in refusal_of(lambda: read(file, columns="xyp"), ConfigError)
 
 
 def test_long_recordings_are_read_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,7 +156,7 @@ def test_no_layout_of_events(tmp_path: Path) -> None:
     with h5py.File(file, "w") as out:
         for number in range(500):
             out[f"a/{number}"] = 1
-    assert refusal(file).endswith("a/102 scalar, ...")
+    assert "a/102 scalar, ..." in refusal(file)
     with h5py.File(file, "w") as out:
         dsec(out)
         del out["events/p"]

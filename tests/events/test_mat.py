@@ -1,4 +1,7 @@
-"""ASL-DVS `.mat`, written here after The MathWorks' "MAT-File Format", byte by byte."""
+"""MATLAB `.mat`, written here after The MathWorks' "MAT-File Format", byte by byte, and by scipy.
+
+scipy's reader crashes on damaged bytes, so all files are read where neuromoco reads them: in a process of its own.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from neuromoco import Recording, read_recording
-from neuromoco.events.arrays import mat
-from neuromoco.events.arrays.mat import looks_like_mat, open_mat
+from neuromoco.events.arrays.mat import looks_like_mat
 from neuromoco.events.hdf5 import events as hdf5
-from neuromoco.events.stream import ReadOptions, gather
+from neuromoco.events.stream import ReadOptions
 from tests.helpers.outcomes import outcome_of, refusal_of, rows
 
 TYPES = {"b": 1, "B": 2, "h": 3, "H": 4, "i": 5, "I": 6, "f": 7, "d": 9, "q": 12, "Q": 13}
@@ -64,11 +66,12 @@ def mat_bytes(columns: dict[str, list[int]], order: str = "<", code: str = "d", 
 
 
 def read(path: Path, **said: object) -> Recording:
-    return gather(open_mat(path, ReadOptions(**said)))  # type: ignore[arg-type]
+    return read_recording(path, options=ReadOptions(**said))  # type: ignore[arg-type]
 
 
-def refusal(path: Path, content: bytes, **said: object) -> str:
-    path.write_bytes(content)
+def refusal(path: Path, content: bytes | None = None, **said: object) -> str:
+    if content is not None:
+        path.write_bytes(content)
     return refusal_of(lambda: read(path, **said))
 
 
@@ -123,42 +126,52 @@ def test_matlab_7_files_are_read_too(tmp_path: Path) -> None:
     assert rows(read(file)) == rows(read_recording(file)) == SEEN
 
 
+def test_structures_tables_and_names(tmp_path: Path) -> None:
+    io, file = pytest.importorskip("scipy.io"), tmp_path / "a.mat"
+    columns = {name: np.array(values)[:, None] for name, values in COLUMNS.items()}
+    seen = [(t, x, y, p) for t, x, y, p in zip(*COLUMNS.values(), strict=True)]  # rows from the top
+    for structure in ({"TD": columns}, {"data": {"left": columns, "note": "x"}}, {"events": columns, "n": 3.0}):
+        io.savemat(file, structure, do_compression=True)
+        assert rows(read(file)) == seen
+    io.savemat(file, {"L": columns, "R": columns})
+    assert "give --select with one of L, R" in refusal(file)
+    assert rows(read(file, select="R")) == seen
+    io.savemat(file, {"events": np.hstack([columns[name] for name in ("x", "y", "pol", "ts")]).astype(float)})
+    assert "events (3, 4) of float64 have no names: give the order, such as --columns" in refusal(file)
+    assert rows(read(file, columns="xypt")) == seen
+    io.savemat(file, {"a": columns["ts"], "x": columns["x"], "y": columns["y"], "b": columns["pol"]})
+    assert "a recording has t, x, y, p: t, p missing; if they have other names, give --columns t=NAME" in refusal(file)
+    assert rows(read(file, columns="t=a,p=b")) == seen
+
+
 def test_files_that_hold_no_events(tmp_path: Path) -> None:
     file = tmp_path / "a.mat"
     some = {name: values for name, values in COLUMNS.items() if name != "pol"}
-    assert "the variables are ts, x, y; a recording has ts, x, y, pol: pol missing" in refusal(file, mat_bytes(some))
-    assert "pol missing" in refusal(file, mat_bytes(some) + matrix("pol", [1, 0, 1, 0], sides=(2, 2)))
+    assert "the arrays are ts, x, y; a recording has t, x, y, p: p missing" in refusal(file, mat_bytes(some))
+    assert "p missing" in refusal(file, mat_bytes(some) + matrix("pol", [1, 0, 1, 0], sides=(2, 2)))
     assert "differ in length" in refusal(file, mat_bytes({**COLUMNS, "pol": [1]}))
     assert "holds no events" in refusal(file, mat_bytes({name: [] for name in COLUMNS}))
     assert "outside the 240 x 180 sensor" in refusal(file, mat_bytes({**COLUMNS, "y": [0, 180, 1]}))
     assert "outside the 240 x 180 sensor" in refusal(file, mat_bytes({**COLUMNS, "x": [-1, 1, 1]}))
     assert "the polarity of event 1 is 3" in refusal(file, mat_bytes({**COLUMNS, "pol": [1, 3, 1]}))
-    assert "more than 1000 variables" in refusal(file, header() + matrix("a", [1]) * 1001)
 
 
-def test_declared_sizes_are_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cut_and_boasting_files_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "a.mat"
     whole = mat_bytes(COLUMNS)
-    edges = [len(mat_bytes(dict(list(COLUMNS.items())[:count]))) for count in range(4)]
-    for at in range(128, len(whole), 3):
+    edges = [len(mat_bytes(dict(list(COLUMNS.items())[:count]))) for count in range(1, 4)]
+    for at in range(128, len(whole), 7):
         # Cut between two variables, the file is whole, but one is missing.
-        assert ("missing" if at in edges else "cut") in refusal(file, whole[:at])
-    assert "cut" in refusal(file, whole[:100])
-    assert "byte order" in refusal(file, whole[:126] + b"XX" + whole[128:])
-    more = {name: values for name, values in COLUMNS.items() if name != "ts"}
+        assert ("missing" if at in edges else "no arrays" if at == 128 else "damaged") in refusal(file, whole[:at])
     claims = [matrix(name, [1, 2, 3], sides=(2**30, 1)) for name in COLUMNS]
-    assert "holds 3 numbers of 1073741824" in refusal(file, header() + b"".join(claims))
-    assert "unpacks to" in refusal(file, header() + b"".join(map(packed, claims)))
-    bomb = packed(matrix("ts", [0] * 3) + b"\0" * (1 << 24))
-    file.write_bytes(mat_bytes(more) + bomb)
-    assert len(read(file)) == 3
+    assert "damaged" in refusal(file, header() + b"".join(claims))
+    assert "damaged" in refusal(file, header() + b"".join(map(packed, claims)))
+    more = {name: values for name, values in COLUMNS.items() if name != "ts"}
     boast = struct.pack("<II", 14, 1 << 31) + matrix("ts", [0] * 3)[8:] + b"\0" * (1 << 24)
-    assert "claims 2147483648 bytes for 3 numbers" in refusal(file, mat_bytes(more) + packed(boast))
-    monkeypatch.setattr(mat, "LARGEST_BYTES", 1000)
-    assert "save it with -v7.3" in refusal(file, mat_bytes(more, compress=True) + packed(matrix("ts", [0] * 3)))
+    assert "damaged" in refusal(file, mat_bytes(more) + packed(boast))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_damaged_bytes_are_read_or_refused(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     whole = bytearray(mat_bytes(COLUMNS, compress=data.draw(st.booleans())))
@@ -169,7 +182,7 @@ def test_damaged_bytes_are_read_or_refused(tmp_path_factory: pytest.TempPathFact
     assert "\n" not in outcome(file)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.binary(max_size=300))
 def test_any_bytes_after_the_header(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     file = tmp_path_factory.mktemp("mat") / "a.mat"

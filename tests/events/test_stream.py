@@ -133,7 +133,7 @@ def test_a_survey_of_a_file(tmp_path: Path) -> None:
 
 def test_a_format_that_is_given_is_taken(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(bytes(5))
-    with pytest.raises(EventFileError, match="not an event recording that neuromoco knows"):
+    with pytest.raises(EventFileError, match="no event recording that neuromoco knows"):
         read_recording(tmp_path / "a")
     recording = read_recording(tmp_path / "a", options=ReadOptions(format="atis", sensor=(34, 34)))
     assert rows(recording) == [(0, 0, 0, 0)]

@@ -1,4 +1,4 @@
-"""`.npz`: named columns t, x, y, p and, if the writer knew it, the sensor's width and height."""
+"""`.npz`: arrays of events and, if the writer knew it, the sensor's width and height. Nothing is ever unpickled."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -15,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuromoco.errors import EventFileError
-from neuromoco.events.columns import ROLES, no_columns
-from neuromoco.events.recording import Recording, check_columns, check_lengths
-from neuromoco.events.stream import DAMAGE, PIECE, Columns, EventStream, ReadOptions, damage
+from neuromoco.events.arrays.stored import Stored, stream_of
+from neuromoco.events.columns import ROLES
+from neuromoco.events.recording import LARGEST_SIDE, Recording
+from neuromoco.events.stream import DAMAGE, Columns, EventStream, ReadOptions, damage
 from neuromoco.support.files import writing
 
 FORMAT = "npz"
@@ -26,6 +28,7 @@ MAGIC = b"PK\x03\x04"
 LARGEST_RATIO = 200
 HARMLESS_BYTES = 1 << 26
 LARGEST_HEADER = 1 << 16
+MOST_ARRAYS = 1000
 # What numpy and zipfile raise on archives that are damaged or made by hand.
 ARCHIVE_DAMAGE = (*DAMAGE, EOFError, SyntaxError, lzma.LZMAError, tokenize.TokenError, zipfile.BadZipFile, zlib.error)
 
@@ -37,69 +40,79 @@ def looks_like_npz(head: bytes, size: int) -> bool:
 
 
 def open_npz(path: Path, options: ReadOptions) -> EventStream:
-    """Opens named columns, unpacked piece by piece. Times are microseconds; nothing is ever unpickled."""
-    with damage("npz file", ARCHIVE_DAMAGE):
-        with zipfile.ZipFile(path) as archive:
-            unpacked = sum(member.file_size for member in archive.infolist())
-            names = {member.removesuffix(".npy") for member in archive.namelist()}
+    """Opens an archive; see `neuromoco.events.arrays.stored` for what it may hold. It is unpacked piece by piece."""
+    with _opened(path) as arrays:
+        stream = stream_of(FORMAT, arrays, options)
+        if not options.sensor:
+            of_title = {array.title: array for array in arrays}
+            stream.width, stream.height = _side(of_title.get("width")), _side(of_title.get("height"))
+    stream.pieces = _pieces(path, options)
+    return stream
+
+
+def _pieces(path: Path, options: ReadOptions) -> Iterator[Columns]:
+    with _opened(path) as arrays:
+        yield from stream_of(FORMAT, arrays, options).pieces
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[list[Stored]]:
+    """The arrays of an archive, while it is open."""
+    with damage("npz file", ARCHIVE_DAMAGE), ExitStack() as opened:
+        archive = opened.enter_context(zipfile.ZipFile(path))
+        unpacked = sum(member.file_size for member in archive.infolist())
         if unpacked > HARMLESS_BYTES and unpacked > LARGEST_RATIO * path.stat().st_size:
             raise EventFileError(
                 f"the archive unpacks to {unpacked} bytes, {unpacked // path.stat().st_size} times its size; "
                 f"up to {LARGEST_RATIO} times are read"
             )
-        if missing := [name for name in ROLES if name not in names]:
-            raise no_columns("arrays", sorted(names), missing)
-        sides = {name: _number(path, name) for name in ("width", "height") if name in names}
-    return EventStream(FORMAT, _pieces(path), sides.get("width"), sides.get("height"))
-
-
-def _pieces(path: Path) -> Iterator[Columns]:
-    with damage("npz file", ARCHIVE_DAMAGE), zipfile.ZipFile(path) as archive, ExitStack() as opened:
-        members = [_Member(opened.enter_context(archive.open(f"{name}.npy")), name) for name in ROLES]
-        check_columns({member.name: np.empty(0, member.dtype) for member in members})
-        check_lengths("columns", {member.name: member.count for member in members})
-        for _ in range(0, members[0].count, PIECE):
-            piece = Columns(*(member.read(PIECE) for member in members))
-            check_columns(piece._asdict())
-            yield piece
-        for member in members:
-            member.end()
-
-
-def _number(path: Path, name: str) -> int:
-    with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as file:
-        return int(np.lib.format.read_array(file, allow_pickle=False, max_header_size=LARGEST_HEADER))
+        names = [name for name in archive.namelist() if name.endswith(".npy")]
+        if len(names) > MOST_ARRAYS:
+            raise EventFileError(f"the archive holds {len(names)} arrays; up to {MOST_ARRAYS} are read")
+        members = [_Member(opened, archive, name) for name in names]
+        yield [
+            Stored(one.name, one.dtype, one.shape, partial(_Member, opened, archive, name), one.by_columns)
+            for name, one in zip(names, members, strict=True)
+        ]
 
 
 class _Member:
-    """An array [E] in an archive, read from its beginning."""
+    """An array in an archive, read from an item on."""
 
-    def __init__(self, file: IO[bytes], name: str) -> None:
-        self._file, self.name = file, name
-        version = np.lib.format.read_magic(file)
+    def __init__(self, opened: ExitStack, archive: zipfile.ZipFile, name: str, start: int = 0) -> None:
+        self.name = name.removesuffix(".npy")
+        self._file: IO[bytes] = opened.enter_context(archive.open(name))
+        version = np.lib.format.read_magic(self._file)
         read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}.get(version)
         if read is None:
             raise ValueError(f"an array of version {version}")
-        shape, _, self.dtype = read(file, max_header_size=LARGEST_HEADER)
-        if self.dtype.hasobject:
-            raise EventFileError(f"column {name} holds Python objects, which are never loaded")
-        if len(shape) != 1:
-            raise EventFileError(f"column {name} has shape {shape}; a column has one dimension")
-        self.count = self._left = shape[0]
+        self.shape, self.by_columns, self.dtype = read(self._file, max_header_size=LARGEST_HEADER)
+        self._file.seek(start * self.dtype.itemsize, 1)
 
-    def read(self, most: int) -> NDArray[Any]:
-        """At most `most` further events."""
-        size = min(most, self._left)
-        raw = self._file.read(size * self.dtype.itemsize)
-        if len(raw) < size * self.dtype.itemsize:
+    def read(self, count: int) -> NDArray[Any]:
+        """The next items."""
+        size = count * self.dtype.itemsize
+        raw = self._file.read(size)
+        if len(raw) < size:
             raise EOFError(f"column {self.name} is cut")
-        self._left -= size
         return np.frombuffer(raw, self.dtype)
 
     def end(self) -> None:
         """Refuses an array that something follows; reading on also compares the archive's checksum."""
         if self._file.read(1):
             raise ValueError(f"column {self.name} is longer than it says")
+
+
+def _side(array: Stored | None) -> int | None:
+    """A side of the sensor, from an array of one number."""
+    if array is None:
+        return None
+    if array.dtype.kind not in "iuf" or any(side != 1 for side in array.shape):
+        raise EventFileError(f"{array.name} is no number")
+    side = float(array.items(0).read(1)[0])
+    if not 1 <= side <= LARGEST_SIDE or not side.is_integer():
+        raise EventFileError(f"a {array.name} of {side:g}; the sides of a sensor are 1 to {LARGEST_SIDE} pixels")
+    return int(side)
 
 
 def write_npz(path: Path, recording: Recording) -> None:

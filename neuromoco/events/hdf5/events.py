@@ -24,10 +24,10 @@ from pathlib import Path
 from typing import Any
 
 from neuromoco.errors import MissingExtraError
-from neuromoco.events.columns import tidy
 from neuromoco.events.hdf5.layout import Sides, Source, find_source, sensor_of
 from neuromoco.events.hdf5.storage import check_storage
 from neuromoco.events.stream import DAMAGE, PIECE, Columns, EventStream, ReadOptions, damage
+from neuromoco.events.tidy import tidy
 
 FORMAT = "HDF5"
 MAGIC = b"\x89HDF\r\n\x1a\n"
@@ -47,9 +47,9 @@ def has_signature(head: bytes) -> bool:
 
 
 def open_hdf5(path: Path, options: ReadOptions) -> EventStream:
-    """Opens a file; `options` may order the columns of a data set [E, 4] and name time unit and sensor."""
-    sides, _, pieces = raw_hdf5(path, options)
-    return EventStream(FORMAT, tidy(pieces, options.time_unit), *sides)
+    """Opens a file; `options` may name or order its columns, and name time unit and sensor."""
+    sides, source, pieces = raw_hdf5(path, options)
+    return EventStream(FORMAT, tidy(pieces, options.time_unit or source.unit, order=source.order), *sides)
 
 
 def raw_hdf5(path: Path, options: ReadOptions) -> tuple[Sides, Source, Iterator[Columns]]:

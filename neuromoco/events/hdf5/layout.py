@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuromoco.errors import EventFileError
-from neuromoco.events.columns import ROLES, column_order, roles_of, shown
+from neuromoco.events.columns import FORMS, ROLES, column_order, is_order, roles_of, shown, title_of
 from neuromoco.events.hdf5.chunks import Rows
 from neuromoco.events.recording import LARGEST_SIDE, check_lengths
 from neuromoco.events.stream import Columns
+from neuromoco.events.tidy import Order
 
 # Limits on the groups of a file and the members of a group: files of images have many.
 MOST_GROUPS, MOST_MEMBERS, MOST_NAMES = 100, 200, 20_000
@@ -33,6 +34,8 @@ class Source:
         parts: of each data set: a field, a column, or None for all of it.
         count: number of events.
         offset: added to the stored times.
+        unit: of the times, if their name says it.
+        order: how the order of the columns is known.
     """
 
     place: str
@@ -40,6 +43,8 @@ class Source:
     parts: tuple[str | int | None, ...]
     count: int
     offset: int = 0
+    unit: str | None = None
+    order: Order = "named"
 
     def datasets(self, file: Any) -> list[Any]:
         """The data sets, each once."""
@@ -68,12 +73,12 @@ class Source:
 
 
 def find_source(file: Any, columns: str | None) -> Source:
-    """The one place in an open `h5py.File` that holds events; the user may order the columns of a data set [E, 4]."""
+    """The one place in an open `h5py.File` that holds events; the user may name or order its columns."""
     sources: list[Source | None] = []
     datasets = []
     for group in _groups(file):
         members = [member for member in _members(group) if hasattr(member, "shape")]
-        sources += [_of_group(group), *map(_of_records, members)]
+        sources += [_of_group(group, columns), *(_of_records(member, columns) for member in members)]
         datasets += members
     if not any(sources):
         sources = [_of_table(dataset, columns) for dataset in datasets]
@@ -83,7 +88,7 @@ def find_source(file: Any, columns: str | None) -> Source:
         more = ", ..." if len(datasets) > SHOWN else ""
         raise EventFileError(
             "no layout of events that is known (data sets t, x, y, p in one group, or records with these fields); "
-            f"the file holds {shown(holds or ['no data sets'])}{more}"
+            f"the file holds {shown(holds or ['no data sets'])}{more}; {FORMS}"
         )
     if len(known) > 1:
         places = shown(source.place for source in known[:SHOWN])
@@ -156,10 +161,10 @@ def _shape(dataset: Any) -> str:
     return "x".join(map(str, dataset.shape or ())) or "scalar"
 
 
-def _of_group(group: Any) -> Source | None:
+def _of_group(group: Any, columns: str | None) -> Source | None:
     """Four data sets of one length in a group."""
-    names = roles_of(islice(group, MOST_NAMES))
-    if len(names) < len(ROLES):
+    names = roles_of(islice(group, MOST_NAMES), columns)
+    if len(names) < len(ROLES) or is_order(columns):
         return None
     inside = {role: _own(group, name) for role, name in names.items()}
     counts = {names[role]: _length(dataset) for role, dataset in inside.items()}
@@ -169,16 +174,20 @@ def _of_group(group: Any) -> Source | None:
     offset = _own(group.parent, "t_offset")
     shift = int(offset[()]) if getattr(offset, "shape", None) == () and offset.dtype.kind in "iu" else 0
     paths = tuple(inside[role].name for role in ROLES)
-    return Source(group.name, paths, (None,) * 4, counts[names["t"]] or 0, shift)
+    return Source(group.name, paths, (None,) * 4, counts[names["t"]] or 0, shift, title_of(names["t"]).unit)
 
 
-def _of_records(dataset: Any) -> Source | None:
+def _of_records(dataset: Any, columns: str | None) -> Source | None:
     """Records with the fields t, x, y, p."""
-    names = roles_of(dataset.dtype.names or ())
+    fields = dataset.dtype.names or ()
+    names = roles_of(fields, columns)
+    if fields and columns is not None and is_order(columns):
+        names = {role: fields[place] for role, place in column_order(columns, len(fields)).items()}
     kinds = [dataset.dtype[name].kind for name in names.values()]
     if dataset.ndim != 1 or len(kinds) < len(ROLES) or not set(kinds) <= set("iufb"):
         return None
-    return Source(dataset.name, (dataset.name,) * 4, tuple(names[role] for role in ROLES), dataset.shape[0])
+    parts = tuple(names[role] for role in ROLES)
+    return Source(dataset.name, (dataset.name,) * 4, parts, dataset.shape[0], unit=title_of(names["t"]).unit)
 
 
 def _of_table(dataset: Any, columns: str | None) -> Source | None:
@@ -187,7 +196,9 @@ def _of_table(dataset: Any, columns: str | None) -> Source | None:
     if not named or dataset.ndim != 2 or dataset.dtype.kind not in "iuf" or not 4 <= dataset.shape[1] <= 16:
         return None
     order = column_order(columns or ("xytp" if dataset.dtype.kind == "f" else "txyp"), dataset.shape[1])
-    return Source(dataset.name, (dataset.name,) * 4, tuple(order[role] for role in ROLES), dataset.shape[0])
+    parts = tuple(order[role] for role in ROLES)
+    how: Order = "given" if columns else "guessed"
+    return Source(dataset.name, (dataset.name,) * 4, parts, dataset.shape[0], order=how)
 
 
 def _length(dataset: Any) -> int | None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import re
 
-from neuromoco.events.columns import LARGEST_US, POWER, ROLES
+from neuromoco.events.columns import ROLES
 from neuromoco.events.recording import LARGEST_SIDE
 from neuromoco.events.text.digits import LONGEST
 from neuromoco.events.text.numbers import WORDS, Rows, split
+from neuromoco.events.tidy import LARGEST_US, POWER
 
 LONGEST_LINE = 4096
 

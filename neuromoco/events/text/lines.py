@@ -20,12 +20,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from neuromoco.errors import EventFileError
-from neuromoco.events.columns import ROLES, Polarities, column_order, roles_of
+from neuromoco.events.columns import ROLES, column_order, roles_of
 from neuromoco.events.recording import LARGEST_SIDE, Recording
 from neuromoco.events.stream import PIECE, Columns, EventStream, ReadOptions
 from neuromoco.events.text import numbers as text_numbers
 from neuromoco.events.text.faults import LONGEST_LINE, first_fault
 from neuromoco.events.text.numbers import Read, Rows, split
+from neuromoco.events.tidy import Polarities
 from neuromoco.support.files import writing
 
 FORMAT = "CSV or text"

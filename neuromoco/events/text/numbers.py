@@ -12,10 +12,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from neuromoco.events.columns import LARGEST_US, POWER
 from neuromoco.events.recording import LARGEST_SIDE
 from neuromoco.events.stream import Columns
 from neuromoco.events.text.digits import LONGEST, NEWLINE, NINE, PAD, TENS, ZERO, Array, fields_of, numbers, padded
+from neuromoco.events.tidy import LARGEST_US, POWER
 
 POINT, PLUS, MINUS, ONE, LOWER_E, UPPER_E = b".+-1eE"
 # Replace words; no text holds them.

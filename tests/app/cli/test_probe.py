@@ -162,7 +162,7 @@ def test_mistakes_of_embed(trained: Path, encoder: Path, tmp_path: Path) -> None
     (tmp_path / "bad.bin").write_bytes(b"no events")
     for words, code, message in (
         ([encoder, trained / "data", "--out", tmp_path / "walk.csv"], 2, "for example"),
-        ([encoder, tmp_path / "bad.bin", "--out", tmp_path / "walk.npz"], 3, "bad.bin: is not an event recording"),
+        ([encoder, tmp_path / "bad.bin", "--out", tmp_path / "walk.npz"], 3, "bad.bin: is no event recording"),
         ([encoder, tmp_path / "none", "--out", tmp_path / "walk.npz"], 3, "none"),
         ([tmp_path / "none", trained / "data", "--out", tmp_path / "walk.npz"], 4, "does not exist"),
     ):

@@ -142,7 +142,7 @@ def test_a_short_upload_is_deleted_and_a_long_one_is_kept_for_windows(handlers: 
         ("a: is a PNG picture; neuromoco reads AEDAT4, RAW", "This is a PNG picture."),
         ("a: is empty (0 bytes)", "This file is empty (0 bytes)."),
         (
-            "a: is not an event recording that neuromoco knows; it reads X",
+            "a: is no event recording that neuromoco knows; it reads X",
             "This is not an event recording that neuromoco knows.",
         ),
         ("a: 7 bytes are not whole", "This recording cannot be read."),
