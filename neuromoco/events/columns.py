@@ -94,12 +94,12 @@ def names_in(columns: str | None) -> dict[str, str]:
         return {}
     if "=" not in columns:
         if sorted(columns.lower().replace("_", "")) != sorted(ROLES):
-            raise ConfigError(f"--columns {columns}: name t, x, y and p once each; {FORMS}")
+            raise ConfigError(f"--columns {columns}: name each of t, x, y and p once; {FORMS}")
         return {}
     pairs = [pair.partition("=") for pair in columns.split(",")]
     names = {role.strip().lower(): name.strip().lower() for role, _, name in pairs}
     if len(names) < len(pairs) or not set(names) <= set(ROLES) or "" in names.values():
-        raise ConfigError(f"--columns {columns}: name some of t, x, y and p, once each; {FORMS}")
+        raise ConfigError(f"--columns {columns}: name some of t, x, y and p, each once; {FORMS}")
     return names
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from neuromoco.errors import EventFileError
 from neuromoco.events.columns import FORMS
 from neuromoco.events.recording import LARGEST_SIDE
-from neuromoco.events.stream import Columns
+from neuromoco.events.stream import LARGEST_TIME, Columns
 
 # A unit is 10 to this power of microseconds.
 POWER = {"s": 6, "ms": 3, "us": 0, "ns": -3}
@@ -79,7 +79,7 @@ def check_plausible(piece: Columns, unit: str | None, order: Order) -> None:
     t, count = piece.t, piece.t.size
     if not count:
         return
-    if unit is None and abs(int(t[-1])) > LATEST_US:
+    if unit is None and LATEST_US < abs(int(t[-1])) < LARGEST_TIME:
         raise EventFileError(
             f"a time of {int(t[-1])} us, if the unit is the usual one, is that of no clock: {GIVE_UNIT}"
         )

@@ -131,7 +131,7 @@ def test_what_the_user_says_counts(tmp_path: Path) -> None:
     with h5py.File(file, "w") as out:
         out["events"] = np.stack([X, Y, P, T], 1)
     assert rows(read(file, columns="xypt")) == EVENTS
-    assert "once each" in refusal_of(lambda: read(file, columns="xyp"), ConfigError)
+    assert "each of t, x, y and p once" in refusal_of(lambda: read(file, columns="xyp"), ConfigError)
 
 
 def test_long_recordings_are_read_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

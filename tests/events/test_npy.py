@@ -91,7 +91,7 @@ def test_a_plain_array_needs_an_order(tmp_path: Path) -> None:
     rows = np.array([[7, 8, 100, -1], [9, 1, 200, 1]])
     np.save(tmp_path / "a.npy", np.asfortranarray(rows))
     assert "--columns txyp" in refusal(tmp_path / "a.npy")
-    assert "once each" in refusal_of(lambda: read(tmp_path / "a.npy", columns="xxyp"), ConfigError)
+    assert "each of t, x, y and p once" in refusal_of(lambda: read(tmp_path / "a.npy", columns="xxyp"), ConfigError)
     assert "names 5 columns; there are 4" in refusal(tmp_path / "a.npy", columns="xytp_")
     recording = read(tmp_path / "a.npy", columns="xytp")
     assert (recording.t.tolist(), recording.x.tolist(), recording.p.tolist()) == ([100, 200], [7, 9], [0, 1])

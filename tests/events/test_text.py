@@ -66,7 +66,7 @@ def test_what_the_user_says_counts(tmp_path: Path) -> None:
     assert rows(read(file, columns="xypt")) == EVENTS
     assert rows(read(file, columns="XYPT", time_unit="ms"))[1][0] == 1_000_001_000
     assert read(file, columns="xypt", sensor=(1280, 720)).width == 1280
-    assert "once each" in refusal_of(lambda: read(file, columns="xyp"), ConfigError)
+    assert "each of t, x, y and p once" in refusal_of(lambda: read(file, columns="xyp"), ConfigError)
     assert "names 5 columns; there are 4" in refusal(file, "1,2,3,4\n", columns="xy_pt")
     file.write_text("t,x,y,p\n7,1,2,0\n")
     assert rows(read(file, columns="ytxp")) == [(1, 2, 7, 0)]

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from neuromoco.errors import EventFileError
 from neuromoco.events.arrays.stored import Stored, stream_of
 from neuromoco.events.columns import ROLES
-from neuromoco.events.recording import LARGEST_SIDE, Recording
+from neuromoco.events.recording import Recording
 from neuromoco.events.stream import DAMAGE, Columns, EventStream, ReadOptions, damage
 from neuromoco.support.files import writing
 
@@ -109,9 +109,9 @@ def _side(array: Stored | None) -> int | None:
         return None
     if array.dtype.kind not in "iuf" or any(side != 1 for side in array.shape):
         raise EventFileError(f"{array.name} is no number")
-    side = float(array.items(0).read(1)[0])
-    if not 1 <= side <= LARGEST_SIDE or not side.is_integer():
-        raise EventFileError(f"a {array.name} of {side:g}; the sides of a sensor are 1 to {LARGEST_SIDE} pixels")
+    side = array.items(0).read(1)[0]
+    if side != np.rint(side):  # nor is NaN
+        raise EventFileError(f"a {array.name} of {side}; the sides of a sensor are whole numbers")
     return int(side)
 
 
