@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuromoco.errors import EventFileError
+from neuromoco.events.clock import LARGEST_TIME
 from neuromoco.events.columns import FORMS
 from neuromoco.events.recording import LARGEST_SIDE
-from neuromoco.events.stream import LARGEST_TIME, Columns
+from neuromoco.events.stream import Columns
 
 # A unit is 10 to this power of microseconds.
 POWER = {"s": 6, "ms": 3, "us": 0, "ns": -3}
