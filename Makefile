@@ -25,6 +25,7 @@ help:
 	@echo "make lava       install Lava too, then the tests of Loihi networks in its simulator"
 	@echo "make fuzz       install, then read 100,000 damaged event files (minutes)"
 	@echo "make kills      install, then 100 kills and 30 full disks at random moments of training (minutes)"
+	@echo "make attack     install, then slow, broken-off and flooding clients at the page and the server (minutes)"
 	@echo "make check      install, then lint and types"
 	@echo "make docs       install, then the documentation as a site in build/site"
 	@echo "make bench      install, then the measurements of benchmarks/"
@@ -76,6 +77,9 @@ lava: $(DEV) $(LAVA_READY)
 
 fuzz: $(DEV)
 	$(BIN)/python -m tests.fuzz
+
+attack: $(DEV)
+	$(BIN)/python -m tests.app.attack
 
 kills: $(DEV)
 	$(BIN)/python -m tests.kills

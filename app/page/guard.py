@@ -32,8 +32,9 @@ LONGEST_TEXT = 200
 LARGEST_NUMBER = 1e12
 TEXTS = ("radio", "dropdown", "textbox")
 TIDY_SECONDS = 15.0
+MADE_AT_ONCE = 4
 SESSION = r"[0-9A-Za-z-]{1,64}"
-PASSED = re.compile(rf"/|/config|/theme\.css|/favicon\.ico|{API}/info")
+PASSED = re.compile(rf"/config|/theme\.css|/favicon\.ico|{API}/info")
 FILES = re.compile(r"/(assets|static)/([\w-][\w.-]*/)*[\w-][\w.-]*")  # no part begins with a dot
 RESULT = re.compile(rf"{API}/call/classify/([0-9a-f]{{32}})")
 # Gradio's HTML control evaluates the page's own templates, so evaluation cannot be forbidden; other scripts can.
@@ -68,6 +69,7 @@ class Guard:
     def __init__(self, gradio: ASGIApp, kept: GradioSessions, uploads: Uploads, receiver: Receiver) -> None:
         self._gradio, self._kept, self._uploads, self._receiver = gradio, kept, uploads, receiver
         self._sessions = Sessions(kept.forget)
+        self._making = asyncio.Semaphore(MADE_AT_ONCE)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request, or keeps things tidy while the application runs."""
@@ -102,7 +104,9 @@ class Guard:
                 return Response(status_code=204)  # there is none to watch; the browser stops asking
             case "POST", "/gradio_api/upload":
                 return await self._upload(request)
-            case "GET", _ if PASSED.fullmatch(path) or FILES.fullmatch(path):
+            case "GET", _ if PASSED.fullmatch(path):
+                return await self._collected(request)
+            case "GET", _ if FILES.fullmatch(path):
                 await self._pass(request, send)
             case "GET", "/gradio_api/queue/data":
                 await self._messages(request, send, request.query_params.get("session_hash", ""))
@@ -133,19 +137,26 @@ class Guard:
         scope = {**request.scope, "query_string": query, "headers": headers, "state": {}}
         await self._gradio(scope, receive, send)
 
-    async def _front(self, request: Request) -> Response:
-        """The page, whose own scripts carry a word that nobody can guess: others do not run."""
-        parts: dict[str, Any] = {"body": b""}
+    async def _collected(self, request: Request) -> Response:
+        """A small answer as a whole, of which only a few are made at a time: each takes megabytes in Gradio."""
+        answer = Response()
+        answer.body = b""
 
         async def collect(message: Message) -> None:
-            parts["status"] = message.get("status", parts.get("status"))
-            parts["body"] += message.get("body", b"")
+            if message["type"] == "http.response.start":
+                answer.status_code, answer.raw_headers = message["status"], list(message["headers"])
+            answer.body = bytes(answer.body) + message.get("body", b"")
 
-        await self._pass(request, collect)
-        word = secrets.token_urlsafe(16)
-        html = parts["body"].decode().replace("<script", f'<script nonce="{word}"').replace(MANIFEST, "")
-        policy = POLICY.format(scripts=f"'nonce-{word}'")
-        return Response(html, parts["status"], {"content-security-policy": policy}, "text/html; charset=utf-8")
+        async with self._making:
+            await self._pass(request, collect)
+        return answer
+
+    async def _front(self, request: Request) -> Response:
+        """The page, whose own scripts carry a word that nobody can guess: others do not run."""
+        made, word = await self._collected(request), secrets.token_urlsafe(16)
+        html = bytes(made.body).decode().replace("<script", f'<script nonce="{word}"').replace(MANIFEST, "")
+        policy = {"content-security-policy": POLICY.format(scripts=f"'nonce-{word}'")}
+        return Response(html, made.status_code, policy, "text/html; charset=utf-8")
 
     async def _upload(self, request: Request) -> Response:
         async with self._receiver.received(request) as upload:

@@ -7,8 +7,9 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 
-MOST_SESSIONS = 64
+MOST_SESSIONS = 32
 SESSION_SECONDS = 900.0  # without a call; recordings are gone before that
+UNREAD_SECONDS = 30.0  # visitors read the answers to their calls at once
 
 
 class Sessions:
@@ -24,6 +25,7 @@ class Sessions:
         self._forget = forget
         self._called: OrderedDict[str, float] = OrderedDict()
         self._read: set[str] = set()
+        self._unread: set[str] = set()  # those that nobody has read at all
 
     def is_read(self, session: str) -> bool:
         """Whether a visitor reads the messages of a session."""
@@ -33,6 +35,7 @@ class Sessions:
     def read(self, session: str) -> Iterator[None]:
         """Marks a session as read for a while."""
         self._read.add(session)
+        self._unread.discard(session)
         try:
             yield
         finally:
@@ -45,6 +48,8 @@ class Sessions:
             if unread is None:
                 return False
             await self.drop(unread)
+        if session not in self._called:
+            self._unread.add(session)
         self._called[session] = time.monotonic()
         self._called.move_to_end(session)
         return True
@@ -52,10 +57,13 @@ class Sessions:
     async def drop(self, session: str) -> None:
         """Forgets a session."""
         self._called.pop(session, None)
+        self._unread.discard(session)
         await self._forget(session)
 
     async def drop_old(self) -> None:
-        """Forgets the sessions that have not called for long."""
-        latest = time.monotonic() - SESSION_SECONDS
-        for session in [one for one, when in self._called.items() if when < latest and one not in self._read]:
-            await self.drop(session)
+        """Forgets the sessions that have not called for long, and those whose answers nobody reads."""
+        now = time.monotonic()
+        for session, when in list(self._called.items()):
+            most = UNREAD_SECONDS if session in self._unread else SESSION_SECONDS
+            if now - when > most and session not in self._read:
+                await self.drop(session)

@@ -70,7 +70,10 @@ ERRORS = {
     413: ("The file is too large.", "the file is too large; at most 67,108,864 bytes are accepted"),
     415: ("The body is not a form.", "send the file as multipart/form-data"),
     500: ("A bug in the server.", "walk.bin: something went wrong (ValueError)"),
-    503: ("Too many files are waiting; see Retry-After.", "too many files are waiting; try again soon"),
+    503: (
+        "Too many files are waiting, or its worker was killed; see Retry-After.",
+        "too many files are waiting; try again soon",
+    ),
 }
 INVALID = {"detail": [{"type": "missing", "loc": ["body", "file"], "msg": "Field required"}]}
 MODELS: dict[str, Any] = {"summary": "The models", "response_model": list[ModelResponse]}

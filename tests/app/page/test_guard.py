@@ -12,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
@@ -155,6 +156,13 @@ def test_sessions_that_are_read_stay() -> None:
             for session in [*sessions._called]:
                 stack.enter_context(sessions.read(session))
             assert not await sessions.touch("one too many")
+        forgotten.clear()
+        with sessions.read("mine"), patch("neuromoco.app.page.sessions.UNREAD_SECONDS", -1):
+            await sessions.drop_old()
+            assert len(forgotten) == 0  # all of them were read once
+            await sessions.touch("deaf")
+            await sessions.drop_old()
+            assert forgotten[1:] == ["deaf"]  # after the one that made room
 
     asyncio.run(visit())
 
