@@ -23,7 +23,7 @@ help:
 	@echo "make test-slow  install, then the tests that take minutes each"
 	@echo "make javascript install with npm too, then the test of the JavaScript example"
 	@echo "make lava       install Lava too, then the tests of Loihi networks in its simulator"
-	@echo "make fuzz       install, then read 100,000 damaged event files (minutes)"
+	@echo "make fuzz       install, then read damaged event files, models, settings and runs (half an hour)"
 	@echo "make kills      install, then 100 kills and 30 full disks at random moments of training (minutes)"
 	@echo "make attack     install, then slow, broken-off and flooding clients at the page and the server (minutes)"
 	@echo "make check      install, then lint and types"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from html import escape
 from pathlib import Path
@@ -12,6 +11,8 @@ from neuromoco.app.page.views import card, table
 from neuromoco.app.worker.analysis import ModelFiles
 from neuromoco.errors import NeuromocoError
 from neuromoco.runtime.facts import facts_of
+from neuromoco.support.files import LARGEST_JSON
+from neuromoco.support.untrusted import parse_json, read_bytes
 
 
 def model_view(model: ModelFiles) -> str:
@@ -117,6 +118,6 @@ def _markdown(text: str) -> str:
 
 def _read(file: Path) -> Any:
     try:
-        return json.loads(file.read_text("utf-8"))
+        return parse_json(read_bytes(file, LARGEST_JSON))
     except ValueError:
         return None

@@ -16,8 +16,10 @@ from filelock import FileLock
 
 from neuromoco.errors import ConfigError
 from neuromoco.support.disk_errors import disk_errors
+from neuromoco.support.untrusted import parse_json, read_bytes
 
 SYNCED_AT_ONCE = 16
+LARGEST_JSON = 1 << 26  # bytes; a line of metrics has some hundred, a recording in a split too
 _later: ContextVar[bool] = ContextVar("_later", default=False)
 
 
@@ -189,8 +191,8 @@ def read_json(path: Path | str) -> dict[str, Any]:
         ConfigError: the file is missing, damaged, or has no JSON object.
     """
     try:
-        value = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        value = parse_json(read_bytes(path, LARGEST_JSON))
+    except ValueError:
         value = None
     if not isinstance(value, dict):
         raise ConfigError(f"{path}: is damaged; delete it to have it written again, or give another --out")

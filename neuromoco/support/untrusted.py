@@ -26,7 +26,7 @@ def read_bytes(path: Path | str, most: int) -> bytes:
                 raise ValueError("is no regular file")
             if found.st_size > most:
                 raise ValueError(f"has {found.st_size:,} bytes; at most {most:,} are read")
-            content = file.read(most + 1)
+            content = file.read(found.st_size + 1)  # not `most`, for which Python would take memory
     except FileNotFoundError:
         raise ValueError("does not exist") from None
     except IsADirectoryError:

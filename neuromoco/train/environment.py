@@ -15,6 +15,7 @@ from typing import Any
 
 from neuromoco.snn import native
 from neuromoco.support.console import say_once
+from neuromoco.support.untrusted import one_line
 
 PACKAGES = ("neuromoco", "torch", "spikingjelly", "accelerate", "numpy")
 # Entries of the environment that change the numbers of a run -> what they are called.
@@ -67,7 +68,8 @@ def report_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
     changes = []
     for entry, name in DECISIVE.items():
         if entry == "versions":
-            packages = (before.get(entry) or {}).items()
+            known = before.get(entry)
+            packages = known.items() if isinstance(known, Mapping) else ()
             changes += [(f"{name} of {p}", old, now[entry].get(p)) for p, old in packages if old != now[entry].get(p)]
         elif entry in before and before[entry] != now[entry]:
             changes.append((name, before[entry], now[entry]))
@@ -80,7 +82,7 @@ def report_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
 
 
 def _in_words(value: Any) -> str:
-    return "none" if value is None else str(value)[:60]
+    return "none" if value is None else one_line(str(value)[:60])
 
 
 @cache

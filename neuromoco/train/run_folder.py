@@ -20,7 +20,17 @@ from typing import Any
 from neuromoco.checkpoint import BEST, LAST, RUN_SETTINGS
 from neuromoco.config import RunConfig, dump_config, load_config
 from neuromoco.errors import ConfigError
-from neuromoco.support.files import is_partial, read_json, remove, sync, sync_all, write_json, write_text
+from neuromoco.support.files import (
+    LARGEST_JSON,
+    is_partial,
+    read_json,
+    remove,
+    sync,
+    sync_all,
+    write_json,
+    write_text,
+)
+from neuromoco.support.untrusted import parse_json, read_bytes
 from neuromoco.train.environment import environment, report_changes
 
 KEPT_STATES = 2  # the last one, and the one before it should that be damaged
@@ -56,7 +66,9 @@ class RunFolder:
             write_json(file, now)
             return
         begun = read_json(file)
-        resumed = begun.get("resumed") or []
+        resumed = begun.get("resumed", [])
+        if not isinstance(resumed, list) or not all(isinstance(entry, dict) for entry in resumed):
+            raise ConfigError(f"{file}: is damaged; delete it to have it written again")
         if report_changes((resumed or [begun])[-1], now):
             write_json(file, begun | {"resumed": [*resumed, now]})
 
@@ -113,8 +125,10 @@ class RunFolder:
             ConfigError: the file is damaged, or lacks one of these epochs.
         """
         try:
-            lines = self.metrics.read_text(encoding="utf-8").splitlines() if self.metrics.is_file() else []
-            history = [json.loads(line) for line in lines[:epochs]]
+            raw = (
+                read_bytes(self.metrics, LARGEST_JSON) if self.metrics.exists() and self.metrics.stat().st_size else b""
+            )
+            history = [parse_json(line) for line in raw.splitlines()[:epochs]]
         except (OSError, ValueError) as error:
             raise ConfigError(f"{self.metrics}: is damaged; restore it, or start a new run") from error
         if not all(isinstance(line, dict) for line in history) or len(history) < (epochs or 0):

@@ -10,7 +10,6 @@ position.
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from dataclasses import asdict, dataclass, field
@@ -24,7 +23,8 @@ from accelerate.utils import gather_object
 from neuromoco.errors import CheckpointError, ConfigError, NeuromocoError
 from neuromoco.support.console import console, escape
 from neuromoco.support.disk_errors import disk_errors
-from neuromoco.support.files import remove, sync, sync_all, write_json
+from neuromoco.support.files import LARGEST_JSON, remove, sync, sync_all, write_json
+from neuromoco.support.untrusted import parse_json, read_bytes
 from neuromoco.train.processes import main_process_first
 from neuromoco.train.run_folder import RunFolder
 
@@ -103,7 +103,7 @@ class States:
         if state is None:
             return Progress()
         try:
-            by_process = json.loads((state / "progress.json").read_text(encoding="utf-8"))
+            by_process = parse_json(read_bytes(state / "progress.json", LARGEST_JSON))
             if len(by_process) != self.accelerator.num_processes:
                 processes = f"{len(by_process)} process(es), resumed with {self.accelerator.num_processes}"
                 raise ConfigError(f"{self.run.path}: was started with {processes}; resume with {len(by_process)}")
@@ -149,7 +149,7 @@ def _damage(state: Path) -> str | None:
     if not (state / SUMS).is_file():
         return None
     try:
-        before, now = json.loads((state / SUMS).read_text(encoding="utf-8")), _sums(state)
+        before, now = parse_json(read_bytes(state / SUMS, LARGEST_JSON)), _sums(state)
     except (OSError, ValueError):
         return "is damaged"
     if not isinstance(before, dict):

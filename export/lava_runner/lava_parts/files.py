@@ -58,6 +58,10 @@ BEGINNINGS = {
 }
 
 
+# Of numpy and zipfile; RuntimeError is for archives with a password, or of a later version of the format.
+UNREADABLE = (OSError, ValueError, AttributeError, TypeError, EOFError, RuntimeError, OverflowError)
+
+
 def _is_list(value: Any, kind: str) -> bool:
     return isinstance(value, list) and len(value) > 0 and all(KINDS[kind][1](entry) for entry in value)
 
@@ -111,7 +115,7 @@ def read_frames(path: Path, manifest: dict[str, Any]) -> tuple[NDArray[np.uint8]
             what = next((what for first, what in BEGINNINGS.items() if begin.startswith(first)), None)
             what = f"is {what}" if what else f"begins with {begin!r}" if begin else "is empty"
             raise UnusableFileError(f"{path}: {what}; wanted is an .npz file with an array frames, {allowed}")
-        with np.load(path) as archive:
+        with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in ("frames", "logits") if name in archive}
     except FileNotFoundError:
         raise UnusableFileError(f"{path}: no such file") from None
@@ -119,7 +123,7 @@ def read_frames(path: Path, manifest: dict[str, Any]) -> tuple[NDArray[np.uint8]
         raise UnusableFileError(
             f"{path}: is a folder; wanted is an .npz file with an array frames, {allowed}"
         ) from None
-    except (OSError, ValueError, AttributeError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except (*UNREADABLE, zipfile.BadZipFile, zlib.error) as error:
         # numpy would say how to load objects unsafely.
         said = "it holds Python objects" if "pickle" in str(error) else str(error)
         raise UnusableFileError(f"{path}: not readable as npz ({said}); wanted is an array frames, {allowed}") from None

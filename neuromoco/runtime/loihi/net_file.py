@@ -196,7 +196,8 @@ def _text(array: Any) -> str:
 
 
 def _integers(array: Any) -> Any:
-    if array.dtype.kind != "i" or (array.size and max(array.max(), -array.min()) > LARGEST_INTEGER):
+    # int() first: the smallest int64 is its own negative.
+    if array.dtype.kind != "i" or (array.size and max(int(array.max()), -int(array.min())) > LARGEST_INTEGER):
         raise ValueError(f"numbers of type {array.dtype}, or above {LARGEST_INTEGER}")
     return array.astype(np.int32)
 

@@ -109,6 +109,7 @@ HOSTILE: list[tuple[Change, str]] = [
     (stored("2/dilation", np.array([-3000, 1])), "dilation (-3000, 1)"),
     (stored("2/stride", np.array([0, 1])), "stride (0, 1)"),
     (stored("2/stride", np.array([1 << 40, 1])), "above 16777216"),
+    (stored("2/stride", np.array([-(1 << 63), 1])), "above 16777216"),
     (stored("2/padding", np.array([-1, 1])), "padding"),
     (stored("2/padding", np.array([4000, 4000])), "padded numbers in a step"),
     (stored("2/stride", np.array([2, 2])), "gives (16, 17, 17), and is stated to give (16, 34, 34)"),
