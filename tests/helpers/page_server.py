@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import subprocess
@@ -71,7 +72,8 @@ def running(folder: Path, command: str = "app", *words: str) -> Iterator[Server]
             line, env=os.environ | {"TMPDIR": str(folder)}, stdout=subprocess.PIPE, stderr=complaints, text=True
         )
     assert process.stdout is not None
-    with process.stdout:
+    with process.stdout, contextlib.ExitStack() as stack:
+        stack.callback(process.kill)  # if a test fails
         found = re.search(r"http://[^/ ]+", process.stdout.readline())
         assert found, (folder / "stderr").read_text()
         yield Server(f"{found[0]}/", folder, process)

@@ -26,7 +26,7 @@ from pathlib import Path
 
 from neuromoco import models
 from tests.app.attack.requests import CALL, GOOD, JOIN, UPLOAD, form, post, requests
-from tests.app.attack.wire import Place, attacked
+from tests.app.attack.wire import Place, attacked, body_of
 from tests.helpers.page_server import running
 
 KEPT_SECONDS = 600
@@ -167,30 +167,23 @@ def unasked(place: Place) -> None:
 
 def invented_sessions(place: Place) -> None:
     """3,000 sessions that each look at a bundled recording; a third reads a little of the answer."""
-    config = place.send(b"GET /config HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")[1].split(b"\r\n\r\n", 1)[
-        -1
-    ]
-    with contextlib.suppress(ValueError):
-        functions = json.loads(config)["dependencies"]
-        number = next(
-            (one["id"] for one in functions if len(one["inputs"]) == 4 and one["targets"][0][1] == "input"), 1
-        )
+    config = body_of(place.send(b"GET /config HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")[1])
+    functions = [one for one in config.get("dependencies", []) if len(one["inputs"]) == 4]
+    number = next((one["id"] for one in functions if one["targets"][0][1] == "input"), 0)  # the server has none
 
-        def visit(name: int) -> None:
-            session = f"invented{name}"
-            call = {"data": ["3.bin", models.DEFAULT, "onnx", None], "fn_index": number, "session_hash": session}
-            with contextlib.suppress(OSError):
-                place.send(post(JOIN, json.dumps(call).encode()))
-                if name % 3 == 0:
-                    with place.connect() as connection:
-                        ask = (
-                            f"GET /gradio_api/queue/data?session_hash={session} HTTP/1.1\r\nHost: {place.host}\r\n\r\n"
-                        )
-                        connection.sendall(ask.encode())
-                        connection.recv(100)
+    def visit(name: int) -> None:
+        session = f"invented{name}"
+        call = {"data": ["3.bin", models.DEFAULT, "onnx", None], "fn_index": number, "session_hash": session}
+        ask = f"GET /gradio_api/queue/data?session_hash={session} HTTP/1.1\r\nHost: {place.host}\r\n\r\n"
+        with contextlib.suppress(OSError):
+            place.send(post(JOIN, json.dumps(call).encode()))
+            if name % 3 == 0:
+                with place.connect() as connection:
+                    connection.sendall(ask.encode())
+                    connection.recv(100)
 
-        with ThreadPoolExecutor(8) as pool:
-            list(pool.map(visit, range(3000)))
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(visit, range(3000)))
 
 
 def hostile(place: Place) -> list[str]:
