@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -18,7 +19,8 @@ import pytest
 
 from neuromoco import ConfigError, EventFileError, Recording, read_recording, to_frames
 from neuromoco.config import FrameConfig
-from neuromoco.datasets import Listing, cached_frames, list_recordings, prepare
+from neuromoco.datasets import Listing, cached_frames, frame_files, list_recordings, prepare
+from neuromoco.errors import DiskError
 from neuromoco.events import write_atis, write_npz
 from neuromoco.support.cache import cache_folder
 from tests.conftest import make_recording
@@ -268,3 +270,137 @@ def test_no_room_on_the_disk_is_said_before_anything_is_read(
         ConfigError, match=r"frames of 2 recordings take .* are free; free some space, or set NEUROMOCO_CACHE"
     ):
         cached_frames(list_recordings(class_folders(1, 2), labelled=True), CONFIG)
+
+
+def damage_row(folder: Path, row: int) -> None:
+    """Flips a bit of a row's frames."""
+    frames = np.load(folder / "frames.npy", mmap_mode="r+")
+    frames[row, 0, 0, 0, 0] ^= 1
+    frames.flush()
+
+
+def the_set() -> Path:
+    (folder,) = (place for place in (cache_folder() / "frames").glob("*/*") if place.is_dir())
+    return folder
+
+
+@pytest.mark.parametrize("begun", [False, True], ids=["finished", "unfinished"])
+def test_damaged_rows_are_made_anew_and_the_others_are_kept(
+    class_folders: Folders, read: list[str], begun: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    listing = list_recordings(class_folders(2, 3), labelled=True)
+    cached_frames(listing, CONFIG)
+    read.clear()
+    damage_row(the_set(), 4)
+    if begun:
+        the_set().rename(the_set().with_name(f".{the_set().name}.part"))
+    assert np.array_equal(cached_frames(listing, CONFIG).frames, fresh(listing))
+    assert read == ["001.bin"]  # of the second class
+    assert [name.startswith(".") for name in sets()] == [False]
+    assert ("damaged" in capsys.readouterr().err) is not begun
+
+
+@pytest.mark.parametrize("file", ["frames.npy", "facts.npy", "keys.npy"])
+@pytest.mark.parametrize("how", ["cut", "empty", "missing", "zero", "header", "link"])
+def test_damaged_files_of_the_cache_are_made_anew(
+    class_folders: Folders, read: list[str], tmp_path: Path, file: str, how: str
+) -> None:
+    listing = list_recordings(class_folders(2, 2), labelled=True)
+    cached_frames(listing, CONFIG)
+    read.clear()
+    path = the_set() / file
+    content = path.read_bytes()
+    path.unlink()
+    if how == "link":
+        (tmp_path / "elsewhere").write_bytes(content)
+        path.symlink_to(tmp_path / "elsewhere")
+    elif how != "missing":
+        header = 128
+        damaged = {
+            "cut": content[:-7],
+            "empty": b"",
+            "zero": content[:header] + bytes(len(content) - header),  # as after a power cut
+            "header": b"\0" * header + content[header:],
+        }
+        path.write_bytes(damaged[how])
+    store = cached_frames(listing, CONFIG)
+    assert np.array_equal(store.frames, fresh(listing))
+    assert store.events.tolist() == [600] * 4
+    assert len(read) == 4
+    assert not path.is_symlink()
+    if how == "link":
+        assert (tmp_path / "elsewhere").read_bytes() == content
+
+
+def test_a_damaged_set_hurts_no_other(class_folders: Folders, read: list[str]) -> None:
+    folder = class_folders(2, 3)
+    cached_frames(list_recordings(folder, labelled=True), CONFIG)
+    damage_row(the_set(), 0)
+    first = the_set()
+    write_atis(folder / "class0" / "009.bin", make_recording(9))
+    read.clear()
+    listing = list_recordings(folder, labelled=True)
+    assert np.array_equal(cached_frames(listing, CONFIG).frames, fresh(listing))
+    assert sorted(read) == ["000.bin", "009.bin"]  # the damaged row is not copied
+    (first / "frames.npy").write_bytes(b"")
+    write_atis(folder / "class0" / "010.bin", make_recording(10))
+    read.clear()
+    listing = list_recordings(folder, labelled=True)
+    assert np.array_equal(cached_frames(listing, CONFIG).frames, fresh(listing))
+    assert read == ["010.bin"]
+
+
+def test_a_disk_that_fills_is_an_error_that_can_be_mended(
+    class_folders: Folders, read: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some disks cannot reserve space: a row is then the first to meet that there is none."""
+    write, rows = frame_files._write, [0]
+
+    def full(path: Path, array: Any, row: int, values: Any) -> None:
+        rows[0] += 1
+        if rows[0] == 8:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(path, array, row, values)
+
+    listing = list_recordings(class_folders(2, 3), labelled=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(frame_files, "_write", full)
+        with pytest.raises(DiskError, match="the disk is full; free some space and run it again"):
+            cached_frames(listing, CONFIG)
+    read.clear()
+    assert np.array_equal(cached_frames(listing, CONFIG).frames, fresh(listing))
+    assert len(read) == 4  # two rows were complete
+
+
+def test_space_is_reserved_before_anything_is_read(
+    class_folders: Folders, read: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listing = list_recordings(class_folders(2, 3), labelled=True)
+    cached_frames(listing, CONFIG)
+    file = the_set() / "frames.npy"
+    assert file.stat().st_blocks * 512 >= file.stat().st_size
+
+    def full(*place: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    read.clear()
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(DiskError, match="the disk is full"):
+        cached_frames(listing, CONFIG.model_copy(update={"steps": 9}))
+    assert read == []
+
+
+def test_a_cache_that_others_may_write_to_is_refused(class_folders: Folders) -> None:
+    listing = list_recordings(class_folders(1, 2), labelled=True)
+    cached_frames(listing, CONFIG)
+    (cache_folder() / "frames").chmod(0o777)
+    with pytest.raises(ConfigError, match="others may write to it"):
+        cached_frames(listing, CONFIG)
+
+
+def test_equal_content_has_equal_keys(class_folders: Folders) -> None:
+    folder = class_folders(2, 2)
+    before = cached_frames(list_recordings(folder, labelled=True), CONFIG).keys
+    write_atis(folder / "class1" / "001.bin", make_recording(77))
+    after = cached_frames(list_recordings(folder, labelled=True), CONFIG.model_copy(update={"steps": 5})).keys
+    assert (before == after).all(axis=1).tolist() == [True, True, True, False]
