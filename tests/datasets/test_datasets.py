@@ -170,6 +170,11 @@ def test_the_digits_are_recorded_once_and_split_by_position(monkeypatch: pytest.
     assert train.root.parent == test.root.parent
     assert train.root.is_relative_to(cache_folder())
     assert [len(train), len(test)] == [40, 10]
+    whole = train.paths[3].read_bytes()
+    train.paths[3].write_bytes(whole[:-5])  # a recording without its last event: nothing but the digest shows it
+    (train.root.parent.with_name(f".{train.root.parent.name}.1.part")).mkdir()  # of a process that was killed
+    assert list_data("digits", "train").paths[3].read_bytes() == whole
+    assert [place.name for place in cache_folder().glob(".*") if place.is_dir()] == []
     assert train.class_names == test.class_names == tuple("0123456789")
     recording = read_recording(train.paths[0])
     assert (recording.width, recording.height) == (34, 34)

@@ -15,11 +15,14 @@ import yaml
 from neuromoco import ConfigError
 from neuromoco.config import RunConfig, with_values
 from neuromoco.datasets import hold_out, list_recordings
+from neuromoco.errors import DiskError
+from neuromoco.events import write_atis
 from neuromoco.sweep import Plan, SweepConfig, list_sweeps, load_sweep
 from neuromoco.sweep.plan import make_plan
 from neuromoco.sweep.run import run_sweep
 from neuromoco.sweep.unit import Worker
 from neuromoco.train import train
+from tests.conftest import make_recording
 from tests.helpers.cli import error_line, run
 
 Folders = Callable[[int, int], Path]
@@ -115,8 +118,6 @@ def test_no_stage_sees_the_fold_that_is_held_out(class_folders: Folders, tmp_pat
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Recordings, and a sweep on them that nothing interrupted, by the command line."""
-    from tests.conftest import make_recording, write_atis
-
     folder = tmp_path_factory.mktemp("sweep")
     for label in range(2):
         for number in range(8):
@@ -205,6 +206,30 @@ def test_a_changed_file_is_refused(whole: Path, tmp_path: Path) -> None:
     (tmp_path / "full/x").mkdir(parents=True)
     line = error_line(run("sweep", whole / "small.yaml", "--out", tmp_path / "full"))
     assert "holds something other than a sweep" in line
+
+
+def test_changed_content_of_recordings_is_refused(class_folders: Folders, tmp_path: Path) -> None:
+    few = plan(class_folders(2, 4), seeds=1, measures=["supervised"], labels_per_class=1, settings={"mix": {}})
+    run_sweep(few, tmp_path / "out", device="cpu")
+    run_sweep(few, tmp_path / "out", device="cpu")
+    write_atis(tmp_path / "data/class0/001.bin", make_recording(77))
+    with pytest.raises(ConfigError, match="out: the content of recordings has changed since this sweep was started"):
+        run_sweep(few, tmp_path / "out", device="cpu")
+
+
+def test_a_full_disk_ends_a_sweep_at_once(
+    class_folders: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = []
+
+    def full(self: Worker, unit: Any, folder: Path) -> dict[str, Any]:
+        tried.append(unit.name)
+        raise DiskError(f"{folder}: the disk is full")
+
+    monkeypatch.setattr(Worker, "_run", full)
+    with pytest.raises(DiskError):
+        run_sweep(plan(class_folders(2, 4)), tmp_path / "out", device="cpu")
+    assert len(tried) == 1
 
 
 def test_a_unit_that_fails_stops_only_what_needs_it(class_folders: Folders, tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,12 +12,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from accelerate import Accelerator
 
 from neuromoco import ConfigError
 from neuromoco.config import dump_config
+from neuromoco.errors import CheckpointError, DiskError
+from neuromoco.events import write_atis
+from neuromoco.snn import native
 from neuromoco.train import resume, train
 from neuromoco.train.run_folder import RunFolder
 from neuromoco.train.state import States
+from tests.conftest import make_recording
 from tests.kills.__main__ import may_mount
 from tests.kills.campaign import assert_same, settings
 
@@ -113,3 +121,144 @@ def test_another_number_of_processes_is_refused(class_folders: Folders, tmp_path
     (state / "progress.json").write_text(json.dumps(everyone * 2))
     with pytest.raises(ConfigError, match=r"was started with 2 process\(es\), resumed with 1; resume with 2"):
         resume(run.path, "cpu")
+
+
+def stop_after(monkeypatch: pytest.MonkeyPatch, states: int) -> None:
+    """Training is interrupted after so many states."""
+    write, left = States.write, [states]
+
+    def stop(self: States, progress: Any, step: int) -> None:
+        write(self, progress, step)
+        left[0] -= 1
+        if left[0] == 0:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(States, "write", stop)
+
+
+@pytest.fixture
+def cut(class_folders: Folders, tmp_path: Path) -> Path:
+    """A whole run, and one that was interrupted after five states of six."""
+    config = settings(class_folders(2, 6), "pretrain")
+    train(config, tmp_path / "whole", "cpu")
+    with pytest.MonkeyPatch.context() as patch:
+        stop_after(patch, 5)
+        with pytest.raises(KeyboardInterrupt):
+            train(config, tmp_path / "run", "cpu")
+    return tmp_path / "run"
+
+
+def damage(file: Path, how: str) -> None:
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    if how == "missing":
+        file.unlink()
+    else:
+        file.write_bytes(content if how == "flipped" else content[: len(content) // 2])
+
+
+@pytest.mark.parametrize("how", ["cut", "flipped", "missing"])
+@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.bin", "random_states_0.pkl", "progress.json"])
+def test_from_a_damaged_state_it_goes_back_to_the_one_before(
+    cut: Path, name: str, how: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    states = RunFolder(cut).list_states()
+    assert [state.name for state in states] == ["step-000000005", "step-000000004"]
+    damage(states[0] / name, how)
+    resume(cut, "cpu")
+    assert_same(cut, cut.parent / "whole")
+    said = capsys.readouterr().err
+    assert f"step-000000005: is damaged ({name}" in said
+    assert "trying the state before it" in said
+
+
+def test_without_an_undamaged_state_it_says_so_and_keeps_them(cut: Path) -> None:
+    for state in RunFolder(cut).list_states():
+        damage(state / "model.safetensors", "cut")
+    with pytest.raises(CheckpointError, match=r"step-000000005: is damaged, and no state before it is whole; delete"):
+        resume(cut, "cpu")
+    assert len(RunFolder(cut).list_states()) == 2
+    shutil.rmtree(RunFolder(cut).states)
+    resume(cut, "cpu")
+    assert_same(cut, cut.parent / "whole")
+
+
+def test_a_state_of_an_older_version_that_cannot_be_loaded_is_one_line(cut: Path) -> None:
+    state = RunFolder(cut).list_states()[0]
+    (state / "sums.json").unlink()
+    damage(state / "optimizer.bin", "cut")
+    with pytest.raises(CheckpointError, match=r"step-000000005: cannot be loaded \(\w+\); delete it to resume"):
+        resume(cut, "cpu")
+    damage(RunFolder(cut).metrics, "cut")
+    shutil.rmtree(state)
+    with pytest.raises(ConfigError, match=r"metrics.jsonl: is damaged; restore it, or start a new run"):
+        resume(cut, "cpu")
+
+
+def test_a_full_disk_keeps_the_states_before(
+    class_folders: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = settings(class_folders(2, 6), "pretrain")
+    train(config, tmp_path / "whole", "cpu")
+    save, calls = Accelerator.save_state, []
+
+    def full(self: Accelerator, folder: str) -> None:
+        save(self, folder)
+        calls.append(folder)
+        if len(calls) == 3:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Accelerator, "save_state", full)
+        with pytest.raises(DiskError, match="step-000000003: the disk is full; free some space and run it again"):
+            train(config, tmp_path / "run", "cpu")
+    entries = sorted(entry.name for entry in RunFolder(tmp_path / "run").states.iterdir())
+    assert entries == ["step-000000001", "step-000000002"]
+    resume(tmp_path / "run", "cpu")
+    assert_same(tmp_path / "run", tmp_path / "whole")
+
+
+def test_changed_content_is_refused_as_changed_names_are(cut: Path) -> None:
+    file = cut.parent / "data/class1/003.bin"
+    before = file.read_bytes()
+    write_atis(file, make_recording(99))
+    with pytest.raises(ConfigError, match=r"data: the content of recordings has changed since .*run was started"):
+        resume(cut, "cpu")
+    file.rename(file.with_name("other.bin"))
+    with pytest.raises(ConfigError, match="data: holds other recordings than when"):
+        resume(cut, "cpu")
+    file.with_name("other.bin").unlink()
+    file.write_bytes(before)
+    resume(cut, "cpu")
+    assert_same(cut, cut.parent / "whole")
+
+
+def test_another_environment_is_said_once_and_written_down(
+    cut: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = cut / "environment.json"
+    begun = json.loads(file.read_text())
+    assert begun["kernels"] == native.identity()
+    assert (begun["device"], begun["torch_threads"]) == ("cpu", torch.get_num_threads())
+    versions = begun["versions"] | {"torch": "1.0"}
+    file.write_text(json.dumps(begun | {"versions": versions, "torch_threads": 64, "processor": "Zilog Z80"}))
+    monkeypatch.setattr(native, "library", lambda: None)
+    resume(cut, "cpu")
+    said = capsys.readouterr().err.replace("\n", " ")
+    for words in (
+        f"another version of torch: 1.0 before, {begun['versions']['torch']} now",
+        f"another number of threads: 64 before, {torch.get_num_threads()} now; the result may differ",
+        "another processor: Zilog Z80 before",
+        f"another compiled kernels: {begun['kernels']} before, none now",
+    ):
+        assert said.count(words) == 1, words
+    written = json.loads(file.read_text())
+    assert written["torch_threads"] == 64
+    assert [resumed["kernels"] for resumed in written["resumed"]] == [None]
+
+
+def test_the_same_environment_is_not_written_again(cut: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = (cut / "environment.json").read_bytes()
+    resume(cut, "cpu")
+    assert (cut / "environment.json").read_bytes() == before
+    assert "resumed with another" not in capsys.readouterr().err
