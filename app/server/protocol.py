@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 MOST_CONNECTIONS = 128
 HEADER_SECONDS = 10.0
+READ_AT_ONCE = 1 << 15  # bytes; asyncio's own 256 KiB are held several times for each of many senders
 SEND_SECONDS = 30.0  # longest time for which a reader may take nothing of an answer
 
 
@@ -24,6 +26,8 @@ class BoundedProtocol(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        with contextlib.suppress(AttributeError):  # another event loop reads in pieces of its own
+            transport.max_size = READ_AT_ONCE  # type: ignore[attr-defined]
         self._update_timer()
         if len(self.connections) > MOST_CONNECTIONS:
             self._make_room()
