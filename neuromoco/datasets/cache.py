@@ -13,8 +13,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections import defaultdict
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +24,7 @@ from numpy.typing import NDArray
 from neuromoco.config import FrameConfig
 from neuromoco.datasets.folders import Listing
 from neuromoco.datasets.frame_files import KEYS, FrameFiles
-from neuromoco.datasets.prepare import FileJob, make_frames
+from neuromoco.datasets.prepare import FrameJob, file_jobs, make_frames
 from neuromoco.errors import EventFileError
 from neuromoco.events.recording import oddity_lines
 from neuromoco.frames import POLARITIES
@@ -137,7 +135,7 @@ def _make(
     unfinished = _UnfinishedSet(begun, keys, shape)
     others = [other for other in sorted(folder.parent.iterdir()) if (other / KEYS).is_file()]
     sources = [other for other in others if other != unfinished.folder and unfinished.copy_from(other)]
-    jobs = _jobs(listing, config, unfinished.missing())
+    jobs = [FrameJob(job, config) for job in file_jobs(listing, unfinished.missing())]
     problems, oddities = [], []
     for _, result in zip(track(jobs, "reading recordings"), make_frames(jobs), strict=True):
         if result.problem is None:
@@ -154,18 +152,6 @@ def _make(
     for source in sources:
         if source.name.startswith("."):
             remove(source)
-
-
-def _jobs(listing: Listing, config: FrameConfig, missing: Sequence[int]) -> list[FileJob]:
-    """A job for each file with missing rows."""
-    by_file = defaultdict(list)
-    for row in missing:
-        by_file[listing.files[row]].append(row)
-    spans = listing.spans or (None,) * len(listing)
-    return [
-        FileJob(listing.root / file, tuple(rows), tuple(spans[row] for row in rows), listing.options, config)
-        for file, rows in by_file.items()
-    ]
 
 
 class _UnfinishedSet:

@@ -1,24 +1,27 @@
-"""Reads many recordings in several processes and makes their frames."""
+"""Reads many recordings, in several processes, and makes their frames."""
 
 from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from neuromoco.config import FrameConfig
-from neuromoco.datasets.folders import Span
+from neuromoco.datasets.folders import Listing, Span
 from neuromoco.errors import EventFileError
 from neuromoco.events import ReadOptions, Recording, read_recording
 from neuromoco.events.recording import NOTHING_ODD, Oddities
 from neuromoco.frames import recording_frames
 from neuromoco.support.pool import Lost, map_in_processes
 
+Job = TypeVar("Job")
+Result = TypeVar("Result")
 LARGEST_COUNT = np.iinfo(np.uint16).max
 MOST_PROCESSES = 16
 BYTES_PER_PROCESS = 256 << 20  # read in the second that a process takes to start
@@ -31,6 +34,12 @@ class FileJob(NamedTuple):
     rows: tuple[int, ...]  # their positions in the set
     spans: tuple[Span | None, ...]  # R parts of the file; None is the whole file
     options: ReadOptions
+
+
+class FrameJob(NamedTuple):
+    """A file whose recordings become frames."""
+
+    file: FileJob
     frames: FrameConfig
 
 
@@ -44,45 +53,76 @@ class FileFrames(NamedTuple):
     oddities: Oddities = NOTHING_ODD  # what was done to the events to read them
 
 
-def make_frames(jobs: Sequence[FileJob]) -> Iterator[FileFrames]:
-    """Yields the frames of files in the order of the jobs; many files are read by several processes.
+def file_jobs(listing: Listing, rows: Sequence[int]) -> list[FileJob]:
+    """A job for each file that has recordings at these positions of a listing."""
+    by_file = defaultdict(list)
+    for row in rows:
+        by_file[listing.files[row]].append(row)
+    spans = listing.spans or (None,) * len(listing)
+    return [
+        FileJob(listing.root / file, tuple(members), tuple(spans[row] for row in members), listing.options)
+        for file, members in by_file.items()
+    ]
 
-    A file that ends its process has a problem; the others are read.
+
+def recordings_of(job: FileJob) -> Iterator[Recording]:
+    """Reads a file once and yields its recordings.
+
+    Raises:
+        EventFileError: the file cannot be read, or has no events in a part.
     """
-    work = sum(job.path.stat().st_size for job in jobs)
+    whole = read_recording(job.path, options=job.options)
+    for span in job.spans:
+        recording = whole if span is None else cut(whole, span)
+        if span is not None and not len(recording):
+            raise EventFileError(f"{job.path}: holds no events from {span[0]} to {span[1]} us")
+        yield recording
+
+
+def read_files(
+    read: Callable[[Job], Result], jobs: Sequence[Job], paths: Sequence[Path], refused: Callable[[Job, str], Result]
+) -> Iterator[Result]:
+    """Yields what `read` returns for each job, in their order; many files are read by several processes.
+
+    `paths` are the files of the jobs. Of a file that ended its process, the result is that of `refused`, which gets a
+    line that says why.
+    """
+    work = sum(path.stat().st_size for path in paths)
     processes = min(os.cpu_count() or 1, MOST_PROCESSES, len(jobs), work // BYTES_PER_PROCESS)
     if processes < 2:
-        yield from map(read_frames, jobs)
+        yield from map(read, jobs)
         return
-    for job, result in zip(jobs, map_in_processes(read_frames, jobs, processes), strict=True):
-        if isinstance(result, Lost):
-            result = _refused(job, f"{job.path}: {result.reason}")
-        yield result
+    results = map_in_processes(read, jobs, processes)
+    for job, path, result in zip(jobs, paths, results, strict=True):
+        yield refused(job, f"{path}: {result.reason}") if isinstance(result, Lost) else result
 
 
-def read_frames(job: FileJob) -> FileFrames:
+def make_frames(jobs: Sequence[FrameJob]) -> Iterator[FileFrames]:
+    """Yields the frames of files in the order of the jobs; a file that cannot be read has a problem."""
+    return read_files(read_frames, jobs, [job.file.path for job in jobs], _refused)
+
+
+def read_frames(job: FrameJob) -> FileFrames:
     """Reads a file once and makes the frames of all its recordings."""
     frames: list[NDArray[np.unsignedinteger[Any]]] = []
     facts: list[tuple[int, ...]] = []
+    oddities = NOTHING_ODD
     try:
-        whole = read_recording(job.path, options=job.options)
-        for span in job.spans:
-            recording = whole if span is None else cut(whole, span)
-            if span is not None and not len(recording):
-                raise EventFileError(f"{job.path}: holds no events from {span[0]} to {span[1]} us")
+        for recording in recordings_of(job.file):
+            oddities = recording.oddities  # of the file
             counts = recording_frames(recording, job.frames)
             largest = int(counts.max())
             if largest > LARGEST_COUNT:
-                raise EventFileError(f"{job.path}: {largest} events in one pixel and slice; use more steps")
+                raise EventFileError(f"{job.file.path}: {largest} events in one pixel and slice; use more steps")
             frames.append(counts.astype(np.uint8 if largest <= np.iinfo(np.uint8).max else np.uint16))
             facts.append((len(recording), recording.duration, recording.height, recording.width))
     except EventFileError as error:
         return _refused(job, str(error))
-    return FileFrames(job.rows, frames, np.array(facts, np.int64), oddities=whole.oddities)
+    return FileFrames(job.file.rows, frames, np.array(facts, np.int64), oddities=oddities)
 
 
-def _refused(job: FileJob, problem: str) -> FileFrames:
-    return FileFrames(job.rows, [], np.empty((0, 4), np.int64), problem)
+def _refused(job: FrameJob, problem: str) -> FileFrames:
+    return FileFrames(job.file.rows, [], np.empty((0, 4), np.int64), problem)
 
 
 def cut(recording: Recording, span: Span) -> Recording:

@@ -175,7 +175,7 @@ def test_counts_above_255_are_kept_as_uint16(class_folders: Folders, read: list[
 
 
 def test_counts_above_65535_are_refused(tmp_path: Path) -> None:
-    many = Recording.from_columns(*np.zeros((3, 70_000), int), np.ones(70_000, int))
+    many = Recording.from_columns(10 * np.arange(70_000), *np.zeros((2, 70_000), int), np.ones(70_000, int))
     write_npz(tmp_path / "data" / "many.npz", many)
     with pytest.raises(EventFileError, match=r"many.npz: 70000 events in one pixel and slice; use more steps"):
         cached_frames(list_recordings(tmp_path / "data", labelled=False), FrameConfig(steps=1, height=1, width=1))
@@ -200,7 +200,7 @@ def test_several_processes_make_what_one_makes(class_folders: Folders, monkeypat
     folder = class_folders(3, 4)
     (folder / "class1" / "002.bin").write_bytes(b"")
     listing = list_recordings(folder, labelled=True)
-    tasks = [prepare.FileJob(path, (row,), (None,), listing.options, CONFIG) for row, path in enumerate(listing.paths)]
+    tasks = [prepare.FrameJob(job, CONFIG) for job in prepare.file_jobs(listing, range(len(listing)))]
     serial = list(prepare.make_frames(tasks))
     monkeypatch.setattr(prepare, "BYTES_PER_PROCESS", 1)
     monkeypatch.setattr("os.cpu_count", lambda: 2)
@@ -212,8 +212,8 @@ def test_several_processes_make_what_one_makes(class_folders: Folders, monkeypat
     assert sum(result.problem is not None for result in several) == 1
 
 
-def end_at_the_second(job: prepare.FileJob) -> prepare.FileFrames:
-    if job.path.name == "002.bin":
+def end_at_the_second(job: prepare.FrameJob) -> prepare.FileFrames:
+    if job.file.path.name == "002.bin":
         os.kill(os.getpid(), signal.SIGSEGV)
     return prepare.read_frames(job)
 
@@ -222,7 +222,7 @@ def test_a_file_that_ends_its_process_is_named_and_the_others_are_read(
     class_folders: Folders, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     listing = list_recordings(class_folders(2, 3), labelled=True)
-    tasks = [prepare.FileJob(path, (row,), (None,), listing.options, CONFIG) for row, path in enumerate(listing.paths)]
+    tasks = [prepare.FrameJob(job, CONFIG) for job in prepare.file_jobs(listing, range(len(listing)))]
     serial = list(prepare.make_frames(tasks))
     monkeypatch.setattr(prepare, "BYTES_PER_PROCESS", 1)
     monkeypatch.setattr("os.cpu_count", lambda: 2)
@@ -230,9 +230,10 @@ def test_a_file_that_ends_its_process_is_named_and_the_others_are_read(
     several = list(prepare.make_frames(tasks))
     assert [result.rows for result in several] == [result.rows for result in serial]
     for task, one, other in zip(tasks, serial, several, strict=True):
-        if task.path.name == "002.bin":
+        if task.file.path.name == "002.bin":
             assert (
-                other.problem == f"{task.path}: damaged, or made to do harm: the process that read it crashed (SIGSEGV)"
+                other.problem
+                == f"{task.file.path}: damaged, or made to do harm: the process that read it crashed (SIGSEGV)"
             )
         else:
             assert np.array_equal(one.frames, other.frames)
