@@ -66,7 +66,10 @@ class SweepConfig(Settings):
     @classmethod
     def _as_mapping(cls, value: Any) -> Any:
         if not isinstance(value, Mapping):
-            value = dict.fromkeys(value if isinstance(value, list | tuple) else [value])
+            numbers = value if isinstance(value, list | tuple) else [value]
+            if any(isinstance(number, list | dict | set) for number in numbers):
+                raise ValueError("labels_per_class: a list of numbers, or numbers with changes")
+            value = dict.fromkeys(numbers)
         return {ALL if number is None else number: changes or {} for number, changes in value.items()}
 
     @model_validator(mode="after")

@@ -321,3 +321,9 @@ def test_a_damaged_record_is_named(tmp_path: Path) -> None:
         (tmp_path / "sweep.json").write_text(content, encoding="latin-1")
         with pytest.raises(ConfigError, match=r"sweep\.json: is damaged"):
             read_json(tmp_path / "sweep.json")
+
+
+@pytest.mark.parametrize("labels", ["[[1]]", "[{a: 1}]", "!!set {1}"])
+def test_numbers_of_labels_that_are_none_are_one_line(labels: str, tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(f"labels_per_class: {labels}")
+    assert "labels_per_class" in error_line(run("sweep", tmp_path / "a.yaml"))

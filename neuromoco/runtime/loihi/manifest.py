@@ -10,7 +10,8 @@ from neuromoco.config import Settings
 from neuromoco.runtime.header import ExportHeader
 from neuromoco.runtime.loihi.blocks import Dialect, LoihiAttention, LoihiBlock, Port, is_relay
 
-NET, MANIFEST, FRAMES = "network.net", "manifest.json", "frames.npz"
+NET: Literal["network.net"] = "network.net"
+MANIFEST, FRAMES = "manifest.json", "frames.npz"
 REPORT, REPORT_TEXT = "report.json", "report.md"
 OURS = frozenset({NET, MANIFEST, FRAMES, REPORT, REPORT_TEXT, "run_lava.py", "lava_parts"})
 

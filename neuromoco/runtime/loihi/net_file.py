@@ -122,7 +122,7 @@ def read_net(path: Path, layers: list[dict[str, Any]]) -> LoihiGraph:
     try:
         tree = read_arrays(path)
         _same_names(tree, "the file", "layer")
-        groups = tree["layer"]
+        groups: Any = tree["layer"]
         guards = {key for key, group in groups.items() if "dialect" in group}
         if groups.keys() - guards != {str(index) for index in names} or not guards <= {"1"}:
             raise ValueError("other layers than those of the manifest")
