@@ -40,7 +40,7 @@ def looks_like_atis(head: bytes, size: int) -> bool:
 
 def open_atis(path: Path, options: ReadOptions) -> EventStream:
     """Opens a file."""
-    check_whole(path, 0, EVENT_BYTES, "ATIS events")
+    check_whole(path, 0, EVENT_BYTES, "ATIS events", options.salvage)
     return EventStream(FORMAT, _pieces(path), *(options.sensor or _sensor(path)))
 
 

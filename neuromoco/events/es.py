@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuromoco.errors import EventFileError
-from neuromoco.events.stream import Columns, EventStream, ReadOptions, records, starts_with
+from neuromoco.events.stream import Columns, CutError, EventStream, ReadOptions, records, starts_with
 
 FORMAT = "Event Stream .es"
 MAGIC = b"Event Stream"
@@ -70,7 +70,8 @@ def _pieces(path: Path, version: int, height: int) -> Iterator[Columns]:
         if len(events):
             yield _columns(times[:-1], events, version, height)
     if rest.size:
-        raise EventFileError(f"the last event has {rest.size} of its {length} bytes: the file is cut or damaged")
+        reason = f"the last event has {rest.size} of its {length} bytes: the file is cut or damaged"
+        raise CutError(reason, path.stat().st_size - rest.size)
 
 
 def _split(

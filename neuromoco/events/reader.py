@@ -48,16 +48,16 @@ def always(head: bytes) -> bool:
 
 COLUMNS = ("sensor", "columns", "time_unit")  # what readers of columns take
 
-FLAT = ("sensor", "salvage")  # what readers of files with one camera take
+ONE_CAMERA = ("sensor", "salvage")  # what readers of files with one camera take
 CAMERAS = ("sensor", "select", "salvage")  # and of files with several
 
 MARKED = (
     Format("aedat4", aedat4.FORMAT, aedat4.looks_like_aedat4, aedat4.open_aedat4, CAMERAS, always),
-    Format("aedat3", aedat3.FORMAT, aedat3.looks_like_aedat3, aedat3.open_aedat3, FLAT),
-    Format("aedat2", aedat2.FORMAT, aedat2.looks_like_aedat2, aedat2.open_aedat2, FLAT),
-    Format("evt", evt.FORMAT, evt.looks_like_evt, evt.open_evt, FLAT),
-    Format("dat", dat.FORMAT, dat.looks_like_dat, dat.open_dat, FLAT),
-    Format("es", es.FORMAT, es.looks_like_es, es.open_es, FLAT),
+    Format("aedat3", aedat3.FORMAT, aedat3.looks_like_aedat3, aedat3.open_aedat3, CAMERAS),
+    Format("aedat2", aedat2.FORMAT, aedat2.looks_like_aedat2, aedat2.open_aedat2, ONE_CAMERA),
+    Format("evt", evt.FORMAT, evt.looks_like_evt, evt.open_evt, ONE_CAMERA),
+    Format("dat", dat.FORMAT, dat.looks_like_dat, dat.open_dat, ONE_CAMERA),
+    Format("es", es.FORMAT, es.looks_like_es, es.open_es, ONE_CAMERA),
     Format("hdf5", hdf5.FORMAT, hdf5.looks_like_hdf5, hdf5.open_hdf5, COLUMNS, always),
     Format("ros", ros.FORMAT, ros.looks_like_ros, ros.open_ros, CAMERAS),
     Format("npz", npz.FORMAT, npz.looks_like_npz, npz.open_npz, (*COLUMNS, "select")),
@@ -66,7 +66,7 @@ MARKED = (
 )
 UNMARKED = (
     Format("csv", text.FORMAT, text.looks_like_text, text.open_text, COLUMNS),
-    Format("atis", atis.FORMAT, atis.looks_like_atis, atis.open_atis, FLAT),
+    Format("atis", atis.FORMAT, atis.looks_like_atis, atis.open_atis, ONE_CAMERA),
 )
 FORMATS = {row.key: row for row in MARKED + UNMARKED}
 

@@ -231,19 +231,23 @@ def in_batches(parts: Iterable[T], size_of: Callable[[T], int], size: int) -> It
         raise damage
 
 
-def check_whole(path: Path, begin: int, size: int, name: str) -> None:
-    """Refuses a file whose bytes from `begin` on are not a whole number of records of `size` bytes."""
+def check_whole(path: Path, begin: int, size: int, name: str, salvage: bool) -> None:
+    """Refuses a file whose bytes from `begin` on are not a whole number of records of `size` bytes.
+
+    With `salvage`, `records` does so after the last whole one.
+    """
     length = path.stat().st_size - begin
-    if length % size:
-        raise EventFileError(
+    if length % size and not salvage:
+        raise CutError(
             f"{length} bytes of events are not a whole number of {size}-byte {name}: the file is cut or damaged"
         )
 
 
 def records(path: Path, dtype: DTypeLike, begin: int, count: int) -> Iterator[NDArray[Any]]:
-    """The whole records of a file from byte `begin` on, up to `count` at a time."""
+    """The records of a file from byte `begin` on, up to `count` at a time."""
     dtype = np.dtype(dtype)
-    left = (path.stat().st_size - begin) // dtype.itemsize
+    size = path.stat().st_size
+    left, rest = divmod(size - begin, dtype.itemsize)
     with path.open("rb") as file:
         file.seek(begin)
         while left > 0:
@@ -252,13 +256,8 @@ def records(path: Path, dtype: DTypeLike, begin: int, count: int) -> Iterator[ND
                 raise EventFileError("the file became shorter while it was read")
             left -= len(block)
             yield block
-
-
-def same_camera(file: str, camera: int | None, number: int) -> int:
-    """The number of a camera, which must be the one of the events before."""
-    if camera not in (None, number):
-        raise EventFileError(f"the {file} file holds events of two cameras ({camera}, {number}); one is read")
-    return number
+    if rest:
+        raise CutError(f"the last record has {rest} of its {dtype.itemsize} bytes: the file is cut", size - rest)
 
 
 @contextmanager

@@ -79,7 +79,7 @@ def open_aedat2(path: Path, options: ReadOptions) -> EventStream:
         raise EventFileError(f"the AEDAT 2.0 header does not end: its first line is {first_line!r}")
     if begin > LARGEST_HEADER - len(MAGIC):
         raise EventFileError(f"the AEDAT 2.0 header is longer than {LARGEST_HEADER} bytes: damaged")
-    check_whole(path, begin, RECORD.itemsize, "AEDAT 2.0 records")
+    check_whole(path, begin, RECORD.itemsize, "AEDAT 2.0 records", options.salvage)
     first = next(records(path, RECORD, begin, PIECE), np.empty((0, 2), np.uint32))
     layout, (width, height) = _camera(head[:begin], first[:, 0], options)
     return EventStream(FORMAT, _pieces(path, begin, layout, width, height), width, height)

@@ -55,7 +55,7 @@ def open_dat(path: Path, options: ReadOptions) -> EventStream:
     if header.begin:
         _check_type(path, header.begin)
         name, begin = f"{FORMAT} {version}", header.begin + 2
-    check_whole(path, begin, EVENT.itemsize, "DAT events")
+    check_whole(path, begin, EVENT.itemsize, "DAT events", options.salvage)
     return EventStream(name, shifted(_pieces(path, begin, version), header.fields), *(sensor or ()))
 
 

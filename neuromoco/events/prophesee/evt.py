@@ -14,7 +14,9 @@ a recording may begin in the middle of a stream. Words of reserved types are ref
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +24,7 @@ from numpy.typing import NDArray
 from neuromoco.errors import EventFileError
 from neuromoco.events.prophesee.evt3 import Evt3Decoder
 from neuromoco.events.prophesee.header import Clock, bits_of, check_types, parse_header, read_header, sensor_of, shifted
-from neuromoco.events.stream import Columns, EventStream, ReadOptions, check_whole, records
+from neuromoco.events.stream import Columns, CutError, EventStream, ReadOptions, check_whole, records
 
 FORMAT = "Prophesee RAW"
 MARK = b"% "
@@ -51,14 +53,30 @@ def open_evt(path: Path, options: ReadOptions) -> EventStream:
     sensor = options.sensor or sensor_of(header.fields)
     if sensor is None:
         raise EventFileError("the header does not name the sensor: give --sensor WIDTHxHEIGHT, for example 640x480")
-    check_whole(path, header.begin, WORD[encoding].itemsize, f"{encoding} words")
+    check_whole(path, header.begin, WORD[encoding].itemsize, f"{encoding} words", options.salvage)
     decoder: Evt2Decoder | Evt3Decoder
     if encoding == "EVT3":
         decoder = Evt3Decoder()
     else:
         decoder = Evt2Decoder(encoding == "EVT2.1", header.fields.get("endianness") == "legacy")
     words = records(path, WORD[encoding], header.begin, WORDS[encoding])
-    return EventStream(f"{FORMAT} {encoding}", shifted(map(decoder.decode, words), header.fields), *sensor)
+    pieces = _decoded(words, decoder.decode, header.begin)
+    return EventStream(f"{FORMAT} {encoding}", shifted(pieces, header.fields), *sensor)
+
+
+def _decoded(
+    blocks: Iterator[NDArray[Any]], decode: Callable[[NDArray[Any]], Columns], begin: int
+) -> Iterator[Columns]:
+    """The events of words that begin at a byte of the file, up to a word of a reserved type."""
+    for words in blocks:
+        try:
+            piece = decode(words)
+        except CutError as damage:
+            before = words[: damage.whole]
+            yield decode(before)
+            raise CutError(str(damage), begin + before.nbytes) from None
+        yield piece
+        begin += words.nbytes
 
 
 def _encoding(fields: dict[str, str]) -> str:

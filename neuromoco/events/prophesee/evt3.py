@@ -8,7 +8,8 @@ Layout: https://docs.prophesee.ai/stable/data/encoding_formats/evt3.html. A word
     0x4 VECT_12      one bit for each of 12 pixels; the next vector begins 12 further
     0x5 VECT_8       one bit for each of 8 pixels; the next vector begins 8 further
     0x6 TIME_LOW, 0x8 TIME_HIGH: the low and high half of 24 bits of microseconds
-    0x7, 0xA, 0xE, 0xF: continued words, triggers and monitoring, skipped
+    0x7, 0xA, 0xD, 0xE, 0xF: continued words, triggers, IMU samples and monitoring, skipped
+    0x9999               padding, which some cameras send (Lucid), skipped
 
 A TIME_HIGH of another value sets the low half to 0 until the next TIME_LOW. Some cameras let times step back by a few
 microseconds; they are not changed. Events before the first TIME_HIGH and ADDR_Y have no time or place and are omitted.
@@ -28,7 +29,9 @@ from neuromoco.events.stream import Columns
 
 ADDR_Y, ADDR_X, VECT_BASE_X, VECT_12, VECT_8, TIME_LOW, TIME_HIGH = 0x0, 0x2, 0x3, 0x4, 0x5, 0x6, 0x8
 VECTORS = bits_of(VECT_12, VECT_8)
-KNOWN = bits_of(ADDR_Y, ADDR_X, VECT_BASE_X, TIME_LOW, 0x7, TIME_HIGH, 0xA, 0xE, 0xF) | VECTORS
+PADDING = 0x9999
+PADDED = bits_of(PADDING >> 12)
+KNOWN = bits_of(ADDR_Y, ADDR_X, VECT_BASE_X, TIME_LOW, 0x7, TIME_HIGH, 0xA, 0xD, 0xE, 0xF) | VECTORS | PADDED
 # Pixels of an event word. ADDR_X is a vector of one pixel: its mask is set to 1.
 PIXELS = np.zeros(16, np.uint16)
 PIXELS[VECT_12], PIXELS[VECT_8] = 0xFFF, 0xFF
@@ -48,6 +51,8 @@ class Evt3Decoder:
         """Decodes uint16 words [N], N below 2^26."""
         types = (words >> 12).astype(np.uint8)
         present = check_types(types, KNOWN, "EVT3")
+        if present & PADDED:
+            check_types(np.where(words == PADDING, np.uint8(TIME_LOW), types), KNOWN & ~PADDED, "EVT3")
         known = self.high >= 0 and self.y >= 0
         rows, row_of = self._rows(words, types)
         times, time_of = self._times(words, types)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from neuromoco.errors import EventFileError
 from neuromoco.events.recording import LARGEST_SIDE
-from neuromoco.events.stream import Columns
+from neuromoco.events.stream import Columns, CutError
 
 LARGEST_HEADER = 1 << 20
 LARGEST_T0 = 1 << 60
@@ -122,11 +122,12 @@ class Clock:
 
 
 def check_types(types: NDArray[np.uint8], known: int, encoding: str) -> int:
-    """The types of words [N] as the bits of a number; a type that is not known is refused."""
+    """The types of words [N] as the bits of a number; a type that is not known is refused, after `whole` words."""
     present = int(np.bitwise_or.reduce(np.left_shift(np.uint16(1), types), initial=np.uint16(0)))
     if unknown := present & ~known:
         kind = (unknown & -unknown).bit_length() - 1
-        raise EventFileError(f"a word of the reserved type {kind:#x} in {encoding}: the file is cut or damaged")
+        reason = f"a word of the reserved type {kind:#x} in {encoding}: the file is cut or damaged"
+        raise CutError(reason, int(np.argmax(np.uint16(known) >> types & 1 == 0)))
     return present
 
 

@@ -19,7 +19,7 @@ from typing import NamedTuple
 from neuromoco.errors import EventFileError
 from neuromoco.events.ros.bags import BAG, MCAP, SQLITE, Channel, messages
 from neuromoco.events.ros.encodings import ARRAY_EVENT, CDR_EVENT, PACKET_ENCODINGS, Part, decoder_of
-from neuromoco.events.stream import Columns, EventStream, ReadOptions, in_batches, one_line, starts_with
+from neuromoco.events.stream import Columns, CutError, EventStream, ReadOptions, in_batches, one_line, starts_with
 
 FORMAT = "ROS recording"
 PACKETS = ("event_camera_msgs/EventPacket", "event_array_msgs/EventArray")
@@ -88,7 +88,11 @@ def _holds_events(channel: Channel) -> bool:
 def _pieces(first: Packet, others: Iterator[Packet], sensor: tuple[int, int] | None) -> Iterator[Columns]:
     """Events of many packets at a time, as packets hold up to a few thousand, and of large packets in parts."""
     decode = decoder_of(first.encoding, sensor)
-    yield from map(decode, in_batches(_parts(first, others), lambda part: len(part.payload), PIECE_BYTES))
+    for parts in in_batches(_parts(first, others), lambda part: len(part.payload), PIECE_BYTES):
+        try:
+            yield decode(parts)
+        except CutError as damage:  # whose place is that in these parts
+            raise CutError(str(damage)) from None
 
 
 def _parts(first: Packet, others: Iterator[Packet]) -> Iterator[Part]:
@@ -129,7 +133,7 @@ class Fields:
         """Bytes that follow their number."""
         size = self.number("I")
         if size > len(self._data) - self.at:
-            raise EventFileError("a message announces more bytes than it has: cut or damaged")
+            raise CutError("a message announces more bytes than it has: cut or damaged")
         self.at += size
         return self._data[self.at - size : self.at]
 
@@ -155,7 +159,7 @@ def _packet(data: bytes, channel: Channel) -> Packet:
             raise EventFileError("events written with the high byte first; they are not read")
         payload = fields.sized()
     except (struct.error, UnicodeDecodeError) as error:
-        raise EventFileError(f"a message of {one_line(channel.topic)} is cut or damaged ({error})") from error
+        raise CutError(f"a message of {one_line(channel.topic)} is cut or damaged ({error})") from error
     if encoding not in (*PACKET_ENCODINGS, TRIGGERS):
         raise EventFileError(f"events in the encoding {encoding[:30]!r}; {', '.join(PACKET_ENCODINGS)} are read")
     return Packet(encoding, width, height, base, payload)
