@@ -23,6 +23,8 @@ FORMAT = "ATIS .bin"
 EVENT_BYTES = 5
 OVERFLOW_ROW = 240
 OVERFLOW_US = 1 << 13
+FEW = 16  # events that say nothing
+MOST_PER_US = 100  # events; the camera sends 25 million in a second
 LAST_US = (1 << 23) - 1
 TEXT = frozenset(b"\t\n\r" + bytes(range(32, 127)))
 # The format does not name its sensor. The smallest of these that holds every event is taken.
@@ -30,12 +32,21 @@ SENSORS = ((34, 34), (240, 180), (256, 240))
 
 
 def looks_like_atis(head: bytes, size: int) -> bool:
-    """Whether the first bytes could be ATIS events. The format has no signature: the times have to be in order."""
+    """Whether the first bytes could be ATIS events. The format has no signature: they have to be those of a camera.
+
+    Times are in order, no faster than a camera sends events. Events that are all OFF and all in one column are spikes of
+    neurons in the similar format `.bs1` of SLAYER: 16 bits of a number and 24 bits of time.
+    """
     whole = len(head) // EVENT_BYTES
     if whole == 0 or not any(head) or all(byte in TEXT for byte in head):
         return False
     raw = np.frombuffer(head, np.uint8, whole * EVENT_BYTES).reshape(-1, EVENT_BYTES)
-    return bool(np.all(raw[:, 1] <= OVERFLOW_ROW) and np.all(np.diff(_columns(raw, 0)[0].t) >= 0))
+    t, x, _, p = _columns(raw, 0)[0]
+    if np.any(raw[:, 1] > OVERFLOW_ROW) or np.any(np.diff(t) < 0):
+        return False
+    if t.size < FEW:
+        return True
+    return bool(t.size <= MOST_PER_US * (t[-1] - t[0]) and (p.any() or np.any(x != x[0])))
 
 
 def open_atis(path: Path, options: ReadOptions) -> EventStream:

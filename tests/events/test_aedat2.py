@@ -12,6 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from neuromoco import Recording
+from neuromoco.events import read_recording
 from neuromoco.events.aedat import aedat2
 from neuromoco.events.aedat.aedat2 import looks_like_aedat2, open_aedat2
 from neuromoco.events.stream import ReadOptions, gather
@@ -30,6 +31,10 @@ def dvs128(x_bits: int, y_bits: int, bit: int, special: int = 0) -> int:
 
 def davis(x_bits: int, y_bits: int, bit: int, sample: int = 0, external: int = 0, low: int = 0) -> int:
     return int(f"{sample:01b}{y_bits:09b}{x_bits:010b}{bit:01b}{external:01b}{low:010b}", 2)
+
+
+def dvs640(x_bits: int, y_bits: int, bit: int) -> int:
+    return int(f"{0:011b}{y_bits:010b}{x_bits:010b}{bit:01b}", 2)
 
 
 def records(*pairs: tuple[int, int]) -> bytes:
@@ -113,6 +118,43 @@ def test_of_a_davis_frames_imu_samples_and_external_events_are_passed_over(
     assert recording.p.tolist() == [1, 0]
 
 
+V2E = LINE + b"# This is a raw AE data file created by AEDat2Output in v2e (see https://github.com/SensorsINI/v2e)\r\n"
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.sampled_from(["dvs128", "davis", "dvs640"]), st.booleans(), st.integers(0, 9), st.integers(0, 1000))
+def test_addresses_show_the_camera_of_a_file_that_does_not_name_it(
+    tmp_path_factory: pytest.TempPathFactory, name: str, v2e: bool, strays: int, seed: int
+) -> None:
+    """Whatever the user says of its size; single damaged addresses do not matter."""
+    address, side = {"dvs128": (dvs128, (128, 128)), "davis": (davis, (346, 260)), "dvs640": (dvs640, (640, 480))}[name]
+    if name == "dvs128" and v2e:
+        return  # v2e writes none
+    rng = np.random.default_rng(seed)
+    x, y, bit = rng.integers(0, side[0], 1000), rng.integers(0, side[1], 1000), rng.integers(0, 2, 1000)
+    pairs = [(address(*event), i) for i, event in enumerate(zip(x.tolist(), y.tolist(), bit.tolist(), strict=True))]
+    for at in range(strays):
+        pairs[100 * at] = (int(rng.integers(1 << 21, 1 << 30)) | 1, 100 * at)
+    content = (V2E if v2e else LINE) + records(*pairs)
+    folder = tmp_path_factory.mktemp("unnamed")
+    file = folder / "a.aedat"
+    file.write_bytes(content)
+    recording = read_recording(file, options=ReadOptions(sensor=side))
+    kept = np.isin(recording.t, 100 * np.arange(strays), invert=True)
+    real = np.isin(np.arange(1000), 100 * np.arange(strays), invert=True)
+    assert (recording.width, recording.height) == side
+    assert recording.x[kept].tolist() == (side[0] - 1 - x[real]).tolist()
+    assert recording.y[kept].tolist() == (side[1] - 1 - y[real]).tolist()
+    assert recording.p[kept].tolist() == (bit[real] if name != "dvs128" else 1 - bit[real]).tolist()
+    if name == "davis":
+        assert "give --sensor WIDTHxHEIGHT" in refusal(folder, content)
+    elif name == "dvs128" or v2e:
+        assert (read_recording(file).width, read_recording(file).height) == side
+    if name != "davis":
+        wrong = refusal_of(lambda: read_recording(file, options=ReadOptions(sensor=(240, 180))))
+        assert "not the 240 x 180 of --sensor" in wrong or "of a DVS640, give --sensor 640x480" in wrong
+
+
 def test_a_header_may_be_followed_by_an_event_that_looks_like_a_comment(tmp_path: Path) -> None:
     for first in (davis(0, 140, 1), int.from_bytes(b"#ABC")):
         assert struct.pack(">I", first)[:1] == b"#"
@@ -127,7 +169,8 @@ def test_a_header_may_be_followed_by_an_event_that_looks_like_a_comment(tmp_path
         (LINE + b"# AEChip: ch.unizh.ini.jaer.chip.cochlea.CochleaAMS1b\r\n" + records((1, 1)), "'CochleaAMS1b'"),
         (LINE + records((davis(20, 100, 1), 1)), "give --sensor WIDTHxHEIGHT, such as 240x180 or 346x260"),
         (LINE + b"# AEChip: eu.seebetter.ini.chips.davis.DavisX\r\n" + records((davis(2, 1, 1), 1)), "give --sensor"),
-        (DVS128 + records((davis(20, 100, 1), 1)), "none of a DVS128"),
+        (DVS128 + records((davis(20, 100, 1), 1)), "outside the 128 x 128 sensor"),
+        (LINE + records(*((dvs640(i, i, 1), i) for i in range(1, 300))), "DVS640, give --sensor 640x480"),
         (DAVIS240 + records((davis(240, 0, 1), 1)), "outside the 240 x 180 sensor"),
         (DAVIS240 + records((davis(0, 180, 1), 1)), "outside the 240 x 180 sensor"),
         (DAVIS240 + records((davis(2, 1, 1, sample=1), 1)), "1 samples of frames or others, and no events"),

@@ -111,7 +111,10 @@ def test_the_sensor(tmp_path: Path, header: bytes, sensor: tuple[int, int] | Non
         (GESTURE + packet(event(1, 1, 1, 1), time_at=0), "they have 8, at 4"),
         (GESTURE + packet(event(1, 1, 1, 1) * 2), "polarity events of 16 bytes"),
         (GESTURE + packet(event(2**31, 1, 1, 1)), "a time of -2147483648 us"),
-        (GESTURE + packet(event(1, 1, 1, 1)) + packet(event(1, 1, 1, 1), source=2), "2 cameras: give --select with one of 1 (DVS128), 2 (unnamed)"),
+        (
+            GESTURE + packet(event(1, 1, 1, 1)) + packet(event(1, 1, 1, 1), source=2),
+            "--select with one of 1 (DVS128), 2 (unnamed)",
+        ),
         (GESTURE + packet(event(1, 128, 0, 1)), "outside the 128 x 128 sensor"),
     ],
 )
