@@ -34,8 +34,8 @@ SENSORS = ((34, 34), (240, 180), (256, 240))
 def looks_like_atis(head: bytes, size: int) -> bool:
     """Whether the first bytes could be ATIS events. The format has no signature: they have to be those of a camera.
 
-    Times are in order, no faster than a camera sends events. Events that are all OFF and all in one column are spikes of
-    neurons in the similar format `.bs1` of SLAYER: 16 bits of a number and 24 bits of time.
+    Times are in order, and events no more than a camera sends. Events that are all OFF and all in one column are spikes
+    of neurons in the similar format `.bs1` of SLAYER: 16 bits of a number and 24 bits of time.
     """
     whole = len(head) // EVENT_BYTES
     if whole == 0 or not any(head) or all(byte in TEXT for byte in head):

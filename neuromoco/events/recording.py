@@ -132,7 +132,18 @@ class Recording:
     def from_inside(
         cls, columns: Mapping[str, NDArray[Any]], width: int, height: int, source: str, oddities: Oddities = NOTHING_ODD
     ) -> Recording:
-        """As `from_columns`, from columns whose events are known to lie inside the sensor."""
+        """As `from_columns`, from columns whose events are known to lie inside the sensor.
+
+        Args:
+            columns: t, x, y and p by name.
+            width: columns of the sensor.
+            height: rows of the sensor.
+            source: the format that the events came from.
+            oddities: what was done to the events of the file to read them.
+
+        Raises:
+            EventFileError: columns differ in length or type.
+        """
         columns = dict(columns)
         check_columns(columns)
         if columns["p"].dtype.kind == "i":
