@@ -58,7 +58,7 @@ MARKED = (
     Format("evt", evt.FORMAT, evt.looks_like_evt, evt.open_evt, ONE_CAMERA),
     Format("dat", dat.FORMAT, dat.looks_like_dat, dat.open_dat, ONE_CAMERA),
     Format("es", es.FORMAT, es.looks_like_es, es.open_es, ONE_CAMERA),
-    Format("hdf5", hdf5.FORMAT, hdf5.looks_like_hdf5, hdf5.open_hdf5, COLUMNS, always),
+    Format("hdf5", hdf5.FORMAT, hdf5.looks_like_hdf5, hdf5.open_hdf5, (*COLUMNS, "select"), always),
     Format("ros", ros.FORMAT, ros.looks_like_ros, ros.open_ros, CAMERAS),
     Format("npz", npz.FORMAT, npz.looks_like_npz, npz.open_npz, (*COLUMNS, "select")),
     Format("npy", npy.FORMAT, npy.looks_like_npy, npy.open_npy, COLUMNS),

@@ -164,10 +164,33 @@ def test_no_layout_of_events(tmp_path: Path) -> None:
     assert "differ in length: t 3, x 3, y 3, p 2" in refusal(file)
     with h5py.File(file, "w") as out:
         out["left"], out["right"] = records(), records()
-    assert "of 2 cameras or recordings (/left, /right)" in refusal(file)
+    assert "of 2 cameras or recordings: give --select with one of /left, /right" in refusal(file)
     with h5py.File(file, "w") as out:
         out["CD/events"] = records()[:0]
     assert "holds no events" in refusal(file)
+
+
+@pytest.mark.parametrize("layout", ["MVSEC", "M3ED"])
+def test_a_camera_of_several_is_selected(tmp_path: Path, layout: str) -> None:
+    """By its place or a group around it; M3ED states the sensor."""
+    file, end = tmp_path / "a.h5", "/events" if layout == "MVSEC" else ""
+    with h5py.File(file, "w") as out:
+        for number, side in enumerate(("left", "right", "leftmost")):
+            if layout == "MVSEC":
+                out[f"cam/{side}/events"] = np.stack([X + number, Y, T * 1e-6, 2 * P - 1], 1).astype(float)
+                continue
+            for name, column in zip("txyp", (T, X + number, Y, P), strict=True):
+                out[f"cam/{side}/{name}"] = column
+            out[f"cam/{side}/calib/resolution"] = [1280, 720]
+    listed = f"give --select with one of /cam/left{end}, /cam/leftmost{end}, /cam/right{end}"
+    assert f"of 3 cameras or recordings: {listed}" in refusal(file)
+    for select, shift in (("cam/left", 0), (f"/cam/right{end}", 1), ("cam/leftmost/", 2)):
+        recording = read_recording(file, options=ReadOptions(select=select))
+        assert recording.x.tolist() == (X + shift).tolist()
+        assert ((recording.width, recording.height) == (1280, 720)) == (layout == "M3ED")
+    for select, words in (("cam", "several of them in cam"), ("imu", "none of them in imu")):
+        message = refusal_of(lambda select=select: read_recording(file, options=ReadOptions(select=select)))
+        assert f"of 3 cameras or recordings, {words}: {listed}" in message
 
 
 def test_values_that_are_no_events(tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ Layouts are recognised by what they share, anywhere in the file:
 
 Times without a unit are seconds if they are floating-point numbers, rounded to the nearest microsecond, and
 microseconds if they are integers. The sensor is that of the attributes `geometry` ("1280x720"), `width` and
-`height`, `sensor_resolution` (height, width), or of data sets `width` and `height` next to the events.
+`height`, `sensor_resolution` (height, width), or of data sets `width` and `height`, or `calib/resolution` (M3ED:
+width, height), next to the events.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ def has_signature(head: bytes) -> bool:
 
 
 def open_hdf5(path: Path, options: ReadOptions) -> EventStream:
-    """Opens a file; `options` may name or order its columns, and name time unit and sensor."""
+    """Opens a file; `options` may name or order its columns, select a camera, and name time unit and sensor."""
     sides, source, pieces = raw_hdf5(path, options)
     return EventStream(FORMAT, tidy(pieces, options.time_unit or source.unit, order=source.order), *sides)
 
@@ -55,7 +56,7 @@ def open_hdf5(path: Path, options: ReadOptions) -> EventStream:
 def raw_hdf5(path: Path, options: ReadOptions) -> tuple[Sides, Source, Iterator[Columns]]:
     """Width and height, the place and the events of a file as they are stored."""
     with _opened(path) as file:
-        source = find_source(file, options.columns)
+        source = find_source(file, options.columns, options.select)
         check_storage(source.datasets(file), path.stat().st_size)
         sides = options.sensor or sensor_of(file, source)
     return sides, source, _pieces(path, source)

@@ -20,7 +20,7 @@ from neuromoco.events.tidy import Order
 
 # Limits on the groups of a file and the members of a group: files of images have many.
 MOST_GROUPS, MOST_MEMBERS, MOST_NAMES = 100, 200, 20_000
-SHOWN = 6
+SHOWN, MOST_LISTED = 6, 20
 Sides = tuple[int | None, int | None]
 
 
@@ -72,8 +72,11 @@ class Source:
         return t.astype(np.int64) + self.offset
 
 
-def find_source(file: Any, columns: str | None) -> Source:
-    """The one place in an open `h5py.File` that holds events; the user may name or order its columns."""
+def find_source(file: Any, columns: str | None, select: str | None) -> Source:
+    """The one place in an open `h5py.File` that holds events; the user may name or order its columns.
+
+    Of several, the user may select one by its place or by a group around it.
+    """
     sources: list[Source | None] = []
     datasets = []
     for group in _groups(file):
@@ -90,10 +93,17 @@ def find_source(file: Any, columns: str | None) -> Source:
             "no layout of events that is known (data sets t, x, y, p in one group, or records with these fields); "
             f"the file holds {shown(holds or ['no data sets'])}{more}; {FORMS}"
         )
-    if len(known) > 1:
-        places = shown(source.place for source in known[:SHOWN])
-        raise EventFileError(f"the file holds the events of {len(known)} cameras or recordings ({places}); one is read")
-    return known[0]
+    chosen = known if select is None else [source for source in known if _is_within(source.place, select)]
+    if len(chosen) != 1:
+        given = "" if select is None else f", {'several' if chosen else 'none'} of them in {shown([select])}"
+        places = shown(source.place for source in known[:MOST_LISTED])
+        what = f"{len(known)} cameras or recordings{given}"
+        raise EventFileError(f"the file holds the events of {what}: give --select with one of {places}")
+    return chosen[0]
+
+
+def _is_within(place: str, group: str) -> bool:
+    return f"{place.strip('/')}/".startswith(f"{group.strip('/')}/")
 
 
 def sensor_of(file: Any, source: Source) -> Sides:
@@ -106,6 +116,10 @@ def sensor_of(file: Any, source: Source) -> Sides:
     width, height = (_own(around, name) for name in ("width", "height"))
     if all(getattr(scalar, "shape", None) == () for scalar in (width, height)):
         return _side(width[()]), _side(height[()])
+    calibration = _own(around, "calib")  # M3ED
+    resolution = _own(calibration, "resolution") if hasattr(calibration, "keys") else None
+    if getattr(resolution, "shape", None) == (2,):
+        return _side(resolution[0]), _side(resolution[1])
     return None, None
 
 
