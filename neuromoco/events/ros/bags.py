@@ -96,7 +96,7 @@ def messages(path: Path, salvage: bool = False) -> Iterator[Message]:
                 for channel, data in reading:  # ROS 2 may pack messages one by one
                     yield channel, _unpacked_message(data) if data.startswith(ZSTD) else data
         except EventFileError as error:
-            raise CutError(str(error), records.begin) from error
+            raise CutError(str(error), None if mark.startswith(SQLITE) else records.begin) from error
 
 
 # ROS 1
@@ -221,6 +221,8 @@ def _sqlite(path: Path, salvage: bool) -> Iterator[Message]:
         damage("SQLite database", (sqlite3.Error, OverflowError, UnicodeDecodeError)),
         closing(sqlite3.connect(uri, uri=True)) as base,
     ):
+        if salvage:
+            base.execute("PRAGMA writable_schema = ON")  # or a file that is cut is not opened
         # A view or a computed column could produce any amount of data.
         base.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LARGEST_MESSAGE)
         plain = "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name IN ('topics', 'messages')"
