@@ -27,6 +27,7 @@ class Clock:
 
     Attributes:
         restarts: how often the clock started again; 0 if `disordered`.
+        in_order: whether no time so far was earlier than one before it.
         disordered: whether times run back too often to be those of a clock. From there on they are left as they are;
             `as_in_file` undoes what was added before.
     """
@@ -34,7 +35,7 @@ class Clock:
     def __init__(self, late_us: int = CAMERA_US) -> None:
         self.late_us = late_us
         self.restarts = 0
-        self.disordered = False
+        self.in_order, self.disordered = True, False
         # What is added to times: the first up to the first of these places, the next up to the next, ...
         self._offsets, self._places = [0], list[int]()
         self._latest: int | None = None
@@ -53,6 +54,7 @@ class Clock:
             _check(times[0], times[-1])
             latest = int(t[-1])
         else:
+            self.in_order = False
             _check(times.min(), times.max())
             t, latest = self._checked(t, latest)
             if self.disordered:

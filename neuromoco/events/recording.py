@@ -126,11 +126,17 @@ class Recording:
         width = _side("width", width, columns["x"])
         height = _side("height", height, columns["y"])
         _check_inside(columns["x"], columns["y"], width, height)
-        return cls.from_inside(columns, width, height, source)
+        return cls.from_inside(columns, width, height, source, NOTHING_ODD, in_order=False)
 
     @classmethod
     def from_inside(
-        cls, columns: Mapping[str, NDArray[Any]], width: int, height: int, source: str, oddities: Oddities = NOTHING_ODD
+        cls,
+        columns: Mapping[str, NDArray[Any]],
+        width: int,
+        height: int,
+        source: str,
+        oddities: Oddities,
+        in_order: bool,
     ) -> Recording:
         """As `from_columns`, from columns whose events are known to lie inside the sensor.
 
@@ -140,6 +146,7 @@ class Recording:
             height: rows of the sensor.
             source: the format that the events came from.
             oddities: what was done to the events of the file to read them.
+            in_order: whether the events are known to be in order of time.
 
         Raises:
             EventFileError: columns differ in length or type.
@@ -149,7 +156,7 @@ class Recording:
         if columns["p"].dtype.kind == "i":
             columns["p"] = columns["p"] > 0
         columns["t"] = columns["t"].astype(np.int64, copy=False)
-        if np.any(columns["t"][1:] < columns["t"][:-1]):
+        if not in_order and np.any(columns["t"][1:] < columns["t"][:-1]):
             order = np.argsort(columns["t"], kind="stable")
             columns = {name: v[order] for name, v in columns.items()}
         types = {"t": np.int64, "x": np.uint16, "y": np.uint16, "p": np.uint8}

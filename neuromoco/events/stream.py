@@ -157,7 +157,7 @@ def gather(stream: EventStream, start: int | None = None, stop: int | None = Non
         if start is not None or stop is not None:
             raise disordered(stream)
         columns = columns._replace(t=stream.clock.as_in_file(columns.t))
-    return as_recording(stream, columns, stream.news())
+    return as_recording(stream, columns, stream.news(), stream.clock.in_order)
 
 
 def joined(parts: list[Columns]) -> Columns:
@@ -173,12 +173,12 @@ def disordered(stream: EventStream) -> EventFileError:
     )
 
 
-def as_recording(stream: EventStream, columns: Columns, oddities: Oddities) -> Recording:
-    """Events of a stream whose sensor is known, and what was done to them."""
+def as_recording(stream: EventStream, columns: Columns, oddities: Oddities, in_order: bool) -> Recording:
+    """Events of a stream whose sensor is known, what was done to them, and whether they are in order of time."""
     assert stream.width is not None
     assert stream.height is not None
     columns = stream.flipped(columns)
-    return Recording.from_inside(columns._asdict(), stream.width, stream.height, stream.source, oddities)
+    return Recording.from_inside(columns._asdict(), stream.width, stream.height, stream.source, oddities, in_order)
 
 
 def settle_sensor(stream: EventStream, pieces: Callable[[], Iterable[Columns]]) -> None:

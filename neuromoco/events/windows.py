@@ -36,12 +36,12 @@ def windows(stream: EventStream, length: int) -> Iterator[Recording]:
         if limit >= begin + length:
             rest = _in_order(held)
             _check_gaps(rest.t, begin, length)
-            empty = as_recording(stream, rest.take(slice(0)), NOTHING_ODD)
+            empty = as_recording(stream, rest.take(slice(0)), NOTHING_ODD, in_order=True)
             while limit >= begin + length:
                 begin += length
                 at, oddities = int(np.searchsorted(rest.t, begin)), stream.news()
                 some = at or oddities != NOTHING_ODD
-                yield as_recording(stream, rest.take(slice(at)), oddities) if some else empty
+                yield as_recording(stream, rest.take(slice(at)), oddities, in_order=True) if some else empty
                 rest = rest.take(slice(at, None)) if at else rest
             held, next_begin = [rest], begin
 
