@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from neuromoco.errors import EventFileError
 from neuromoco.events.extent import extent
 from neuromoco.events.recording import Recording, check_fits
-from neuromoco.events.stream import PIECE, Columns, EventStream, ReadOptions, check_whole, records
+from neuromoco.events.stream import Columns, EventStream, ReadOptions, check_whole, records
 from neuromoco.support.files import writing
 
+PIECE = 1 << 17  # events that are decoded at once; more do not stay in the processor's cache
 FORMAT = "ATIS .bin"
 EVENT_BYTES = 5
 OVERFLOW_ROW = 240
@@ -52,7 +53,8 @@ def looks_like_atis(head: bytes, size: int) -> bool:
 def open_atis(path: Path, options: ReadOptions) -> EventStream:
     """Opens a file."""
     check_whole(path, 0, EVENT_BYTES, "ATIS events", options.salvage)
-    return EventStream(FORMAT, _pieces(path), *(options.sensor or _sensor(path)))
+    count = path.stat().st_size // EVENT_BYTES
+    return EventStream(FORMAT, _pieces(path), *(options.sensor or _sensor(path)), expected=count)
 
 
 def _sensor(path: Path) -> tuple[int, int]:

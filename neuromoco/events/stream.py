@@ -47,6 +47,7 @@ class EventStream:
         clock: continues the times.
         flip: "x", "y" or "xy": the directions in which the camera counts the other way.
         size: bytes of the file.
+        expected: about how many events there are, of a camera's integers; 0 if that is not known.
         salvage: whether damage ends the events instead of being an error.
         stray: counts events outside the sensor, or any sensor, which `events` drops.
         lost: what was not read because of damage.
@@ -59,6 +60,7 @@ class EventStream:
     clock: Clock = field(default_factory=Clock)
     flip: str = ""
     size: int = 0
+    expected: int = 0
     salvage: bool = False
     stray: Stray = field(default_factory=Stray)
     lost: str = ""
@@ -134,12 +136,15 @@ def gather(stream: EventStream, start: int | None = None, stop: int | None = Non
 
     The stream is used up. `EventFileError` if it is damaged, without events, or from a sensor that cannot be known.
     """
+    if start is None and stop is None:
+        columns = _collected(stream.events(), stream.expected) if stream.expected else joined(list(stream.events()))
+        if stream.clock.disordered:
+            columns = columns._replace(t=stream.clock.as_in_file(columns.t))
+        settle_sensor(stream, lambda: [columns])
+        return as_recording(stream, columns, stream.news(), stream.clock.in_order)
     parts: list[Columns] = []
     first = None
     for piece in stream.events():
-        if start is None and stop is None:
-            parts.append(piece)
-            continue
         t = piece.t.astype(np.int64)
         first = int(t.min()) if first is None else first
         inside = np.ones(t.size, bool)
@@ -151,13 +156,26 @@ def gather(stream: EventStream, start: int | None = None, stop: int | None = Non
         if stop is not None and int(t.min()) > first + stop + stream.clock.late_us:
             stream.stray.check(stream.width, stream.height)
             break
-    settle_sensor(stream, lambda: parts)
-    columns = joined(parts)
     if stream.clock.disordered:
-        if start is not None or stop is not None:
-            raise disordered(stream)
-        columns = columns._replace(t=stream.clock.as_in_file(columns.t))
-    return as_recording(stream, columns, stream.news(), stream.clock.in_order)
+        raise disordered(stream)
+    settle_sensor(stream, lambda: parts)
+    return as_recording(stream, joined(parts), stream.news(), stream.clock.in_order)
+
+
+def _collected(pieces: Iterator[Columns], room: int) -> Columns:
+    """All events of several pieces, put where they stay at once: fresh memory costs as much as decoding."""
+    columns = Columns(*(np.empty(room, dtype) for dtype in (np.int64, np.uint16, np.uint16, np.uint8)))
+    end = 0
+    for piece in pieces:
+        begin, end = end, end + len(piece.t)
+        if end > room:
+            room = max(2 * room, end)
+            columns = Columns(
+                *(np.concatenate((column, np.empty(room - column.size, column.dtype))) for column in columns)
+            )
+        for column, part in zip(columns, piece, strict=True):
+            column[begin:end] = part
+    return columns.take(slice(end))
 
 
 def joined(parts: list[Columns]) -> Columns:

@@ -34,8 +34,9 @@ from numpy.typing import NDArray
 
 from neuromoco.errors import EventFileError
 from neuromoco.events.extent import MOST_STRAY
-from neuromoco.events.stream import PIECE, Columns, EventStream, ReadOptions, check_whole, records, starts_with
+from neuromoco.events.stream import Columns, EventStream, ReadOptions, check_whole, records, starts_with
 
+PIECE = 1 << 17  # events that are decoded at once; more do not stay in the processor's cache
 FORMAT = "AEDAT 2.0"
 MAGIC = b"#!AER-DAT2."
 RECORD = np.dtype((">u4", 2))  # address, time
@@ -91,7 +92,8 @@ def open_aedat2(path: Path, options: ReadOptions) -> EventStream:
     check_whole(path, begin, RECORD.itemsize, "AEDAT 2.0 records", options.salvage)
     first = next(records(path, RECORD, begin, PIECE), np.empty((0, 2), np.uint32))
     layout, (width, height) = _camera(head[:begin], first[:, 0], options)
-    return EventStream(FORMAT, _pieces(path, begin, layout, width, height), width, height)
+    count = (path.stat().st_size - begin) // RECORD.itemsize
+    return EventStream(FORMAT, _pieces(path, begin, layout, width, height), width, height, expected=count)
 
 
 def _camera(header: bytes, addresses: NDArray[np.uint32], options: ReadOptions) -> tuple[Layout, tuple[int, int]]:

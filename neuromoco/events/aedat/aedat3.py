@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 
 from neuromoco.errors import EventFileError
 from neuromoco.events.stream import (
-    PIECE,
     Columns,
     CutError,
     EventStream,
@@ -31,6 +30,7 @@ from neuromoco.events.stream import (
     starts_with,
 )
 
+PIECE = 1 << 17  # events that are decoded at once; more do not stay in the processor's cache
 FORMAT = "AEDAT 3.1"
 MAGIC = b"#!AER-DAT3."
 LARGEST_HEADER = 1 << 20
@@ -75,7 +75,8 @@ def open_aedat3(path: Path, options: ReadOptions) -> EventStream:
     sensor = sensors.pop() if len(sensors) == 1 else options.sensor
     parts = _of_one_camera(_parts(path, len(header)), dict(named), options.select)
     batches = in_batches(parts, lambda part: len(part.events) // EVENT_BYTES, PIECE)  # packets hold a few hundred
-    return EventStream(FORMAT, map(_columns, batches), *(sensor or ()))
+    count = path.stat().st_size // EVENT_BYTES
+    return EventStream(FORMAT, map(_columns, batches), *(sensor or ()), expected=count)
 
 
 class Part(NamedTuple):

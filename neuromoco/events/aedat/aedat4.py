@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 
 from neuromoco.errors import EventFileError
 from neuromoco.events.stream import (
-    PIECE,
     Columns,
     CutError,
     EventStream,
@@ -34,6 +33,7 @@ from neuromoco.events.stream import (
 FORMAT = "AEDAT4"
 MAGIC = b"#!AER-DAT4"
 HEADER_AT = len(b"#!AER-DAT4.0\r\n")
+PIECE = 1 << 17  # events that are sent at once; while they are, the next ones are decoded
 PACKET_HEADER = struct.Struct("<ii")  # number of the stream, size
 looks_like_aedat4 = starts_with(MAGIC)
 

@@ -117,7 +117,7 @@ def sensor_of(file: Any, source: Source) -> Sides:
     if all(getattr(scalar, "shape", None) == () for scalar in (width, height)):
         return _side(width[()]), _side(height[()])
     calibration = _own(around, "calib")  # M3ED
-    resolution = _own(calibration, "resolution") if hasattr(calibration, "keys") else None
+    resolution: Any = _own(calibration, "resolution") if hasattr(calibration, "keys") else None
     if getattr(resolution, "shape", None) == (2,):
         return _side(resolution[0]), _side(resolution[1])
     return None, None

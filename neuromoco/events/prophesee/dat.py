@@ -26,7 +26,7 @@ from neuromoco.events.stream import Columns, EventStream, ReadOptions, check_who
 FORMAT = "Prophesee DAT"
 MARK = b"%"
 EVENT = np.dtype([("t", "<u4"), ("address", "<u4")])
-PIECE = 1 << 18  # events that are decoded at once
+PIECE = 1 << 17  # events that are decoded at once; more do not stay in the processor's cache
 X_BITS, Y_BITS = {1: 9, 2: 14}, {1: 8, 2: 14}
 ATIS = (304, 240)
 VERSIONS = {"0": 1, "1": 1, "1.0": 1, "2": 2, "2.0": 2}
@@ -56,7 +56,8 @@ def open_dat(path: Path, options: ReadOptions) -> EventStream:
         _check_type(path, header.begin)
         name, begin = f"{FORMAT} {version}", header.begin + 2
     check_whole(path, begin, EVENT.itemsize, "DAT events", options.salvage)
-    return EventStream(name, shifted(_pieces(path, begin, version), header.fields), *(sensor or ()))
+    count = (path.stat().st_size - begin) // EVENT.itemsize
+    return EventStream(name, shifted(_pieces(path, begin, version), header.fields), *(sensor or ()), expected=count)
 
 
 def _check_type(path: Path, at: int) -> None:
@@ -78,12 +79,15 @@ def _pieces(path: Path, begin: int, version: int) -> Iterator[Columns]:
     x_bits, y_bits = X_BITS[version], Y_BITS[version]
     clock, latest = Clock(1 << 32, CAMERA_US), 0
     for events in records(path, EVENT, begin, PIECE):
-        t, address = clock.unwrap(events["t"]), np.ascontiguousarray(events["address"])
+        t, address = clock.unwrap(np.ascontiguousarray(events["t"])), np.ascontiguousarray(events["address"])
         if not begin:  # without a header, only the order of the times shows that these are events
             so_far = np.maximum(np.maximum.accumulate(t), latest)
             if (so_far - t).max() > CAMERA_US:
                 raise EventFileError("times run back: no ATIS file without header, or damaged")
             latest = int(so_far[-1])
-        x, y = address & ((1 << x_bits) - 1), address >> x_bits & ((1 << y_bits) - 1)
-        p = address >> (x_bits + y_bits) & 1
-        yield Columns(t, x.astype(np.uint16), y.astype(np.uint16), p.astype(np.uint8))
+        x, y = address.astype(np.uint16), (address >> x_bits).astype(np.uint16)
+        p = (address >> (x_bits + y_bits)).astype(np.uint8)
+        x &= (1 << x_bits) - 1
+        y &= (1 << y_bits) - 1
+        p &= 1
+        yield Columns(t, x, y, p)

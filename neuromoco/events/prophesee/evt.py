@@ -61,7 +61,8 @@ def open_evt(path: Path, options: ReadOptions) -> EventStream:
         decoder = Evt2Decoder(encoding == "EVT2.1", header.fields.get("endianness") == "legacy")
     words = records(path, WORD[encoding], header.begin, WORDS[encoding])
     pieces = _decoded(words, decoder.decode, header.begin)
-    return EventStream(f"{FORMAT} {encoding}", shifted(pieces, header.fields), *sensor)
+    count = (path.stat().st_size - header.begin) // WORD[encoding].itemsize  # of words
+    return EventStream(f"{FORMAT} {encoding}", shifted(pieces, header.fields), *sensor, expected=count)
 
 
 def _decoded(
@@ -104,26 +105,30 @@ class Evt2Decoder:
         """Decodes words: uint32 [N], or uint32 [N, 2] of EVT2.1."""
         heads = np.ascontiguousarray(words[:, self.half]) if self.vectors else words
         types = (heads >> 28).astype(np.uint8)
-        check_types(types, KNOWN, "EVT2.1" if self.vectors else "EVT2")
-        places = np.flatnonzero(types == TIME_HIGH)
+        is_event = types <= CD_ON
+        others = np.flatnonzero(~is_event)
+        other_types = types.take(others)
+        check_types(other_types, KNOWN, "EVT2.1" if self.vectors else "EVT2", others)
+        at = np.flatnonzero(other_types == TIME_HIGH)
+        places = others.take(at)
+        before = places - at  # events before each TIME_HIGH
         highs = self.clock.unwrap(heads.take(places) & ((1 << HIGH_BITS) - 1))
-        events = np.flatnonzero(types <= CD_ON)
-        before = np.searchsorted(events, places)  # events before each TIME_HIGH
-        if self.high is None:
-            first = before[0] if highs.size else len(events)
-            events, before = events[first:], before - first
+        if self.high is None:  # events before the first one have no time
+            is_event[: places[0] if highs.size else None] = False
+            before -= before[:1]
         # Each TIME_HIGH, and the one from the piece before, holds for the events up to the next.
         base = np.concatenate(([self.high or 0], highs)) << LOW_BITS
         if highs.size:
             self.high = int(highs[-1])
-        heads = heads.take(events)
-        t = np.repeat(base, np.diff(before, prepend=0, append=len(events)))
-        t += heads >> 22 & 63
-        x, y = ((half & 2047).astype(np.uint16) for half in (heads >> 11, heads))
-        p = (heads >> 28).astype(np.uint8)
+        heads = heads[is_event]
+        t = np.repeat(base, np.diff(before, prepend=0, append=heads.size))
+        t += (heads >> 22).astype(np.uint8) & 63
+        x, y, p = (heads >> 11).astype(np.uint16), heads.astype(np.uint16), (heads >> 28).astype(np.uint8)
+        x &= 2047
+        y &= 2047
         if not self.vectors:
             return Columns(t, x, y, p)
-        masks = np.ascontiguousarray(words[events, 1 - self.half])
+        masks = np.ascontiguousarray(words[is_event, 1 - self.half])
         bits = np.flatnonzero(np.unpackbits(masks.view(np.uint8), bitorder="little").view(bool))
         of_bit = bits >> 5
         x = x.take(of_bit) + (bits & 31).astype(np.uint16)

@@ -107,9 +107,14 @@ class Clock:
 
     def unwrap(self, values: NDArray[Any]) -> NDArray[np.int64]:
         """Continuous times, int64 [N], of counter readings [N] in their order."""
-        values = values.astype(np.int64)
         if not values.size:
-            return values
+            return values.astype(np.int64)
+        first, last = int(values[0]), int(values[-1])
+        before = first if self.last is None else self.last
+        if before <= first and last - before < self.period // 2 and np.all(values[1:] >= values[:-1]):
+            self.last = last  # as most often, there are only small steps up
+            return values.astype(np.int64) + self.turns * self.period if self.turns else values.astype(np.int64)
+        values = values.astype(np.int64)
         steps = np.diff(values, prepend=values[0] if self.last is None else self.last)
         self.last = int(values[-1])
         down, up = steps < -(self.period // 2), steps > self.period - self.back
@@ -121,13 +126,17 @@ class Clock:
         return values + turns * self.period
 
 
-def check_types(types: NDArray[np.uint8], known: int, encoding: str) -> int:
-    """The types of words [N] as the bits of a number; a type that is not known is refused, after `whole` words."""
+def check_types(types: NDArray[np.uint8], known: int, encoding: str, places: NDArray[np.intp] | None = None) -> int:
+    """The types of words [N] as the bits of a number; a type that is not known is refused, after `whole` words.
+
+    `places` are those of the words [N], if they are some of many.
+    """
     present = int(np.bitwise_or.reduce(np.left_shift(np.uint16(1), types), initial=np.uint16(0)))
     if unknown := present & ~known:
         kind = (unknown & -unknown).bit_length() - 1
         reason = f"a word of the reserved type {kind:#x} in {encoding}: the file is cut or damaged"
-        raise CutError(reason, int(np.argmax(np.uint16(known) >> types & 1 == 0)))
+        at = int(np.argmax(np.uint16(known) >> types & 1 == 0))
+        raise CutError(reason, at if places is None else int(places[at]))
     return present
 
 
