@@ -21,7 +21,7 @@ NEEDED = {
     "neuromoco": ("train",),
     "neuromoco/config": (),
     "neuromoco/datasets": ("train", "datasets"),
-    "neuromoco/events": ("hdf5", "mat", "ros"),
+    "neuromoco/events": ("hdf5", "mat", "ros", "text"),
     "neuromoco/runtime": ("train", "loihi"),  # torch for checkpoints alone
     "neuromoco/simulate": (),
     "export": ("export",),

@@ -104,7 +104,8 @@ def write_atis(path: Path, recording: Recording) -> None:
 def _columns(raw: NDArray[np.uint8], marks: int) -> tuple[Columns, int]:
     """The events of records [E, 5], and how often the clock has advanced after them; `marks`: before them."""
     t: Any = ((raw[:, 2] & 0x7F).astype(np.int64) << 16) | (raw[:, 3].astype(np.int64) << 8) | raw[:, 4]
-    columns = Columns(t + OVERFLOW_US * marks, raw[:, 0], raw[:, 1], raw[:, 2] >> 7)
+    x, y = (np.ascontiguousarray(raw[:, place]) for place in (0, 1))
+    columns = Columns(t + OVERFLOW_US * marks, x, y, raw[:, 2] >> 7)
     mark = raw[:, 1] == OVERFLOW_ROW
     if not mark.any():
         return columns, marks

@@ -28,7 +28,7 @@ UNITS = {
     **dict.fromkeys(("nsec", "nanosecond", "nanoseconds"), "ns"),
 }
 TITLE = re.compile(
-    r"(?P<name>[^@\[(]*?)(?:[_ ](?P<unit>{units})|\s*[\[(]\s*(?P<inside>[^\])]*)[\])])?\s*(?:@(?P<size>\d+))?".format(
+    r"(?P<name>[\w\s/.-]*?)(?:[_ ](?P<unit>{units})|\s*[\[(]\s*(?P<inside>[^\])]*)[\])])?\s*(?:@(?P<size>\d+))?".format(
         units="|".join(UNITS)
     )
 )
@@ -46,10 +46,10 @@ class Title(NamedTuple):
 
 def title_of(text: str) -> Title:
     """Takes a column's title apart."""
-    text = PREFIX.sub("", text[:100].strip().strip("\"'#").strip().lower(), count=1)
+    text = PREFIX.sub("", text[:100].strip(" \t\r\n\"'#").lower(), count=1)
     match = TITLE.fullmatch(text)
     if match is None:
-        return Title(re.sub("[^a-z]", "", text))
+        return Title(text)
     name, unit, inside, size = match.group("name", "unit", "inside", "size")
     return Title(re.sub("[^a-z]", "", name), UNITS.get(unit or (inside or "").strip()), size)
 
@@ -61,7 +61,8 @@ def roles_of(titles: Iterable[str], columns: str | None = None) -> dict[str, str
     """
     titles = list(titles)
     named = names_in(columns)
-    exact = {title.strip().lower(): title for title in reversed(titles)}
+    exact = {title_of(title).name: title for title in reversed(titles)}
+    exact |= {title.strip().lower(): title for title in reversed(titles)}
     chosen = {role: exact[name] for role, name in named.items() if name in exact}
     plain = {title_of(title).name: title for title in reversed(titles) if title not in chosen.values()}
     known = {role: [plain[name] for name in NAMES[role] if name in plain] for role in ROLES if role not in named}

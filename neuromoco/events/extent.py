@@ -18,9 +18,10 @@ from neuromoco.events.recording import LARGEST_SIDE
 MOST_STRAY = 0.01  # share of the events
 LARGEST_INFERRED = 4096  # pixels of a side; no camera has more
 LARGEST_GAP = 0.25  # without events, before the last few: share of the side up to there
-SAMPLED = 61  # events of which one is looked at first
+SAMPLED = 13  # events of which one is looked at first
 SOON = 1 << 16  # events after which a stream that lies mostly outside is not read on
-TOGETHER = 1 << 16  # events that are counted at once, approximately; fewer are not sampled
+TOGETHER = 1 << 16  # events that are counted at once, approximately
+FEW = 1 << 14  # events of which all are looked at
 Places = tuple[NDArray[Any], NDArray[Any]]  # x and y [E] of some events, from 0 to below LARGEST_SIDE
 
 
@@ -82,12 +83,7 @@ def extent(places: Callable[[], Iterable[Places]]) -> tuple[int, int]:
         gaps = [_gap(of_axis) for of_axis in counts]
         if not any(gaps):
             break
-    for name, side, gap in zip("xy", sides, gaps, strict=True):
-        if side > LARGEST_INFERRED:
-            raise EventFileError(
-                f"the file does not name its sensor, and {name} reaches {side - 1}, beyond every camera: damaged, or "
-                "give --sensor WIDTHxHEIGHT, for example --sensor 640x480"
-            )
+    for name, gap in zip("xy", gaps, strict=True):
         if gap:
             raise EventFileError(
                 f"the file does not name its sensor, and a few events lie at {name}={gap[1]} or beyond, far from all "
@@ -98,13 +94,18 @@ def extent(places: Callable[[], Iterable[Places]]) -> tuple[int, int]:
 
 def _counted(places: Iterable[Places], step: int) -> tuple[list[int], NDArray[np.int64]]:
     """Width and height; and how many events, of which one in `step` is counted, lie in each column and row [2, N]."""
-    sides, counts = [1, 1], np.zeros((2, LARGEST_SIDE), np.int64)
+    sides, counts = [1, 1], np.zeros((2, LARGEST_INFERRED), np.int64)
     for batch in _batches(places):
-        for axis in (0, 1):
+        for axis, name in enumerate("xy"):
             parts = [place[axis] for place in batch]
             sides[axis] = max(sides[axis], *(int(part.max()) + 1 for part in parts))
-            counted = np.concatenate([part[:: step if part.size > TOGETHER else 1] for part in parts])
-            counts[axis] += np.bincount(counted, minlength=LARGEST_SIDE)
+            if sides[axis] > LARGEST_INFERRED:
+                raise EventFileError(
+                    f"the file does not name its sensor, and {name} reaches {sides[axis] - 1}, beyond every camera: "
+                    "damaged, or give --sensor WIDTHxHEIGHT, for example --sensor 640x480"
+                )
+            counted = np.concatenate([part[:: step if part.size > FEW else 1] for part in parts])
+            counts[axis] += np.bincount(counted, minlength=LARGEST_INFERRED)
     for of_axis, side in zip(counts, sides, strict=True):
         of_axis[side - 1] = max(of_axis[side - 1], 1)  # the last one counts, if it is in the sample or not
     return sides, counts

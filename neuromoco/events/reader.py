@@ -25,6 +25,7 @@ from neuromoco.events.ros import packets as ros
 from neuromoco.events.stream import CutError, EventStream, ReadOptions, gather, settle_sensor
 from neuromoco.events.survey import Survey, survey
 from neuromoco.events.text import lines as text
+from neuromoco.events.text.header import looks_like_text
 from neuromoco.events.windows import windows
 
 HEAD_BYTES = 4000
@@ -65,7 +66,7 @@ MARKED = (
     Format("mat", mat.FORMAT, mat.looks_like_mat, mat.open_mat, (*COLUMNS, "select"), always),
 )
 UNMARKED = (
-    Format("csv", text.FORMAT, text.looks_like_text, text.open_text, COLUMNS),
+    Format("csv", text.FORMAT, looks_like_text, text.open_text, COLUMNS),
     Format("atis", atis.FORMAT, atis.looks_like_atis, atis.open_atis, ONE_CAMERA),
 )
 FORMATS = {row.key: row for row in MARKED + UNMARKED}

@@ -45,6 +45,9 @@ def tidy(
         t, x, y, p = (np.ascontiguousarray(column) for column in piece)
         if unit is None and t.size:
             unit = _unit_of(t, whole)
+        elif given is None and unit == "us" and t.dtype.kind == "f" and whole is None:
+            # The first times were whole numbers, so all are.
+            _refuse(t != np.rint(t), t, count, "the time", f"those before it were whole: {GIVE_UNIT}")
         tidied = Columns(
             microseconds(t, unit or "us", count),
             coordinates("x", x, count),

@@ -15,7 +15,7 @@ from neuromoco.events.columns import NAMES, ROLES, column_order, names_in, roles
 from tests.helpers.outcomes import refusal_of, rows
 
 EVENTS = [(3, 7, 8, 1), (1_000_001, 639, 0, 0), (1_500_000, 0, 479, 1)]
-FORMATS = ("npz", "npy", "h5", "mat")
+FORMATS = ("csv", "npz", "npy", "h5", "mat")
 
 
 def write(path: Path, columns: dict[str, np.ndarray]) -> Path:
@@ -62,7 +62,7 @@ def names_in_use(draw: st.DrawFn) -> dict[str, str]:
 
 
 @settings(max_examples=60, deadline=None)
-@given(names=names_in_use(), order=st.permutations(ROLES), format=st.sampled_from(["npz", "npy", "h5"]))
+@given(names=names_in_use(), order=st.permutations(ROLES), format=st.sampled_from(["csv", "npz", "npy", "h5"]))
 def test_any_known_names_in_any_order_and_format(
     tmp_path_factory: pytest.TempPathFactory, names: dict[str, str], order: list[str], format: str
 ) -> None:
@@ -103,7 +103,7 @@ def test_columns_of_other_names_are_passed_over(tmp_path: Path, format: str) -> 
     assert rows(read(path)) == EVENTS
 
 
-@pytest.mark.parametrize("format", ["npy"])
+@pytest.mark.parametrize("format", ["csv", "npy"])
 def test_an_order_wins_over_names(tmp_path: Path, format: str) -> None:
     path = write(tmp_path / f"a.{format}", columns_of({"t": "x", "x": "y", "y": "t", "p": "id"}, "pxyt"))
     assert rows(read(path, columns="pxyt")) == EVENTS
@@ -137,7 +137,7 @@ def table(format: str, path: Path, t: np.ndarray) -> Path:
     return path
 
 
-@pytest.mark.parametrize("format", ["npz"])
+@pytest.mark.parametrize("format", ["npz", "csv"])
 @pytest.mark.parametrize(
     "t",
     [
@@ -159,7 +159,7 @@ def test_times_of_no_camera_need_a_unit(tmp_path: Path, format: str, t: np.ndarr
         assert read(path, time_unit="ns").t[0] == 1_500_000_000_000_000
 
 
-@pytest.mark.parametrize("format", ["npy"])
+@pytest.mark.parametrize("format", ["npy", "txt"])
 def test_an_order_that_does_not_fit_is_refused(tmp_path: Path, format: str) -> None:
     rng = np.random.default_rng(0)
     t = np.cumsum(rng.integers(1, 30, 2000))

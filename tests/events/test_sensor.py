@@ -91,7 +91,7 @@ def written(folder: Path, format: str, columns: dict[str, np.ndarray]) -> Path:
     return path
 
 
-@pytest.mark.parametrize("format", ["npz", "npy", "h5", "mat"])
+@pytest.mark.parametrize("format", ["npz", "npy", "h5", "mat", "csv"])
 @pytest.mark.parametrize("stray", [-1, HEIGHT, 33_014, 70_000])
 def test_a_stray_event_costs_no_recording(tmp_path: Path, format: str, stray: int) -> None:
     columns = made_up(0)
