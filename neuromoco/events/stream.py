@@ -17,6 +17,7 @@ from neuromoco.events.extent import Stray, extent
 from neuromoco.events.recording import NOTHING_ODD, Oddities, Recording
 
 PIECE = 1 << 20  # events that a reader holds at once, approximately
+FEW = 1 << 16  # events that are as soon joined as collected
 # What libraries raise on damaged files, apart from errors of their own.
 DAMAGE = (ValueError, TypeError, LookupError, RuntimeError, MemoryError, OverflowError)
 
@@ -137,7 +138,8 @@ def gather(stream: EventStream, start: int | None = None, stop: int | None = Non
     The stream is used up. `EventFileError` if it is damaged, without events, or from a sensor that cannot be known.
     """
     if start is None and stop is None:
-        columns = _collected(stream.events(), stream.expected) if stream.expected else joined(list(stream.events()))
+        are_many = stream.expected > FEW
+        columns = _collected(stream.events(), stream.expected) if are_many else joined(list(stream.events()))
         if stream.clock.disordered:
             columns = columns._replace(t=stream.clock.as_in_file(columns.t))
         settle_sensor(stream, lambda: [columns])

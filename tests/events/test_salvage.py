@@ -79,7 +79,8 @@ def test_what_comes_before_a_cut_is_read(tmp_path: Path, format: str) -> None:
             assert survey_recording(cut, salvage).facts()["lost"] == recording.oddities.lost
             assert "not read" in recording.oddities.lost
     assert most >= (0 if format == "aedat4" else 70)  # whose one packet is cut
-    assert all("no events" in words or "cut" in words for words in refusals)
+    opened_first = format in ("aedat4", "db3")  # or not at all
+    assert all("no events" in words or (opened_first and "cut" in words) for words in refusals)
     whole_again = read_recording(file, options=salvage)
     assert (rows(whole_again), whole_again.oddities.lost) == (expected, "")
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from neuromoco.errors import ConfigError, EventFileError
-from neuromoco.events import ReadOptions, read_recording, read_windows, survey_recording, write_atis, write_npz
+from neuromoco.events import ReadOptions, read_recording, read_windows, stream, survey_recording, write_atis, write_npz
 from neuromoco.events.clock import CAMERA_US
 from neuromoco.events.stream import Columns, EventStream, gather, in_pieces
 from neuromoco.events.survey import survey
@@ -61,6 +61,16 @@ def test_windows_are_the_whole_cut_into_equal_durations(events: Any, piece: int,
     for number, part in enumerate(parts):
         assert all(number * length <= t - first_piece < (number + 1) * length for t in part.t.tolist())
     assert len(parts) == (ordered[-1][0] - first_piece) // length + 1
+
+
+@pytest.mark.parametrize("expected", [1, 7, 60, 900, 5000])
+def test_events_are_collected_whatever_number_was_expected(expected: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream, "FEW", 0)
+    recording = make_recording(2, events=900)
+    columns = Columns(recording.t, recording.x, recording.y.astype(np.int32), recording.p)
+    for piece in (1, 100, 900):
+        given_piece = EventStream("test", in_pieces(columns, piece), 34, None, expected=expected)
+        assert rows(gather(given_piece)) == rows(recording)
 
 
 def test_windows_hold_no_more_than_they_need() -> None:
