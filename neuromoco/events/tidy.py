@@ -103,13 +103,13 @@ def check_plausible(piece: Columns, unit: str | None, order: Order) -> None:
         raise EventFileError(f"{count} events in {duration} us are more than a camera sends: {GIVE_UNIT}")
 
 
+@np.errstate(invalid="ignore", over="ignore")  # what is no number is refused
 def microseconds(t: NDArray[Any], unit: str, first: int = 0) -> NDArray[np.int64]:
     """Times [E] in whole microseconds; messages count events from `first`."""
     if t.dtype.kind == "f":
         power = POWER[unit]
         seconds = t.astype(np.float64, copy=False)
-        with np.errstate(over="ignore"):
-            scaled = np.rint(seconds * 10.0**power if power >= 0 else seconds / 10.0**-power)
+        scaled = np.rint(seconds * 10.0**power if power >= 0 else seconds / 10.0**-power)
         bad = ~(np.abs(scaled) < LARGEST_US)  # NaN compares as false
         _refuse(bad, t, first, "the time", "a time is finite and below 2^63 us")
         return np.asarray(scaled, np.int64)
@@ -127,6 +127,7 @@ def microseconds(t: NDArray[Any], unit: str, first: int = 0) -> NDArray[np.int64
     return whole if power == 0 else (whole - whole % 1000) // 1000 + (whole % 1000 >= 500)
 
 
+@np.errstate(invalid="ignore")
 def coordinates(name: str, values: NDArray[Any], first: int = 0) -> NDArray[np.uint16]:
     """A column x or y [E] of whole numbers as uint16; those below 0 or beyond every sensor become `LARGEST_SIDE`.
 
@@ -149,6 +150,7 @@ class Polarities:
     def __init__(self) -> None:
         self.zero = self.minus = False
 
+    @np.errstate(invalid="ignore")
     def of(self, values: NDArray[Any], first: int = 0) -> NDArray[np.uint8]:
         """A column p [E] as 0 and 1; other values, and both 0 and -1 in one file, are refused."""
         if values.dtype.kind not in "iufb":

@@ -15,8 +15,8 @@ from threading import Thread
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from neuromoco.errors import NeuromocoError
+from neuromoco.support.ended import FROM_OUTSIDE, fate, reason
 
-FROM_OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGHUP, -signal.SIGINT)  # exit statuses of killed processes
 AHEAD = 3  # items per process that are worked on before their turn: bounds the memory
 MOST_FAILED_STARTS = 3  # of processes that are killed from outside before they begin
 
@@ -32,14 +32,7 @@ class Lost(NamedTuple):
     @property
     def reason(self) -> str:
         """Why there is no result."""
-        if self.status in FROM_OUTSIDE:
-            return "the process that read it was killed twice, perhaps for lack of memory"
-        return f"damaged, or made to do harm: the process that read it crashed ({fate(self.status)})"
-
-
-def fate(status: int) -> str:
-    """How a process ended, such as "SIGSEGV"."""
-    return signal.Signals(-status).name if status < 0 else f"exit status {status}"
+        return reason(self.status)
 
 
 def map_in_processes(

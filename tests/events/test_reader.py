@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import itertools
+import sqlite3
 import struct
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.io import savemat
 
 from neuromoco import EventFileError, Recording, read_recording
 from neuromoco.events import ReadOptions, read_windows, survey_recording, write_atis, write_npz
@@ -18,7 +21,9 @@ from neuromoco.events.atis import LAST_US
 from neuromoco.events.reader import FORMATS
 from tests.conftest import make_recording
 from tests.fuzz import event_files
+from tests.fuzz.seeds import evt3_words
 from tests.helpers.outcomes import outcome_of, refusal_of
+from tests.helpers.ros_writers import PACKET, cdr_packet, database
 
 EVENTS = st.lists(
     st.tuples(st.integers(0, LAST_US), st.integers(0, 33), st.integers(0, 33), st.integers(0, 1)),
@@ -247,3 +252,40 @@ def test_endless_windows_without_events_are_refused_before_the_first(tmp_path: P
     file.write_text("t,x,y,p\n0,1,1,1\n100000000,1,1,0\n")
     assert [len(window) for window in read_windows(file, 1000)] == [1, *[0] * 99_999, 1]
     assert "a gap of 100,100 windows of 999 us" in refusal_of(lambda: list(read_windows(file, 999)))
+
+
+def test_a_version_of_any_bytes_is_told_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "a.bin").write_bytes(b"#!AER-DAT3.\x01\x00\x1b[2J\r\n")
+    assert refusal(tmp_path / "a.bin").isprintable()
+
+
+def test_numbers_that_are_none_are_refused_without_a_warning(tmp_path: Path) -> None:
+    signalling = np.array([0x7FF0000000000001], "u8").view("f8")
+    columns = {name: np.arange(3.0) for name in ("ts", "x", "y", "pol")}
+    for name in columns:
+        savemat(tmp_path / "a.mat", {**columns, "pol": np.ones(3), name: np.append(columns[name][:2], signalling)})
+        assert "is nan" in refusal(tmp_path / "a.mat")
+
+
+def test_a_database_whose_pages_repeat_is_no_recording_without_end(tmp_path: Path) -> None:
+    """A page of a tree that stands for itself many times, at two levels: 50 x 50 times the messages of one page."""
+    file, page = tmp_path / "a.db3", 4096
+    message = cdr_packet(evt3_words(make_recording(0, events=100)), sensor=(34, 34))
+    database(file, [("/camera", PACKET, message)] * 200)
+    raw = bytearray(file.read_bytes())
+    roots = [at for at in range(page, len(raw), page) if raw[at] == 5]  # inner pages of tables
+    assert len(roots) == 1
+    root = roots[0]
+    copy = raw[root : root + page]
+    cells = struct.unpack_from(f">{struct.unpack_from('>H', copy, 3)[0]}H", copy, 12)
+    for at in cells:
+        struct.pack_into(">I", raw, root + at, len(raw) // page + 1)
+    struct.pack_into(">I", raw, root + 8, len(raw) // page + 1)
+    for at in cells:
+        copy[at : at + 4] = copy[cells[0] : cells[0] + 4]
+    raw += copy
+    struct.pack_into(">I", raw, 28, len(raw) // page)
+    file.write_bytes(raw)
+    with closing(sqlite3.connect(file)) as base:
+        assert base.execute("SELECT count(*) FROM messages").fetchone()[0] > 1000
+    assert "hold more bytes than the file" in refusal(file)

@@ -6,10 +6,10 @@ from tests.fuzz.campaign import Kind
 
 KINDS = [
     Kind("events", 4_000, event_files.seeds, event_files.mutate, event_files.attempt),
-    Kind("hdf5", 4_000, hdf5_files.seeds, hdf5_files.mutate, event_files.attempt),
-    Kind("aedat4", 4_000, aedat4_files.seeds, aedat4_files.mutate, event_files.attempt),
-    Kind("npz", 12_000, archives.npz_seeds, archives.npz_mutate, event_files.attempt),
-    Kind("mat", 6_000, archives.mat_seeds, archives.mat_mutate, event_files.attempt),
+    Kind("hdf5", 3_000, hdf5_files.seeds, hdf5_files.mutate, event_files.attempt),
+    Kind("aedat4", 5_000, aedat4_files.seeds, aedat4_files.mutate, event_files.attempt),
+    Kind("npz", 20_000, archives.npz_seeds, archives.npz_mutate, event_files.attempt),
+    Kind("mat", 8_000, archives.mat_seeds, archives.mat_mutate, event_files.attempt),
     Kind("ros", 1_500, ros_files.seeds, ros_files.mutate, event_files.attempt),
     Kind("onnx", 2_500, models.onnx_seeds, models.mutate_onnx, models.attempt_onnx),
     Kind("checkpoints", 5_000, models.checkpoint_seeds, models.mutate_checkpoint, models.attempt_checkpoint),

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from neuromoco.errors import ConfigError, EventFileError, MissingPackageError, NeuromocoError
 from neuromoco.events.stream import Columns, CutError, EventStream, ReadOptions
+from neuromoco.support.ended import FROM_OUTSIDE, reason
 
 CODE = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from neuromoco.events.isolated.child import main; main()"
@@ -35,8 +36,7 @@ ERRORS: dict[str, type[NeuromocoError]] = {
 }
 LARGEST_COLUMN = 1 << 30  # bytes
 PIPE_BYTES = 1 << 20
-TOO_LONG = (signal.SIGPROF, signal.SIGALRM)  # of the child's own timers
-FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # no fault of the file, at first
+TOO_LONG = (-signal.SIGPROF, -signal.SIGALRM)  # exit statuses, by the child's own timers
 
 
 class _EndedError(Exception):
@@ -156,7 +156,7 @@ class Session:
                     break
                 except _EndedError:
                     ended = self._end()
-                    if last or not (innocent or -ended in FROM_OUTSIDE):
+                    if last or not (innocent or ended in FROM_OUTSIDE):
                         raise EventFileError(_blame(ended)) from None
                 except BaseException:  # Ctrl-C, and the answer is still to come
                     self._end()
@@ -235,12 +235,9 @@ class _Pieces:
 
 def _blame(ended: int) -> str:
     """Why a file was not read, given the exit status of the child."""
-    if -ended in TOO_LONG:
+    if ended in TOO_LONG:
         return "damaged, or made to do harm: reading it took too long and was stopped"
-    if -ended in FROM_OUTSIDE:
-        return "the process that read it was killed twice, perhaps for lack of memory"
-    how = signal.Signals(-ended).name if ended < 0 else f"exit status {ended}"
-    return f"damaged, or made to do harm: the process that read it crashed ({how})"
+    return reason(ended)
 
 
 SESSION = Session()

@@ -232,10 +232,14 @@ def _sqlite(path: Path, salvage: bool) -> Iterator[Message]:
             raise EventFileError("an SQLite database with computed messages; no ROS 2 recording has them")
         topics = base.execute("SELECT id, name, type, serialization_format FROM topics").fetchall()
         channels = {number: Channel(str(name), _type(str(kind)), str(form)) for number, name, kind, form in topics}
+        left = path.stat().st_size
         for number, data in base.execute("SELECT topic_id, data FROM messages ORDER BY id"):
             channel = channels.get(number)
             if channel is None or not isinstance(data, bytes):
                 raise EventFileError("the ROS 2 database is damaged: a message without a topic or data")
+            left -= 1 + len(data)  # pages that lead to the same one many times have messages without end
+            if left < 0:
+                raise EventFileError("the ROS 2 database is damaged: its messages hold more bytes than the file")
             yield channel, data
     if not closed:
         raise EventFileError(f"{log.name} holds messages that are not in the ROS 2 database")
