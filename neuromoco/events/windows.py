@@ -12,8 +12,9 @@ from neuromoco.errors import EventFileError
 from neuromoco.events.recording import NOTHING_ODD, Recording
 from neuromoco.events.stream import Columns, EventStream, as_recording, disordered, joined
 
-# Windows in a row without events: in windows of 10 ms, a quarter of an hour in which a camera does not even send noise.
-MOST_EMPTY = 100_000
+# Windows without events: in windows of 10 ms, a quarter of an hour in which a camera does not even send noise; and more
+# for each event, for recordings that are sparse all along.
+MOST_EMPTY, MOST_EMPTY_PER_EVENT = 100_000, 10
 
 
 def windows(stream: EventStream, length: int) -> Iterator[Recording]:
@@ -23,7 +24,7 @@ def windows(stream: EventStream, length: int) -> Iterator[Recording]:
     """
     held: list[Columns] = []  # joined only when a window is complete, or long ones would be joined again and again
     next_begin: int | None = None
-    first = latest = 0
+    first = latest = count = blank = 0
     for piece in chain(stream.events(), (None,)):
         if stream.clock.disordered:
             raise disordered(stream)
@@ -31,28 +32,30 @@ def windows(stream: EventStream, length: int) -> Iterator[Recording]:
             earliest, last = int(piece.t.min()), int(piece.t.max())
             first, latest = (min(first, earliest), max(latest, last)) if held else (earliest, last)
             held.append(piece)
+            count += piece.t.size
         limit = latest + length if piece is None else latest - stream.clock.late_us
         begin = first if next_begin is None else next_begin
         if limit >= begin + length:
             rest = _in_order(held)
-            _check_gaps(rest.t, begin, length)
+            _check_gaps(rest.t, begin, length, MOST_EMPTY + MOST_EMPTY_PER_EVENT * count - blank)
             empty = as_recording(stream, rest.take(slice(0)), NOTHING_ODD, in_order=True)
             while limit >= begin + length:
                 begin += length
                 at, oddities = int(np.searchsorted(rest.t, begin)), stream.news()
+                blank += not at
                 some = at or oddities != NOTHING_ODD
                 yield as_recording(stream, rest.take(slice(at)), oddities, in_order=True) if some else empty
                 rest = rest.take(slice(at, None)) if at else rest
             held, next_begin = [rest], begin
 
 
-def _check_gaps(t: NDArray[np.int64], begin: int, length: int) -> None:
+def _check_gaps(t: NDArray[np.int64], begin: int, length: int, most: int) -> None:
     """Refuses times [E], in order, between which there are too many windows without events."""
-    gap = int(np.diff(t, prepend=begin).max(initial=0)) // length
-    if gap > MOST_EMPTY:
+    gaps = np.diff(t, prepend=begin) // length
+    if int(gaps.sum()) > most:
         raise EventFileError(
-            f"a gap of {gap:,} windows of {length:,} us without events, more than {MOST_EMPTY:,}: damaged times, or "
-            "take longer windows"
+            f"{int(gaps.sum()):,} windows of {length:,} us without events, more than {most:,}: damaged times, or take "
+            "longer windows"
         )
 
 

@@ -61,7 +61,7 @@ def open_aedat3(path: Path, options: ReadOptions) -> EventStream:
         raise EventFileError(f"no AEDAT 3.1 recording: it does not begin with {MAGIC.decode()}")
     if not head.startswith(MAGIC + b"1"):
         version = head[len(MAGIC) - 2 :][:4].split(maxsplit=1)[0].decode("latin-1")
-        raise EventFileError(f"an AEDAT {version} recording; of AEDAT 3, version 3.1 is read")
+        raise EventFileError(f"an AEDAT {one_line(version)} recording; of AEDAT 3, version 3.1 is read")
     end = HEADER_END.search(head)
     if end is None:
         raise EventFileError("the AEDAT 3.1 header has no #!END-HEADER: the file is cut or damaged")
