@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import signal
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
@@ -20,6 +23,7 @@ from neuromoco.runtime.facts import facts_of
 from neuromoco.support.console import console, escape, track
 from neuromoco.support.files import files_in
 
+LATEST = 1 << 53  # us
 FileFormat = Annotated[
     str | None, typer.Option("--format", help="Format of files without a signature, such as dat without a header.")
 ]
@@ -70,7 +74,7 @@ def warn_of(oddities: Mapping[Path, Oddities]) -> None:
 
 @app.command()
 def info(
-    files: Annotated[list[Path], typer.Argument(help="Recordings, checkpoints or exports.")],
+    files: Annotated[list[Path], typer.Argument(help="Recordings (- reads a pipe), checkpoints or exports.")],
     plot: Annotated[Path | None, typer.Option(help="Write a picture of the recording to this .png file.")] = None,
     format: FileFormat = None,
     sensor: Sensor = None,
@@ -105,7 +109,7 @@ def info(
 
 @app.command()
 def convert(
-    source: Annotated[Path, typer.Argument(help="A recording of any format.")],
+    source: Annotated[Path, typer.Argument(help="A recording of any format; - reads a pipe.")],
     target: Annotated[Path, typer.Argument(help="The file to write.")],
     to: Annotated[
         str | None, typer.Option(help=f"One of {', '.join(WRITERS)}; by default the one that fits the file name.")
@@ -117,16 +121,24 @@ def convert(
     select: Select = None,
     flip: Flip = None,
     salvage: Salvage = False,
+    start: Annotated[
+        int | None,
+        typer.Option(min=-LATEST, max=LATEST, help="Time of the first event in microseconds, such as 0; others shift."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Write a recording in another format. Events that the format cannot hold are an error.
 
     Example: neuromoco convert walk.raw walk.npz
     """
+    # A command that is told to end leaves no part of a file behind.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     write = writer_for(target, to)
     if target.resolve() == source.resolve():
         raise ConfigError(f"{target}: is the recording itself; name another file")
     recording = read_recording(source, options=read_options(format, sensor, columns, time_unit, select, flip, salvage))
+    if start is not None and len(recording):
+        recording = dataclasses.replace(recording, t=recording.t - recording.t[0] + start)
     write(target, recording)
     facts = {
         "file": str(target),

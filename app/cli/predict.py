@@ -24,6 +24,7 @@ from neuromoco.app.cli.events import (
 )
 from neuromoco.app.cli.tables import answer_facts, answer_line, bench_table, model_lines
 from neuromoco.errors import NeuromocoError
+from neuromoco.events.piped import is_pipe
 from neuromoco.events.recording import NOTHING_ODD
 from neuromoco.runtime.facts import facts_of
 from neuromoco.support.console import console
@@ -37,7 +38,7 @@ Model = Annotated[
 
 @app.command()
 def predict(
-    files: Annotated[list[Path], typer.Argument(help="Event files, or folders of event files.")],
+    files: Annotated[list[Path], typer.Argument(help="Event files, or folders of event files; - reads a pipe.")],
     model: Model = None,
     stop_at: Annotated[
         float | None, typer.Option(help="Stop at the first step where a class reaches this probability (onnx-step).")
@@ -68,7 +69,7 @@ def predict(
     length = None if window is None else microseconds(window)
     job = Job(_model_or_default(model, backend), device, backend, any_length, stop_at, length, options)
     failed, oddities = 0, dict.fromkeys(files_in(files), NOTHING_ODD)
-    for answer in classify_files(list(oddities), job, jobs):
+    for answer in classify_files(list(oddities), job, 1 if any(map(is_pipe, oddities)) else jobs):
         oddities[answer.file] = oddities[answer.file].and_of(answer.oddities)
         if isinstance(answer.result, NeuromocoError):
             failed = answer.result.exit_code

@@ -19,6 +19,7 @@ from neuromoco.events.arrays import mat, npy, npz
 from neuromoco.events.clock import ANY_US, TABLE_US
 from neuromoco.events.hdf5 import events as hdf5
 from neuromoco.events.isolated.session import SESSION
+from neuromoco.events.piped import seekable
 from neuromoco.events.prophesee import dat, evt
 from neuromoco.events.recording import LARGEST_SIDE, Recording
 from neuromoco.events.ros import packets as ros
@@ -27,6 +28,7 @@ from neuromoco.events.survey import Survey, survey
 from neuromoco.events.text import lines as text
 from neuromoco.events.text.header import looks_like_text
 from neuromoco.events.windows import windows
+from neuromoco.support.files import files_in
 
 HEAD_BYTES = 4000
 
@@ -105,7 +107,7 @@ def read_recording(
         1599
 
     Args:
-        path: the file.
+        path: the file; "-" is the standard input.
         start: where the interval begins, in microseconds from the first event.
         stop: where it ends, exclusive, in microseconds from the first event.
         options: what the file does not say itself.
@@ -186,8 +188,12 @@ def _open_sized(path: Path, options: ReadOptions) -> EventStream:
 
 
 def _open(path: Path, options: ReadOptions) -> EventStream:
+    path = seekable(path)
     if path.is_dir():
-        raise EventFileError("is a folder; give the event files in it")
+        inside = next((file.relative_to(path) for file in files_in([path]) if file != path), None)
+        raise EventFileError(f"is a folder; give the files in it, such as {inside}" if inside else "is an empty folder")
+    if path.is_fifo():
+        raise EventFileError("is a named pipe; give - and its content: neuromoco info - < PIPE")
     if path.exists() and not path.is_file():
         raise EventFileError("is no regular file")
     with path.open("rb") as file:

@@ -207,7 +207,8 @@ def check_fits(path: Path, recording: Recording, name: str, width: int, height: 
         )
     if len(recording) and not (recording.t[0] >= 0 and recording.t[-1] <= last_us):
         raise EventFileError(
-            f"{path}: {name} holds times from 0 to {last_us} us, not {recording.t[0]} to {recording.t[-1]}"
+            f"{path}: {name} holds times from 0 to {last_us} us, not {recording.t[0]} to {recording.t[-1]}; neuromoco "
+            "convert --start 0 shifts them"
         )
 
 

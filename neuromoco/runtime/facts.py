@@ -7,7 +7,9 @@ from typing import Any
 
 from neuromoco.checkpoint import CheckpointHeader, best_weights, is_checkpoint, read_header
 from neuromoco.events import ReadOptions, survey_recording
+from neuromoco.events.piped import is_pipe
 from neuromoco.runtime.header import ExportHeader
+from neuromoco.runtime.loihi.manifest import MANIFEST
 
 
 def facts_of(file: Path, options: ReadOptions | None = None) -> dict[str, Any]:
@@ -16,10 +18,12 @@ def facts_of(file: Path, options: ReadOptions | None = None) -> dict[str, Any]:
     Raises:
         NeuromocoError: it is none of them.
     """
+    if is_pipe(file):  # which can be read once
+        return survey_recording(file, options).facts()
     file = best_weights(file)
     if is_checkpoint(file):
         return _header_facts(read_header(file))
-    if file.is_dir():
+    if (file / MANIFEST).is_file():
         from neuromoco.runtime.load import LoihiClassifier
 
         manifest = LoihiClassifier(file).network.manifest

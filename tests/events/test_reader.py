@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import sqlite3
 import struct
 from contextlib import closing
@@ -134,7 +135,12 @@ def test_other_files_are_refused_by_what_they_are(tmp_path: Path, content: bytes
 
 def test_missing_and_folder_are_refused(tmp_path: Path) -> None:
     assert "does not exist" in refusal(tmp_path / "nothing.bin")
-    assert "is a folder" in refusal(tmp_path)
+    assert refusal(tmp_path) == f"{tmp_path}: is an empty folder"
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "b.raw").touch()
+    assert refusal(tmp_path) == f"{tmp_path}: is a folder; give the files in it, such as a/b.raw"
+    os.mkfifo(tmp_path / "pipe")
+    assert "is a named pipe; give - and its content" in refusal(tmp_path / "pipe")
 
 
 def test_cut_files_are_refused(tmp_path: Path) -> None:

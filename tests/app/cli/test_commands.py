@@ -43,7 +43,7 @@ def test_predict_answers_files_and_names_those_it_cannot_read(trained: Path, tmp
     for line, (name, (_, words)) in zip(complaints, bad.items(), strict=False):
         assert line.startswith(f"neuromoco: {tmp_path / name}: ")
         assert words in line
-    assert complaints[4] == f"neuromoco: {empty}: is a folder; give the event files in it"
+    assert complaints[4] == f"neuromoco: {empty}: is an empty folder"
     assert complaints[5] == "neuromoco: nothing: does not exist"
     assert run("predict", "--model", model, "--any-length", tmp_path / "half.bin").exit_code == 0
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -122,3 +124,71 @@ def test_events_that_a_format_cannot_hold_are_not_written(tmp_path: Path) -> Non
     assert result.exit_code == 3
     assert "ATIS .bin holds times from 0 to 8388607 us" in error_line(result)
     assert [path.name for path in tmp_path.iterdir()] == ["late.npz"]
+
+
+def test_a_folder_is_called_one(tmp_path: Path) -> None:
+    assert error_line(run("info", tmp_path)) == f"neuromoco: {tmp_path}: is an empty folder"
+    (tmp_path / "a.raw").touch()
+    for command in (("info",), ("convert", tmp_path / "b.npz")):
+        words = (command[0], tmp_path, *command[1:])
+        assert error_line(run(*words)) == f"neuromoco: {tmp_path}: is a folder; give the files in it, such as a.raw"
+
+
+def test_times_before_0_are_shifted(tmp_path: Path) -> None:
+    columns = {"x": np.arange(3), "y": np.arange(3), "p": np.ones(3, int)}
+    np.savez(tmp_path / "a.npz", t=np.array([-1_100_000_000, -1_099_999_990, -1_000_000_000]), **columns)
+    for format in ("aedat4", "evt3"):
+        message = error_line(run("convert", tmp_path / "a.npz", tmp_path / "b", "--to", format))
+        assert message.endswith("neuromoco convert --start 0 shifts them")
+        assert not (tmp_path / "b").exists()
+        for start in (0, 5000):
+            assert run("convert", tmp_path / "a.npz", tmp_path / "b", "--to", format, "--start", start).exit_code == 0
+            assert read_recording(tmp_path / "b").t.tolist() == [start, start + 10, start + 100_000_000]
+        (tmp_path / "b").unlink()
+    assert run("convert", tmp_path / "a.npz", tmp_path / "c.npz", "--start", -7).exit_code == 0
+    assert read_recording(tmp_path / "c.npz").t.tolist() == [-7, 3, 99_999_993]
+
+
+NEUROMOCO = (sys.executable, "-c", "from neuromoco.app.cli.main import main; main()")
+
+
+@pytest.mark.parametrize("name", ["-", "/dev/stdin", "/dev/fd/0"])
+def test_a_pipe_is_read_like_the_file(tmp_path: Path, name: str) -> None:
+    recording = make_recording(2, events=500)
+    write_npz(tmp_path / "a.npz", recording)
+    content = (tmp_path / "a.npz").read_bytes()
+
+    def piped(*words: object, input: bytes = content) -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run([*NEUROMOCO, *map(str, words)], input=input, capture_output=True, check=False)
+
+    facts = json.loads(piped("info", name, "--json", "--plot", tmp_path / "a.png").stdout)
+    assert facts == {**json.loads(run("info", tmp_path / "a.npz", "--json").stdout), "file": name}
+    assert (tmp_path / "a.png").read_bytes().startswith(PNG)
+    if name != "-":
+        return
+    assert piped("convert", name, tmp_path / "b.npz").returncode == 0
+    assert same(tmp_path / "b.npz", tmp_path / "a.npz")
+    answer = piped("predict", name, "--any-length", "--jobs", 2)
+    expected = run("predict", tmp_path / "a.npz", "--any-length").stdout
+    assert answer.stdout.decode().split(": ", 1)[1] == expected.split(": ", 1)[1]
+    assert piped("info", name, input=b"").stderr.decode() == f"neuromoco: {name}: is empty (0 bytes)\n"
+
+
+def test_a_conversion_that_is_told_to_end_leaves_nothing(tmp_path: Path) -> None:
+    write_npz(tmp_path / "a.npz", make_recording(2, events=500))
+    code = (
+        "import os, signal, sys\n"
+        "from neuromoco.events import writers\n"
+        "from neuromoco.support.files import writing\n"
+        "def write(path, recording):\n"
+        "    with writing(path) as part:\n"
+        "        part.write_bytes(b'begun')\n"
+        "        os.kill(os.getpid(), signal.SIGTERM)\n"
+        "        signal.pause()\n"
+        "writers.WRITERS['npz'] = write\n"
+        "from neuromoco.app.cli.main import main\n"
+        "main()\n"
+    )
+    words = ["convert", str(tmp_path / "a.npz"), str(tmp_path / "b.npz")]
+    assert subprocess.run([sys.executable, "-c", code, *words], check=False).returncode == 128 + 15
+    assert [path.name for path in tmp_path.iterdir()] == ["a.npz"]
