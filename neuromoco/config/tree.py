@@ -40,8 +40,9 @@ class FrameConfig(Settings):
 class NeuronConfig(Settings):
     """The leaky integrate-and-fire neuron of every layer, see `neuromoco.snn.neurons`."""
 
-    tau: float = Field(2.0, gt=1.0)
-    v_threshold: PositiveFloat = 1.0
+    # Beyond these limits, float32 no longer tells a membrane from its input.
+    tau: float = Field(2.0, gt=1.0, le=1e6)
+    v_threshold: float = Field(1.0, gt=0.0, le=1e6)
     surrogate: Literal["atan", "sigmoid"] = "atan"
 
 

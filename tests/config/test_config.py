@@ -95,6 +95,7 @@ def test_changes_are_typed() -> None:
         ("supervised.views.policy=spin", "'nda', 'nda-mn', 'group' or 'affine', given 'spin'"),
         ("frames.steps=0", "greater than 0, given 0"),
         ("encoder.neuron.tau=1", "greater than 1, given 1"),
+        ("encoder.neuron.v_threshold=1e39", "less than or equal to 1000000, given 1"),
         ("seed={", "is not YAML"),
     ],
 )

@@ -89,7 +89,7 @@ def mutate_onnx(files: Files, rng: np.random.Generator) -> Files:
     model.CopyFrom(_parsed(files[ONNX]))
     for _ in range(int(rng.integers(1, 3))):
         change = (_attribute, _array, _numbers, _wiring, _node, _declared, _metadata)[int(rng.integers(7))]
-        with contextlib.suppress(ValueError):  # the change before has left nothing to change
+        with contextlib.suppress(ValueError, TypeError):  # the change before has left nothing to change
             change(model, rng)
     return {ONNX: model.SerializeToString()}
 
@@ -131,7 +131,8 @@ def _array(model: onnx.ModelProto, rng: np.random.Generator) -> None:
 
 def _numbers(model: onnx.ModelProto, rng: np.random.Generator) -> None:
     """Other numbers in a constant of the same shape, or one of another shape."""
-    old = _pick([array for array in model.graph.initializer if array.data_type != TensorProto.STRING], rng)
+    own = [array for array in model.graph.initializer if array.data_location != TensorProto.EXTERNAL]
+    old = _pick([array for array in own if array.data_type != TensorProto.STRING], rng)
     array = numpy_helper.to_array(old).copy()
     if rng.random() < 0.3:
         array = array.reshape(_pick([(-1,), (1, -1), (*array.shape, 1)], rng))
