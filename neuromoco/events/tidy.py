@@ -127,7 +127,7 @@ def microseconds(t: NDArray[Any], unit: str, first: int = 0) -> NDArray[np.int64
     return whole if power == 0 else (whole - whole % 1000) // 1000 + (whole % 1000 >= 500)
 
 
-@np.errstate(invalid="ignore")
+@np.errstate(invalid="ignore", over="ignore")  # half-precision numbers end before the largest side
 def coordinates(name: str, values: NDArray[Any], first: int = 0) -> NDArray[np.uint16]:
     """A column x or y [E] of whole numbers as uint16; those below 0 or beyond every sensor become `LARGEST_SIDE`.
 

@@ -298,3 +298,13 @@ def test_a_database_whose_pages_repeat_is_no_recording_without_end(tmp_path: Pat
     with closing(sqlite3.connect(file)) as base:
         assert base.execute("SELECT count(*) FROM messages").fetchone()[0] > 1000
     assert "hold more bytes than the file" in refusal(file)
+
+
+def test_half_precision_coordinates_are_read_without_a_warning(tmp_path: Path) -> None:
+    t, half = np.arange(3), np.array([0, 5, 33], np.float16)
+    np.savez(tmp_path / "a.npz", t=t, x=half, y=half, p=np.ones(3, int), width=34, height=34)
+    assert read_recording(tmp_path / "a.npz").x.tolist() == [0, 5, 33]
+    np.savez(
+        tmp_path / "a.npz", t=t, x=np.array([0, 5, np.inf], np.float16), y=half, p=np.ones(3, int), width=34, height=34
+    )
+    assert refusal(tmp_path / "a.npz")
