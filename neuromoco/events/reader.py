@@ -58,7 +58,7 @@ MARKED = (
     Format("aedat4", aedat4.FORMAT, aedat4.looks_like_aedat4, aedat4.open_aedat4, CAMERAS, always),
     Format("aedat3", aedat3.FORMAT, aedat3.looks_like_aedat3, aedat3.open_aedat3, CAMERAS),
     Format("aedat2", aedat2.FORMAT, aedat2.looks_like_aedat2, aedat2.open_aedat2, ONE_CAMERA),
-    Format("evt", evt.FORMAT, evt.looks_like_evt, evt.open_evt, ONE_CAMERA),
+    Format("evt", evt.FORMAT, evt.looks_like_evt, evt.open_evt, CAMERAS),
     Format("dat", dat.FORMAT, dat.looks_like_dat, dat.open_dat, ONE_CAMERA),
     Format("es", es.FORMAT, es.looks_like_es, es.open_es, ONE_CAMERA),
     Format("hdf5", hdf5.FORMAT, hdf5.looks_like_hdf5, hdf5.open_hdf5, (*COLUMNS, "select"), always),
@@ -68,7 +68,7 @@ MARKED = (
     Format("mat", mat.FORMAT, mat.looks_like_mat, mat.open_mat, (*COLUMNS, "select"), always),
 )
 UNMARKED = (
-    Format("csv", text.FORMAT, looks_like_text, text.open_text, COLUMNS),
+    Format("csv", text.FORMAT, looks_like_text, text.open_text, (*COLUMNS, "salvage")),
     Format("atis", atis.FORMAT, atis.looks_like_atis, atis.open_atis, ONE_CAMERA),
 )
 FORMATS = {row.key: row for row in MARKED + UNMARKED}

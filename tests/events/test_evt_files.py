@@ -16,6 +16,7 @@ from neuromoco.events.prophesee import dat, evt
 from neuromoco.events.prophesee.evt_writer import LAST_US, write_evt2, write_evt3
 from neuromoco.events.stream import ReadOptions, gather
 from tests.helpers.evt_files import HEADERS, events_of, evt3_word, raw, read, refusal
+from tests.helpers.outcomes import refusal_of
 
 
 def test_what_does_not_fit_is_not_written(tmp_path: Path) -> None:
@@ -63,7 +64,10 @@ def test_headers_of_all_ages(tmp_path: Path) -> None:
         (b"% evt 3.0\n% geometry 640x480\n% end\n\x01\x80\x05", "3 bytes of events are not a whole number of 2-byte"),
         (b"% evt 3.0\n% geometry 640x480\n% end\n\x01\x90", "reserved type 0x9 in EVT3"),
         (b"% evt 2.0\n% geometry 640x480\n% end\n\0\0\0\x20", "reserved type 0x2 in EVT2"),
-        (b"% evt 3.0\n% geometry 640x480\n% end\n\x01\x00\x01\x08", "two cameras"),
+        (
+            b"% evt 3.0\n% geometry 640x480\n% end\n\x01\x00\x01\x08",
+            "give --select with one of master, slave",
+        ),
         (b"% evt 3.0\n% geometry 9x9\n% end\n\x00\x80\x01\x00\x09\x20", "outside the 9 x 9 sensor"),
         (b"% evt 3.0\n% geometry 640x480\n% end\n", "holds no events"),
     ],
@@ -124,3 +128,24 @@ def test_real_files(event_files: Path, tmp_path: Path) -> None:
         write = {"dat": write_evt2, "evt3": write_evt3}[name]
         write(tmp_path / name, recording)
         assert events_of(read(tmp_path / name)) == events_of(recording)
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 1), st.integers(0, 479), st.integers(0, 639)), min_size=1, max_size=30),
+    st.integers(1, 7),
+)
+def test_a_camera_of_a_pair_is_selected(
+    tmp_path_factory: pytest.TempPathFactory, events: list[tuple[int, int, int]], piece: int
+) -> None:
+    words = [evt3_word(8, 0), evt3_word(6, 0)]
+    for camera, y, x in events:
+        words += [evt3_word(0, camera << 11 | y), evt3_word(2, x), evt3_word(3, x), evt3_word(5, 3)]
+    file = raw(tmp_path_factory.mktemp("pair") / "a.raw", HEADERS["EVT3"], words, "<H")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(evt.WORDS, "EVT3", piece)
+        for number, name in enumerate(("master", "slave")):
+            pieces = list(evt.open_evt(file, ReadOptions(select=name)).pieces)
+            found = [(int(a), int(b)) for columns in pieces for a, b in zip(columns.x, columns.y, strict=True)]
+            assert found == [(x + i, y) for camera, y, x in events for i in (0, 0, 1) if camera == number]
+    assert "EVT3 has master and slave" in refusal_of(lambda: evt.open_evt(file, ReadOptions(select="left")))

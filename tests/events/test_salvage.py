@@ -12,6 +12,7 @@ from neuromoco import Recording
 from neuromoco.errors import EventFileError
 from neuromoco.events import ReadOptions, read_recording, read_windows, survey_recording
 from neuromoco.events.prophesee import evt
+from neuromoco.events.text import lines
 from neuromoco.events.writers import WRITERS
 from tests.fuzz import seeds
 from tests.helpers.cli import error_line, run
@@ -109,6 +110,29 @@ def test_words_before_a_damaged_one_are_read(tmp_path: Path, monkeypatch: pytest
         recording = read_recording(file, options=ReadOptions(salvage=True))
         assert recording.x.tolist() == list(range(20))
         assert f"the last {2 * 20} of {file.stat().st_size}" in recording.oddities.lost
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+@pytest.mark.parametrize("line", ["9,1,2", "9,a,2,1", "9"])
+def test_lines_before_a_damaged_one_are_read(
+    tmp_path: Path, line: str, encoding: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("pandas")
+    events = rows(example())
+    written = ["t,x,y,p", *(",".join(map(str, event)) for event in events)]
+    written[61:61] = [line]
+    file = tmp_path / "a.csv"
+    file.write_text("\n".join(written), encoding=encoding)
+    for block in (200, 1 << 20):
+        monkeypatch.setattr(lines, "BLOCK", block)
+        words = refusal_of(lambda: read_recording(file))
+        assert "line 62: " in words
+        assert words.endswith("; --salvage reads what comes before")
+        recording = read_recording(file, options=ReadOptions(salvage=True))
+        assert rows(recording) == events[:60]
+        left = len("\n".join(written[61:]))
+        said = f"the last {left:,} of {file.stat().st_size:,} bytes" if encoding == "utf-8" else "the rest of the file"
+        assert recording.oddities.lost.startswith(said)
 
 
 def test_a_bag_that_was_not_closed(tmp_path: Path) -> None:

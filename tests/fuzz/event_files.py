@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import tempfile
 from pathlib import Path
 
@@ -44,7 +45,12 @@ def mutate(files: Files, rng: np.random.Generator) -> Files:
 
 def attempt(folder: Path, number: int) -> None:
     """Reads the file whole, window by window, or for a survey."""
-    path, options = folder / FILE, ReadOptions(sensor=(34, 34) if number % 2 else None)
+    path, options = (
+        folder / FILE,
+        ReadOptions(sensor=(34, 34) if number % 2 else None, flip="x" if number % 5 else None),
+    )
+    if number % 4 == 3:  # refused by formats that do not take it
+        options = dataclasses.replace(options, salvage=True)
     try:
         if number % 3 == 0:
             for _ in read_windows(path, 500_000, options):

@@ -22,9 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuromoco.errors import EventFileError
-from neuromoco.events.prophesee.evt3 import Evt3Decoder
+from neuromoco.events.prophesee.evt3 import CAMERAS, Evt3Decoder
 from neuromoco.events.prophesee.header import Clock, bits_of, check_types, parse_header, read_header, sensor_of, shifted
-from neuromoco.events.stream import Columns, CutError, EventStream, ReadOptions, check_whole, records
+from neuromoco.events.stream import Columns, CutError, EventStream, ReadOptions, check_whole, one_line, records
 
 FORMAT = "Prophesee RAW"
 MARK = b"% "
@@ -56,8 +56,12 @@ def open_evt(path: Path, options: ReadOptions) -> EventStream:
     check_whole(path, header.begin, WORD[encoding].itemsize, f"{encoding} words", options.salvage)
     decoder: Evt2Decoder | Evt3Decoder
     if encoding == "EVT3":
-        decoder = Evt3Decoder()
+        if options.select is not None and options.select not in CAMERAS:
+            raise EventFileError(f"--select {one_line(options.select)}: EVT3 has {' and '.join(CAMERAS)}")
+        decoder = Evt3Decoder(CAMERAS.get(options.select or ""))
     else:
+        if options.select is not None:
+            raise EventFileError(f"--select {one_line(options.select)}: {encoding} has the events of one camera")
         decoder = Evt2Decoder(encoding == "EVT2.1", header.fields.get("endianness") == "legacy")
     words = records(path, WORD[encoding], header.begin, WORDS[encoding])
     pieces = _decoded(words, decoder.decode, header.begin)

@@ -38,10 +38,15 @@ PIXELS[VECT_12], PIXELS[VECT_8] = 0xFFF, 0xFF
 FARTHEST = 1 << 20  # columns; far outside of every sensor
 
 
-class Evt3Decoder:
-    """Decodes EVT3 piece by piece."""
+CAMERAS = {"master": 0, "slave": 1}  # of a pair; the bit of ADDR_Y
 
-    def __init__(self) -> None:
+
+class Evt3Decoder:
+    """Decodes EVT3 piece by piece: the events of one camera of `CAMERAS`, or of the only one."""
+
+    def __init__(self, camera: int | None = None) -> None:
+        self.camera = camera
+        self.row_bits = 0x7FF if camera is None else 0xFFF
         self.clock = Clock(1 << 12, 8)  # steps back by less than 33 ms
         self.high, self.low, self.y = -1, 0, -1  # -1: not known yet
         self.base, self.base_p = -1, 0  # where the next vector begins
@@ -74,6 +79,9 @@ class Evt3Decoder:
         if not known:
             good = np.flatnonzero((t >= 0) & (y >= 0))
             t, x, y, p = t[good], x[good], y[good], p[good]
+        if self.camera is not None:
+            good = np.flatnonzero(y >> 11 == self.camera)
+            t, x, y, p = t[good], x[good], y[good] & 0x7FF, p[good]
         if present & VECTORS:  # a vector may go on beyond every sensor
             np.minimum(x, LARGEST_SIDE, out=x)
         return Columns(t, x.astype(np.uint16, copy=False), y.view(np.uint16), p)
@@ -82,11 +90,13 @@ class Evt3Decoder:
         """Rows in their order, beginning with that of the piece before; and the index of the row of every word."""
         here = types == ADDR_Y
         addresses = words.take(np.flatnonzero(here))
-        if addresses.size:
+        if addresses.size and self.camera is None:
             self.cameras |= {int(ufunc.reduce(addresses)) >> 11 & 1 for ufunc in (np.bitwise_and, np.bitwise_or)}
             if len(self.cameras) > 1:
-                raise EventFileError("the EVT3 file holds events of two cameras, master and slave; one is read")
-        rows = np.concatenate((np.array([self.y], np.int16), (addresses & 0x7FF).view(np.int16)))
+                raise EventFileError(
+                    f"the EVT3 file holds events of two cameras: give --select with one of {', '.join(CAMERAS)}"
+                )
+        rows = np.concatenate((np.array([self.y], np.int16), (addresses & self.row_bits).view(np.int16)))
         self.y = int(rows[-1])
         return rows, np.cumsum(here, dtype=np.int32)
 

@@ -19,6 +19,13 @@ def first_fault(block: bytes, header: Header, lines: int) -> str | None:
     return None
 
 
+def before_first_fault(block: bytes, header: Header) -> bytes:
+    """The lines of a block before the first that is no event."""
+    lines = block.split(b"\n")
+    good = next((number for number, raw in enumerate(lines) if _fault(raw, header)), len(lines))
+    return b"".join(line + b"\n" for line in lines[:good])
+
+
 def _fault(raw: bytes, header: Header) -> str | None:
     if len(raw) > LONGEST_LINE:
         return f"is longer than {LONGEST_LINE} bytes: no text of events"

@@ -26,8 +26,8 @@ from numpy.typing import NDArray
 from neuromoco.errors import EventFileError, MissingExtraError
 from neuromoco.events.columns import ROLES
 from neuromoco.events.recording import Recording
-from neuromoco.events.stream import PIECE, Columns, EventStream, ReadOptions
-from neuromoco.events.text.faults import first_fault
+from neuromoco.events.stream import PIECE, Columns, CutError, EventStream, ReadOptions
+from neuromoco.events.text.faults import before_first_fault, first_fault
 from neuromoco.events.text.header import BOM, HEAD, LONGEST_LINE, WORDS, Header, encoding_of, read_header
 from neuromoco.events.tidy import tidy
 from neuromoco.support.files import writing
@@ -170,20 +170,25 @@ class _Block(NamedTuple):
 def _pieces(path: Path, table: _Table, unit: str | None) -> Iterator[Columns]:
     """The events, block by block; an error names the first line that is no event, if there is one."""
     block = _Block(b"", 0)
+    with path.open("rb") as file:
+        in_bytes = encoding_of(file.read(len(BOM))) != "utf-16"  # and not recoded
 
     def parsed() -> Iterator[Columns]:
         nonlocal block
         for one in _blocks(path, table.header.start):
             block, columns = one, table.columns(one.content)
             if columns is None:
-                raise EventFileError("holds lines that are no numbers")
+                before = before_first_fault(one.content, table.header)
+                if before and (good := table.columns(before)) is not None:
+                    yield good
+                raise CutError("holds lines that are no numbers", one.start + len(before) if in_bytes else None)
             yield columns
 
     try:
         yield from tidy(parsed(), unit, order=table.header.order)
     except EventFileError as error:
-        fault = first_fault(block.content, table.header, _lines(path, block.start))
-        raise EventFileError(fault or str(error)) from None
+        reason = first_fault(block.content, table.header, _lines(path, block.start)) or str(error)
+        raise (CutError(reason, error.whole) if isinstance(error, CutError) else EventFileError(reason)) from None
 
 
 def _blocks(path: Path, start: int) -> Iterator[_Block]:
