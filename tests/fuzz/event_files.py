@@ -45,10 +45,8 @@ def mutate(files: Files, rng: np.random.Generator) -> Files:
 
 def attempt(folder: Path, number: int) -> None:
     """Reads the file whole, window by window, or for a survey."""
-    path, options = (
-        folder / FILE,
-        ReadOptions(sensor=(34, 34) if number % 2 else None, flip="x" if number % 5 else None),
-    )
+    path = folder / FILE
+    options = ReadOptions(sensor=(34, 34) if number % 2 else None, flip="x" if number % 5 == 0 else None)
     if number % 4 == 3:  # refused by formats that do not take it
         options = dataclasses.replace(options, salvage=True)
     try:

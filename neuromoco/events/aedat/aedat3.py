@@ -76,7 +76,8 @@ def open_aedat3(path: Path, options: ReadOptions) -> EventStream:
     parts = _of_one_camera(_parts(path, len(header)), dict(named), options.select)
     batches = in_batches(parts, lambda part: len(part.events) // EVENT_BYTES, PIECE)  # packets hold a few hundred
     count = path.stat().st_size // EVENT_BYTES
-    return EventStream(FORMAT, map(_columns, batches), *(sensor or (None, None)), expected=count)
+    width, height = sensor or (None, None)
+    return EventStream(FORMAT, map(_columns, batches), width, height, expected=count)
 
 
 class Part(NamedTuple):

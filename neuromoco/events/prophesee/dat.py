@@ -57,9 +57,9 @@ def open_dat(path: Path, options: ReadOptions) -> EventStream:
         name, begin = f"{FORMAT} {version}", header.begin + 2
     check_whole(path, begin, EVENT.itemsize, "DAT events", options.salvage)
     count = (path.stat().st_size - begin) // EVENT.itemsize
-    return EventStream(
-        name, shifted(_pieces(path, begin, version), header.fields), *(sensor or (None, None)), expected=count
-    )
+    width, height = sensor or (None, None)
+    pieces = shifted(_pieces(path, begin, version), header.fields)
+    return EventStream(name, pieces, width, height, expected=count)
 
 
 def _check_type(path: Path, at: int) -> None:
