@@ -136,6 +136,7 @@ def coordinates(name: str, values: NDArray[Any], first: int = 0) -> NDArray[np.u
     if values.dtype.kind not in "iufb":
         raise EventFileError(f"column {name} holds {values.dtype}; it holds whole numbers")
     if values.dtype.kind == "f":
+        values = values.astype(np.float64, copy=False)  # a shorter number may end before the largest side
         _refuse(values != np.rint(values), values, first, name, "coordinates are whole numbers")
     # The extremes first: a mask of every event costs more than reading them.
     if values.size and not (values.min() >= 0 and values.max() < LARGEST_SIDE):

@@ -170,6 +170,19 @@ def test_an_order_that_does_not_fit_is_refused(tmp_path: Path, format: str) -> N
     assert len(read(path, columns="xytp")) == 2000
 
 
+def test_a_table_in_hdf5_that_does_not_name_its_columns(tmp_path: Path) -> None:
+    h5py, path = pytest.importorskip("h5py"), tmp_path / "a.h5"
+    rng = np.random.default_rng(0)
+    t = np.cumsum(rng.integers(1, 30, 2000))
+    columns = np.stack([rng.integers(0, 64, 2000), rng.integers(0, 48, 2000), t, rng.integers(0, 2, 2000)], 1)
+    for name in ("events", "data"):
+        path.unlink(missing_ok=True)
+        with h5py.File(path, "w") as file:
+            file[name] = columns
+        assert "--columns txyp" in refusal_of(lambda: read(path))
+        assert np.array_equal(np.array(rows(read(path, columns="xytp")))[:, [1, 2, 0, 3]], columns)
+
+
 @pytest.mark.parametrize("transposed", [False, True])
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_tables_in_either_order_are_one(tmp_path: Path, transposed: bool, order: str) -> None:
@@ -191,3 +204,22 @@ def test_records_in_an_npz(tmp_path: Path) -> None:
     assert "give --select with one of left, right" in refusal_of(lambda: read(tmp_path / "a.npz"))
     assert rows(read(tmp_path / "a.npz", select="right")) == EVENTS
     assert "no events 'up'" in refusal_of(lambda: read(tmp_path / "a.npz", select="up"))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    t=st.sampled_from(["i4", "u4", "i8", ">i8", "u8", "f4", "f8"]),
+    place=st.sampled_from(["i1", "u1", "i2", ">u2", "i4", "i8", "u8", "f2", "f4", "f8"]),
+    p=st.sampled_from(["?", "i1", "u1", "i8", "f2", "f8"]),
+    shape=st.sampled_from([(3,), (3, 1), (1, 3)]),
+    minus=st.booleans(),
+)
+def test_numbers_of_any_type(
+    tmp_path_factory: pytest.TempPathFactory, t: str, place: str, p: str, shape: tuple[int, ...], minus: bool
+) -> None:
+    file = tmp_path_factory.mktemp("types") / "a.npz"
+    signed = np.array([1, -1, 1] if minus and p[0] in "if" else [1, 0, 1])
+    columns = {"t": np.array([3, 7, 9000]).astype(t), "x": np.array([0, 120, 5]).astype(place)}
+    columns |= {"y": np.array([1, 2, 90]).astype(place), "p": signed.astype(p)}
+    np.savez(file, **{name: column.reshape(shape) for name, column in columns.items()})
+    assert rows(read(file, time_unit="us")) == [(3, 0, 1, 1), (7, 120, 2, 0), (9000, 5, 90, 1)]

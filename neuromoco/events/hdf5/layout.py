@@ -205,8 +205,8 @@ def _of_records(dataset: Any, columns: str | None) -> Source | None:
 
 
 def _of_table(dataset: Any, columns: str | None) -> Source | None:
-    """A data set [E, 4] called events."""
-    named = dataset.name.rsplit("/", 1)[-1].lower() == "events"
+    """A data set [E, 4] that is called events, or whose order the user gives."""
+    named = dataset.name.rsplit("/", 1)[-1].lower() == "events" or is_order(columns)
     if not named or dataset.ndim != 2 or dataset.dtype.kind not in "iuf" or not 4 <= dataset.shape[1] <= 16:
         return None
     order = column_order(columns or ("xytp" if dataset.dtype.kind == "f" else "txyp"), dataset.shape[1])
