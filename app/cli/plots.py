@@ -11,14 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuromoco.errors import MissingExtraError
-from neuromoco.support.figures import brightness, new_figure, save_figure, set_title
+from neuromoco.support.figures import frame_colours, new_figure, save_figure, set_title
 from neuromoco.sweep.summary import WORDS, column_title, row_title
 
 if TYPE_CHECKING:
     from neuromoco.events.survey import Survey
 
-# Colour-blind people can tell orange from blue; white means no event.
-ON_COLOUR, OFF_COLOUR = (0.90, 0.38, 0.00), (0.00, 0.35, 0.70)
 CURVE_POINTS = 200
 
 
@@ -38,13 +36,6 @@ def draw_survey(path: Path, survey: Survey, title: str) -> None:
     rate.set_ylim(bottom=0)
     set_title(figure, f"{title}: {survey.source}, {survey.events:,} events")
     save_figure(figure, path)
-
-
-def frame_colours(frames: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
-    """Counts [T, P, H, W] as colours [T, H, W, 3]: ON orange, OFF blue, white without events."""
-    share = brightness(frames)[..., None]  # [T, P, H, W, 1]
-    off, on = (1.0 - share[:, p] * (1.0 - np.array(c)) for p, c in enumerate((OFF_COLOUR, ON_COLOUR)))
-    return on * off
 
 
 def draw_frames(path: Path, frames: NDArray[np.integer[Any]], title: str) -> None:

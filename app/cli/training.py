@@ -11,10 +11,11 @@ import typer
 
 from neuromoco.app.cli.arguments import default_run_folder, run_settings
 from neuromoco.app.cli.command_group import AsJson, Backend, Device, Quiet, app, complain, out, print_json, show
+from neuromoco.app.cli.survey import Minutes, starting_point
 from neuromoco.app.cli.tables import demo_table, dry_run_lines, encoder_table, evaluation_table
 from neuromoco.config import dump_config
 from neuromoco.errors import ConfigError
-from neuromoco.recipes import DEFAULT, list_recipes, load_recipe
+from neuromoco.recipes import list_recipes
 from neuromoco.support.console import escape, is_first_here
 from neuromoco.support.extras import need
 
@@ -50,18 +51,21 @@ def train(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print parameters, memory and steps, and stop. Needs no download.")
     ] = False,
+    minutes: Minutes = None,
     device: Device = "auto",
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Train an encoder or a classifier.
 
+    Without --recipe, the settings are those that `neuromoco survey` advises for the recordings.
+
     Example: neuromoco train --stage pretrain --data recordings/ --out runs/pretrain
     """
     sets = data[0] if data and len(data) == 1 else data
     words = {"stage": stage, "data": sets or None, "init": init, "seed": seed, "encoder.name": encoder}
     if resume is not None:
-        others = [*words.values(), recipe, labels_per_class, quantize, epochs, changes, folder]
+        others = [*words.values(), recipe, labels_per_class, quantize, epochs, changes, folder, minutes]
         if freeze or print_config or dry_run or any(other is not None for other in others):
             raise ConfigError("--resume takes its settings from the run folder; give it alone, or with --device")
         need("train")
@@ -70,7 +74,7 @@ def train(
         _run(resume, lambda run: resume_run(run, device), as_json)
         return
     config = run_settings(
-        load_recipe(recipe or DEFAULT),
+        starting_point(recipe, words, changes or [], labels_per_class, epochs, minutes, plan=print_config or dry_run),
         words,
         changes or [],
         epochs=epochs,

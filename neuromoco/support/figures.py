@@ -15,6 +15,8 @@ from neuromoco.support.files import writing
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+# Colour-blind people can tell orange from blue; white means no event.
+ON_COLOUR, OFF_COLOUR = (0.90, 0.38, 0.00), (0.00, 0.35, 0.70)
 FULL_COLOUR_QUANTILE = 0.99  # counts above this quantile of the counts of active pixels are shown in full colour
 COLUMNS = 4
 MOST_IN_LEGEND = 8
@@ -26,6 +28,13 @@ def brightness(counts: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
     full = float(np.quantile(active, FULL_COLOUR_QUANTILE)) if active.size else 1.0
     shares: NDArray[np.float64] = np.minimum(counts / full, 1.0)
     return shares
+
+
+def frame_colours(frames: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
+    """Counts [T, P, H, W] as colours [T, H, W, 3]: ON orange, OFF blue, white without events."""
+    share = brightness(frames)[..., None]  # [T, P, H, W, 1]
+    off, on = (1.0 - share[:, p] * (1.0 - np.array(c)) for p, c in enumerate((OFF_COLOUR, ON_COLOUR)))
+    return on * off
 
 
 def new_figure(width: float, height: float) -> Figure:

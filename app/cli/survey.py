@@ -1,0 +1,137 @@
+"""The command that surveys a set of recordings and advises settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from neuromoco.app.cli.command_group import AsJson, Quiet, app, out, print_json
+from neuromoco.app.cli.survey_page import survey_page
+from neuromoco.app.cli.survey_words import class_table, finding_lines, survey_facts
+from neuromoco.config import RunConfig, parse_changes
+from neuromoco.datasets import list_data
+from neuromoco.datasets.named import DIGITS, SETS, set_folder
+from neuromoco.datasets.set_survey import survey_set
+from neuromoco.errors import ConfigError
+from neuromoco.recipes import DEFAULT, load_recipe
+from neuromoco.recipes.advice import ENCODER, MINUTES, Advice, advise
+from neuromoco.support.console import console, escape
+from neuromoco.support.files import write_text
+
+PICTURES = 4  # of each class, on the page
+MOST_READ = 600  # recordings that advice for training rests on
+
+Minutes = Annotated[
+    float | None, typer.Option(min=0.1, help="Time that training may take on two CPU cores, for the epochs; 15.")
+]
+
+
+@app.command()
+def survey(
+    data: Annotated[str, typer.Argument(help="A folder of recordings, or a data set, whose training part is used.")],
+    against: Annotated[
+        list[str] | None,
+        typer.Option(help="Recordings kept for testing (of a data set its test part): copies of them are listed."),
+    ] = None,
+    most: Annotated[int | None, typer.Option(min=1, help="Read this many recordings at most; by default all.")] = None,
+    stage: Annotated[
+        Literal["pretrain", "supervised", "all"] | None, typer.Option(help="The training to advise settings for.")
+    ] = None,
+    labels_per_class: Annotated[int | None, typer.Option(min=1, help="Labels of each class that are used.")] = None,
+    minutes: Minutes = None,
+    page: Annotated[
+        Path | None, typer.Option("--out", help="Write all of it, with pictures, to this .html file.")
+    ] = None,
+    recipe: Annotated[Path | None, typer.Option("--recipe-out", help="Write the advice to this recipe file.")] = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Say what a set of recordings holds and lacks, and advise settings to train on it.
+
+    Example: neuromoco survey recordings/ --out survey.html --recipe-out mine.yaml
+    """
+    tests = [list_data(other, "test", labelled=False) for other in against or []]
+    listing = list_data(data, "train", labelled=False)
+    found = survey_set(data, listing, most=most, pictures=PICTURES if page else 0, against=tests)
+    advice = advise(found, stage=stage, labels_per_class=labels_per_class, minutes=minutes or MINUTES)
+    if page is not None:
+        write_text(page, survey_page(found, advice))
+    if recipe is not None:
+        write_text(recipe, advice.recipe())
+    if as_json:
+        print_json(survey_facts(found) | {"advice": _advice_facts(advice)})
+        return
+    out.print("\n".join(finding_lines(found)), markup=False)
+    out.print(class_table(found))
+    out.print(f"advice for about {advice.minutes:g} minutes on two CPU cores. {advice.rests_on}", markup=False)
+    out.print("\n".join(f"  {name} = {value}: {reason}" for name, value, reason in advice.rows()), markup=False)
+    for file in filter(None, (page, recipe)):
+        out.print(f"wrote {escape(str(file))}")
+    how = f"--recipe {escape(str(recipe))}" if recipe else f"--data {escape(data)}"
+    out.print(f"to use the advice: neuromoco train {how}")
+
+
+def _advice_facts(advice: Advice) -> dict[str, Any]:
+    rows = [{"name": name, "value": value, "reason": reason} for name, value, reason in advice.rows()]
+    return {"rests_on": advice.rests_on, "minutes": advice.minutes, "settings": rows}
+
+
+def starting_point(
+    recipe: str | None,
+    words: Mapping[str, Any],
+    changes: Sequence[str],
+    labels_per_class: int | None,
+    epochs: int | None,
+    minutes: float | None,
+    plan: bool,
+) -> RunConfig:
+    """The settings that the command line changes: those of a recipe, or else those advised for the recordings.
+
+    Args:
+        recipe: its name, or None.
+        words: settings by name, None where nothing is said.
+        changes: `a.b=value`; they take precedence.
+        labels_per_class: labels that are used of each class, or None.
+        epochs: of the stage, or None.
+        minutes: that training may take, or None.
+        plan: nothing is trained, so that the recordings of a named set need not be there.
+
+    Raises:
+        ConfigError: recordings that cannot be surveyed, or minutes for settings that are not advised.
+    """
+    chosen = {name: value for name, value in words.items() if value is not None} | parse_changes(changes)
+    data = chosen.get("data", DIGITS)
+    sets = [data] if isinstance(data, str) else list(data)
+    absent = plan and any(one in SETS and not set_folder(one).is_dir() for one in sets)
+    if recipe is not None or sets == [DIGITS] or absent:
+        if minutes is not None:
+            raise ConfigError("--minutes is for advised settings: give --data without --recipe; or set --epochs")
+        return load_recipe(recipe or DEFAULT)
+    found = [survey_set(one, list_data(one, "train", labelled=False), most=MOST_READ) for one in sets]
+    stage = chosen.get("stage")
+    section = "finetune" if stage == "all" else stage or "supervised"
+    advice = advise(
+        max(found, key=lambda one: one.recordings),
+        stage=stage,
+        labels_per_class=labels_per_class or chosen.get(f"{section}.labels_per_class"),
+        epochs=epochs or chosen.get(f"{section}.epochs"),
+        minutes=minutes or MINUTES,
+        encoder=chosen.get("encoder.name", ENCODER),
+    )
+    frames = advice.config.frames
+    console.print(
+        f"no --recipe given: advised settings, {frames.steps} steps of {frames.height} x {frames.width} pixels, "
+        f"{_training(advice)}about {advice.minutes:g} minutes on two CPU cores. {advice.rests_on} "
+        f"Reasons: neuromoco survey {sets[0]}",
+        soft_wrap=True,
+        markup=False,
+    )
+    return advice.config
+
+
+def _training(advice: Advice) -> str:
+    sections = [name for name in ("pretrain", "finetune", "supervised") if f"{name}.epochs" in advice.reasons]
+    return "".join(f"{advice.value(f'{name}.epochs')} epochs of {name}, " for name in sections)
