@@ -71,6 +71,7 @@ class Sandbox:
             WRITERS["evt3"](folder / name, recording)
         rows = np.stack([recording.t, recording.x, recording.y, recording.p], axis=1)
         np.savetxt(folder / "old.csv", rows, fmt="%d", delimiter=",")
+        np.savetxt(folder / "named.csv", rows, fmt="%d", delimiter=",", header="When,x_px,y_px,bright", comments="")
         (folder / "pictures").mkdir()
         Image.fromarray(np.tri(28, dtype=np.uint8) * 255).save(folder / "pictures/triangle.png")
         for line in RUNS:
