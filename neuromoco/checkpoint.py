@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, TypeVar
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 from safetensors import SafetensorError, safe_open
 
-from neuromoco.config import EncoderConfig, FrameConfig, Settings
+from neuromoco.config import EncoderConfig, FrameConfig, ReadingConfig, Settings
 from neuromoco.errors import CheckpointError
+from neuromoco.events import ReadOptions
 from neuromoco.support.files import writing
 from neuromoco.support.untrusted import is_regular, one_line, parse_json
 
@@ -45,10 +47,12 @@ class SeenRecordings(Settings):
 class CheckpointHeader(Settings):
     """Everything that a checkpoint states about its weights."""
 
+    added: ClassVar[tuple[str, ...]] = ("reading",)
     format: Literal[1] = FORMAT_VERSION
     kind: Literal["encoder", "classifier"]
     encoder: EncoderConfig
     frames: FrameConfig
+    reading: ReadingConfig = ReadingConfig()  # what the training recordings did not say of themselves
     class_names: tuple[str, ...] = ()  # in the order of the logits; empty for an encoder
     seen: SeenRecordings
     stage: str  # "pretrain", "finetune" or "supervised"
@@ -57,12 +61,21 @@ class CheckpointHeader(Settings):
     metrics: dict[str, float] = {}  # of that epoch
     versions: dict[str, str] = {}  # of the packages that wrote the file
 
+    def read_options(self, given: ReadOptions | None = None) -> ReadOptions:
+        """Options for reading a file to answer for: those given, and what is known of the training recordings."""
+        given = given or ReadOptions()
+        if self.reading == ReadingConfig():
+            return given
+        return replace(given, defaults=ReadOptions(**self.reading.model_dump()))
+
     @model_validator(mode="after")
     def _check_frames(self) -> CheckpointHeader:
         """A network for frames far larger than its sensor would be slow for nothing."""
         for side, pixels in zip((self.frames.height, self.frames.width), self.seen.sensor or HD, strict=True):
             if side > max(LEAST_LIMIT, LARGEST_RATIO * pixels):
                 raise ValueError(f"frames of {side} pixels from a sensor of {pixels}")
+        if isinstance(self.frames.crop, str):
+            raise ValueError(f"frames of a crop {self.frames.crop!r} instead of pixels")
         return self
 
     @field_validator("class_names")

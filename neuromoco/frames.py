@@ -6,6 +6,7 @@ Shapes: T time steps (slices), N recordings, P = 2 polarities (0 OFF, 1 ON), H r
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuromoco.config import FrameConfig
-from neuromoco.errors import ConfigError
+from neuromoco.errors import ConfigError, EventFileError
 from neuromoco.events.recording import Recording
 
 POLARITIES = 2
@@ -97,8 +98,32 @@ def to_frames(
     return _repeat(_repeat(counts, height, axis=2), width, axis=3)
 
 
+def cropped(recording: Recording, config: FrameConfig) -> Recording:
+    """The events in the part of the sensor that `config` uses, as from a sensor of its size.
+
+    Raises:
+        EventFileError: the part lies outside the sensor.
+    """
+    if config.crop is None:
+        return recording
+    if isinstance(config.crop, str):
+        raise ConfigError(f"crop: {config.crop} is settled by a set of recordings; give pixels X,Y,W,H")
+    x, y, width, height = config.crop
+    if x + width > recording.width or y + height > recording.height:
+        sensor = f"{recording.width} x {recording.height}"
+        raise EventFileError(f"a crop of {x},{y},{width},{height} does not fit its sensor of {sensor} pixels")
+    # Below the left or top border, the unsigned difference is large.
+    column, row = recording.x - np.uint16(x), recording.y - np.uint16(y)
+    inside = (column < width) & (row < height)
+    return replace(
+        recording,
+        t=recording.t[inside], x=column[inside], y=row[inside], p=recording.p[inside], width=width, height=height,
+    )  # fmt: skip
+
+
 def recording_frames(recording: Recording, config: FrameConfig) -> NDArray[np.int32]:
-    """Frames of one recording as `config` describes them, int32 [T, P, H, W]; raises as `to_frames`."""
+    """Frames of one recording as `config` describes them, int32 [T, P, H, W]; raises as `to_frames` and `cropped`."""
+    recording = cropped(recording, config)
     return to_frames(recording, config.steps, config.slice_by, (config.height, config.width))
 
 

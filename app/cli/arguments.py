@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from neuromoco.config import RunConfig, parse_changes, with_values
+from neuromoco.config.recordings import duration_us, sides
 from neuromoco.errors import ConfigError
 
 RUNS = Path("runs")
@@ -74,16 +75,15 @@ def free_folder(folder: Path) -> Path:
 
 def microseconds(text: str) -> int:
     """A duration such as 500ms, 2s or 250us."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(us|ms|s)", text.strip())
-    length = round(float(match[1]) * {"us": 1, "ms": 1_000, "s": 1_000_000}[match[2]]) if match else 0
-    if not 0 < length < 1 << 53:
-        raise ConfigError(f"a duration of {text!r}; give a number and us, ms or s, for example 500ms")
-    return length
+    try:
+        return duration_us(text)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
 
 
 def sensor_size(text: str) -> tuple[int, int]:
     """Width and height of a sensor such as 640x480."""
-    match = re.fullmatch(r"(\d{1,5})\s*[xX]\s*(\d{1,5})", text.strip())
-    if not match or not all(1 <= int(side) <= 65535 for side in match.groups()):
-        raise ConfigError(f"--sensor {text}: give width and height, for example --sensor 640x480")
-    return int(match[1]), int(match[2])
+    try:
+        return sides(text)
+    except ValueError:
+        raise ConfigError(f"--sensor {text}: give width and height, for example --sensor 640x480") from None

@@ -11,18 +11,11 @@ import typer
 from neuromoco import models
 from neuromoco.app.cli.arguments import microseconds
 from neuromoco.app.cli.command_group import AsJson, Backend, Device, app, complain, out, print_json, show
-from neuromoco.app.cli.events import (
-    ColumnOrder,
-    FileFormat,
-    Flip,
-    Salvage,
-    Select,
-    Sensor,
-    TimeUnit,
-    read_options,
-    warn_of,
-)
+from neuromoco.app.cli.events import warn_of
+from neuromoco.app.cli.recordings import READING, takes_recordings
 from neuromoco.app.cli.tables import answer_facts, answer_line, bench_table, model_lines
+from neuromoco.config import RecordingsConfig
+from neuromoco.datasets.samples import read_options
 from neuromoco.errors import NeuromocoError
 from neuromoco.events.piped import is_pipe
 from neuromoco.events.recording import NOTHING_ODD
@@ -37,6 +30,7 @@ Model = Annotated[
 
 
 @app.command()
+@takes_recordings(READING)
 def predict(
     files: Annotated[list[Path], typer.Argument(help="Event files, or folders of event files; - reads a pipe.")],
     model: Model = None,
@@ -49,15 +43,10 @@ def predict(
     ] = False,
     window: Annotated[str | None, typer.Option(help="Classify each window of this length, for example 500ms.")] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Number of processes.")] = 1,
-    format: FileFormat = None,
-    sensor: Sensor = None,
-    columns: ColumnOrder = None,
-    time_unit: TimeUnit = None,
-    select: Select = None,
-    flip: Flip = None,
-    salvage: Salvage = False,
     device: Device = "auto",
     as_json: AsJson = False,
+    *,
+    recordings: RecordingsConfig,
 ) -> None:
     """Classify event files. A file that cannot be read is reported, and the others are still classified.
 
@@ -65,7 +54,7 @@ def predict(
     """
     from neuromoco.runtime.batch import Job, classify_files
 
-    options = read_options(format, sensor, columns, time_unit, select, flip, salvage)
+    options = read_options(recordings)
     length = None if window is None else microseconds(window)
     job = Job(_model_or_default(model, backend), device, backend, any_length, stop_at, length, options)
     failed, oddities = 0, dict.fromkeys(files_in(files), NOTHING_ODD)

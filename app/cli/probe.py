@@ -9,8 +9,10 @@ import typer
 from rich.console import Group
 
 from neuromoco.app.cli.command_group import AsJson, Device, Quiet, app, complain, show
-from neuromoco.app.cli.events import ColumnOrder, FileFormat, Sensor, TimeUnit, read_options
+from neuromoco.app.cli.recordings import READING, SAMPLES, takes_recordings
 from neuromoco.app.cli.tables import evaluation_table, probe_lines
+from neuromoco.config import RecordingsConfig
+from neuromoco.datasets.samples import read_options
 from neuromoco.errors import ConfigError
 from neuromoco.support.console import escape
 from neuromoco.support.extras import need
@@ -20,6 +22,7 @@ Features = Annotated[Literal["mean", "steps"], typer.Option(help="Use the mean o
 
 
 @app.command()
+@takes_recordings(READING | SAMPLES)
 def probe(
     model: Model,
     data: Annotated[str, typer.Option(help="Training recordings: a folder of class folders, or a data set.")],
@@ -36,6 +39,8 @@ def probe(
     device: Device = "auto",
     as_json: AsJson = False,
     quiet: Quiet = False,
+    *,
+    recordings: RecordingsConfig,
 ) -> None:
     """Measure how well the features of a frozen encoder separate the classes.
 
@@ -52,8 +57,8 @@ def probe(
     test = test or (data if data in NAMES and validation is None else None)
     result = measure(
         model,
-        list_data(data, "train"),
-        list_data(test, "test") if test else None,
+        list_data(data, "train", recordings=recordings),
+        list_data(test, "test", recordings=recordings) if test else None,
         kind=kind,
         per_step=features == "steps",
         validation=VALIDATION if validation is None else validation,
@@ -65,6 +70,7 @@ def probe(
 
 
 @app.command()
+@takes_recordings(READING)
 def embed(
     model: Model,
     files: Annotated[list[Path], typer.Argument(help="Event files, or folders of them; folders inside are classes.")],
@@ -79,13 +85,11 @@ def embed(
     any_length: Annotated[
         bool, typer.Option("--any-length", help="Accept recordings much shorter than those of the training.")
     ] = False,
-    format: FileFormat = None,
-    sensor: Sensor = None,
-    columns: ColumnOrder = None,
-    time_unit: TimeUnit = None,
     device: Device = "auto",
     as_json: AsJson = False,
     quiet: Quiet = False,
+    *,
+    recordings: RecordingsConfig,
 ) -> None:
     """Write an encoder's features of event files, and a map of them. Files that cannot be read are reported.
 
@@ -95,8 +99,7 @@ def embed(
     from neuromoco.evaluation.embedding import embed_files, find_files, output_paths, write_embedding
 
     output_paths(to)  # reports a wrong name before the work
-    options = read_options(format, sensor, columns, time_unit)
-    embedding = embed_files(model, find_files(files), device, options, any_length)
+    embedding = embed_files(model, find_files(files), device, read_options(recordings), any_length)
     written = write_embedding(to, embedding, features == "steps", method, seed)
     for problem in embedding.problems:
         complain(problem)

@@ -9,12 +9,14 @@ from typing import Annotated, Any, Literal
 import typer
 
 from neuromoco.app.cli.command_group import AsJson, Quiet, app, out, print_json
+from neuromoco.app.cli.recordings import READING, SAMPLES, takes_recordings
 from neuromoco.app.cli.survey_page import survey_page
 from neuromoco.app.cli.survey_words import class_table, finding_lines, survey_facts
-from neuromoco.config import RunConfig, parse_changes
-from neuromoco.datasets import list_data
+from neuromoco.config import FrameConfig, RecordingsConfig, RunConfig, parse_changes, with_values
+from neuromoco.datasets import Listing, list_data
 from neuromoco.datasets.named import DIGITS, SETS, set_folder
 from neuromoco.datasets.set_survey import survey_set
+from neuromoco.datasets.settle import settle
 from neuromoco.errors import ConfigError
 from neuromoco.recipes import DEFAULT, load_recipe
 from neuromoco.recipes.advice import ENCODER, MINUTES, Advice, advise
@@ -30,6 +32,7 @@ Minutes = Annotated[
 
 
 @app.command()
+@takes_recordings(READING | SAMPLES)
 def survey(
     data: Annotated[str, typer.Argument(help="A folder of recordings, or a data set, whose training part is used.")],
     against: Annotated[
@@ -48,13 +51,15 @@ def survey(
     recipe: Annotated[Path | None, typer.Option("--recipe-out", help="Write the advice to this recipe file.")] = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
+    *,
+    recordings: RecordingsConfig,
 ) -> None:
     """Say what a set of recordings holds and lacks, and advise settings to train on it.
 
     Example: neuromoco survey recordings/ --out survey.html --recipe-out mine.yaml
     """
-    tests = [list_data(other, "test", labelled=False) for other in against or []]
-    listing = list_data(data, "train", labelled=False)
+    tests = [list_data(other, "test", labelled=False, recordings=recordings) for other in against or []]
+    listing = _settled(data, recordings)
     found = survey_set(data, listing, most=most, pictures=PICTURES if page else 0, against=tests)
     advice = advise(found, stage=stage, labels_per_class=labels_per_class, minutes=minutes or MINUTES)
     if page is not None:
@@ -110,7 +115,9 @@ def starting_point(
         if minutes is not None:
             raise ConfigError("--minutes is for advised settings: give --data without --recipe; or set --epochs")
         return load_recipe(recipe or DEFAULT)
-    found = [survey_set(one, list_data(one, "train", labelled=False), most=MOST_READ) for one in sets]
+    given = {name: value for name, value in chosen.items() if name.startswith("recordings.")}
+    recordings = with_values(RunConfig(), given).recordings
+    found = [survey_set(one, _settled(one, recordings), most=MOST_READ) for one in sets]
     stage = chosen.get("stage")
     section = "finetune" if stage == "all" else stage or "supervised"
     advice = advise(
@@ -130,6 +137,11 @@ def starting_point(
         markup=False,
     )
     return advice.config
+
+
+def _settled(data: str, recordings: RecordingsConfig) -> Listing:
+    """The recordings of a set as training reads them."""
+    return settle(list_data(data, "train", labelled=False, recordings=recordings), FrameConfig())[0]
 
 
 def _training(advice: Advice) -> str:

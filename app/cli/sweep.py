@@ -13,7 +13,9 @@ from rich.console import Group
 
 from neuromoco.app.cli.arguments import RUNS, free_folder
 from neuromoco.app.cli.command_group import AsJson, Device, Quiet, app, complain, show
+from neuromoco.app.cli.recordings import READING, SAMPLES, takes_recordings
 from neuromoco.app.cli.tables import sweep_tables
+from neuromoco.config import RecordingsConfig
 from neuromoco.errors import NeuromocoError
 from neuromoco.support.console import escape
 from neuromoco.support.extras import need
@@ -21,6 +23,7 @@ from neuromoco.sweep import Plan, list_sweeps, load_sweep
 
 
 @app.command()
+@takes_recordings(READING | SAMPLES)
 def sweep(
     file: Annotated[str, typer.Argument(help=f"A .yaml file, or one of {', '.join(list_sweeps())}.")],
     data: Annotated[str | None, typer.Option(help="A folder or data set to use instead of the file's.")] = None,
@@ -32,6 +35,8 @@ def sweep(
     device: Device = "auto",
     as_json: AsJson = False,
     quiet: Quiet = False,
+    *,
+    recordings: RecordingsConfig,
 ) -> None:
     """Compare settings over seeds and numbers of labels, in one folder.
 
@@ -39,7 +44,7 @@ def sweep(
 
     Example: neuromoco sweep momentum --jobs 2
     """
-    plan = load_sweep(file, data)
+    plan = load_sweep(file, data, recordings)
     if dry_run:
         _list_units(plan, as_json)
         return

@@ -11,16 +11,23 @@ import typer
 
 from neuromoco.app.cli.arguments import default_run_folder, run_settings
 from neuromoco.app.cli.command_group import AsJson, Backend, Device, Quiet, app, complain, out, print_json, show
+from neuromoco.app.cli.recordings import READING, SAMPLES, takes_recordings
 from neuromoco.app.cli.survey import Minutes, starting_point
 from neuromoco.app.cli.tables import demo_table, dry_run_lines, encoder_table, evaluation_table
-from neuromoco.config import dump_config
+from neuromoco.config import RecordingsConfig, dump_config
 from neuromoco.errors import ConfigError
 from neuromoco.recipes import list_recipes
 from neuromoco.support.console import escape, is_first_here
 from neuromoco.support.extras import need
 
+Crop = Annotated[
+    str | None,
+    typer.Option(metavar="X,Y,W,H", help="Use this part of the sensor; activity: that in which the events lie."),
+]
+
 
 @app.command()
+@takes_recordings(READING | SAMPLES)
 def train(
     stage: Annotated[
         Literal["pretrain", "finetune", "supervised", "all"] | None,
@@ -41,6 +48,7 @@ def train(
         Literal["loihi"] | None, typer.Option(help="Finetune with weights rounded as on this chip.")
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Number of epochs of the stage.")] = None,
+    crop: Crop = None,
     seed: Annotated[int | None, typer.Option(help="Seed for weights, order, views and splits.")] = None,
     changes: Annotated[
         list[str] | None, typer.Option("--set", metavar="A.B=VALUE", help="Change one setting; repeatable.")
@@ -55,6 +63,8 @@ def train(
     device: Device = "auto",
     as_json: AsJson = False,
     quiet: Quiet = False,
+    *,
+    recordings: RecordingsConfig,
 ) -> None:
     """Train an encoder or a classifier.
 
@@ -64,6 +74,7 @@ def train(
     """
     sets = data[0] if data and len(data) == 1 else data
     words = {"stage": stage, "data": sets or None, "init": init, "seed": seed, "encoder.name": encoder}
+    words |= {f"recordings.{name}": value for name, value in recordings.to_plain().items()} | {"frames.crop": crop}
     if resume is not None:
         others = [*words.values(), recipe, labels_per_class, quantize, epochs, changes, folder, minutes]
         if freeze or print_config or dry_run or any(other is not None for other in others):
@@ -125,6 +136,7 @@ def _figure(line: dict[str, Any]) -> str:
 
 
 @app.command()
+@takes_recordings(READING | SAMPLES)
 def evaluate(
     model: Annotated[Path, typer.Argument(help="A run, a checkpoint, an ONNX file of frames, or a Loihi export.")],
     data: Annotated[str, typer.Option(help="A folder of class folders, or a data set, whose test part is used.")],
@@ -132,6 +144,8 @@ def evaluate(
     device: Device = "auto",
     as_json: AsJson = False,
     quiet: Quiet = False,
+    *,
+    recordings: RecordingsConfig,
 ) -> None:
     """Measure a classifier on labelled recordings.
 
@@ -146,7 +160,7 @@ def evaluate(
     if isinstance(classifier, OnnxClassifier) and classifier.header.input == "events":
         raise ConfigError(f"{model}: takes events; evaluate the file that takes frames, or the checkpoint")
     network = classifier.network if isinstance(classifier, OnnxClassifier | LoihiClassifier) else classifier
-    result = measure(network, list_data(data, "test"))
+    result = measure(network, list_data(data, "test", recordings=recordings))
     show(result.to_json(), as_json, lambda: evaluation_table(result))
 
 

@@ -3,12 +3,14 @@
 Recipes are trees of `RunConfig` in YAML; the command line changes leaves (`--set pretrain.moco.queue_size=512`).
 """
 
+from neuromoco.config.base import Settings
+from neuromoco.config.frames import FrameConfig
+from neuromoco.config.recordings import ReadingConfig, RecordingsConfig
 from neuromoco.config.text import dump_config, load_config, load_settings, parse_changes, parse_settings, with_values
 from neuromoco.config.tree import (
     ClassifyConfig,
     ComputeConfig,
     EncoderConfig,
-    FrameConfig,
     HoldOutConfig,
     MocoConfig,
     MonitorConfig,
@@ -16,7 +18,6 @@ from neuromoco.config.tree import (
     OptimizerConfig,
     PretrainConfig,
     RunConfig,
-    Settings,
     ViewConfig,
 )
 
@@ -31,6 +32,8 @@ __all__ = [
     "NeuronConfig",
     "OptimizerConfig",
     "PretrainConfig",
+    "ReadingConfig",
+    "RecordingsConfig",
     "RunConfig",
     "Settings",
     "ViewConfig",

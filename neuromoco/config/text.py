@@ -11,8 +11,9 @@ from typing import Any, TypeVar, get_args
 import yaml
 from pydantic import ValidationError
 
+from neuromoco.config.base import Settings
 from neuromoco.config.plain_yaml import DEEPEST, LONGEST, parse_yaml
-from neuromoco.config.tree import RunConfig, Settings
+from neuromoco.config.tree import RunConfig
 from neuromoco.errors import ConfigError
 from neuromoco.support.untrusted import one_line, read_bytes
 

@@ -2,39 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, NonNegativeFloat, PositiveFloat, model_validator
+from pydantic import BeforeValidator, Field, NonNegativeFloat, PositiveFloat, model_validator
 
-PositiveInt = Annotated[int, Field(gt=0, lt=1 << 31)]  # whole numbers that the arithmetic behind them holds
-NonNegativeInt = Annotated[int, Field(ge=0, lt=1 << 31)]
+from neuromoco.config.base import NonNegativeInt, Pixels, PositiveInt, Settings
+from neuromoco.config.frames import FrameConfig
+from neuromoco.config.recordings import RecordingsConfig
+
 Width = Annotated[int, Field(gt=0, le=1 << 14)]  # of a layer
-Pixels = Annotated[int, Field(ge=0, lt=1 << 16)]
-
-
-class Settings(BaseModel):
-    """Base of every group of settings: frozen, without unknown names or numbers that are not finite."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-LARGEST_FRAMES = 1 << 24  # numbers of one polarity in a recording: 18 steps of 720 x 1280 pixels
-
-
-class FrameConfig(Settings):
-    """How recordings become frames [T, P, H, W], see `neuromoco.frames.to_frames`."""
-
-    steps: PositiveInt = 4
-    slice_by: Literal["count", "time"] = "count"
-    height: PositiveInt = 34
-    width: PositiveInt = 34
-
-    @model_validator(mode="after")
-    def _check_size(self) -> FrameConfig:
-        if self.steps * self.height * self.width > LARGEST_FRAMES:
-            sides = f"{self.steps:,} steps of {self.height:,} x {self.width:,} pixels"
-            raise ValueError(f"frames: {sides}; at most {LARGEST_FRAMES:,} numbers are allowed")
-        return self
 
 
 class NeuronConfig(Settings):
@@ -249,6 +225,7 @@ class RunConfig(Settings):
         stage: "pretrain" without labels, "finetune" a pre-trained encoder with labels, "supervised" from
             scratch with labels, or "all": pretrain, then finetune on the same recordings.
         data: a folder of recordings or the name of a data set (`neuromoco.datasets.named`); a list pre-trains on all.
+        recordings: how its recordings are read and become samples.
         held_out: recordings that no stage uses, or None.
         init: the checkpoint that "finetune" starts from.
         seed: of weights, order, views and splits.
@@ -262,7 +239,9 @@ class RunConfig(Settings):
     """
 
     stage: Literal["pretrain", "finetune", "supervised", "all"] = "all"
+    added: ClassVar[tuple[str, ...]] = ("recordings",)
     data: str | tuple[str, ...] = "digits"
+    recordings: RecordingsConfig = RecordingsConfig()
     held_out: HoldOutConfig | None = None
     init: str | None = None
     seed: int = Field(0, ge=0, lt=2**32)

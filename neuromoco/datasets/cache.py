@@ -10,11 +10,8 @@ Each row has a checksum: what a power cut or a broken disk has damaged is made a
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
-import json
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuromoco.config import FrameConfig
+from neuromoco.datasets.damage import DamagedFilesError, Problem
 from neuromoco.datasets.folders import Listing
 from neuromoco.datasets.frame_files import KEYS, FrameFiles
+from neuromoco.datasets.keys import digest, row_keys
 from neuromoco.datasets.prepare import FrameJob, file_jobs, make_frames
-from neuromoco.errors import EventFileError
 from neuromoco.events.recording import oddity_lines
 from neuromoco.frames import POLARITIES
 from neuromoco.support.cache import OTHER_PLACE, cache_folder
@@ -34,8 +32,7 @@ from neuromoco.support.disk_errors import disk_errors
 from neuromoco.support.files import check_disk_space, is_partial, locked, remove, sync, sync_all
 
 # Raise it whenever readers or frames produce other numbers from the same file.
-FRAMES_VERSION = 3
-MOST_PROBLEMS = 3  # in a message
+FRAMES_VERSION = 4
 
 
 @dataclass(frozen=True)
@@ -47,7 +44,7 @@ class FrameStore:
         events: number of events, int64 [S].
         durations: int64 [S], microseconds.
         sensors: rows and columns of the sensor, int64 [S, 2].
-        keys: uint64 [S, 2], the same for the same content, read in the same way.
+        keys: uint64 [S, 2], the same for the same content, read with the same options.
     """
 
     frames: NDArray[np.unsignedinteger[Any]]
@@ -65,11 +62,11 @@ def cached_frames(listing: Listing, config: FrameConfig) -> FrameStore:
     Raises:
         ConfigError: the disk has no room for them, or others may write to the cache.
         DiskError: the disk became full, or cannot be written to.
-        EventFileError: files cannot be read; the message names the first three. The frames of the others stay cached.
+        DamagedFilesError: files cannot be read, or have no frames; those of the others stay cached.
     """
-    keys = _keys(listing)
+    keys = row_keys(listing)
     shape = (len(keys), config.steps, POLARITIES, config.height, config.width)
-    parent = cache_folder("frames", _digest([FRAMES_VERSION, config.model_dump()]).hex())
+    parent = cache_folder("frames", digest([FRAMES_VERSION, config.model_dump()]).hex())
     folder = parent / hashlib.sha256(keys.tobytes()).hexdigest()[:32]
     with disk_errors(folder):
         files = _whole(folder, keys, shape)
@@ -79,7 +76,9 @@ def cached_frames(listing: Listing, config: FrameConfig) -> FrameStore:
                 if files is None:
                     _make(listing, config, keys, shape, folder)
                     files = FrameFiles(folder)
-    return FrameStore(files.frames, files.facts[:, 0], files.facts[:, 1], files.facts[:, 2:4], keys)
+    # What a set says of all its files follows from their content, or from another set's.
+    content = row_keys(replace(listing, options=replace(listing.options, defaults=None)))
+    return FrameStore(files.frames, files.facts[:, 0], files.facts[:, 1], files.facts[:, 2:4], content)
 
 
 def _open(folder: Path) -> FrameFiles | None:
@@ -98,31 +97,6 @@ def _whole(folder: Path, keys: NDArray[np.uint64], shape: tuple[int, ...]) -> Fr
     return files if files.good_rows().all() else None
 
 
-def _digest(content: list[Any]) -> bytes:
-    return hashlib.sha256(json.dumps(content).encode()).digest()[:16]
-
-
-def _keys(listing: Listing) -> NDArray[np.uint64]:
-    """Keys, uint64 [S, 2]; two zeros are no key."""
-    options = dataclasses.astuple(listing.options)
-    files = list(dict.fromkeys(listing.files))
-    with ThreadPoolExecutor() as threads:  # hashing releases the GIL
-        hashes = list(threads.map(_content_hash, (listing.root / file for file in files)))
-    # The extension decides between formats with equal content.
-    by_file = {file: [content, Path(file).suffix, options] for file, content in zip(files, hashes, strict=True)}
-    spans = listing.spans or [None] * len(listing)
-    keys = b"".join(_digest([*by_file[file], span]) for file, span in zip(listing.files, spans, strict=True))
-    return np.frombuffer(keys, np.uint64).reshape(-1, 2)
-
-
-def _content_hash(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:  # such as a dangling link
-        raise EventFileError(f"{path}: cannot be read ({error.strerror})") from error
-
-
 def _make(
     listing: Listing, config: FrameConfig, keys: NDArray[np.uint64], shape: tuple[int, ...], folder: Path
 ) -> None:
@@ -136,16 +110,16 @@ def _make(
     others = [other for other in sorted(folder.parent.iterdir()) if (other / KEYS).is_file()]
     sources = [other for other in others if other != unfinished.folder and unfinished.copy_from(other)]
     jobs = [FrameJob(job, config) for job in file_jobs(listing, unfinished.missing())]
-    problems, oddities = [], []
+    problems: list[Problem] = []
+    oddities = []
     for _, result in zip(track(jobs, "reading recordings"), make_frames(jobs), strict=True):
         if result.problem is None:
             unfinished.put(list(result.rows), result.frames, result.facts)
             oddities.append(result.oddities)
         else:
-            problems.append(result.problem)
+            problems.append(Problem(listing.files[result.rows[0]], result.problem, result.passing))
     if problems:
-        more = f" (and {len(problems) - MOST_PROBLEMS} more)" if len(problems) > MOST_PROBLEMS else ""
-        raise EventFileError("; ".join(problems[:MOST_PROBLEMS]) + more)
+        raise DamagedFilesError(listing, problems)
     for line in oddity_lines(oddities):
         console.print(f"{listing.root}: {line}", soft_wrap=True, markup=False)
     unfinished.finish(folder)

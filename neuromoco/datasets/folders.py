@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from neuromoco.errors import ConfigError
 from neuromoco.events import ReadOptions
+from neuromoco.support.console import say_once
 
 PART_FOLDERS = frozenset({"train", "test", "val", "valid", "validation", "training", "testing"})
+SET_FILE = "recordings.yaml"  # says what the files of a folder do not say of themselves
+# What lies about in folders of recordings: by the begin of the name, and by its end.
+STRAY_NAMES = re.compile(
+    r"(readme|notes?|licen[cs]e|copying|changelog|citation|todo|labels?|classes|thumbs|desktop)\b", re.I
+)
+STRAY_ENDS = (
+    ".md", ".rst", ".pdf", ".png", ".jpg", ".jpeg", ".gif", ".svg", ".db", ".ini", ".yaml", ".yml", ".json", ".xml",
+    ".html", ".log", ".py", ".m", ".sh", ".ipynb", ".docx", ".xlsx", ".tmp", ".part", ".md5",
+)  # fmt: skip
+MACOS = "__MACOSX"
 Part = Literal["train", "test"]  # of a data set
 Span = tuple[int, int]  # a part of a recording: begin and excluded end, microseconds of the file's clock
 
@@ -29,6 +41,8 @@ class Listing:
         class_names: names of the class folders, sorted, numerically if all are numbers; empty for a flat folder.
         spans: S parts of the files; empty if each file is one recording.
         options: what the files do not say of themselves.
+        groups: S names of what must stay on one side of a split; empty if that is the file.
+        skip_damaged: go on without files that cannot be read.
     """
 
     root: Path
@@ -37,6 +51,8 @@ class Listing:
     class_names: tuple[str, ...] = ()
     spans: tuple[Span, ...] = ()
     options: ReadOptions = field(default_factory=ReadOptions)
+    groups: tuple[str, ...] = ()
+    skip_damaged: bool = False
 
     def __len__(self) -> int:
         return len(self.files)
@@ -47,6 +63,23 @@ class Listing:
         if not self.spans:
             return self.files
         return tuple(f"{file}[{a}:{b}]" for file, (a, b) in zip(self.files, self.spans, strict=True))
+
+    @property
+    def group_of(self) -> tuple[str, ...]:
+        """What must stay on one side of a split, S names: the group, else the file."""
+        return self.groups or self.files
+
+    def known_by(self, options: ReadOptions) -> Listing:
+        """This listing, read with other options."""
+        return replace(self, options=options)
+
+    def only(self, rows: Sequence[int]) -> Listing:
+        """These recordings alone, with the classes of all."""
+
+        def of(column: tuple[Any, ...]) -> tuple[Any, ...]:
+            return tuple(column[row] for row in rows) if column else ()
+
+        return replace(self, files=of(self.files), labels=of(self.labels), spans=of(self.spans), groups=of(self.groups))
 
     @property
     def paths(self) -> list[Path]:
@@ -69,7 +102,8 @@ class Listing:
 def list_recordings(folder: Path | str, *, labelled: bool) -> Listing:
     """Lists a folder of class folders, or a flat folder of recordings, without reading the files.
 
-    Hidden files are ignored.
+    Hidden files are ignored, and so are those that lie about in folders without being recordings, such as `notes.txt`
+    or `Thumbs.db`; these are named once.
 
     Args:
         folder: the folder.
@@ -120,7 +154,17 @@ def _class_folders(root: Path, folders: list[Path]) -> Listing:
 
 def _contents(folder: Path) -> tuple[list[Path], list[Path]]:
     visible = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
-    files, folders = [e for e in visible if not e.is_dir()], [e for e in visible if e.is_dir()]
+    files, folders = [e for e in visible if not e.is_dir()], [e for e in visible if e.is_dir() and e.name != MACOS]
+    if stray := [file for file in files if is_stray(file.name)]:
+        files = [file for file in files if file not in stray]
+        named = [file.name for file in stray if file.name != SET_FILE]
+        if named:
+            say_once(f"{folder}: no recordings, passed over: {', '.join(named)}")
     if all(entry.name.isdecimal() for entry in folders):
         folders.sort(key=lambda entry: int(entry.name))
     return files, folders
+
+
+def is_stray(name: str) -> bool:
+    """Whether a file is, by its name, none of the recordings that it lies among."""
+    return name.lower().endswith(STRAY_ENDS) or STRAY_NAMES.match(name) is not None

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+from neuromoco.config import RecordingsConfig
 from neuromoco.datasets.class_sets import cifar10_dvs, n_caltech101, n_mnist
 from neuromoco.datasets.digits import digits_folder
 from neuromoco.datasets.folders import Listing, Part, list_recordings
 from neuromoco.datasets.gesture import dvs128_gesture
+from neuromoco.datasets.samples import in_samples, list_labelled_parts, read_options, set_settings
 from neuromoco.errors import ConfigError
 
 DIGITS = "digits"
@@ -70,8 +73,8 @@ SETS = {
 NAMES = (DIGITS, *SETS)
 
 
-def list_data(data: str, part: Part, *, labelled: bool = True) -> Listing:
-    """Lists the recordings of a folder, or of a part of a named data set, without reading them.
+def list_data(data: str, part: Part, *, labelled: bool = True, recordings: RecordingsConfig | None = None) -> Listing:
+    """Lists the recordings of a folder, or of a part of a named data set; windows alone need them to be read.
 
     "digits" are recorded to $NEUROMOCO_CACHE on first use; nothing else is written, and nothing is downloaded.
 
@@ -80,12 +83,13 @@ def list_data(data: str, part: Part, *, labelled: bool = True) -> Listing:
             "n-mnist", "n-caltech101", "n-caltech101-ceil", "cifar10-dvs" or "dvs128-gesture".
         part: "train" or "test" part of a named set; ignored for a folder.
         labelled: whether classes are required; a flat folder has none.
+        recordings: how recordings are read and become samples; wins over the `recordings.yaml` of a folder.
 
     Returns:
         The files, and their labels and class names if there are classes.
 
     Raises:
-        ConfigError: no such folder, or a named set is missing or incomplete.
+        ConfigError: no such folder, a named set is missing or incomplete, or settings that cannot be used.
         EventFileError: a table of labels cannot be read.
         MissingExtraError: "digits" needs scikit-learn.
 
@@ -95,13 +99,19 @@ def list_data(data: str, part: Part, *, labelled: bool = True) -> Listing:
         >>> listing.files[0]
         '3.bin'
     """
-    if data == DIGITS:
-        return list_recordings(digits_folder() / part, labelled=True)
-    if data in SETS:
-        return _published(data, part)
-    if not Path(data).exists():
+    settings = recordings or RecordingsConfig()
+    if data in NAMES:
+        if settings.labels is not None:
+            raise ConfigError(f"--labels with {data}, which has its own labels")
+        listing = list_recordings(digits_folder() / part, labelled=True) if data == DIGITS else _published(data, part)
+    elif not Path(data).exists():
         raise ConfigError(f"{data}: does not exist; --data takes a folder of recordings, or one of {', '.join(NAMES)}")
-    return list_recordings(data, labelled=labelled)
+    else:
+        settings = set_settings(Path(data), settings)
+        by_table = settings.labels is not None and Path(data).is_dir()
+        listing = list_labelled_parts(Path(data), settings) if by_table else list_recordings(data, labelled=labelled)
+    options = read_options(settings, listing.options)
+    return in_samples(replace(listing, options=options, skip_damaged=settings.skip_damaged), settings)
 
 
 def set_folder(name: str) -> Path:

@@ -50,6 +50,7 @@ class FileFrames(NamedTuple):
     frames: list[NDArray[np.unsignedinteger[Any]]]  # [T, P, H, W], uint8 if the counts allow, else uint16
     facts: NDArray[np.int64]  # [R, 4]: events, microseconds, rows and columns of the sensor
     problem: str | None = None  # why the file cannot be read
+    passing: bool = False  # whether the problem may be none of the file's, such as a lack of memory
     oddities: Oddities = NOTHING_ODD  # what was done to the events to read them
 
 
@@ -75,7 +76,8 @@ def recordings_of(job: FileJob) -> Iterator[Recording]:
     for span in job.spans:
         recording = whole if span is None else cut(whole, span)
         if span is not None and not len(recording):
-            raise EventFileError(f"{job.path}: holds no events from {span[0]} to {span[1]} us")
+            times = f"; its times run from {whole.t[0]} to {whole.t[-1]}" if len(whole) else ""
+            raise EventFileError(f"{job.path}: holds no events from {span[0]} to {span[1]} us{times}")
         yield recording
 
 
@@ -99,7 +101,7 @@ def read_files(
 
 def make_frames(jobs: Sequence[FrameJob]) -> Iterator[FileFrames]:
     """Yields the frames of files in the order of the jobs; a file that cannot be read has a problem."""
-    return read_files(read_frames, jobs, [job.file.path for job in jobs], _refused)
+    return read_files(read_frames, jobs, [job.file.path for job in jobs], _lost)
 
 
 def read_frames(job: FrameJob) -> FileFrames:
@@ -110,19 +112,33 @@ def read_frames(job: FrameJob) -> FileFrames:
     try:
         for recording in recordings_of(job.file):
             oddities = recording.oddities  # of the file
-            counts = recording_frames(recording, job.frames)
+            counts = _counts(job, recording)
             largest = int(counts.max())
             if largest > LARGEST_COUNT:
                 raise EventFileError(f"{job.file.path}: {largest} events in one pixel and slice; use more steps")
             frames.append(counts.astype(np.uint8 if largest <= np.iinfo(np.uint8).max else np.uint16))
-            facts.append((len(recording), recording.duration, recording.height, recording.width))
+            facts.append((int(counts.sum()), recording.duration, recording.height, recording.width))
     except EventFileError as error:
         return _refused(job, str(error))
     return FileFrames(job.file.rows, frames, np.array(facts, np.int64), oddities=oddities)
 
 
-def _refused(job: FrameJob, problem: str) -> FileFrames:
-    return FileFrames(job.file.rows, [], np.empty((0, 4), np.int64), problem)
+def _counts(job: FrameJob, recording: Recording) -> NDArray[np.int32]:
+    try:
+        counts = recording_frames(recording, job.frames)
+    except EventFileError as error:
+        raise EventFileError(f"{job.file.path}: {error}") from None
+    if job.frames.crop and not counts.any():
+        raise EventFileError(f"{job.file.path}: holds no events in the crop {job.frames.crop}")
+    return counts
+
+
+def _refused(job: FrameJob, problem: str, passing: bool = False) -> FileFrames:
+    return FileFrames(job.file.rows, [], np.empty((0, 4), np.int64), problem, passing)
+
+
+def _lost(job: FrameJob, problem: str) -> FileFrames:
+    return _refused(job, problem, passing=True)
 
 
 def cut(recording: Recording, span: Span) -> Recording:

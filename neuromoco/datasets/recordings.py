@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from neuromoco.config import FrameConfig
-from neuromoco.datasets.cache import FrameStore, cached_frames
+from neuromoco.config import FrameConfig, RecordingsConfig
+from neuromoco.datasets.cache import FRAMES_VERSION, FrameStore, cached_frames
+from neuromoco.datasets.damage import DamagedFilesError, Problem, without_files
 from neuromoco.datasets.folders import Listing, Part
+from neuromoco.datasets.keys import digest, row_keys
 from neuromoco.datasets.named import list_data
+from neuromoco.datasets.notes import known_notes, write_notes
+from neuromoco.datasets.settle import settle
+from neuromoco.errors import ConfigError
 
 Data = str | tuple[str, ...]
 
@@ -21,25 +27,74 @@ Data = str | tuple[str, ...]
 class Recordings(NamedTuple):
     """S recordings and their frames [S, T, P, H, W]."""
 
-    listing: Listing
+    listing: Listing  # with what was settled for all of them
     store: FrameStore
+    frames: FrameConfig  # with a crop in pixels
+    left_out: tuple[Problem, ...] = ()  # files that cannot be used
 
 
 class Reader(Protocol):
     """The type of `read_recordings`."""
 
-    def __call__(self, data: Data, frames: FrameConfig, part: Part, labelled: bool) -> Recordings: ...
+    def __call__(
+        self, data: Data, frames: FrameConfig, part: Part, labelled: bool, recordings: RecordingsConfig
+    ) -> Recordings: ...
 
 
-def read_recordings(data: Data, frames: FrameConfig, part: Part, labelled: bool) -> Recordings:
-    """Lists recordings and makes or loads their frames; raises as `list_data` and `cached_frames`.
+def read_recordings(
+    data: Data,
+    frames: FrameConfig,
+    part: Part,
+    labelled: bool,
+    recordings: RecordingsConfig = RecordingsConfig(),  # noqa: B008 (it is frozen)
+) -> Recordings:
+    """Lists recordings and makes or loads their frames; raises as `list_data` and `frames_of`.
 
     Several sets, which may have different classes and sensors, are concatenated without labels.
     """
     if isinstance(data, tuple):
-        return _joined([read_recordings(one, frames, part, labelled=False) for one in data])
-    listing = list_data(data, part, labelled=labelled)
-    return Recordings(listing, cached_frames(listing, frames))
+        if frames.crop == "activity":
+            raise ConfigError("crop by activity of several sets, which have several; give --crop X,Y,W,H")
+        return _joined([read_recordings(one, frames, part, False, recordings) for one in data])
+    return frames_of(list_data(data, part, labelled=labelled, recordings=recordings), frames)
+
+
+def frames_of(listing: Listing, frames: FrameConfig) -> Recordings:
+    """Settles what the files of a listing do not say, and makes or loads their frames.
+
+    Raises:
+        ConfigError, DiskError: as `settle` and `cached_frames`.
+        EventFileError: files cannot be used, and the listing does not skip them; or none can.
+    """
+    listing, frames = settle(listing, frames)
+    if not listing.skip_damaged:
+        return Recordings(listing, cached_frames(listing, frames), frames)
+    problems = _known_problems(listing, frames)
+    while True:
+        kept = without_files(listing, problems) if problems else listing
+        try:
+            return Recordings(kept, cached_frames(kept, frames), frames, tuple(problems))
+        except DamagedFilesError as error:
+            found = {problem.file: problem for problem in error.problems if not problem.passing}
+            keys = _problem_keys(listing, frames)
+            write_notes({keys[file]: problem.reason for file, problem in found.items()})
+            problems = [*problems, *error.problems]
+
+
+def _known_problems(listing: Listing, frames: FrameConfig) -> list[Problem]:
+    """Files that are known to be damaged, which are not read again."""
+    keys = _problem_keys(listing, frames)
+    known = known_notes(keys.values())
+    return [Problem(file, known[key]) for file, key in keys.items() if isinstance(known.get(key), str)]
+
+
+def _problem_keys(listing: Listing, frames: FrameConfig) -> dict[str, bytes]:
+    """A key of each file, with its parts and what is made of them."""
+    parts: dict[str, list[str]] = {}
+    for file, key in zip(listing.files, row_keys(listing), strict=True):
+        parts.setdefault(file, []).append(key.tobytes().hex())
+    made = [FRAMES_VERSION, frames.model_dump(), "damaged"]
+    return {file: digest([file, keys, *made]) for file, keys in parts.items()}
 
 
 class JoinedFrames:
@@ -74,4 +129,8 @@ def _joined(sets: Sequence[Recordings]) -> Recordings:
     frames = cast("NDArray[np.unsignedinteger[Any]]", JoinedFrames([store.frames for store in stores]))
     columns = ("events", "durations", "sensors", "keys")
     facts = (np.concatenate([getattr(store, name) for store in stores]) for name in columns)
-    return Recordings(Listing(root, names), FrameStore(frames, *facts))
+    options = listings[0].options
+    if any(listing.options != options for listing in listings):
+        options = replace(options, defaults=None)
+    left_out = tuple(problem for one in sets for problem in one.left_out)
+    return Recordings(Listing(root, names, options=options), FrameStore(frames, *facts), sets[0].frames, left_out)

@@ -14,7 +14,7 @@ from sklearn.metrics import confusion_matrix
 from torch import Tensor
 
 from neuromoco.classifier import Classifier
-from neuromoco.datasets import Listing, cached_frames
+from neuromoco.datasets import Listing, frames_of
 from neuromoco.evaluation.features import frame_batches
 from neuromoco.runtime.prediction import FrameNetwork
 from neuromoco.snn.neurons import evaluation_mode
@@ -86,8 +86,8 @@ def evaluate(model: FrameNetwork, listing: Listing) -> Evaluation:
         >>> evaluation.recordings  # doctest: +SKIP
         359
     """
-    labels = listing.labels_among(model.header.class_names)
-    frames = cached_frames(listing, model.header.frames).frames
+    listing, store, *_ = frames_of(listing.known_by(model.header.read_options(listing.options)), model.header.frames)
+    labels, frames = listing.labels_among(model.header.class_names), store.frames
     logits = (model.frame_logits(batch) for batch in frame_batches(frames, range(len(frames))))  # [T, N, classes]
     return score(labels, np.concatenate([batch.mean(0).argmax(1) for batch in logits]), model.header.class_names)
 

@@ -93,7 +93,7 @@ def embed_files(
     def readable() -> Iterator[tuple[EventFile, NDArray[Any]]]:
         for file in track(files, "reading recordings"):
             try:
-                recording = read_recording(file.path, options=options)
+                recording = read_recording(file.path, options=header.read_options(options))
                 if not any_length:
                     check_complete(file.path, recording, header.seen)
                 yield file, recording_frames(recording, header.frames)  # [T, P, H, W]

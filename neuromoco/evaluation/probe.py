@@ -16,7 +16,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
-from neuromoco.datasets import FrameStore, Listing, cached_frames, split_by_class
+from neuromoco.datasets import FrameStore, Listing, frames_of, split_by_class
 from neuromoco.errors import ConfigError, NeuromocoError
 from neuromoco.evaluation.accuracy import Evaluation, score
 from neuromoco.evaluation.features import features, load_encoder, state_sha256
@@ -172,21 +172,23 @@ def probe(
         raise ConfigError(f"--validation {validation}: give a fraction above 0 and below 1, for example 0.2")
     if len(names) < 2:
         raise ConfigError(f"{train.root}: a probe needs two or more classes; there is only {', '.join(names)}")
-    test_labels = None if test is None else test.labels_among(names)
     torch_device = pick_device(device)
     encoder, header = load_encoder(model, torch_device)
     before = state_sha256(encoder)
-    split = split_by_class(train.labels, validation if test is None else 0.0, labels_per_class, seed, names)
-    store, labels = cached_frames(train, header.frames), np.array(train.labels)
+    train, store, *_ = frames_of(train.known_by(header.read_options(train.options)), header.frames)
+    names, labels = train.class_names, np.array(train.labels)
+    held = validation if test is None else 0.0
+    split = split_by_class(train.labels, held, labels_per_class, seed, names, train.group_of)
 
     def by_step(rows: Sequence[int], store: FrameStore) -> Values:
         return features(encoder, store, rows, torch_device, per_step=True)
 
     train_x, train_y = by_step(split.train, store), labels[list(split.train)]  # [S, T, D], [S]
-    if test is None or test_labels is None:
+    if test is None:
         test_x, test_y = by_step(split.validation, store), labels[list(split.validation)]
     else:
-        test_x, test_y = by_step(range(len(test)), cached_frames(test, header.frames)), test_labels
+        test, test_store, *_ = frames_of(test.known_by(header.read_options(test.options)), header.frames)
+        test_x, test_y = by_step(range(len(test)), test_store), test.labels_among(names)
     if state_sha256(encoder) != before:
         raise NeuromocoError(f"{model}: the encoder changed while it was probed, which is a bug; the result is invalid")
 

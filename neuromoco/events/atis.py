@@ -7,7 +7,6 @@ A record with y = 240 is no event: it means that the 23-bit clock has advanced b
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuromoco.errors import EventFileError
-from neuromoco.events.extent import extent
 from neuromoco.events.recording import Recording, check_fits
-from neuromoco.events.stream import Columns, CutError, EventStream, ReadOptions, check_whole, records
+from neuromoco.events.stream import Columns, EventStream, ReadOptions, check_whole, records
 from neuromoco.support.files import writing
 
 PIECE = 1 << 17  # events that are decoded at once; more do not stay in the processor's cache
@@ -55,23 +53,7 @@ def open_atis(path: Path, options: ReadOptions) -> EventStream:
     """Opens a file."""
     check_whole(path, 0, EVENT_BYTES, "ATIS events", options.salvage)
     count = path.stat().st_size // EVENT_BYTES
-    return EventStream(FORMAT, _pieces(path), *(options.sensor or _sensor(path)), expected=count)
-
-
-def _sensor(path: Path) -> tuple[int, int]:
-    """The smallest sensor that holds every event."""
-    smallest, *others, largest = SENSORS
-    if all(x.max() < smallest[0] and y.max() < smallest[1] for x, y in _places(path)):
-        return smallest  # at once: N-MNIST has 70,000 small files
-    width, height = extent(lambda: ((x[y != OVERFLOW_ROW], y[y != OVERFLOW_ROW]) for x, y in _places(path)))
-    return next((s for s in others if width <= s[0] and height <= s[1]), largest)
-
-
-def _places(path: Path) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
-    """The bytes x and y of all records, up to a cut."""
-    with suppress(CutError):
-        for raw in records(path, (np.uint8, EVENT_BYTES), 0, PIECE):
-            yield raw[:, 0], raw[:, 1]
+    return EventStream(FORMAT, _pieces(path), likely=SENSORS, expected=count)
 
 
 def _pieces(path: Path) -> Iterator[Columns]:

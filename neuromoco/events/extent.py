@@ -5,7 +5,7 @@ That is as large as its events need, if no stray event speaks against it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -72,6 +72,19 @@ def _all_below(places: NDArray[Any], side: int) -> bool:
     return bool((places.dtype.kind == "u" or places.min() >= 0) and places.max() < side)
 
 
+def likely_sensor(places: Callable[[], Iterable[Places]], sensors: Sequence[tuple[int, int]]) -> tuple[int, int]:
+    """The smallest of a format's sensors that holds every event, or without these, the extent; raises as `extent`."""
+    if sensors and all(x.max(initial=0) < sensors[0][0] and y.max(initial=0) < sensors[0][1] for x, y in places()):
+        return sensors[0]  # at once: N-MNIST has 70,000 small files
+    return smallest(extent(places), sensors)
+
+
+def smallest(needed: tuple[int, int], sensors: Sequence[tuple[int, int]]) -> tuple[int, int]:
+    """The first of some sensors that is as large as needed; what is needed, if there are none."""
+    large = (sensor for sensor in sensors if needed[0] <= sensor[0] and needed[1] <= sensor[1])
+    return next(large, sensors[-1] if sensors else needed)
+
+
 def extent(places: Callable[[], Iterable[Places]]) -> tuple[int, int]:
     """Width and height that hold every event. The events may be asked for twice.
 
@@ -80,7 +93,7 @@ def extent(places: Callable[[], Iterable[Places]]) -> tuple[int, int]:
     """
     for step in (SAMPLED, 1):  # a sample is enough, unless it holds a gap
         sides, counts = _counted(places(), step)
-        gaps = [_gap(of_axis) for of_axis in counts]
+        gaps = [wide_gap(of_axis) for of_axis in counts]
         if not any(gaps):
             break
     for name, gap in zip("xy", gaps, strict=True):
@@ -126,7 +139,7 @@ def _batches(places: Iterable[Places]) -> Iterator[list[Places]]:
         yield batch
 
 
-def _gap(counts: NDArray[np.int64]) -> tuple[int, int] | None:
+def wide_gap(counts: NDArray[np.int64]) -> tuple[int, int] | None:
     """The places before and after a wide gap among the last 1 % of the events, given their number at each place [N]."""
     occupied = np.flatnonzero(counts)
     beyond = np.cumsum(counts[occupied][::-1])[::-1]  # events at each place and beyond

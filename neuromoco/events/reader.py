@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +20,7 @@ from neuromoco.events.arrays import mat, npy, npz
 from neuromoco.events.clock import ANY_US, TABLE_US
 from neuromoco.events.hdf5 import events as hdf5
 from neuromoco.events.isolated.session import SESSION
+from neuromoco.events.occupied import Extent, measure
 from neuromoco.events.piped import seekable
 from neuromoco.events.prophesee import dat, evt
 from neuromoco.events.recording import LARGEST_SIDE, Recording
@@ -122,7 +124,8 @@ def read_recording(
         MissingExtraError: the format needs a package that is not installed.
     """
     with _naming(path):
-        return gather(_open(Path(path), options or ReadOptions()), start, stop)
+        begin = _open if start is None and stop is None else _open_sized  # the sensor is that of the whole file
+        return gather(begin(Path(path), options or ReadOptions()), start, stop)
 
 
 def read_windows(path: Path | str, length: int, options: ReadOptions | None = None) -> Iterator[Recording]:
@@ -180,6 +183,18 @@ def survey_recording(path: Path | str, options: ReadOptions | None = None) -> Su
         return facts
 
 
+def recording_extent(path: Path | str, options: ReadOptions | None = None, whole: bool = False) -> Extent:
+    """Where and when the events of a file lie; one that names its sensor is read only if `whole`.
+
+    Raises:
+        EventFileError: see `read_recording`.
+        ConfigError: `options` names an unknown format, or has one that the format does not take.
+        MissingExtraError: the format needs a package that is not installed.
+    """
+    with _naming(path):
+        return measure(_open(Path(path), options or ReadOptions()), whole)
+
+
 def _open_sized(path: Path, options: ReadOptions) -> EventStream:
     """Opens a file; if it does not name its sensor, its events are read once to find their extent."""
     stream = _open(path, options)
@@ -201,9 +216,9 @@ def _open(path: Path, options: ReadOptions) -> EventStream:
     size = path.stat().st_size
     if size == 0:
         raise EventFileError("is empty (0 bytes)")
-    row = _format_of(head, size, options.format)
+    row = _format_of(head, size, options)
     _check_options(path, row, options)
-    stream = SESSION.open(row.key, path, options) if row.isolated(head) else row.open(path, options)
+    stream, options = _begin(row, head, path, options)
     if options.sensor:
         stream.width, stream.height = options.sensor
     if not all(side is None or 1 <= side <= LARGEST_SIDE for side in (stream.width, stream.height)):
@@ -212,6 +227,24 @@ def _open(path: Path, options: ReadOptions) -> EventStream:
     if "columns" in row.takes:
         stream.clock.late_us = TABLE_US
     return stream
+
+
+def _begin(row: Format, head: bytes, path: Path, options: ReadOptions) -> tuple[EventStream, ReadOptions]:
+    """The stream of a file, and the options that it is read with."""
+
+    def begin(given: ReadOptions) -> EventStream:
+        return SESSION.open(row.key, path, given) if row.isolated(head) else row.open(path, given)
+
+    known, given = options.default_sensor, options.completed(row.takes)
+    try:
+        stream = begin(given)
+    except EventFileError:  # some formats cannot be opened without the sensor
+        if given.sensor or known is None or "sensor" not in row.takes:
+            raise
+        stream = begin(replace(given, sensor=known))
+    if known is not None and (stream.width is None or stream.height is None):
+        given = replace(given, sensor=given.sensor or known)
+    return stream, given
 
 
 def _check_options(path: Path, row: Format, options: ReadOptions) -> None:
@@ -236,19 +269,25 @@ def _naming(path: Path | str) -> Iterator[None]:
         raise EventFileError(f"{path}: {error}{hint}") from error.__cause__
 
 
-def _format_of(head: bytes, size: int, key: str | None) -> Format:
+def _format_of(head: bytes, size: int, options: ReadOptions) -> Format:
     """The format that the user names, or else the one that recognises the file."""
-    if key is not None:
-        if key not in FORMATS:
-            raise ConfigError(f"no format named {key!r}; known are {', '.join(FORMATS)}")
-        return FORMATS[key]
+    if options.format is not None:
+        return _format_named(options.format)
     for row in MARKED:
         if row.recognises(head, size):
             return row
     for magic, what in OTHERS:
         if head.startswith(magic):
             raise EventFileError(f"is {what}; neuromoco reads {readable_formats()}")
+    if options.defaults and options.defaults.format is not None:
+        return _format_named(options.defaults.format)
     for row in UNMARKED:
         if row.recognises(head, size):
             return row
     raise EventFileError(f"is no event recording that neuromoco knows; it reads {readable_formats()}")
+
+
+def _format_named(key: str) -> Format:
+    if key not in FORMATS:
+        raise ConfigError(f"no format named {key!r}; known are {', '.join(FORMATS)}")
+    return FORMATS[key]

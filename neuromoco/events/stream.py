@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
@@ -13,7 +13,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from neuromoco.errors import EventFileError
 from neuromoco.events.clock import MOST_RESTARTS, Clock
-from neuromoco.events.extent import Stray, extent
+from neuromoco.events.extent import Stray, likely_sensor
 from neuromoco.events.recording import NOTHING_ODD, Oddities, Recording
 
 PIECE = 1 << 20  # events that a reader holds at once, approximately
@@ -45,6 +45,7 @@ class EventStream:
         source: the format.
         pieces: the events, about `PIECE` at a time. Taking the next piece may raise `EventFileError`.
         width, height: of the sensor, if they are known.
+        likely: sensors of the cameras that write the format, the smallest first, if it does not name the sensor.
         clock: continues the times.
         flip: "x", "y" or "xy": the directions in which the camera counts the other way.
         size: bytes of the file.
@@ -58,6 +59,7 @@ class EventStream:
     pieces: Iterator[Columns]
     width: int | None = None
     height: int | None = None
+    likely: tuple[tuple[int, int], ...] = ()
     clock: Clock = field(default_factory=Clock)
     flip: str = ""
     size: int = 0
@@ -117,6 +119,7 @@ class ReadOptions:
         select: which camera of a file with several: a topic of a ROS recording, a stream of AEDAT4, ...
         flip: "x", "y" or "xy": directions in which the camera counts the other way.
         salvage: read the undamaged beginning of a cut file.
+        defaults: of a set, or of a network; they count where these say nothing, the sensor where the file does not.
     """
 
     format: str | None = None
@@ -126,10 +129,23 @@ class ReadOptions:
     select: str | None = None
     flip: Literal["x", "y", "xy"] | None = None
     salvage: bool = False
+    defaults: ReadOptions | None = None
 
     def given(self) -> list[str]:
         """The options that the user gives, without those that every reader takes."""
-        return [f.name for f in fields(self) if f.name not in ("format", "flip") and getattr(self, f.name) != f.default]
+        every = ("format", "flip", "defaults")
+        return [f.name for f in fields(self) if f.name not in every and getattr(self, f.name) != f.default]
+
+    def completed(self, takes: Collection[str]) -> ReadOptions:
+        """The options for a reader that takes some, with those of the defaults, but for the sensor."""
+        names = {"flip", *takes} - {"sensor"}
+        missing = {name: getattr(self.defaults or self, name) for name in names if not getattr(self, name)}
+        return replace(self, **missing, defaults=None)
+
+    @property
+    def default_sensor(self) -> tuple[int, int] | None:
+        """The sensor of a file that does not name it."""
+        return self.defaults.sensor if self.defaults else None
 
 
 def gather(stream: EventStream, start: int | None = None, stop: int | None = None) -> Recording:
@@ -204,7 +220,7 @@ def as_recording(stream: EventStream, columns: Columns, oddities: Oddities, in_o
 def settle_sensor(stream: EventStream, pieces: Callable[[], Iterable[Columns]]) -> None:
     """Gives a stream whose sensor is not known the one that holds every event, if no stray event speaks against it."""
     if stream.width is None or stream.height is None:
-        width, height = extent(lambda: ((piece.x, piece.y) for piece in pieces()))
+        width, height = likely_sensor(lambda: ((piece.x, piece.y) for piece in pieces()), stream.likely)
         stream.width, stream.height = stream.width or width, stream.height or height
 
 

@@ -76,8 +76,8 @@ class Job:
             return
         begin = 0
         try:
-            for recording in read_windows(file, self.window, self.options):
-                result = self._predict(classifier, recording) if len(recording) else None
+            for recording in read_windows(file, self.window, classifier.header.read_options(self.options)):
+                result = self._predict(classifier, file, recording) if len(recording) else None
                 yield FileResult(file, result, (begin, begin + self.window), recording.oddities)
                 begin += self.window
         except NeuromocoError as error:
@@ -86,18 +86,21 @@ class Job:
     def whole(self, classifier: AnyClassifier, file: Path) -> FileResult:
         """The result for a whole file."""
         try:
-            recording, reading = timed(read_recording, file, None, None, self.options)
+            recording, reading = timed(read_recording, file, None, None, classifier.header.read_options(self.options))
             if not self.any_length:
                 check_complete(file, recording, classifier.header.seen)
-            prediction = self._predict(classifier, recording)
+            prediction = self._predict(classifier, file, recording)
             result = replace(prediction, timings={"read": reading, **prediction.timings})
             return FileResult(file, result, oddities=recording.oddities)
         except NeuromocoError as error:
             return FileResult(file, error)
 
-    def _predict(self, classifier: AnyClassifier, recording: Recording) -> Prediction:
+    def _predict(self, classifier: AnyClassifier, file: Path, recording: Recording) -> Prediction:
         stop = {} if self.stop_at is None else {"stop_at": self.stop_at}
-        (prediction,) = classifier.predict([recording], **stop)
+        try:
+            (prediction,) = classifier.predict([recording], **stop)
+        except EventFileError as error:  # such as a crop that does not fit
+            raise EventFileError(f"{file}: {error}") from None
         return prediction
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from neuromoco.errors import ConfigError
 from neuromoco.events import Recording
-from neuromoco.frames import to_frames
+from neuromoco.frames import cropped, to_frames
 from neuromoco.runtime.onnx_file import OnnxNetwork
 from neuromoco.runtime.prediction import Floats, Prediction
 
@@ -78,7 +78,9 @@ class StreamClassifier:
 
         Raises:
             ConfigError: an event is earlier than the last one, or the sensor has another size.
+            EventFileError: the part of the sensor that the network uses lies outside this one.
         """
+        chunk = cropped(chunk, self._network.header.frames)
         if not len(chunk):
             return []
         if self._last_time is not None and int(chunk.t[0]) < self._last_time:

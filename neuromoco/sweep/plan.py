@@ -7,11 +7,19 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_validator
 
-from neuromoco.config import HoldOutConfig, PretrainConfig, RunConfig, Settings, load_settings, with_values
+from neuromoco.config import (
+    HoldOutConfig,
+    PretrainConfig,
+    RecordingsConfig,
+    RunConfig,
+    Settings,
+    load_settings,
+    with_values,
+)
 from neuromoco.config.tree import ClassifyConfig
 from neuromoco.datasets.named import NAMES
 from neuromoco.errors import ConfigError
@@ -23,7 +31,7 @@ ALL: Literal["all"] = "all"
 MOST_SEEDS = 1000
 Labels = PositiveInt | Literal["all"]
 # Settings that the sweep decides: whole sections, and names in any section.
-SECTIONS = ("stage", "data", "held_out", "init", "seed")
+SECTIONS = ("stage", "data", "recordings", "held_out", "init", "seed")
 NAMES_IN_SECTIONS = ("labels_per_class", "validation", "quantize")
 
 
@@ -33,6 +41,7 @@ class SweepConfig(Settings):
     Attributes:
         recipe: base of all runs: the name of a recipe or a .yaml file.
         data: a folder of class folders or the name of a data set; by default that of the recipe.
+        recordings: how recordings are read and become samples, of both `data` and `test`.
         test: a folder of class folders to measure on; by default the test part of a named set.
         folds: instead of `test`, the number of folds of each class of the training recordings; seed s is measured on
             fold s % folds, which no stage sees.
@@ -46,8 +55,10 @@ class SweepConfig(Settings):
             to changes of `finetune` and `supervised`, since few labels may need other epochs.
     """
 
+    added: ClassVar[tuple[str, ...]] = ("recordings",)
     recipe: str = DEFAULT
     data: str | None = None
+    recordings: RecordingsConfig = RecordingsConfig()
     test: str | None = None
     folds: int | None = Field(None, ge=2)
     fold: NonNegativeInt | None = None
@@ -124,8 +135,8 @@ def list_sweeps() -> list[str]:
     return sorted(Path(entry.name).stem for entry in folder.iterdir() if entry.name.endswith(".yaml"))
 
 
-def load_sweep(name: str, data: str | None = None) -> Plan:
-    """Loads a sweep by its name or the path of a YAML file; `data` replaces the file's.
+def load_sweep(name: str, data: str | None = None, recordings: RecordingsConfig | None = None) -> Plan:
+    """Loads a sweep by its name or the path of a YAML file; `data` replaces the file's, as `recordings` do if given.
 
     Raises:
         ConfigError: no such sweep or file, or invalid settings.
@@ -137,7 +148,10 @@ def load_sweep(name: str, data: str | None = None) -> Plan:
     else:
         raise ConfigError(f"no sweep named {name!r}; known are {', '.join(list_sweeps())}, or give a .yaml file")
     sweep = load_settings(SweepConfig, path)
-    return make_plan(path.stem, sweep if data is None else sweep.model_copy(update={"data": data}), name)
+    changes: dict[str, Any] = {} if data is None else {"data": data}
+    if recordings is not None and recordings.given():
+        changes["recordings"] = recordings.over(sweep.recordings)
+    return make_plan(path.stem, sweep.model_copy(update=changes), name)
 
 
 def make_plan(name: str, sweep: SweepConfig, source: str) -> Plan:
@@ -148,6 +162,7 @@ def make_plan(name: str, sweep: SweepConfig, source: str) -> Plan:
     """
     base = _changed(load_recipe(sweep.recipe), sweep.set, f"{source}: set")
     base = with_values(base, {} if sweep.data is None else {"data": sweep.data}, source)
+    base = base.model_copy(update={"recordings": sweep.recordings.over(base.recordings)})
     if not isinstance(base.data, str):
         raise ConfigError(f"{source}: {sweep.recipe} has several sets as data; a sweep takes one: data: FOLDER")
     if sweep.folds is None and sweep.test is None and base.data not in NAMES:

@@ -75,7 +75,7 @@ def _begin(plan: Plan, out: Path) -> None:
     sets: list[tuple[str, Part]] = [(plan.base.labelled_data, "train")]
     if plan.sweep.folds is None:
         sets.append((plan.sweep.test or plan.base.labelled_data, "test"))
-    names = [(data, part, list_data(data, part).names) for data, part in sets]
+    names = [(data, part, list_data(data, part, recordings=plan.base.recordings).names) for data, part in sets]
     digest = hashlib.sha256(repr(names).encode("utf-8", "surrogateescape")).hexdigest()
     content = json.loads(json.dumps({**plan.to_json(), "recordings_sha256": digest}))
     file, known = out / "sweep.json", None
@@ -90,7 +90,7 @@ def _begin(plan: Plan, out: Path) -> None:
     keys = hashlib.sha256()
     for frames in dict.fromkeys(unit.config.frames for unit in plan.units):  # before several processes need them
         for data, part in sets:
-            keys.update(read_recordings(data, frames, part, labelled=True).store.keys.tobytes())
+            keys.update(read_recordings(data, frames, part, True, plan.base.recordings).store.keys.tobytes())
     if known not in (None, keys.hexdigest()):  # older versions did not write it
         advice = "restore the recordings, or give another --out"
         raise ConfigError(f"{out}: the content of recordings has changed since this sweep was started; {advice}")

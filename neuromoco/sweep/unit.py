@@ -64,11 +64,11 @@ class Worker:
         return result
 
     def _evaluation_set(self, config: RunConfig) -> EvaluationSet:
-        listing, store = self.read(config.data, config.frames, "train", labelled=True)
+        listing, store, *_ = self.read(config.data, config.frames, "train", True, config.recordings)
         if config.held_out:
             rows = list(hold_out(listing, config.held_out.folds, config.held_out.fold).validation)
             return EvaluationSet(store, rows, np.array(listing.labels)[rows])
-        test, store = self.read(self.test or config.data, config.frames, "test", labelled=True)
+        test, store, *_ = self.read(self.test or config.data, config.frames, "test", True, config.recordings)
         return EvaluationSet(store, list(range(len(test))), test.labels_among(listing.class_names))
 
     def _run(self, unit: Unit, folder: Path) -> dict[str, Any]:
@@ -95,7 +95,7 @@ class Worker:
     def _probe(self, unit: Unit) -> dict[str, Any]:
         config, device = unit.config, pick_device(self.device)
         encoder, _ = load_encoder(self._encoder(unit), device)
-        listing, store = self.read(config.data, config.frames, "train", labelled=True)
+        listing, store, *_ = self.read(config.data, config.frames, "train", True, config.recordings)
         rows = labelled_split(listing, config, config.finetune).train
         test = self._evaluation_set(config)
         inputs = (

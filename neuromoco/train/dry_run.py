@@ -42,7 +42,7 @@ def dry_run(config: RunConfig) -> dict[str, Any]:
         CheckpointError: `init` cannot be used.
     """
     config = resolve_init(config)
-    sizes, classes = training_sizes(config.data)
+    sizes, classes = training_sizes(config.data, config.recordings)
     stages = ("pretrain", "finetune") if config.stage == "all" else (config.stage,)
     with FakeTensorMode():
         encoder = build_encoder(config.encoder)

@@ -3,6 +3,7 @@
 config.yaml        the complete settings, from which the run can be repeated
 environment.json   what the numbers depend on: versions, git revision, threads, kernels; and that of later resumptions
 split.json         the training and validation recordings
+left_out.json      files that cannot be read, and why, if the run goes on without them
 metrics.jsonl      one line per epoch
 curves.png         the metrics as curves, redrawn every minute or so
 logs/              files of the experiment trackers
@@ -43,6 +44,7 @@ class RunFolder:
         self.path = Path(path)
         self.last = self.path / LAST
         self.best = self.path / BEST
+        self.left_out = self.path / "left_out.json"
         self.metrics = self.path / "metrics.jsonl"
         self.summary = self.path / "metrics.json"
         self.curves = self.path / "curves.png"

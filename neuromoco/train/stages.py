@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from neuromoco.checkpoint import read_header
 from neuromoco.classifier import check_network
 from neuromoco.config import ClassifyConfig, RunConfig
 from neuromoco.datasets import Listing, Reader, Split, list_data, read_recordings
-from neuromoco.datasets.splits import budget_split, describe_split, hold_out
+from neuromoco.datasets.splits import budget_split, describe_split, hold_out, split_by_class
 from neuromoco.encoders import build_encoder
 from neuromoco.encoders.blocks import recompute_blocks
 from neuromoco.errors import CheckpointError, ConfigError, NeuromocoError
@@ -33,9 +34,10 @@ def train(config: RunConfig, out: Path | str, device: str = "auto", read: Reader
     """Trains an encoder or a classifier and writes everything about the run to a folder.
 
     The folder receives `config.yaml` (the settings), `environment.json` (versions and machine), `split.json` (training
-    and validation recordings), `metrics.jsonl` (one line per epoch), `curves.png`, `metrics.json` (last and best
-    epoch), `weights/last.safetensors`, `weights/best.safetensors` if there is a validation set, and `state/`, from
-    which `resume` continues after an interruption. If training cannot start, no folder is left behind.
+    and validation recordings), `left_out.json` (files that could not be read, if these are skipped), `metrics.jsonl`
+    (one line per epoch), `curves.png`, `metrics.json` (last and best epoch), `weights/last.safetensors`,
+    `weights/best.safetensors` if there is a validation set, and `state/`, from which `resume` continues after an
+    interruption. If training cannot start, no folder is left behind.
 
     Args:
         config: complete settings, for example of `neuromoco.recipes.load_recipe`. `config.stage` is "pretrain" (without
@@ -176,18 +178,58 @@ def _build_task(run: RunFolder, config: RunConfig, accelerator: Accelerator, rea
     if config.compute.recompute_blocks:
         recompute_blocks(encoder)
     pretraining = config.stage == "pretrain"
-    recordings = read(config.data, config.frames, "train", labelled=not pretraining)
-    listing = recordings.listing
+    recordings = read(config.data, config.frames, "train", not pretraining, config.recordings)
+    config, listing = config.model_copy(update={"frames": recordings.frames}), recordings.listing
+    if accelerator.is_main_process and recordings.left_out:
+        write_json(run.left_out, {problem.file: problem.reason for problem in recordings.left_out})
+    split = _split_of(run, listing, config)
     if pretraining:
-        split = Split(_pretraining_members(listing, config), ())
         task: Task = PretrainTask(config, encoder, recordings, split, accelerator)
     else:
-        split = labelled_split(listing, config, getattr(config, config.stage))
+        if len(listing.class_names) < 2:
+            raise ConfigError(
+                f"{listing.root}: holds one class, {listing.class_names[0]}; a classifier needs two or more"
+            )
         task = ClassifyTask(config, encoder, recordings, split, accelerator)
         console.print(_split_line(split))
     content = describe_split(listing, split, config.seed, recordings.store.keys)
     _write_or_check_split(run, content, accelerator)
     return task
+
+
+def _split_of(run: RunFolder, listing: Listing, config: RunConfig) -> Split:
+    """The split of a run: of one that was begun, that in its folder; else a new one."""
+    if (begun := _stored_split(run, listing, config)) is not None:
+        return begun
+    if config.stage == "pretrain":
+        return Split(_pretraining_members(listing, config), ())
+    return labelled_split(listing, config, getattr(config, config.stage))
+
+
+def _stored_split(run: RunFolder, listing: Listing, config: RunConfig) -> Split | None:
+    """The split that a run was begun with, by whatever rule; None if there is none, or it is of other recordings."""
+    before = run.split()
+    if before is None:
+        return None
+    rows = {name: row for row, name in enumerate(listing.names)}
+    parts = [before.get("train"), before.get("validation")]
+    if not all(isinstance(part, list) and rows.keys() >= set(part) for part in parts):
+        return None
+    split = Split(*(tuple(sorted(rows[name] for name in part or ())) for part in parts))
+    now = describe_split(listing, split, config.seed, np.zeros((len(listing), 2), np.uint64))
+    if "recordings_sha256" in before:
+        return split if before["recordings_sha256"] == now["recordings_sha256"] else None
+    # Versions before that did not write it: the rule that they split by tells whether recordings have been added.
+    earlier = None if config.stage == "pretrain" else _earlier_split(listing, config, getattr(config, config.stage))
+    return split if split == earlier else None
+
+
+def _earlier_split(listing: Listing, config: RunConfig, settings: ClassifyConfig) -> Split:
+    """As `labelled_split` before a budget of labels included those to validate on."""
+    members = _members(replace(listing, groups=(), spans=()), config)
+    labels = [listing.labels[i] for i in members]
+    split = split_by_class(labels, settings.validation, settings.labels_per_class, config.seed, listing.class_names)
+    return Split(*(tuple(members[i] for i in part) for part in (split.train, split.validation)))
 
 
 def _split_line(split: Split) -> str:
@@ -199,7 +241,8 @@ def _split_line(split: Split) -> str:
 
 
 def _check_finetuning(config: RunConfig, accelerator: Accelerator) -> None:
-    labelled_split(list_data(config.labelled_data, "train"), config, config.finetune)
+    listing = list_data(config.labelled_data, "train", recordings=config.recordings)
+    labelled_split(listing, config, config.finetune)
     divide_batch("finetune", config.finetune.batch_size, config.finetune.accumulate, accelerator.num_processes)
 
 
@@ -236,5 +279,6 @@ def labelled_split(listing: Listing, config: RunConfig, settings: ClassifyConfig
     members = _members(listing, config)
     labels = [listing.labels[i] for i in members]
     names = listing.class_names
-    split = budget_split(labels, settings.validation, settings.labels_per_class, config.seed, names)
+    groups = [listing.group_of[i] for i in members] if listing.spans or listing.groups else []
+    split = budget_split(labels, settings.validation, settings.labels_per_class, config.seed, names, groups)
     return Split(tuple(members[i] for i in split.train), tuple(members[i] for i in split.validation))

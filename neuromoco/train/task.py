@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 from neuromoco.checkpoint import CheckpointHeader, SeenRecordings, save_checkpoint
 from neuromoco.config import ClassifyConfig, OptimizerConfig, PretrainConfig, RunConfig
 from neuromoco.datasets import FrameStore, Recordings, Split
+from neuromoco.datasets.samples import stored_reading
 from neuromoco.datasets.torch_sets import FrameSet, collate
 from neuromoco.encoders import Encoder
 from neuromoco.train.environment import package_versions
@@ -38,7 +39,7 @@ class Task(ABC):
         self, config: RunConfig, encoder: Encoder, recordings: Recordings, split: Split, accelerator: Accelerator
     ) -> None:
         self.config, self.encoder, self.split, self.accelerator = config, encoder, split, accelerator
-        self.listing, self.store = recordings
+        self.listing, self.store = recordings.listing, recordings.store
         settings: PretrainConfig | ClassifyConfig = getattr(config, config.stage)
         self.epochs, self.schedule, self.accumulate = settings.epochs, settings.optimizer, settings.accumulate
         self.batch_size = settings.batch_size
@@ -85,6 +86,7 @@ class Task(ABC):
             kind="classifier" if self.class_names else "encoder",
             encoder=self.config.encoder,
             frames=self.config.frames,
+            reading=stored_reading(self.listing.options),
             class_names=self.class_names,
             seen=_seen(self.store, self.split.train),
             stage=self.config.stage,

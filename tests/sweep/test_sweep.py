@@ -262,7 +262,7 @@ def test_a_test_folder_is_measured_on(class_folders: Folders, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"setings": {}}, "setings: no such name; known names: recipe, data, test, folds"),
+        ({"setings": {}}, "setings: no such name; known names: recipe, data, recordings, test, folds"),
         ({"settings": {"a": {"pretrain.moco.queue": 5}}}, "settings: a: pretrain.moco.queue: no such name"),
         ({"settings": {"a/b": {}}}, "the name 'a/b'"),
         ({"settings": {"a": {"seed": 5}}}, "settings: a: seed is decided by the sweep: data, test, folds, seeds"),

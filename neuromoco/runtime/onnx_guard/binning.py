@@ -39,8 +39,15 @@ class Tape(Protocol[Handle]):
 def bin_events(tape: Tape[Handle], columns: dict[str, Handle], sensor: Handle, config: FrameConfig) -> Handle:
     """Frames [T, P, H, W] of one recording in the inputs of `COLUMNS`; the sensor is int64 [2], rows and columns."""
     x, y, p = (tape.op("Cast", columns[name], to=INT64) for name in "xyp")
+    t = columns["t"]
+    if config.crop is not None:
+        left, top, *size = map(int, config.crop)
+        x, y = tape.op("Sub", x, tape.ints(left)), tape.op("Sub", y, tape.ints(top))
+        kept = tape.op("And", _below(tape, x, tape.ints(size[0])), _below(tape, y, tape.ints(size[1])))
+        t, x, y, p = (tape.op("Compress", column, kept, axis=0) for column in (t, x, y, p))
+        sensor = tape.ints(size[1], size[0])
     count = tape.op("Shape", x)
-    step = (_by_count if config.slice_by == "count" else _by_time)(tape, columns["t"], count, config.steps)
+    step = (_by_count if config.slice_by == "count" else _by_time)(tape, t, count, config.steps)
     # Sides of the counted frames: those of the result, or the sensor's where it is smaller.
     sides = tape.op("Min", sensor, tape.ints(config.height, config.width))
     rows, wide, height, width = (
