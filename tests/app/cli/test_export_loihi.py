@@ -221,7 +221,7 @@ def test_an_interrupted_export_leaves_the_folder_before(
         (lambda f: (f / NET).unlink(), "network.net: does not exist"),
         (lambda f: (f / NET).write_bytes((f / NET).read_bytes()[:3000]), "network.net: is no network description"),
         (lambda f: (f / NET).write_bytes(b"x"), "network.net: is no network description"),
-        (lambda f: (f / MANIFEST).unlink(), "is a folder, and no Loihi export"),
+        (lambda f: (f / MANIFEST).unlink(), "is a folder, and neither a Loihi export"),
     ],
 )
 def test_damaged_folders_are_refused_in_one_line(damage: object, message: str, exported: Path, tmp_path: Path) -> None:
@@ -255,7 +255,7 @@ def test_nir_is_written_with_its_report(tmp_path: Path) -> None:
 def test_verify_needs_an_export_and_says_what_is_missing(exported: Path, tmp_path: Path) -> None:
     result = run("verify", tmp_path)
     assert result.exit_code == 4
-    assert "no Loihi export" in error_line(result)
+    assert "neither a Loihi export" in error_line(result)
     if not find_spec("lava"):
         result = run("verify", exported, EXAMPLES[0])
         assert result.exit_code == 5
