@@ -32,7 +32,7 @@ NEEDED = {
     "benchmarks": ("dev", "peers"),
     "tests": ("dev", "datasets"),
 }
-OWN = {"neuromoco", "tests", "benchmarks"}
+OWN = {"neuromoco", "tests", "benchmarks", "lava_parts"}
 # Imported where they happen to be installed, and never asked for.
 OPTIONAL = {
     ("export/to_nir", "snntorch"),  # the check of an NIR export, which reports that it was left out

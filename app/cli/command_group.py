@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import click
 import typer
 from rich.console import RenderableType
 from typer.core import TyperGroup
@@ -19,6 +18,8 @@ from neuromoco.errors import NeuromocoError
 from neuromoco.support.console import PlainConsole, console, is_first_here, printable
 
 INTERRUPTED = 130
+# Typer has it, in one version as its own, in another as click's, and does not export it.
+UsageError: Any = typer.BadParameter.__base__
 
 
 class Commands(TyperGroup):
@@ -36,8 +37,8 @@ class Commands(TyperGroup):
             raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt:
             raise typer.Exit(INTERRUPTED) from None
-        except click.UsageError as error:  # a name of a file may look like an option
-            raise click.UsageError(printable(error.format_message()), error.ctx) from None
+        except UsageError as error:  # a name of a file may look like an option
+            raise UsageError(printable(error.format_message()), error.ctx) from None
         except OSError as error:  # such as a folder without permission; of a full disk that takes the output, no name
             if ctx.params["debug"] or isinstance(error, BrokenPipeError) or not error.strerror:
                 raise

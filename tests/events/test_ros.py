@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sqlite3
 import struct
 import sys
@@ -275,10 +276,7 @@ def test_a_camera_of_several_is_chosen(tmp_path: Path, kind: str) -> None:
 
 
 def test_messages_packed_one_by_one(tmp_path: Path) -> None:
-    if sys.version_info >= (3, 14):
-        from compression import zstd
-    else:
-        zstd = pytest.importorskip("backports.zstd")
+    zstd = importlib.import_module("compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd")
     database(tmp_path / "a", [(TOPIC, PACKET, zstd.compress(cdr_packet(evt3(EVENTS))))])
     assert rows(read(tmp_path / "a")) == EVENTS
     database(tmp_path / "b", [(TOPIC, PACKET, zstd.compress(bytes(50_000_000)))])
