@@ -10,10 +10,10 @@ from typing import Annotated, Any, Literal
 import typer
 
 from neuromoco.app.cli.arguments import default_run_folder, run_settings
-from neuromoco.app.cli.command_group import AsJson, Backend, Device, Quiet, app, complain, out, print_json, show
+from neuromoco.app.cli.command_group import AsJson, Device, Quiet, app, complain, out, print_json, show
 from neuromoco.app.cli.recordings import READING, SAMPLES, takes_recordings
 from neuromoco.app.cli.survey import Minutes, starting_point
-from neuromoco.app.cli.tables import demo_table, dry_run_lines, encoder_table, evaluation_table
+from neuromoco.app.cli.tables import demo_table, dry_run_lines, encoder_table
 from neuromoco.config import RecordingsConfig, dump_config
 from neuromoco.errors import ConfigError
 from neuromoco.recipes import list_recipes
@@ -133,35 +133,6 @@ def _figure(line: dict[str, Any]) -> str:
         return f"loss {line['loss']:.3f}"
     accuracy, low, high = (line[f"validation_{name}"] for name in ("accuracy", "low", "high"))
     return f"validation accuracy {accuracy:.1%} (95 % interval {low:.1%} to {high:.1%})"
-
-
-@app.command()
-@takes_recordings(READING | SAMPLES)
-def evaluate(
-    model: Annotated[Path, typer.Argument(help="A run, a checkpoint, an ONNX file of frames, or a Loihi export.")],
-    data: Annotated[str, typer.Option(help="A folder of class folders, or a data set, whose test part is used.")],
-    backend: Backend = "auto",
-    device: Device = "auto",
-    as_json: AsJson = False,
-    quiet: Quiet = False,
-    *,
-    recordings: RecordingsConfig,
-) -> None:
-    """Measure a classifier on labelled recordings.
-
-    Example: neuromoco evaluate runs/tuned --data test/
-    """
-    need("train")
-    from neuromoco.datasets import list_data
-    from neuromoco.evaluation.accuracy import evaluate as measure
-    from neuromoco.runtime.load import LoihiClassifier, OnnxClassifier, load_classifier
-
-    classifier = load_classifier(model, device, backend=backend)
-    if isinstance(classifier, OnnxClassifier) and classifier.header.input == "events":
-        raise ConfigError(f"{model}: takes events; evaluate the file that takes frames, or the checkpoint")
-    network = classifier.network if isinstance(classifier, OnnxClassifier | LoihiClassifier) else classifier
-    result = measure(network, list_data(data, "test", recordings=recordings))
-    show(result.to_json(), as_json, lambda: evaluation_table(result))
 
 
 @app.command()

@@ -223,7 +223,7 @@ def _look_at(job: _Job) -> _Found:
             found.samples.append(_sample(name, label, recording))
             found.prints.append(fingerprint(recording))
             if row in job.shown:
-                found.pictures.append(Picture(name, label, _picture(recording)))
+                found.pictures.append(Picture(name, label, event_picture(recording)))
     except EventFileError as error:
         found.problems.append(str(error))
     return found
@@ -262,7 +262,8 @@ def _box(recording: Recording, part: slice) -> tuple[int, int, int, int]:
     return left, top, right, bottom
 
 
-def _picture(recording: Recording) -> NDArray[np.int32]:
+def event_picture(recording: Recording) -> NDArray[np.int32]:
+    """Events by pixel, [P, rows, columns], of at most `PICTURE_SIDE` a side."""
     shrink = max(1.0, max(recording.width, recording.height) / PICTURE_SIDE)
     size = (max(1, round(recording.height / shrink)), max(1, round(recording.width / shrink)))
     return to_frames(recording, 1, "count", size)[0]

@@ -1,23 +1,30 @@
-"""Accuracy of a classifier on labelled recordings."""
+"""Accuracy of a classifier on labelled recordings. Exports are measured without torch."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from scipy.stats import binomtest
-from sklearn.metrics import confusion_matrix
-from torch import Tensor
 
-from neuromoco.classifier import Classifier
 from neuromoco.datasets import Listing, frames_of
-from neuromoco.evaluation.features import frame_batches
-from neuromoco.runtime.prediction import FrameNetwork
-from neuromoco.snn.neurons import evaluation_mode
+from neuromoco.datasets.prepare import file_jobs, recordings_of
+from neuromoco.events import Recording
+from neuromoco.runtime.header import ExportHeader
+from neuromoco.runtime.prediction import Floats, FrameNetwork
+from neuromoco.support.console import track
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from neuromoco.classifier import Classifier
+
+BATCH = 128
+Z_95 = 1.959963984540054  # of the normal distribution, for 95 % on both sides
 
 
 @dataclass(frozen=True)
@@ -30,6 +37,9 @@ class Evaluation:
         recordings: S.
         class_names: rows and columns of the confusion matrix.
         confusion: counts [true, predicted].
+        labels: true class indices [S].
+        logits: float32 [S, T, classes]; None if only labels were predicted.
+        listing: the S recordings, without those that were left out; None likewise.
     """
 
     accuracy: float
@@ -37,6 +47,9 @@ class Evaluation:
     recordings: int
     class_names: tuple[str, ...]
     confusion: NDArray[np.int64]
+    labels: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    logits: Floats | None = None
+    listing: Listing | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for JSON, with the recall of each class."""
@@ -51,14 +64,31 @@ class Evaluation:
         }
 
 
-@torch.inference_mode()
+class EventNetwork(Protocol):
+    """An export that takes events and bins them itself."""
+
+    def logits(self, recordings: Sequence[Recording], /) -> Floats:
+        """Logits [T, N, classes] of N recordings."""
+
+
 def predict_labels(
     classifier: Classifier, frames: NDArray[np.unsignedinteger[Any]], indices: Sequence[int], device: torch.device
 ) -> Tensor:
     """Predicted class indices [R] for R `indices` into frames [S, T, P, H, W]."""
-    with evaluation_mode(classifier):
+    import torch
+
+    from neuromoco.snn.neurons import evaluation_mode
+
+    with torch.inference_mode(), evaluation_mode(classifier):
         batches = (torch.from_numpy(batch).to(device) for batch in frame_batches(frames, indices))
         return torch.cat([classifier(batch).mean(0).argmax(1).cpu() for batch in batches])
+
+
+def frame_batches(frames: NDArray[np.unsignedinteger[Any]], indices: Sequence[int]) -> Iterator[NDArray[np.float32]]:
+    """Batches [T, N, P, H, W] of the frames [S, T, P, H, W] at these indices."""
+    for start in range(0, len(indices), BATCH):
+        rows = np.asarray(indices[start : start + BATCH])
+        yield np.ascontiguousarray(frames[rows].swapaxes(0, 1), np.float32)
 
 
 def evaluate(model: FrameNetwork, listing: Listing) -> Evaluation:
@@ -86,15 +116,47 @@ def evaluate(model: FrameNetwork, listing: Listing) -> Evaluation:
         >>> evaluation.recordings  # doctest: +SKIP
         359
     """
-    listing, store, *_ = frames_of(listing.known_by(model.header.read_options(listing.options)), model.header.frames)
-    labels, frames = listing.labels_among(model.header.class_names), store.frames
-    logits = (model.frame_logits(batch) for batch in frame_batches(frames, range(len(frames))))  # [T, N, classes]
-    return score(labels, np.concatenate([batch.mean(0).argmax(1) for batch in logits]), model.header.class_names)
+    known = listing.known_by(model.header.read_options(listing.options))
+    listing, store, *_ = frames_of(known, model.header.frames)
+    labels = listing.labels_among(model.header.class_names)
+    logits = np.concatenate(list(_logits(model, listing, store.frames)), axis=1).swapaxes(0, 1)  # [S, T, classes]
+    return replace(score(labels, logits.mean(1).argmax(1), model.header.class_names), logits=logits, listing=listing)
 
 
-def score(labels: NDArray[np.int64], predicted: NDArray[np.int64], class_names: tuple[str, ...]) -> Evaluation:
+def _logits(model: FrameNetwork, listing: Listing, frames: NDArray[np.unsignedinteger[Any]]) -> Iterator[Floats]:
+    """Logits [T, N, classes] of the recordings, in their order."""
+    header = model.header
+    if isinstance(header, ExportHeader) and header.input == "events":
+        network = cast(EventNetwork, model)
+        jobs = [job for row in range(len(listing)) for job in file_jobs(listing, [row])]
+        for job in track(jobs, "classifying recordings"):
+            yield from (network.logits([recording]) for recording in recordings_of(job))
+        return
+    yield from (model.frame_logits(batch) for batch in frame_batches(frames, range(len(frames))))
+
+
+def score(
+    labels: NDArray[np.int64],
+    predicted: NDArray[np.int64],
+    class_names: tuple[str, ...],
+) -> Evaluation:
     """Compares predicted labels [S] with true ones [S]."""
     correct = int((labels == predicted).sum())
-    low, high = binomtest(correct, len(labels)).proportion_ci(method="wilson")
-    matrix = confusion_matrix(labels, predicted, labels=range(len(class_names)))
-    return Evaluation(correct / len(labels), (float(low), float(high)), len(labels), class_names, matrix)
+    matrix = np.zeros((len(class_names), len(class_names)), np.int64)
+    np.add.at(matrix, (labels, predicted), 1)
+    interval = wilson(correct, len(labels))
+    return Evaluation(correct / len(labels), interval, len(labels), class_names, matrix, labels)
+
+
+def wilson(correct: int, total: int) -> tuple[float, float]:
+    """The 95 % interval of a share, without continuity correction (Wilson 1927).
+
+    Examples:
+        >>> from neuromoco.evaluation.accuracy import wilson
+        >>> [round(end, 3) for end in wilson(80, 100)]
+        [0.711, 0.867]
+    """
+    share, square = correct / total, Z_95**2 / total
+    middle = share + square / 2
+    half = Z_95 * math.sqrt(share * (1 - share) / total + square / (4 * total))
+    return max(0.0, (middle - half) / (1 + square)), min(1.0, (middle + half) / (1 + square))

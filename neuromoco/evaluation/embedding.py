@@ -18,8 +18,9 @@ from threadpoolctl import threadpool_limits
 
 from neuromoco.checkpoint import CheckpointHeader
 from neuromoco.errors import ConfigError, EventFileError
+from neuromoco.evaluation.accuracy import BATCH
 from neuromoco.evaluation.embedding_map import draw_map, map_page
-from neuromoco.evaluation.features import BATCH, features_by_step, load_encoder, state_sha256
+from neuromoco.evaluation.features import features_by_step, load_encoder, state_sha256
 from neuromoco.events import ReadOptions, read_recording
 from neuromoco.frames import recording_frames
 from neuromoco.runtime.prediction import check_complete

@@ -17,9 +17,9 @@ from neuromoco.checkpoint import CheckpointHeader, load_into, load_tensors, read
 from neuromoco.classifier import check_network
 from neuromoco.datasets.cache import FrameStore
 from neuromoco.encoders import Encoder, build_encoder
+from neuromoco.evaluation.accuracy import frame_batches
 from neuromoco.snn.neurons import LIFNode, evaluation_mode
 
-BATCH = 128
 PREFIX = "encoder."  # of the encoder's tensors in a classifier's checkpoint
 
 
@@ -48,13 +48,6 @@ def features(
     """
     batches = (features_by_step(encoder, batch, device) for batch in frame_batches(store.frames, indices))
     return np.concatenate([batch if per_step else batch.mean(1) for batch in batches])
-
-
-def frame_batches(frames: NDArray[np.unsignedinteger[Any]], indices: Sequence[int]) -> Iterator[NDArray[np.float32]]:
-    """Batches [T, N, P, H, W] of the frames [S, T, P, H, W] at these indices."""
-    for start in range(0, len(indices), BATCH):
-        rows = np.asarray(indices[start : start + BATCH])
-        yield np.ascontiguousarray(frames[rows].swapaxes(0, 1), np.float32)
 
 
 @torch.inference_mode()

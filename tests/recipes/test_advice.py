@@ -30,8 +30,8 @@ def test_frames_keep_what_moves_and_the_shape_of_the_sensor() -> None:
     sizes = {
         (128, 128, 0.32): (32, 32),  # 41 pixels move: 4 by 4 are counted together
         (34, 34, 0.61): (17, 17),
-        (96, 72, 0.9): (18, 24),  # not fewer than 16
-        (1280, 720, 0.5): (20, 36),
+        (96, 72, 0.9): (24, 32),  # not fewer than 24
+        (1280, 720, 0.5): (24, 43),
         (16, 16, 1.0): (16, 16),
         (128, 128, 0.05): (64, 64),  # not more than 64
     }

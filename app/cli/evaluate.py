@@ -1,0 +1,61 @@
+"""The command that measures a classifier."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from neuromoco.app.cli.command_group import AsJson, Backend, Device, Quiet, app, out, show
+from neuromoco.app.cli.recordings import READING, SAMPLES, takes_recordings
+from neuromoco.app.cli.tables import evaluation_table
+from neuromoco.config import RecordingsConfig
+from neuromoco.datasets import Listing, list_data
+from neuromoco.evaluation.accuracy import evaluate as measure
+from neuromoco.runtime.load import LoihiClassifier, OnnxClassifier, load_classifier
+from neuromoco.support.console import escape
+from neuromoco.support.files import write_text
+
+if TYPE_CHECKING:
+    from neuromoco.runtime.load import AnyClassifier
+
+
+@app.command()
+@takes_recordings(READING | SAMPLES)
+def evaluate(
+    model: Annotated[Path, typer.Argument(help="A run, a checkpoint, an ONNX file, or a Loihi export.")],
+    data: Annotated[str, typer.Option(help="A folder of class folders, or a data set, whose test part is used.")],
+    report: Annotated[
+        Path | None, typer.Option(help="Write all figures, with the worst recordings, to this .html file.")
+    ] = None,
+    backend: Backend = "auto",
+    device: Device = "auto",
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    *,
+    recordings: RecordingsConfig,
+) -> None:
+    """Measure a classifier on labelled recordings. Exports need no torch.
+
+    Example: neuromoco evaluate runs/tuned --data test/ --report report.html
+    """
+    classifier = load_classifier(model, device, backend=backend)
+    network = classifier.network if isinstance(classifier, OnnxClassifier | LoihiClassifier) else classifier
+    result = measure(network, list_data(data, "test", recordings=recordings))
+    if report is not None:
+        from neuromoco.evaluation.report import report_page
+
+        write_text(report, report_page(str(model), result, spikes=_spikes(model, classifier, result.listing)))
+    show(result.to_json(), as_json, lambda: evaluation_table(result))
+    if report is not None and not as_json:
+        out.print(f"wrote {escape(str(report))}")
+
+
+def _spikes(model: Path, classifier: AnyClassifier, listing: Listing | None) -> dict[str, str]:
+    from neuromoco.evaluation.spikes import checkpoint_spikes, loihi_spikes
+
+    assert listing is not None
+    if isinstance(classifier, LoihiClassifier):
+        return loihi_spikes(model)
+    return {} if isinstance(classifier, OnnxClassifier) else checkpoint_spikes(classifier, listing)

@@ -1,0 +1,114 @@
+"""An evaluation as a page in one HTML file: accuracy, confusions, reliability, time steps, worst recordings, spikes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neuromoco.datasets import Listing
+from neuromoco.datasets.prepare import file_jobs, recordings_of
+from neuromoco.datasets.set_survey import event_picture
+from neuromoco.evaluation.accuracy import Evaluation, wilson
+from neuromoco.support.figures import frame_colours
+from neuromoco.support.html_page import bars, curve, heat_table, page, picture, pictures, section, table
+
+WORST = 12  # recordings that are shown
+BINS = 10  # of confidence
+
+
+def report_page(
+    model: str,
+    result: Evaluation,
+    spikes: Mapping[str, str] | None = None,
+) -> str:
+    """The page, as HTML.
+
+    Args:
+        model: what was measured.
+        result: of `evaluate`, with logits.
+        spikes: figures of spikes and energy by name.
+    """
+    assert result.logits is not None
+    assert result.listing is not None
+    listing = result.listing
+    low, high = result.interval
+    names = result.class_names
+    evidence = np.cumsum(result.logits, axis=1) / np.arange(1, result.logits.shape[1] + 1)[:, None]  # [S, T, classes]
+    shares = _softmax(evidence[:, -1])
+    predicted = shares.argmax(1)
+    sections = [
+        section("Accuracy", f'<p class="big">{result.accuracy:.1%}</p>', f"95 % interval {low:.1%} to {high:.1%}."),
+        section("Recall by class", bars(_recalls(result.labels, predicted, names)), "With 95 % intervals."),
+    ]
+    if listing.groups:
+        right = _by_group(listing.groups, result.labels == predicted)
+        sections.append(section("Accuracy by group", bars(right), "With 95 % intervals."))
+    steps = (evidence.argmax(2) == result.labels[:, None]).mean(0)
+    worst = _worst(listing, result.labels, shares, names)
+    sections += [
+        section("Confusions", heat_table(names, result.confusion), "Rows are true classes, columns are answers."),
+        section("Reliability", *_reliability(shares.max(1), predicted == result.labels)),
+        section("Accuracy over time steps", curve(steps.tolist()), "By the mean of the logits up to each step."),
+        section("The worst recordings", pictures(worst), "Those with the least probability for their class."),
+        section("Spikes and energy", *_spike_rows(spikes)),
+    ]
+    return page(f"Evaluation of {model}", f"{result.recordings:,} recordings of {listing.root}", sections)
+
+
+def _softmax(logits: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    shares: NDArray[np.float64] = np.exp(logits.astype(np.float64) - logits.max(1, keepdims=True))
+    shares /= shares.sum(1, keepdims=True)
+    return shares
+
+
+def _share_row(name: str, right: NDArray[np.bool_]) -> tuple[str, float, str]:
+    low, high = wilson(int(right.sum()), right.size)
+    return name, float(right.mean()), f"{right.mean():.0%} ({low:.0%} to {high:.0%}) of {right.size:,}"
+
+
+def _recalls(
+    labels: NDArray[np.int64], predicted: NDArray[np.int64], names: Sequence[str]
+) -> list[tuple[str, float, str]]:
+    rows = ((name, (predicted == label)[labels == label]) for label, name in enumerate(names))
+    return [_share_row(name, right) for name, right in rows if right.size]
+
+
+def _by_group(groups: Sequence[str], right: NDArray[np.bool_]) -> list[tuple[str, float, str]]:
+    of = np.array(groups)
+    return [_share_row(str(name), right[of == name]) for name in np.unique(of)]
+
+
+def _reliability(confidence: NDArray[np.float64], right: NDArray[np.bool_]) -> tuple[str, str]:
+    """How often answers of a confidence are right, and the expected calibration error (Guo et al. 2017)."""
+    bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
+    rows, error = [], 0.0
+    for number in np.unique(bins).tolist():
+        inside = bins == number
+        mean, share = float(confidence[inside].mean()), float(right[inside].mean())
+        error += inside.mean() * abs(mean - share)
+        text = f"{share:.0%} of {inside.sum():,}, mean {mean:.0%}"
+        rows.append((f"{number / BINS:.1f} to {(number + 1) / BINS:.1f}", share, text))
+    note = "Rows are probabilities that the model gives its answers, bars the share of these that is right. "
+    note += f"Expected calibration error {error:.3f}."
+    return bars(rows), note
+
+
+def _worst(listing: Listing, labels: NDArray[np.int64], shares: NDArray[np.float64], names: Sequence[str]) -> list[str]:
+    true = shares[np.arange(len(labels)), labels]
+    figures = []
+    for row in np.argsort(true)[:WORST].tolist():
+        (recording,) = recordings_of(*file_jobs(listing, [row]))
+        answer = int(shares[row].argmax())
+        text = f"{listing.names[row]}: {names[labels[row]]} {true[row]:.0%}"
+        text += f", answered {names[answer]} {shares[row, answer]:.0%}" if answer != labels[row] else ""
+        figures.append(picture(frame_colours(event_picture(recording)[None])[0], text))
+    return figures
+
+
+def _spike_rows(spikes: Mapping[str, str] | None) -> tuple[str, str]:
+    if not spikes:
+        return "", "Not known for this file: give the checkpoint for rates of spikes, or a Loihi export for energy."
+    return table((), spikes.items()), "Estimates; nothing was measured on a chip."
