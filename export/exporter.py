@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from neuromoco.config import RecordingsConfig
 from neuromoco.errors import ConfigError
 from neuromoco.events import Recording
 from neuromoco.graph.nodes import Graph
@@ -29,6 +30,7 @@ class ExportJob:
     target: TargetName
     data: Path | None = None  # file or folder of recordings to calibrate and compare on
     recordings: Sequence[Recording] | None = None  # to compare on instead of those in `data`
+    reading: RecordingsConfig = field(default_factory=RecordingsConfig)  # how those in `data` are read
 
     @property
     def size(self) -> tuple[int, int]:

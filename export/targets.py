@@ -15,6 +15,7 @@ from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 from neuromoco.checkpoint import best_weights
+from neuromoco.config import RecordingsConfig
 from neuromoco.errors import ConfigError, ParityError
 from neuromoco.events import Recording
 from neuromoco.runtime.header import TargetName
@@ -95,6 +96,7 @@ def export(
     target: TargetName = "onnx",
     data: Path | str | None = None,
     recordings: Sequence[Recording] | None = None,
+    reading: RecordingsConfig | None = None,
     **options: Any,
 ) -> dict[str, Any]:
     """Writes a trained classifier for another runtime and compares it with its source, layer by layer.
@@ -117,6 +119,7 @@ def export(
         data: file or folder of recordings to compare on, or (for "loihi" and `quantize="int8"`) to calibrate on one
             half of and compare on the other. By default the bundled example recordings.
         recordings: to compare on instead of those in `data`; an empty list leaves noise alone.
+        reading: how those in `data` are read, where it is not as the training recordings were.
         **options: of the target.
 
             - `input` ("onnx"): "frames" (default), or "events" for a file that takes raw events: `t` [E] in
@@ -155,7 +158,7 @@ def export(
         if OPTIONS[name].needs_data and value != OPTIONS[name].values[0] and data is None:
             raise ConfigError(f"--{name} {value} is calibrated on your recordings: give them with --data FOLDER")
     out = default_place(source, target, options) if out is None else Path(out)
-    job = ExportJob(source, TrainedClassifier(source, "cpu"), target, data, recordings)
+    job = ExportJob(source, TrainedClassifier(source, "cpu"), target, data, recordings, reading or RecordingsConfig())
     exporter = row.exporter()(job, **chosen)
     exporter.check_place(out)
     begin = time.perf_counter()

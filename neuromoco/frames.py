@@ -98,6 +98,16 @@ def to_frames(
     return _repeat(_repeat(counts, height, axis=2), width, axis=3)
 
 
+def check_crop(recording: Recording, config: FrameConfig) -> None:
+    """Refuses a sensor that lacks the part that `config` uses; raises as `cropped`."""
+    if isinstance(config.crop, str):
+        raise ConfigError(f"crop: {config.crop} is settled by a set of recordings; give pixels X,Y,W,H")
+    x, y, width, height = config.crop or (0, 0, 1, 1)
+    if x + width > recording.width or y + height > recording.height:
+        sensor = f"{recording.width} x {recording.height}"
+        raise EventFileError(f"a crop of {x},{y},{width},{height} does not fit its sensor of {sensor} pixels")
+
+
 def cropped(recording: Recording, config: FrameConfig) -> Recording:
     """The events in the part of the sensor that `config` uses, as from a sensor of its size.
 
@@ -106,12 +116,8 @@ def cropped(recording: Recording, config: FrameConfig) -> Recording:
     """
     if config.crop is None:
         return recording
-    if isinstance(config.crop, str):
-        raise ConfigError(f"crop: {config.crop} is settled by a set of recordings; give pixels X,Y,W,H")
-    x, y, width, height = config.crop
-    if x + width > recording.width or y + height > recording.height:
-        sensor = f"{recording.width} x {recording.height}"
-        raise EventFileError(f"a crop of {x},{y},{width},{height} does not fit its sensor of {sensor} pixels")
+    check_crop(recording, config)
+    x, y, width, height = map(int, config.crop)
     # Below the left or top border, the unsigned difference is large.
     column, row = recording.x - np.uint16(x), recording.y - np.uint16(y)
     inside = (column < width) & (row < height)

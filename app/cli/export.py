@@ -10,7 +10,9 @@ from rich.text import Text
 
 from neuromoco import models
 from neuromoco.app.cli.command_group import AsJson, Quiet, app, complain, show
+from neuromoco.app.cli.recordings import READING, takes_recordings
 from neuromoco.app.cli.tables import verified_table
+from neuromoco.config import RecordingsConfig
 from neuromoco.errors import ParityError, UnsupportedLayerError
 from neuromoco.export import targets
 from neuromoco.runtime.header import TargetName
@@ -20,6 +22,7 @@ from neuromoco.support.files import files_in
 
 
 @app.command()
+@takes_recordings(READING)
 def export(
     model: Annotated[Path, typer.Argument(help="A run of a classifier, or its checkpoint.")],
     file: Annotated[
@@ -53,6 +56,8 @@ def export(
     check: Annotated[bool, typer.Option("--check", help="List what cannot be exported; write nothing.")] = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
+    *,
+    recordings: RecordingsConfig,
 ) -> None:
     """Write a trained classifier for another runtime, and compare the two layer by layer.
 
@@ -68,7 +73,7 @@ def export(
             complain(UnsupportedLayerError(str(layer)))
         raise typer.Exit(UnsupportedLayerError.exit_code if unsupported else 0)
     file = file or targets.default_place(model, target, options)
-    report = targets.export(model, file, target=target, data=data, **options)
+    report = targets.export(model, file, target=target, data=data, reading=recordings, **options)
     show(report, as_json, lambda: Text(targets.summary(file, report)))
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from neuromoco import models
 from neuromoco.errors import ConfigError, EventFileError, MissingPackageError
-from neuromoco.events import Recording, read_recording, survey_recording
+from neuromoco.events import ReadOptions, Recording, read_recording, survey_recording
 from neuromoco.frames import to_frames
 from neuromoco.runtime.load import Backend, LoihiClassifier, backend_of, load_classifier
 from neuromoco.runtime.loihi.twin import run
@@ -114,7 +114,9 @@ class Analyser:
         """Reads and classifies a file."""
         clock = _Clock()
         try:
-            survey = survey_recording(request.file)
+            options = self._options(request)
+            clock.lap("model")
+            survey = survey_recording(request.file, options)
             if survey.events > LARGEST_EVENTS:
                 raise EventFileError(
                     f"{request.name}: {survey.events:,} events; at most {LARGEST_EVENTS:,} are accepted here: "
@@ -124,7 +126,7 @@ class Analyser:
             duration = survey.last_us - survey.first_us + 1
             length = request.window_us or duration
             begin = request.window * length
-            recording = read_recording(request.file, begin, begin + length)
+            recording = read_recording(request.file, begin, begin + length, options)
         except EventFileError as error:
             raise EventFileError(str(error).replace(str(request.file), request.name)) from None
         if not len(recording):
@@ -162,6 +164,11 @@ class Analyser:
                 clock.lap("spikes")
         labels = {prediction.label for prediction in analysis.predictions.values()}
         analysis.agreement = len(labels) == 1 if len(analysis.predictions) > 1 else None
+
+    def _options(self, request: AnalysisRequest) -> ReadOptions:
+        """What is known of the recordings that the model was trained on."""
+        file = request.model.files.get(request.backend)
+        return ReadOptions() if file is None else self._load(file).header.read_options()
 
     def _load(self, file: Path) -> AnyClassifier:
         if file not in self._loaded:

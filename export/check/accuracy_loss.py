@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from neuromoco.datasets import list_recordings
+from neuromoco.datasets import Listing, list_data
+from neuromoco.datasets.prepare import FileJob, recordings_of
 from neuromoco.errors import ConfigError
+from neuromoco.events import Recording
+from neuromoco.export.exporter import ExportJob
 from neuromoco.support.sampling import evenly_spaced
 
 LEAST = 4  # recordings, half of which calibrate
@@ -21,13 +24,31 @@ LEAST_AGREEMENT = 0.95  # share of recordings with the same answer
 class Samples(NamedTuple):
     """Recordings, and the index of the class of each, or None where it is unknown."""
 
-    paths: list[Path]
+    parts: list[FileJob]
     labels: list[int | None]
 
+    @property
+    def paths(self) -> list[Path]:
+        """The files of the recordings."""
+        return [part.path for part in self.parts]
 
-def split_samples(folder: Path, class_names: Sequence[str]) -> tuple[Samples, Samples]:
+    def read(self) -> Iterator[Recording]:
+        """Reads the recordings one by one."""
+        return (recording for part in self.parts for recording in recordings_of(part))
+
+
+def parts_of(folder: Path, job: ExportJob | None) -> tuple[Listing, list[FileJob]]:
+    """The recordings of a folder, read as the training recordings were unless said otherwise, each as a job."""
+    listing = list_data(str(folder), "test", labelled=False, recordings=job.reading if job else None)
+    options = job.header.read_options(listing.options) if job else listing.options
+    spans = listing.spans or (None,) * len(listing)
+    files = zip(listing.paths, spans, strict=True)
+    return listing, [FileJob(path, (row,), (span,), options) for row, (path, span) in enumerate(files)]
+
+
+def split_samples(folder: Path, class_names: Sequence[str], job: ExportJob | None = None) -> tuple[Samples, Samples]:
     """Recordings to calibrate on and others to compare on, of a flat folder or one of class folders."""
-    listing = list_recordings(folder, labelled=False)
+    listing, parts = parts_of(folder, job)
     if len(listing) < LEAST:
         raise ConfigError(
             f"{folder}: {len(listing)} recordings; 8 bits need at least {LEAST}, half of them to calibrate"
@@ -36,7 +57,7 @@ def split_samples(folder: Path, class_names: Sequence[str]) -> tuple[Samples, Sa
     if listing.labels and set(listing.class_names) <= set(class_names):
         labels = [class_names.index(listing.class_names[i]) for i in listing.labels]
     halves = (evenly_spaced(range(first, len(listing), 2), MOST) for first in (0, 1))
-    one, other = (Samples([listing.paths[i] for i in half], [labels[i] for i in half]) for half in halves)
+    one, other = (Samples([parts[i] for i in half], [labels[i] for i in half]) for half in halves)
     return one, other
 
 

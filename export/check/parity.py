@@ -11,6 +11,7 @@ import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,8 +22,13 @@ from torch import Tensor, nn
 from neuromoco import models
 from neuromoco.checkpoint import CheckpointHeader
 from neuromoco.classifier import Classifier
+from neuromoco.datasets.prepare import recordings_of
+from neuromoco.datasets.samples import read_options
+from neuromoco.errors import EventFileError
 from neuromoco.events import Recording, read_recording
+from neuromoco.export.check.accuracy_loss import parts_of
 from neuromoco.export.exporter import ExportJob
+from neuromoco.frames import cropped
 from neuromoco.graph.trace import PREFIX
 from neuromoco.runtime.prediction import Floats
 from neuromoco.support.files import files_in
@@ -150,9 +156,26 @@ def comparison_recordings(job: ExportJob) -> list[Recording]:
     """Noise, and the recordings of a job: those given, else at most 50 of its data or the bundled ones."""
     recordings = job.recordings
     if recordings is None:
-        files = files_in([job.data]) if job.data else models.example_paths()
-        recordings = [read_recording(file) for file in evenly_spaced(files, LARGEST)]
+        recordings = _recordings_in(job.data, job) if job.data else bundled_recordings(job.header)
     return [*random_recordings(job.classifier.header), *recordings]
+
+
+def bundled_recordings(header: CheckpointHeader) -> list[Recording]:
+    """The recordings that ship with the package; noise for a network that uses a part of a sensor that they lack."""
+    bundled = [read_recording(file) for file in evenly_spaced(models.example_paths(), LARGEST)]
+    try:
+        return bundled if all(len(cropped(one, header.frames)) for one in bundled) else random_recordings(header)
+    except EventFileError:
+        return random_recordings(header)
+
+
+def _recordings_in(data: Path, job: ExportJob) -> list[Recording]:
+    """At most 50 recordings of a file or a folder, read as the training recordings were unless said otherwise."""
+    if data.is_dir() and not any(entry.is_file() for entry in data.glob("*/*/*")):
+        parts = parts_of(data, job)[1]
+        return [recording for part in evenly_spaced(parts, LARGEST) for recording in recordings_of(part)]
+    options = job.header.read_options(read_options(job.reading))
+    return [read_recording(file, options=options) for file in evenly_spaced(files_in([data]), LARGEST)]
 
 
 def random_recordings(header: CheckpointHeader, count: int = NOISE) -> list[Recording]:

@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from neuromoco import models
-from neuromoco.events import Recording, read_recording
+from neuromoco.events import Recording
 from neuromoco.export.check.accuracy_loss import copy_figures, split_samples
-from neuromoco.export.check.parity import random_recordings, run_source
+from neuromoco.export.check.parity import bundled_recordings, random_recordings, run_source
 from neuromoco.export.exporter import Exporter, ExportJob, export_header
 from neuromoco.export.to_loihi.calibrate import FACTORS, choose_clipping
 from neuromoco.export.to_loihi.mapping import map_to_loihi
@@ -56,11 +55,11 @@ class LoihiExporter(Exporter):
     def write(self, graph: Graph, part: Path) -> dict[str, Any]:
         job, self.labels = self.job, None
         if job.data is not None:
-            halves = split_samples(job.data, job.header.class_names)
-            self.calibration, self.compared = (list(map(read_recording, half.paths)) for half in halves)
+            halves = split_samples(job.data, job.header.class_names, job)
+            self.calibration, self.compared = (list(half.read()) for half in halves)
             self.labels = halves[1].labels
         else:
-            self.compared = list(job.recordings or map(read_recording, models.example_paths()))
+            self.compared = list(job.recordings or bundled_recordings(job.header))
             self.calibration = self.compared
         self.loihi = calibrated(job.classifier, graph, self.calibration, search=self.is_calibrated)
         dialect = self.dialect or ("stock" if not self.loihi.problems("stock") else "extended")

@@ -41,8 +41,8 @@ class OnnxExporter(Exporter):
         check_onnx(model)
         if self.quantize:
             assert self.job.data is not None, "is one of the options of the table"
-            self.calibration, self.held_out = split_samples(self.job.data, self.header.class_names)
-            self.ranges = measure_ranges(graph, self.header, self.calibration.paths)
+            self.calibration, self.held_out = split_samples(self.job.data, self.header.class_names, self.job)
+            self.ranges = measure_ranges(graph, self.header, self.calibration)
             model = quantize_onnx(model, self.header, self.ranges)
         part.write_bytes(model.SerializeToString(deterministic=True))
         return {
@@ -61,7 +61,7 @@ class OnnxExporter(Exporter):
         if self.quantize and parity.problem is None:
             int8 = compare_int8(graph, self.header, self.ranges, self.held_out)
             int8 |= {
-                "calibrated_on": len(self.calibration.paths),
+                "calibrated_on": len(self.calibration.parts),
                 "bytes": {"float32": self.float32.ByteSize(), "int8": part.stat().st_size},
             }
         figures = {

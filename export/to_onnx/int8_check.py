@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Any
 
 from neuromoco.config import FrameConfig
-from neuromoco.events import read_recording
 from neuromoco.export.check.accuracy_loss import Samples, copy_figures
 from neuromoco.export.check.parity import SpikeCounts
 from neuromoco.export.to_onnx.int8 import Ranges, calibrate, quantize_onnx
@@ -21,10 +20,10 @@ from neuromoco.runtime.prediction import Floats
 BATCH = 16
 
 
-def measure_ranges(graph: Graph, header: ExportHeader, paths: Sequence[Path]) -> dict[str, Ranges]:
+def measure_ranges(graph: Graph, header: ExportHeader, samples: Samples) -> dict[str, Ranges]:
     """Ranges of the synapses of a graph on recordings, see `calibrate`."""
     plain = header.model_copy(update={"input": "frames"})
-    return calibrate(unrolled(graph, plain), _batches(header.frames, paths))
+    return calibrate(unrolled(graph, plain), _batches(header.frames, samples))
 
 
 def compare_int8(graph: Graph, header: ExportHeader, ranges: dict[str, Ranges], held_out: Samples) -> dict[str, Any]:
@@ -37,14 +36,14 @@ def compare_int8(graph: Graph, header: ExportHeader, ranges: dict[str, Ranges], 
     }
     counts = {node.name: SpikeCounts() for node in graph.neurons}
     answers: dict[str, list[int]] = {name: [] for name in networks}
-    for batch in _batches(header.frames, held_out.paths):
+    for batch in _batches(header.frames, held_out):
         outputs = {name: network.run({"frames": batch}) for name, network in networks.items()}
         for name, values in outputs.items():
             answers[name] += values["logits"].argmax(1).tolist()
         for layer, count in counts.items():
             count.add(outputs["float32"][layer], outputs["int8"][layer])
     return {
-        "recordings": len(held_out.paths),
+        "recordings": len(held_out.parts),
         "layers": [
             {
                 "name": name,
@@ -72,6 +71,7 @@ def int8_summary(figures: Mapping[str, Any]) -> str:
     )
 
 
-def _batches(config: FrameConfig, paths: Sequence[Path]) -> Iterator[Floats]:
-    for start in range(0, len(paths), BATCH):
-        yield batch_frames([read_recording(path) for path in paths[start : start + BATCH]], config)
+def _batches(config: FrameConfig, samples: Samples) -> Iterator[Floats]:
+    recordings = samples.read()
+    while batch := list(islice(recordings, BATCH)):
+        yield batch_frames(batch, config)

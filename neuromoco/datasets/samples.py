@@ -116,7 +116,8 @@ def _windows(listing: Listing, length: int, stride: int, extents: dict[str, Exte
             rows.append(row)
             spans.append((0, length))
             continue
-        begin, end = listing.spans[row] if listing.spans else (extent.first_us, extent.last_us + 1)
+        # A recording whose last event comes a little before its end has its last window, too.
+        begin, end = listing.spans[row] if listing.spans else (extent.first_us, extent.last_us + 1 + length // 100)
         count = max(0, (end - begin - length) // stride + 1)
         if len(spans) + count > MOST_SAMPLES:
             raise ConfigError(f"{listing.root}: more than {MOST_SAMPLES:,} windows; give a longer --stride")

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from neuromoco.events.occupied import occupied
 from neuromoco.events.recording import NOTHING_ODD, Oddities
 from neuromoco.events.stream import Columns, EventStream
 
@@ -56,6 +57,7 @@ class Survey:
         return {
             "format": self.source,
             "sensor": f"{self.width} x {self.height}",
+            "occupied": ",".join(map(str, self.occupied())),
             "events": self.events,
             "duration_ms": duration / 1e3,
             "rate_events_per_s": self.events / (duration / 1e6) if duration else None,
@@ -67,6 +69,14 @@ class Survey:
             **self.oddities.facts(),
             "duplicates": self.duplicates,
         }
+
+    def occupied(self) -> tuple[int, int, int, int]:
+        """The part of the sensor in which the events lie: left column, top row, width and height, as `--crop` takes."""
+        together = -(-max(self.width, self.height) // LARGEST_IMAGE)
+        image = self.image.sum(0)
+        (x, w), (y, h) = occupied(image.sum(0)), occupied(image.sum(1))
+        left, top = x * together, y * together
+        return left, top, min(w * together, self.width - left), min(h * together, self.height - top)
 
     def rate_curve(self, most: int) -> tuple[NDArray[np.float64], float]:
         """Events per second in at most `most` equal parts of the recording, and the seconds of one part."""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from neuromoco.checkpoint import parse_header
 from neuromoco.errors import CheckpointError
 from neuromoco.events import Recording
-from neuromoco.frames import batch_frames
+from neuromoco.frames import batch_frames, check_crop
 from neuromoco.runtime.header import NEXT, ExportHeader
 from neuromoco.runtime.onnx_guard.check import check_model
 from neuromoco.runtime.onnx_guard.model import read_metadata, read_model
@@ -75,6 +75,8 @@ class OnnxNetwork:
     def logits(self, recordings: Sequence[Recording]) -> Floats:
         """Logits [T, N, classes] of N recordings."""
         if self.header.input == "events":
+            for recording in recordings:
+                check_crop(recording, self.header.frames)
             answers = [self.run(event_columns(recording))["logits_per_step"] for recording in recordings]
         else:
             batches = [recordings[i : i + LARGEST_BATCH] for i in range(0, len(recordings), LARGEST_BATCH)]
