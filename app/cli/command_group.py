@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 from rich.console import RenderableType
@@ -26,6 +26,7 @@ class Commands(TyperGroup):
     """Commands that report a user's mistake in one line with its exit code, and end with code 130 when interrupted."""
 
     def invoke(self, ctx: Any) -> Any:
+        as_json = "--json" in [*ctx._protected_args, *ctx.args]
         try:
             result = super().invoke(ctx)
             sys.stdout.flush()  # a full disk is met here rather than when Python ends
@@ -33,17 +34,29 @@ class Commands(TyperGroup):
         except NeuromocoError as error:
             if ctx.params["debug"]:
                 raise
-            complain(error)
-            raise typer.Exit(error.exit_code) from None
+            _end(str(error), error.exit_code, as_json)
         except KeyboardInterrupt:
             raise typer.Exit(INTERRUPTED) from None
         except UsageError as error:  # a name of a file may look like an option
-            raise UsageError(printable(error.format_message()), error.ctx) from None
+            message = printable(error.format_message())
+            if as_json:
+                print_json({"error": message, "exit_code": error.exit_code}, indent=None)
+            raise UsageError(message, error.ctx) from None
         except OSError as error:  # such as a folder without permission; of a full disk that takes the output, no name
             if ctx.params["debug"] or isinstance(error, BrokenPipeError) or not error.strerror:
                 raise
-            complain(f"{error.filename or 'the output'}: {error.strerror}")
-            raise typer.Exit(NeuromocoError.exit_code) from None
+            output = error.filename is None
+            _end(
+                f"{error.filename or 'the output'}: {error.strerror}", NeuromocoError.exit_code, as_json and not output
+            )
+
+
+def _end(message: str, exit_code: int, as_json: bool) -> NoReturn:
+    """Ends the command with an error, which is a JSON object on standard output, too, if JSON was asked for."""
+    complain(message)
+    if as_json and is_first_here():
+        print_json({"error": message, "exit_code": exit_code}, indent=None)
+    raise typer.Exit(exit_code) from None
 
 
 app = typer.Typer(

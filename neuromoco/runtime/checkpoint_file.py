@@ -14,7 +14,7 @@ from neuromoco.encoders import build_encoder
 from neuromoco.errors import CheckpointError
 from neuromoco.events import Recording
 from neuromoco.frames import batch_frames
-from neuromoco.runtime.prediction import Floats, Prediction, predict_batch
+from neuromoco.runtime.prediction import Floats, Prediction, opened, predict_batch
 from neuromoco.support.device import pick_device
 from neuromoco.support.untrusted import one_line
 
@@ -58,9 +58,9 @@ class TrainedClassifier:
             )
         self.network.to(self.device).eval()
 
-    def predict(self, recordings: Sequence[Recording]) -> list[Prediction]:
-        """Classifies recordings of any sensor and length, all in one batch."""
-        return predict_batch(self, recordings)
+    def predict(self, recordings: Sequence[Recording | Path | str]) -> list[Prediction]:
+        """Classifies recordings of any sensor and length, or files of them, all in one batch."""
+        return predict_batch(self, opened(recordings, self.header))
 
     def frames(self, recordings: Sequence[Recording]) -> Floats:
         """Frames [T, N, P, H, W] of N recordings."""

@@ -13,7 +13,7 @@ from neuromoco.checkpoint import best_weights, is_checkpoint
 from neuromoco.errors import ConfigError
 from neuromoco.events import Recording
 from neuromoco.runtime.onnx_file import OnnxNetwork
-from neuromoco.runtime.prediction import Prediction, predict_batch, timed
+from neuromoco.runtime.prediction import Prediction, opened, predict_batch, timed
 from neuromoco.support.extras import need
 
 if TYPE_CHECKING:
@@ -50,22 +50,24 @@ class OnnxClassifier:
         self.network = OnnxNetwork(path, threads)
         self.header = self.network.header
 
-    def predict(self, recordings: Sequence[Recording], stop_at: float | None = None) -> list[Prediction]:
+    def predict(self, recordings: Sequence[Recording | Path | str], stop_at: float | None = None) -> list[Prediction]:
         """Classifies recordings, in batches.
 
         Args:
-            recordings: of any sensor and length.
+            recordings: of any sensor and length, or their files.
             stop_at: stop a recording at the first time step at which a class has this probability. Only files of
                 one step can ("onnx-step"); the others compute all steps at once.
 
         Raises:
             ConfigError: an early stop with another file.
+            EventFileError: a file cannot be read.
         """
+        known = opened(recordings, self.header)
         if stop_at is not None:
-            return [self._until(recording, stop_at) for recording in recordings]
+            return [self._until(recording, stop_at) for recording in known]
         if self.header.input == "events":
-            return [self._from_events(recording) for recording in recordings]
-        return predict_batch(self.network, recordings)
+            return [self._from_events(recording) for recording in known]
+        return predict_batch(self.network, known)
 
     def _from_events(self, recording: Recording) -> Prediction:
         logits, running = timed(self.network.logits, [recording])
@@ -106,9 +108,9 @@ class LoihiClassifier:
         self.network = TwinNetwork(folder)
         self.header = self.network.header
 
-    def predict(self, recordings: Sequence[Recording]) -> list[Prediction]:
-        """Classifies recordings, all in one batch."""
-        return predict_batch(self.network, recordings)
+    def predict(self, recordings: Sequence[Recording | Path | str]) -> list[Prediction]:
+        """Classifies recordings, or files of them, all in one batch."""
+        return predict_batch(self.network, opened(recordings, self.header))
 
 
 def backend_of(path: Path | str) -> Backend:

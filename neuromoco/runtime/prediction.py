@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from neuromoco.checkpoint import CheckpointHeader, SeenRecordings
 from neuromoco.errors import EventFileError
-from neuromoco.events import Recording
+from neuromoco.events import Recording, read_recording
 
 # A recording that lasts less than this share of the shortest training recording is taken to be cut: formats without a
 # length field give no other sign of it.
@@ -113,6 +113,16 @@ class FrameNetwork(Protocol):
 
     def frame_logits(self, frames: Floats, /) -> Floats:
         """Logits [T, N, classes] of frames [T, N, P, H, W]."""
+
+
+def opened(recordings: Sequence[Recording | Path | str], header: CheckpointHeader) -> list[Recording]:
+    """Recordings, those given by their files read as the training recordings were.
+
+    Raises:
+        EventFileError: a file cannot be read.
+    """
+    options = header.read_options()
+    return [one if isinstance(one, Recording) else read_recording(one, options=options) for one in recordings]
 
 
 def predict_batch(network: FrameNetwork, recordings: Sequence[Recording]) -> list[Prediction]:
