@@ -216,7 +216,7 @@ def checkpoint_seeds() -> dict[str, Files]:
             header = _header(name).model_dump()
             from neuromoco.checkpoint import CheckpointHeader
 
-            facts = {key: header[key] for key in CheckpointHeader.model_fields}
+            facts = {key: header[key] for key in CheckpointHeader.model_fields if key in header}
             save_checkpoint(path, _live(name)[0], CheckpointHeader(**facts))
             found[name] = {CHECKPOINT: path.read_bytes()}
     return found
