@@ -62,6 +62,14 @@ def test_inputs_are_the_same_each_time_and_differ(kind: Kind) -> None:
     assert any(found != inputs[0] for found in inputs)
 
 
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind.name in ("onnx", "checkpoints", "loihi")],
+                         ids=lambda kind: kind.name)  # fmt: skip
+def test_what_is_damaged_was_accepted_before(kind: Kind, tmp_path: Path) -> None:
+    for seed, files in kind.seeds().items():
+        campaign.lay_out(files, tmp_path / seed)
+        kind.attempt(tmp_path / seed, 0)  # raises what refuses it
+
+
 def test_checksums_are_those_of_hdf5() -> None:
     buffer = io.BytesIO()
     with h5py.File(buffer, "w", libver="latest"):

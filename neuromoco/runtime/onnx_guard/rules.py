@@ -77,8 +77,10 @@ def _clip(_: Node, values: Sequence[Value]) -> list[Shape]:
 def _quantize(node: Node, values: Sequence[Value]) -> list[Shape]:
     """One scale, or one for each entry of an axis."""
     x, scale, zero = values
-    axis = _axis(node, len(x.shape), 1) if scale.shape else 0
-    need(scale.shape in ((), (x.shape[axis : axis + 1])) and zero.shape == scale.shape, f"scales {scale.shape}")
+    if {scale.shape, zero.shape} <= {(), (1,)}:  # of one channel, the quantizer writes them in either way
+        return [x.shape]
+    axis = _axis(node, len(x.shape), 1)
+    need(scale.shape == x.shape[axis : axis + 1] == zero.shape, f"scales {scale.shape}")
     return [x.shape]
 
 
