@@ -266,4 +266,5 @@ def event_picture(recording: Recording) -> NDArray[np.int32]:
     """Events by pixel, [P, rows, columns], of at most `PICTURE_SIDE` a side."""
     shrink = max(1.0, max(recording.width, recording.height) / PICTURE_SIDE)
     size = (max(1, round(recording.height / shrink)), max(1, round(recording.width / shrink)))
-    return to_frames(recording, 1, "count", size)[0]
+    counts: NDArray[np.int32] = to_frames(recording, 1, "count", size)[0]
+    return counts
