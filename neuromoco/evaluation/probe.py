@@ -172,6 +172,8 @@ def probe(
         raise ConfigError(f"--validation {validation}: give a fraction above 0 and below 1, for example 0.2")
     if len(names) < 2:
         raise ConfigError(f"{train.root}: a probe needs two or more classes; there is only {', '.join(names)}")
+    if test is not None:
+        test.labels_among(names)  # raises before anything is read
     torch_device = pick_device(device)
     encoder, header = load_encoder(model, torch_device)
     before = state_sha256(encoder)

@@ -80,7 +80,7 @@ def training(kind: type[Task], config: RunConfig, folder: Path, accelerator: Acc
         labels = tuple(int(label) for label in rng.integers(0, 3, RECORDINGS))
         listing, stage = replace(listing, labels=labels, class_names=("a", "b", "c")), "supervised"
     config = config.model_copy(update={"stage": stage})
-    task = kind(config, encoder, Recordings(listing, store), Split(tuple(range(RECORDINGS)), ()), accelerator)
+    task = kind(config, encoder, Recordings(listing, store, frames), Split(tuple(range(RECORDINGS)), ()), accelerator)
     fit(task, run, accelerator, config.compute)
     accelerator.wait_for_everyone()
     return {"history": [line["loss"] for line in run.history()], "state": task.model.state_dict()}
