@@ -101,7 +101,7 @@ def check_gradio(page: Any, app: Any, uploads: Uploads) -> None:
     for part, is_there in _parts(page, app, uploads).items():
         try:
             good = is_there()
-        except Exception:
+        except Exception:  # whatever a part raises that is missing or takes other arguments
             good = False
         if not good:
             raise MissingPackageError(

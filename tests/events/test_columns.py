@@ -84,13 +84,11 @@ def test_other_names_are_said_by_the_user(tmp_path: Path, format: str) -> None:
     assert [row[0] for row in rows(read(write(path, both), columns="t=ms"))] == [1, 2, 3]
 
 
-@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("format", [name for name in FORMATS if name != "mat"])  # MATLAB has no such names
 @pytest.mark.parametrize(("title", "factor"), [("t_ms", 1000), ("Timestamp [s]", 1_000_000), ("time(us)", 1)])
 def test_a_unit_in_the_name_counts_unless_the_user_says_another(
     tmp_path: Path, format: str, title: str, factor: int
 ) -> None:
-    if format == "mat":
-        pytest.skip("MATLAB has no such names")
     path = write(tmp_path / f"a.{format}", columns_of({"t": title, "x": "x", "y": "y", "p": "p"}))
     assert [row[0] for row in rows(read(path))] == [event[0] * factor for event in EVENTS]
     assert [row[0] for row in rows(read(path, time_unit="us"))] == [event[0] for event in EVENTS]
