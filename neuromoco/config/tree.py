@@ -59,12 +59,19 @@ class ViewConfig(Settings):
 
 
 class OptimizerConfig(Settings):
-    """An optimizer and its learning-rate schedule: linear warm-up, then a cosine down to `min_lr`."""
+    """An optimizer and its learning-rate schedule: linear warm-up, then a cosine down to `min_lr`.
+
+    Attributes:
+        weight_decay: of AdamW (decoupled) or SGD.
+        decay: what decays. "weights": matrices and kernels; a strong decay would drive gains and biases to zero.
+            "all": every parameter, as in the first runs of this package.
+    """
 
     name: Literal["sgd", "adamw"] = "adamw"
     lr: PositiveFloat = 1e-3
     min_lr: NonNegativeFloat = 0.0
     weight_decay: NonNegativeFloat = 0.0
+    decay: Literal["weights", "all"] = "weights"
     sgd_momentum: float = Field(0.9, ge=0.0, lt=1.0)
     warmup_epochs: NonNegativeInt = 0
     grad_clip: PositiveFloat | None = None

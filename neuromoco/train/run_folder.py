@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from neuromoco.checkpoint import BEST, LAST, RUN_SETTINGS
-from neuromoco.config import RunConfig, dump_config, load_config
+from neuromoco.config import RunConfig, dump_config, load_config, with_values
 from neuromoco.errors import ConfigError
 from neuromoco.support.files import (
     LARGEST_JSON,
@@ -85,7 +85,7 @@ class RunFolder:
         run = cls(path)
         if not run.is_begun:
             raise ConfigError(f"{run.path}: holds no run (no {RUN_SETTINGS}); --resume takes the folder of a run")
-        return run, load_config(run.path / RUN_SETTINGS)
+        return run, _as_before(load_config(run.path / RUN_SETTINGS))
 
     def split(self) -> dict[str, Any] | None:
         """The content of `split.json`, or None if it is not written yet."""
@@ -140,3 +140,10 @@ class RunFolder:
     def write_history(self, history: list[dict[str, Any]]) -> None:
         """Rewrites the whole file, so that an interruption leaves no incomplete line."""
         write_text(self.metrics, "".join(json.dumps(line) + "\n" for line in history))
+
+
+def _as_before(config: RunConfig) -> RunConfig:
+    """Settings of a run that began before `decay` was a setting, with what it meant: everything decays."""
+    optimizers = {name: getattr(config, name).optimizer for name in ("pretrain", "finetune", "supervised")}
+    silent = [name for name, optimizer in optimizers.items() if "decay" not in optimizer.model_fields_set]
+    return with_values(config, {f"{name}.optimizer.decay": "all" for name in silent})

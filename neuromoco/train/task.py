@@ -103,11 +103,21 @@ class Task(ABC):
 
 def build_optimizer(groups: list[dict[str, Any]], config: OptimizerConfig) -> Optimizer:
     """Builds the optimizer; a group's "peak" is its learning rate after the warm-up."""
+    if config.weight_decay and config.decay == "weights":
+        groups = [part for group in groups for part in _decay_groups(group)]
     for group in groups:
         group["lr"] = group["peak"]
     if config.name == "sgd":
         return SGD(groups, momentum=config.sgd_momentum, weight_decay=config.weight_decay)
     return AdamW(groups, weight_decay=config.weight_decay)
+
+
+def _decay_groups(group: dict[str, Any]) -> list[dict[str, Any]]:
+    """The group without its gains, biases and time constants, and these, which do not decay."""
+    weights = [parameter for parameter in group["params"] if parameter.ndim > 1]
+    others = [parameter for parameter in group["params"] if parameter.ndim <= 1]
+    parts = [group | {"params": weights}, group | {"params": others, "weight_decay": 0.0}]
+    return [part for part in parts if part["params"]]
 
 
 def _seen(store: FrameStore, indices: Sequence[int]) -> SeenRecordings:

@@ -13,13 +13,14 @@ from torch import Tensor, nn
 from neuromoco import ConfigError
 from neuromoco.checkpoint import load_tensors
 from neuromoco.classifier import Classifier
-from neuromoco.config import EncoderConfig, RunConfig, parse_changes, with_values
+from neuromoco.config import EncoderConfig, OptimizerConfig, RunConfig, dump_config, parse_changes, with_values
 from neuromoco.encoders import build_encoder, list_encoders
 from neuromoco.snn.neurons import LIFNode
 from neuromoco.train import train
 from neuromoco.train.classify import ClassifyTask
 from neuromoco.train.pretrain import PretrainTask
 from neuromoco.train.run_folder import RunFolder
+from neuromoco.train.task import build_optimizer
 from tests.helpers.networks import alive, event_frames
 from tests.helpers.small_runs import small_settings
 
@@ -180,3 +181,26 @@ def test_a_loss_that_is_no_number_stops_the_run_and_leaves_the_last_good_state(
         train(config, tmp_path / "run", "cpu")
     state = RunFolder(tmp_path / "run").list_states()[0]
     assert state.name == "step-000000003"
+
+
+@pytest.mark.parametrize(("decay", "gain"), [("weights", 1.0), ("all", 0.95)])
+def test_gains_and_biases_decay_only_where_everything_does(decay: str, gain: float) -> None:
+    """Without a gradient, AdamW multiplies what decays by 1 - lr * weight_decay."""
+    layers = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
+    for parameter in layers.parameters():
+        nn.init.ones_(parameter)
+        parameter.grad = torch.zeros_like(parameter)
+    config = OptimizerConfig(lr=0.1, weight_decay=0.5, decay=decay)  # type: ignore[arg-type]
+    build_optimizer([{"params": list(layers.parameters()), "peak": 0.1}], config).step()
+    values = {name: float(value.detach().mean()) for name, value in layers.named_parameters()}
+    expected = {"0.weight": 0.95, "0.bias": gain, "1.weight": gain, "1.bias": gain}
+    assert values == pytest.approx(expected)
+
+
+def test_a_run_from_before_decay_was_a_setting_resumes_with_what_it_meant(tmp_path: Path) -> None:
+    lines = dump_config(RunConfig()).splitlines(keepends=True)
+    (tmp_path / "config.yaml").write_text("".join(line for line in lines if "decay: weights" not in line))
+    _, config = RunFolder.open(tmp_path)
+    assert {config.pretrain.optimizer.decay, config.finetune.optimizer.decay} == {"all"}
+    (tmp_path / "config.yaml").write_text("".join(lines))
+    assert RunFolder.open(tmp_path)[1] == RunConfig()
