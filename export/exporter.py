@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from neuromoco.config import RecordingsConfig
+from neuromoco.config.frames import Crop
 from neuromoco.errors import ConfigError
 from neuromoco.events import Recording
 from neuromoco.graph.nodes import Graph
@@ -31,6 +32,7 @@ class ExportJob:
     data: Path | None = None  # file or folder of recordings to calibrate and compare on
     recordings: Sequence[Recording] | None = None  # to compare on instead of those in `data`
     reading: RecordingsConfig = field(default_factory=RecordingsConfig)  # how those in `data` are read
+    crop: Crop = None  # the part of their sensor that is used instead of the network's
 
     @property
     def size(self) -> tuple[int, int]:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from neuromoco.checkpoint import best_weights
 from neuromoco.config import RecordingsConfig
+from neuromoco.config.frames import Crop
 from neuromoco.errors import ConfigError, ParityError
 from neuromoco.events import Recording
 from neuromoco.runtime.header import TargetName
@@ -97,6 +98,7 @@ def export(
     data: Path | str | None = None,
     recordings: Sequence[Recording] | None = None,
     reading: RecordingsConfig | None = None,
+    crop: Crop = None,
     **options: Any,
 ) -> dict[str, Any]:
     """Writes a trained classifier for another runtime and compares it with its source, layer by layer.
@@ -120,6 +122,8 @@ def export(
             half of and compare on the other. By default the bundled example recordings.
         recordings: to compare on instead of those in `data`; an empty list leaves noise alone.
         reading: how those in `data` are read, where it is not as the training recordings were.
+        crop: the part of their sensor that is used instead of the network's, see `FrameConfig`; "activity" is that in
+            which their events lie.
         **options: of the target.
 
             - `input` ("onnx"): "frames" (default), or "events" for a file that takes raw events: `t` [E] in
@@ -158,7 +162,8 @@ def export(
         if OPTIONS[name].needs_data and value != OPTIONS[name].values[0] and data is None:
             raise ConfigError(f"--{name} {value} is calibrated on your recordings: give them with --data FOLDER")
     out = default_place(source, target, options) if out is None else Path(out)
-    job = ExportJob(source, TrainedClassifier(source, "cpu"), target, data, recordings, reading or RecordingsConfig())
+    classifier = TrainedClassifier(source, "cpu")
+    job = ExportJob(source, classifier, target, data, recordings, reading or RecordingsConfig(), crop)
     exporter = row.exporter()(job, **chosen)
     exporter.check_place(out)
     begin = time.perf_counter()

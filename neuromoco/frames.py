@@ -14,7 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuromoco.config import FrameConfig
+from neuromoco.config.frames import Crop
 from neuromoco.errors import ConfigError, EventFileError
+from neuromoco.events.occupied import occupied
 from neuromoco.events.recording import Recording
 
 POLARITIES = 2
@@ -99,24 +101,44 @@ def to_frames(
 
 
 def check_crop(recording: Recording, config: FrameConfig) -> None:
-    """Refuses a sensor that lacks the part that `config` uses; raises as `cropped`."""
+    """Refuses a recording of which a network that crops it itself, as `config` says, cannot take its part.
+
+    Raises:
+        ConfigError: a part of the recording was chosen already.
+        EventFileError: the part lies outside the sensor.
+    """
+    if config.crop is not None and recording.is_part:
+        raise ConfigError(
+            f"crop: this network takes events and uses {_words(config)} of a sensor itself; leave --crop out, or use a "
+            "file that takes frames: neuromoco export --input frames"
+        )
+    _check_fits(recording, config)
+
+
+def _check_fits(recording: Recording, config: FrameConfig) -> None:
     if isinstance(config.crop, str):
         raise ConfigError(f"crop: {config.crop} is settled by a set of recordings; give pixels X,Y,W,H")
     x, y, width, height = config.crop or (0, 0, 1, 1)
     if x + width > recording.width or y + height > recording.height:
         sensor = f"{recording.width} x {recording.height}"
-        raise EventFileError(f"a crop of {x},{y},{width},{height} does not fit its sensor of {sensor} pixels")
+        raise EventFileError(f"a crop of {_words(config)} does not fit its sensor of {sensor} pixels")
+
+
+def _words(config: FrameConfig) -> str:
+    return ",".join(map(str, config.crop or ()))
 
 
 def cropped(recording: Recording, config: FrameConfig) -> Recording:
     """The events in the part of the sensor that `config` uses, as from a sensor of its size.
 
+    A recording of which a part was chosen, see `part_of`, is returned as it is.
+
     Raises:
         EventFileError: the part lies outside the sensor.
     """
-    if config.crop is None:
+    if config.crop is None or recording.is_part:
         return recording
-    check_crop(recording, config)
+    _check_fits(recording, config)
     x, y, width, height = map(int, config.crop)
     # Below the left or top border, the unsigned difference is large.
     column, row = recording.x - np.uint16(x), recording.y - np.uint16(y)
@@ -125,6 +147,49 @@ def cropped(recording: Recording, config: FrameConfig) -> Recording:
         recording,
         t=recording.t[inside], x=column[inside], y=row[inside], p=recording.p[inside], width=width, height=height,
     )  # fmt: skip
+
+
+def part_of(recording: Recording, crop: tuple[int, int, int, int] | None) -> Recording:
+    """The events in a part of the sensor that is chosen for this recording: it counts instead of a network's.
+
+    Args:
+        recording: the events.
+        crop: left column, top row, width and height of the part; None chooses none.
+
+    Raises:
+        EventFileError: the part lies outside the sensor.
+
+    Examples:
+        >>> from neuromoco import read_recording
+        >>> from neuromoco.frames import part_of
+        >>> part = part_of(read_recording("models/examples/3.bin"), (5, 5, 20, 24))
+        >>> part.width, part.height, len(part)
+        (20, 24, 3790)
+    """
+    if crop is None:
+        return recording
+    return replace(cropped(replace(recording, is_part=False), FrameConfig(crop=crop)), is_part=True)
+
+
+def filled_part_of(recording: Recording, crop: Crop, name: object) -> Recording:
+    """As `part_of`, of a recording of this name; "activity" is the part in which its events lie.
+
+    Raises:
+        EventFileError: the part lies outside the sensor, or holds no events.
+    """
+    if crop == "activity":
+        (x, w), (y, h) = (
+            occupied(np.bincount(places, minlength=side)[:side])
+            for places, side in ((recording.x, recording.width), (recording.y, recording.height))
+        )
+        crop = x, y, w, h
+    try:
+        part = part_of(recording, crop)
+    except EventFileError as error:
+        raise EventFileError(f"{name}: {error}") from None
+    if len(recording) and not len(part):
+        raise EventFileError(f"{name}: holds no events in the crop {','.join(map(str, crop or ()))}")
+    return part
 
 
 def recording_frames(recording: Recording, config: FrameConfig) -> NDArray[np.int32]:

@@ -8,7 +8,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from neuromoco.config import RunConfig, parse_changes, with_values
+from neuromoco.config import FrameConfig, RunConfig, parse_changes, parse_settings, with_values
+from neuromoco.config.frames import Crop
 from neuromoco.config.recordings import duration_us, sides
 from neuromoco.errors import ConfigError
 
@@ -87,3 +88,8 @@ def sensor_size(text: str) -> tuple[int, int]:
         return sides(text)
     except ValueError:
         raise ConfigError(f"--sensor {text}: give width and height, for example --sensor 640x480") from None
+
+
+def crop_in(word: object) -> Crop:
+    """The part of the sensor in the word of --crop."""
+    return parse_settings(FrameConfig, {"crop": word}, "--crop").crop

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from neuromoco.app.cli.arguments import crop_in
 from neuromoco.app.cli.command_group import AsJson, Backend, Device, Quiet, app, out, show
+from neuromoco.app.cli.events import CropWord
 from neuromoco.app.cli.recordings import READING, SAMPLES, takes_recordings
 from neuromoco.app.cli.tables import evaluation_table
 from neuromoco.config import RecordingsConfig
@@ -29,6 +31,7 @@ def evaluate(
     report: Annotated[
         Path | None, typer.Option(help="Write all figures, with the worst recordings, to this .html file.")
     ] = None,
+    crop: CropWord = None,
     backend: Backend = "auto",
     device: Device = "auto",
     as_json: AsJson = False,
@@ -42,7 +45,7 @@ def evaluate(
     """
     classifier = load_classifier(model, device, backend=backend)
     network = classifier.network if isinstance(classifier, OnnxClassifier | LoihiClassifier) else classifier
-    result = measure(network, list_data(data, "test", recordings=recordings))
+    result = measure(network, list_data(data, "test", recordings=recordings).of_part(crop_in(crop)))
     if report is not None:
         from neuromoco.evaluation.report import report_page
 

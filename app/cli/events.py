@@ -11,43 +11,32 @@ from typing import Annotated, Literal
 
 import typer
 
-from neuromoco.app.cli.arguments import sensor_size
+from neuromoco.app.cli.arguments import crop_in, sensor_size
 from neuromoco.app.cli.command_group import AsJson, Quiet, app, each_file, out, print_json, show
 from neuromoco.app.cli.tables import facts_table
+from neuromoco.config import FrameConfig
+from neuromoco.config.recordings import DESCRIBED
 from neuromoco.errors import ConfigError
 from neuromoco.events import ReadOptions, read_recording, survey_recording
 from neuromoco.events.columns import names_in
 from neuromoco.events.recording import NOTHING_ODD, Oddities, oddity_lines
 from neuromoco.events.writers import WRITERS, writer_for
+from neuromoco.frames import filled_part_of
 from neuromoco.runtime.facts import facts_of
 from neuromoco.support.console import console, escape, track
 from neuromoco.support.files import files_in
 
 LATEST = 1 << 53  # us
-FileFormat = Annotated[
-    str | None, typer.Option("--format", help="Format of files without a signature, such as dat without a header.")
+FileFormat = Annotated[str | None, typer.Option("--format", help=DESCRIBED["format"])]
+Sensor = Annotated[str | None, typer.Option(metavar="WxH", help=DESCRIBED["sensor"])]
+ColumnOrder = Annotated[str | None, typer.Option("--columns", help=DESCRIBED["columns"])]
+TimeUnit = Annotated[Literal["s", "ms", "us", "ns"] | None, typer.Option(help=DESCRIBED["time_unit"])]
+Select = Annotated[str | None, typer.Option(help=DESCRIBED["select"])]
+Flip = Annotated[Literal["x", "y", "xy"] | None, typer.Option(help=DESCRIBED["flip"])]
+Salvage = Annotated[bool, typer.Option("--salvage", help=DESCRIBED["salvage"])]
+CropWord = Annotated[
+    str | None, typer.Option("--crop", metavar="X,Y,W,H", help=str(FrameConfig.model_fields["crop"].description))
 ]
-Sensor = Annotated[str | None, typer.Option(metavar="WxH", help="Sensor size in pixels, if the file does not name it.")]
-ColumnOrder = Annotated[
-    str | None,
-    typer.Option(
-        "--columns", help="Order of columns, such as txyp (_ skips one), or their names, such as t=timestamp,x=x_pos."
-    ),
-]
-TimeUnit = Annotated[
-    Literal["s", "ms", "us", "ns"] | None,
-    typer.Option(help="Unit of times in a text file or an array that does not name it."),
-]
-
-Select = Annotated[
-    str | None,
-    typer.Option(help="Which camera of a file with several, such as a topic; an error lists them."),
-]
-Flip = Annotated[
-    Literal["x", "y", "xy"] | None,
-    typer.Option(help="Mirror columns (x), rows (y) or both, for a camera mounted the other way."),
-]
-Salvage = Annotated[bool, typer.Option("--salvage", help="Read the undamaged beginning of a cut file.")]
 
 
 def read_options(
@@ -125,6 +114,7 @@ def convert(
         int | None,
         typer.Option(min=-LATEST, max=LATEST, help="Time of the first event in microseconds, such as 0; others shift."),
     ] = None,
+    crop: CropWord = None,
     as_json: AsJson = False,
 ) -> None:
     """Write a recording in another format. Events that the format cannot hold are an error.
@@ -137,6 +127,7 @@ def convert(
     if target.resolve() == source.resolve():
         raise ConfigError(f"{target}: is the recording itself; name another file")
     recording = read_recording(source, options=read_options(format, sensor, columns, time_unit, select, flip, salvage))
+    recording = filled_part_of(recording, crop_in(crop), source)
     if start is not None and len(recording):
         recording = dataclasses.replace(recording, t=recording.t - recording.t[0] + start)
     write(target, recording)

@@ -9,7 +9,9 @@ import typer
 from rich.text import Text
 
 from neuromoco import models
+from neuromoco.app.cli.arguments import crop_in
 from neuromoco.app.cli.command_group import AsJson, Quiet, app, complain, show
+from neuromoco.app.cli.events import CropWord
 from neuromoco.app.cli.recordings import READING, takes_recordings
 from neuromoco.app.cli.tables import verified_table
 from neuromoco.config import RecordingsConfig
@@ -53,6 +55,7 @@ def export(
     data: Annotated[
         Path | None, typer.Option(help="Recordings to calibrate the result on and to compare it with its source on.")
     ] = None,
+    crop: CropWord = None,
     check: Annotated[bool, typer.Option("--check", help="List what cannot be exported; write nothing.")] = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -73,7 +76,7 @@ def export(
             complain(UnsupportedLayerError(str(layer)))
         raise typer.Exit(UnsupportedLayerError.exit_code if unsupported else 0)
     file = file or targets.default_place(model, target, options)
-    report = targets.export(model, file, target=target, data=data, reading=recordings, **options)
+    report = targets.export(model, file, target=target, data=data, reading=recordings, crop=crop_in(crop), **options)
     show(report, as_json, lambda: Text(targets.summary(file, report)))
 
 

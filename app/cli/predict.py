@@ -9,9 +9,9 @@ import numpy as np
 import typer
 
 from neuromoco import models
-from neuromoco.app.cli.arguments import microseconds
+from neuromoco.app.cli.arguments import crop_in, microseconds
 from neuromoco.app.cli.command_group import AsJson, Backend, Device, app, complain, out, print_json, show
-from neuromoco.app.cli.events import warn_of
+from neuromoco.app.cli.events import CropWord, warn_of
 from neuromoco.app.cli.recordings import READING, takes_recordings
 from neuromoco.app.cli.tables import answer_facts, answer_line, bench_table, model_lines
 from neuromoco.config import RecordingsConfig
@@ -41,6 +41,7 @@ def predict(
     any_length: Annotated[
         bool, typer.Option("--any-length", help="Accept recordings much shorter than those of the training.")
     ] = False,
+    crop: CropWord = None,
     window: Annotated[str | None, typer.Option(help="Classify each window of this length, for example 500ms.")] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Number of processes.")] = 1,
     device: Device = "auto",
@@ -56,7 +57,7 @@ def predict(
 
     options = read_options(recordings)
     length = None if window is None else microseconds(window)
-    job = Job(_model_or_default(model, backend), device, backend, any_length, stop_at, length, options)
+    job = Job(_model_or_default(model, backend), device, backend, any_length, stop_at, length, options, crop_in(crop))
     failed, oddities = 0, dict.fromkeys(files_in(files), NOTHING_ODD)
     for answer in classify_files(list(oddities), job, 1 if any(map(is_pipe, oddities)) else jobs):
         oddities[answer.file] = oddities[answer.file].and_of(answer.oddities)

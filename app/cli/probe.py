@@ -8,7 +8,9 @@ from typing import Annotated, Literal
 import typer
 from rich.console import Group
 
+from neuromoco.app.cli.arguments import crop_in
 from neuromoco.app.cli.command_group import AsJson, Device, Quiet, app, complain, show
+from neuromoco.app.cli.events import CropWord
 from neuromoco.app.cli.recordings import READING, SAMPLES, takes_recordings
 from neuromoco.app.cli.tables import evaluation_table, probe_lines
 from neuromoco.config import RecordingsConfig
@@ -35,6 +37,7 @@ def probe(
     ] = None,
     features: Features = "mean",
     labels_per_class: Annotated[int | None, typer.Option(min=1, help="Train on this many per class.")] = None,
+    crop: CropWord = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed for choosing recordings.")] = 0,
     device: Device = "auto",
     as_json: AsJson = False,
@@ -57,8 +60,8 @@ def probe(
     test = test or (data if data in NAMES and validation is None else None)
     result = measure(
         model,
-        list_data(data, "train", recordings=recordings),
-        list_data(test, "test", recordings=recordings) if test else None,
+        list_data(data, "train", recordings=recordings).of_part(crop_in(crop)),
+        list_data(test, "test", recordings=recordings).of_part(crop_in(crop)) if test else None,
         kind=kind,
         per_step=features == "steps",
         validation=VALIDATION if validation is None else validation,
@@ -82,6 +85,7 @@ def embed(
         Literal["tsne", "pca"], typer.Option("--map", help="t-SNE preserves neighbourhoods, PCA large distances.")
     ] = "tsne",
     seed: Annotated[int, typer.Option(min=0, help="Seed for t-SNE.")] = 0,
+    crop: CropWord = None,
     any_length: Annotated[
         bool, typer.Option("--any-length", help="Accept recordings much shorter than those of the training.")
     ] = False,
@@ -99,7 +103,7 @@ def embed(
     from neuromoco.evaluation.embedding import embed_files, find_files, output_paths, write_embedding
 
     output_paths(to)  # reports a wrong name before the work
-    embedding = embed_files(model, find_files(files), device, read_options(recordings), any_length)
+    embedding = embed_files(model, find_files(files), device, read_options(recordings), any_length, crop_in(crop))
     written = write_embedding(to, embedding, features == "steps", method, seed)
     for problem in embedding.problems:
         complain(problem)

@@ -79,3 +79,13 @@ def settings_of(words: dict[str, Any]) -> RecordingsConfig:
         if name in given:
             given[name] = f"{microseconds(given[name])}us"
     return parse_settings(RecordingsConfig, given, "the options for reading")
+
+
+def words_of(recordings: RecordingsConfig) -> list[str]:
+    """Settings as words of a command line, which `settings_of` understands."""
+    words = []
+    for name, value in recordings.to_plain().items():
+        shown = "x".join(map(str, value)) if isinstance(value, list | tuple) else value
+        option = f"--{name.replace('_', '-')}"
+        words.append(option if value is True else f"{option}={shown}")
+    return words

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
+from neuromoco.app.cli.arguments import crop_in
 from neuromoco.app.cli.command_group import AsJson, Quiet, app, out, print_json
+from neuromoco.app.cli.events import CropWord
 from neuromoco.app.cli.recordings import READING, SAMPLES, takes_recordings
 from neuromoco.app.cli.survey_page import survey_page
 from neuromoco.app.cli.survey_words import class_table, finding_lines, survey_facts
 from neuromoco.config import FrameConfig, RecordingsConfig, RunConfig, parse_changes, with_values
+from neuromoco.config.frames import Crop
 from neuromoco.datasets import Listing, list_data
 from neuromoco.datasets.named import DIGITS, SETS, set_folder
 from neuromoco.datasets.set_survey import survey_set
@@ -40,6 +44,7 @@ def survey(
         typer.Option(help="Recordings kept for testing (of a data set its test part): copies of them are listed."),
     ] = None,
     most: Annotated[int | None, typer.Option(min=1, help="Read this many recordings at most; by default all.")] = None,
+    crop: CropWord = None,
     stage: Annotated[
         Literal["pretrain", "supervised", "all"] | None, typer.Option(help="The training to advise settings for.")
     ] = None,
@@ -59,9 +64,11 @@ def survey(
     Example: neuromoco survey recordings/ --out survey.html --recipe-out mine.yaml
     """
     tests = [list_data(other, "test", labelled=False, recordings=recordings) for other in against or []]
-    listing = _settled(data, recordings)
+    listing = _settled(data, recordings, crop_in(crop))
     found = survey_set(data, listing, most=most, pictures=PICTURES if page else 0, against=tests)
     advice = advise(found, stage=stage, labels_per_class=labels_per_class, minutes=minutes or MINUTES)
+    if listing.crop:
+        advice = _of_part(advice, listing.crop)
     if page is not None:
         write_text(page, survey_page(found, advice))
     if recipe is not None:
@@ -75,7 +82,8 @@ def survey(
     out.print("\n".join(f"  {name} = {value}: {reason}" for name, value, reason in advice.rows()), markup=False)
     for file in filter(None, (page, recipe)):
         out.print(f"wrote {escape(str(file))}")
-    how = f"--recipe {escape(str(recipe))}" if recipe else f"--data {escape(data)}"
+    again = f"--data {escape(data)}" + (f" --crop {crop}" if crop else "")
+    how = f"--recipe {escape(str(recipe))}" if recipe else again
     out.print(f"to use the advice: neuromoco train {how}")
 
 
@@ -117,7 +125,8 @@ def starting_point(
         return load_recipe(recipe or DEFAULT)
     given = {name: value for name, value in chosen.items() if name.startswith("recordings.")}
     recordings = with_values(RunConfig(), given).recordings
-    found = [survey_set(one, _settled(one, recordings), most=MOST_READ) for one in sets]
+    crop = crop_in(chosen.get("frames.crop"))
+    found = [survey_set(one, _settled(one, recordings, crop), most=MOST_READ) for one in sets]
     stage = chosen.get("stage")
     section = "finetune" if stage == "all" else stage or "supervised"
     advice = advise(
@@ -139,9 +148,17 @@ def starting_point(
     return advice.config
 
 
-def _settled(data: str, recordings: RecordingsConfig) -> Listing:
+def _settled(data: str, recordings: RecordingsConfig, crop: Crop) -> Listing:
     """The recordings of a set as training reads them."""
-    return settle(list_data(data, "train", labelled=False, recordings=recordings), FrameConfig())[0]
+    listing = list_data(data, "train", labelled=False, recordings=recordings)
+    return settle(listing.of_part(crop), FrameConfig())[0]
+
+
+def _of_part(advice: Advice, crop: Crop) -> Advice:
+    """Advice for a part of the sensor."""
+    config = with_values(advice.config, {"frames.crop": crop})
+    reasons = {"frames.crop": "given: all else is advised for it", **advice.reasons}
+    return replace(advice, config=config, reasons=reasons)
 
 
 def _training(advice: Advice) -> str:

@@ -11,9 +11,10 @@ from typing import Annotated
 import typer
 from rich.console import Group
 
-from neuromoco.app.cli.arguments import RUNS, free_folder
+from neuromoco.app.cli.arguments import RUNS, crop_in, free_folder
 from neuromoco.app.cli.command_group import AsJson, Device, Quiet, app, complain, show
-from neuromoco.app.cli.recordings import READING, SAMPLES, takes_recordings
+from neuromoco.app.cli.events import CropWord
+from neuromoco.app.cli.recordings import READING, SAMPLES, takes_recordings, words_of
 from neuromoco.app.cli.tables import sweep_tables
 from neuromoco.config import RecordingsConfig
 from neuromoco.errors import NeuromocoError
@@ -30,6 +31,7 @@ def sweep(
     folder: Annotated[
         Path | None, typer.Option("--out", help="Folder to write to or to resume; by default runs/sweeps/NAME-1, ...")
     ] = None,
+    crop: CropWord = None,
     jobs: Annotated[int, typer.Option(help="Number of processes; they share the cores.")] = 1,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List the runs and stop.")] = False,
     device: Device = "auto",
@@ -44,7 +46,7 @@ def sweep(
 
     Example: neuromoco sweep momentum --jobs 2
     """
-    plan = load_sweep(file, data, recordings)
+    plan = load_sweep(file, data, recordings, crop_in(crop))
     if dry_run:
         _list_units(plan, as_json)
         return
@@ -56,7 +58,8 @@ def sweep(
     try:
         results = run_sweep(plan, folder, jobs, device, partial(log, total=len(plan.units)))
     except KeyboardInterrupt:
-        words = ["neuromoco", "sweep", file, *(["--data", data] if data else []), "--out", str(folder)]
+        words = ["neuromoco", "sweep", file, *(["--data", data] if data else []), *words_of(recordings)]
+        words += [*(["--crop", crop] if crop else []), "--out", str(folder)]
         complain(f"interrupted; to resume: {shlex.join(words)}")
         raise
     draw_sweep(folder / "accuracy.png", results)

@@ -11,6 +11,7 @@ import typer
 
 from neuromoco.app.cli.arguments import default_run_folder, run_settings
 from neuromoco.app.cli.command_group import AsJson, Device, Quiet, app, complain, out, print_json, show
+from neuromoco.app.cli.events import CropWord
 from neuromoco.app.cli.recordings import READING, SAMPLES, takes_recordings
 from neuromoco.app.cli.survey import Minutes, starting_point
 from neuromoco.app.cli.tables import demo_table, dry_run_lines, encoder_table
@@ -19,11 +20,6 @@ from neuromoco.errors import ConfigError
 from neuromoco.recipes import list_recipes
 from neuromoco.support.console import escape, is_first_here
 from neuromoco.support.extras import need
-
-Crop = Annotated[
-    str | None,
-    typer.Option(metavar="X,Y,W,H", help="Use this part of the sensor; activity: that in which the events lie."),
-]
 
 
 @app.command()
@@ -48,7 +44,7 @@ def train(
         Literal["loihi"] | None, typer.Option(help="Finetune with weights rounded as on this chip.")
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Number of epochs of the stage.")] = None,
-    crop: Crop = None,
+    crop: CropWord = None,
     seed: Annotated[int | None, typer.Option(help="Seed for weights, order, views and splits.")] = None,
     changes: Annotated[
         list[str] | None, typer.Option("--set", metavar="A.B=VALUE", help="Change one setting; repeatable.")

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias, cast
 from neuromoco.app.page.uploads import delete
 from neuromoco.app.page.views import empty_view, error_view, result_view
 from neuromoco.app.worker.analysis import DAY_MS, MOST_WINDOWS, Analysis, AnalysisRequest, ModelFiles, predict_command
+from neuromoco.app.worker.reading import FIELDS, reading_of
 from neuromoco.app.worker.sandbox import Sandbox
 from neuromoco.errors import ConfigError, NeuromocoError
 from neuromoco.runtime.load import Backend
@@ -73,20 +74,31 @@ class PageHandlers:
             raise ConfigError(f"no model named {name}; there are {', '.join(self.models)}")
         return self.models[name]
 
-    def classify(self, file: Path | None, model: str, backend: str, window_ms: float | None, window: int) -> Any:
+    def classify(
+        self, file: Path | None, model: str, backend: str, window_ms: float | None, window: int, *reading: str | None
+    ) -> Any:
         """The prediction as plain data, for programs; the file is deleted."""
         if file is None:
             raise NeuromocoError("no file was given")
         try:
-            return self._sandbox.analyse(self._request(file, model, backend, window_ms, window)).to_json()
+            return self._sandbox.analyse(self._request(file, model, backend, window_ms, window, *reading)).to_json()
         finally:
             delete(file)
 
-    def show(self, file: Path, model: str, backend: str, window_ms: float | None, window: int, upload: bool) -> View:
+    def show(
+        self,
+        file: Path,
+        model: str,
+        backend: str,
+        window_ms: float | None,
+        window: int,
+        *reading: str | None,
+        upload: bool,
+    ) -> View:
         """The view of a file. An upload is deleted unless it is long."""
         state = None
         try:
-            request = self._request(file, model, backend, window_ms, window)
+            request = self._request(file, model, backend, window_ms, window, *reading)
             state = PageState(request, self._sandbox.analyse(request), file if upload else None)
             if not state.is_long:
                 forget(state)
@@ -99,18 +111,26 @@ class PageHandlers:
                 delete(file)
 
     @_told
-    def update(self, state: PageState | None, model: str, backend: str, window_ms: float | None, window: int) -> View:
+    def update(
+        self,
+        state: PageState | None,
+        model: str,
+        backend: str,
+        window_ms: float | None,
+        window: int,
+        *reading: str | None,
+    ) -> View:
         """The view of the same file with other settings."""
         if state is None:
             return empty_view(), None
         file = state.request.file
-        request = self._request(file, model, backend, window_ms, window)
+        request = self._request(file, model, backend, window_ms, window, *reading)
         if request == state.request:
             return result_view(request, state.analysis), state
         if not file.exists():
             message = "your file was deleted after it was classified: drop it again to use the new settings"
             return error_view(state.request.name, message), None
-        html, new = self.show(file, model, backend, window_ms, window, upload=False)
+        html, new = self.show(file, model, backend, window_ms, window, *reading, upload=False)
         if new is not None:
             return html, replace(new, upload=state.upload)
         # A window without events: the visitor of a long upload may choose another.
@@ -124,11 +144,15 @@ class PageHandlers:
         request = replace(state.request, backend=cast(Backend, backend))
         if backend not in state.analysis.predictions:
             window_ms = None if request.window_us is None else request.window_us / 1000
-            return self.update(state, request.model.name, backend, window_ms, request.window)
+            words = request.reading.fields().values()
+            return self.update(state, request.model.name, backend, window_ms, request.window, *words)
         analysis = replace(state.analysis, backend=backend, command=predict_command(request))
         return result_view(request, analysis), replace(state, request=request, analysis=analysis)
 
-    def _request(self, file: Path, model: str, backend: str, window_ms: float | None, window: int) -> AnalysisRequest:
+    def _request(
+        self, file: Path, model: str, backend: str, window_ms: float | None, window: int, *reading: str | None
+    ) -> AnalysisRequest:
+        """What to do with a file; `reading` are words for `FIELDS`, in their order."""
         known = next((one for one in self.backends(model) if one == backend), None)
         if known is None:
             raise ConfigError(f"{model} has no {backend}; it has {', '.join(self.backends(model))}")
@@ -137,4 +161,5 @@ class PageHandlers:
         if (window_ms or 0) > DAY_MS or number > MOST_WINDOWS:
             most = f"up to {DAY_MS:.0f} ms, and numbers up to {MOST_WINDOWS:,}"
             raise ConfigError(f"window {number} of {window_ms} ms; windows have {most}")
-        return AnalysisRequest(file, file.name, self.model(model), known, length, number)
+        said = reading_of({name: word or "" for name, word in zip(FIELDS, reading, strict=False)})
+        return AnalysisRequest(file, file.name, self.model(model), known, length, number, said)

@@ -9,11 +9,14 @@ from neuromoco import models
 from neuromoco.app.page.handlers import PageHandlers, PageState, View, forget
 from neuromoco.app.page.model_view import model_view
 from neuromoco.app.page.uploads import KEPT_SECONDS, Uploads
-from neuromoco.app.page.views import BACKEND_NAMES, HEADER, empty_view, error_view
+from neuromoco.app.page.views import BACKEND_NAMES, HEADER, LABELS, READING, empty_view, error_view
+from neuromoco.app.worker.reading import FIELDS, choices, with_names
 from neuromoco.errors import NeuromocoError
 
 FOLDER = Path(__file__).parent
 PRIVATE = {"api_visibility": "private", "preprocess": False}  # the handlers check what visitors send
+READING_NOTE = '<p class="nm-note">For files that do not say it themselves. Set it before you drop the file.</p>'
+SHAPES = {"sensor": "640x480", "columns": "txyp", "crop": "40,50,30,24"}
 TORCH_NOTE = "PyTorch takes seconds to start and runs only when you choose it."
 
 
@@ -51,6 +54,9 @@ def _recording_tab(gr: Any, handlers: PageHandlers, uploads: Uploads, max_mb: in
             backends = _backends(handlers, model.value)
             note = TORCH_NOTE if "torch" in handlers.backends(model.value) else None
             backend = gr.Radio(backends, value=backends[0][1], label="Run by", info=note, elem_id="nm-backend")
+            with gr.Accordion(READING, open=False, elem_id="nm-reading"):
+                gr.HTML(READING_NOTE, js_on_load=None, apply_default_css=False)
+                reading = [_reading_field(gr, name) for name in FIELDS]
             with gr.Column(visible=False) as windows:
                 length = gr.Number(None, label="Window, ms", info="Empty: the whole recording", minimum=1)
                 number = gr.Number(0, label="Number of the window, from 0", precision=0, minimum=0)
@@ -63,33 +69,45 @@ def _recording_tab(gr: Any, handlers: PageHandlers, uploads: Uploads, max_mb: in
         html, now = new
         return html, now, gr.Column(visible=now is not None and now.is_long), *more
 
-    def uploaded(file: Any, model: str, backend: str, before: PageState | None) -> Any:
+    def uploaded(file: Any, model: str, backend: str, before: PageState | None, *words: Any) -> Any:
         forget(before)
-        new = handlers.show(_path(file), model, backend, None, 0, upload=True) if file else (empty_view(), None)
+        new: View = empty_view(), None
+        if file:
+            new = handlers.show(_path(file), model, backend, None, 0, *words, upload=True)
         return show(new, None, None, None, 0)  # an empty drop zone, no example, the whole recording
 
-    def picked(name: str, model: str, backend: str, before: PageState | None) -> Any:
+    def picked(name: str, model: str, backend: str, before: PageState | None, *words: Any) -> Any:
         forget(before)
+        new: View = empty_view(), None
         path = examples.get(name)  # a visitor's name is looked up, never opened
-        new = (empty_view(), None) if path is None else handlers.show(path, model, backend, None, 0, upload=False)
+        if path is not None:
+            new = handlers.show(path, model, backend, None, 0, *words, upload=False)
         return show(new, None, 0)
 
-    def other_model(before: PageState | None, model: str, length: Any, number: Any) -> Any:
+    def other_model(before: PageState | None, model: str, length: Any, number: Any, *words: Any) -> Any:
         known = handlers.models.get(model, next(iter(handlers.models.values())))
         backends = _backends(handlers, known.name)
         first = backends[0][1]
-        new = handlers.update(before, known.name, first, length, number)
+        new = handlers.update(before, known.name, first, length, number, *words)
         return show(new, gr.Radio(backends, value=first))
 
     outputs, private = [view, state, windows], {**PRIVATE, "show_progress_on": view}
-    file.upload(uploaded, [file, model, backend, state], [*outputs, file, example, length, number], **private)
-    example.input(picked, [example, model, backend, state], [*outputs, length, number], **private)
-    model.input(other_model, [state, model, length, number], [*outputs, backend], **private)
+    file.upload(uploaded, [file, model, backend, state, *reading], [*outputs, file, example, length, number], **private)
+    example.input(picked, [example, model, backend, state, *reading], [*outputs, length, number], **private)
+    model.input(other_model, [state, model, length, number, *reading], [*outputs, backend], **private)
     backend.input(lambda *inputs: show(handlers.switch_backend(*inputs)), [state, backend], outputs, **private)
     for event in (length.submit, number.submit, go.click):
-        event(lambda *inputs: show(handlers.update(*inputs)), [state, model, backend, length, number], outputs,
-              **private)  # fmt: skip
+        event(lambda *inputs: show(handlers.update(*inputs)), [state, model, backend, length, number, *reading],
+              outputs, **private)  # fmt: skip
     _api(gr, handlers, uploads)
+
+
+def _reading_field(gr: Any, name: str) -> Any:
+    """A field for how a file is read; empty, it says nothing."""
+    if words := choices(name):
+        shown = [("as usual", ""), *((word, word) for word in words if word != "false")]
+        return gr.Dropdown(shown, value="", label=LABELS[name], info=FIELDS[name])
+    return gr.Textbox("", label=LABELS[name], info=FIELDS[name], placeholder=SHAPES.get(name), max_lines=1)
 
 
 def _model_choice(gr: Any, handlers: PageHandlers) -> Any:
@@ -104,11 +122,12 @@ def _backends(handlers: PageHandlers, model: str) -> list[tuple[str, str]]:
 def _api(gr: Any, handlers: PageHandlers, uploads: Uploads) -> None:
     """Adds `/classify` for programs: it answers as `neuromoco predict --json` does and keeps nothing."""
 
-    def classify(file: Any, model: str, backend: str, window_ms: float | None, window: int) -> Any:
+    def classify(file: Any, model: str, backend: str, window_ms: float | None, window: int, *words: str | None) -> Any:
         try:
-            return handlers.classify(_path(file) if file else None, model, backend, window_ms, window)
+            return handlers.classify(_path(file) if file else None, model, backend, window_ms, window, *words)
         except NeuromocoError as error:
-            raise gr.Error(str(error), print_exception=False) from None
+            message = with_names(str(error), {name: name for name in FIELDS}, "=")
+            raise gr.Error(message, print_exception=False) from None
 
     name = next(iter(handlers.models))
     with gr.Group(visible=False):
@@ -116,9 +135,10 @@ def _api(gr: Any, handlers: PageHandlers, uploads: Uploads) -> None:
         backend = gr.Textbox(handlers.backends(name)[0], label="backend")
         window_ms = gr.Number(0, label="window_ms")  # 0: the whole recording
         window = gr.Number(0, precision=0, label="window")
+        reading = [gr.Textbox("", label=name) for name in FIELDS]
         answer = gr.JSON(label="answer")
         gr.Button("classify").click(
-            classify, [_upload(gr, uploads, label="file"), model, backend, window_ms, window], answer,
+            classify, [_upload(gr, uploads, label="file"), model, backend, window_ms, window, *reading], answer,
             api_name="classify", preprocess=False,
         )  # fmt: skip
 

@@ -16,12 +16,15 @@ from numpy.typing import NDArray
 
 from neuromoco.app.page.charts import bars, evidence_chart, raster_chart, rate_chart
 from neuromoco.app.worker.analysis import Analysis, AnalysisRequest
+from neuromoco.app.worker.reading import FIELDS, fields_in, with_names
 from neuromoco.support.figures import brightness
 
 READS = "neuromoco reads AEDAT, RAW, DAT, .bin, .es, HDF5, npz, csv."
 SHEET_COLUMNS = 8
 TOP = 5
 RATE_NOTE = "Thousand events per second, whole file; the line follows the slider."
+READING = "Reading"  # the section of fields that say how a file is read
+LABELS = {name: name.replace("_", " ").capitalize() for name in FIELDS}
 BACKEND_NAMES = {"onnx": "ONNX Runtime", "loihi-sim": "Loihi fixed point", "torch": "PyTorch"}
 HEADER = """<header class="nm-header"><svg viewBox="0 0 40 24" aria-hidden="true">
 <path d="M1 18h9l3-6 4 6h3l4-16 4 16h11" fill="none" stroke="currentColor" stroke-width="2.6" stroke-linejoin="round"
@@ -53,11 +56,21 @@ def empty_view() -> str:
 
 def error_view(name: str, message: str) -> str:
     """An error about a file, in words for the visitor."""
-    title, more = explain(name, message)
+    title, more = explain(name, with_names(message, LABELS, ": "))
     return (
-        f'<div class="nm-empty nm-error" role="alert"><h2>{escape(title)}</h2><p>{escape(more)}</p>'
+        f'<div class="nm-empty nm-error" role="alert"><h2>{escape(title)}</h2><p>{escape(more)}</p>{_ask(message)}'
         f'<p class="nm-file">{escape(name)}</p></div>'
     )
+
+
+def _ask(message: str) -> str:
+    """What to fill in, if a message asks for an option."""
+    fields = [LABELS[name] for name in fields_in(message)]
+    if not fields:
+        return ""
+    if " with the format " in message:  # the option is one that the file's reader does not take
+        return f"<p>Leave {fields[0]} empty in the section {READING}, and drop the file again.</p>"
+    return f"<p>Set {' and '.join(fields)} in the section {READING}, and drop the file again.</p>"
 
 
 def explain(name: str, message: str) -> tuple[str, str]:

@@ -28,13 +28,17 @@ from neuromoco import __version__, models
 from neuromoco.app.server import docs
 from neuromoco.app.server.upload import Limits, Receiver, RefusedError, Upload, drain
 from neuromoco.app.worker.analysis import DAY_MS, MOST_WINDOWS, Analysis, AnalysisRequest, ModelFiles
+from neuromoco.app.worker.reading import FIELDS, reading_of, with_names
 from neuromoco.app.worker.sandbox import NotAnalysedError, OverLimitError, Sandbox
 from neuromoco.errors import ConfigError, EventFileError, MissingPackageError, NeuromocoError
 from neuromoco.runtime.facts import facts_of
+from neuromoco.support.untrusted import one_line
+
+NAMES = {name: name for name in FIELDS}  # what messages call the fields
 
 
 class Fields(BaseModel):
-    """Form fields that may accompany the file."""
+    """Form fields that may accompany the file, besides those for reading it."""
 
     model: str | None = Field(None, max_length=200, description="A name from /models; by default the first.")
     backend: Literal["onnx", "loihi-sim", "torch"] | None = Field(
@@ -163,8 +167,15 @@ class Service:
     def _job(self, upload: Upload) -> AnalysisRequest:
         if upload.file is None:
             raise RequestValidationError([{"type": "missing", "loc": ("body", "file"), "msg": "Field required"}])
+        known = ("file", *Fields.model_fields, *FIELDS)
+        if unknown := [name for name in upload.fields if name not in known]:
+            message = f"no field named {one_line(unknown[0])}; there are {', '.join(known)}"
+            raise RefusedError(400, "bad_argument", message)
         try:
             fields = Fields.model_validate({key: value for key, value in upload.fields.items() if value})
+            reading = reading_of(upload.fields)
+        except ConfigError as error:
+            raise RefusedError(400, "bad_argument", str(error)) from None
         except ValidationError as error:
             errors = error.errors(include_url=False, include_context=False)
             raise RequestValidationError([{**one, "loc": ("body", *one["loc"])} for one in errors]) from None
@@ -174,7 +185,7 @@ class Service:
         window_us = None if fields.window_ms is None else max(1, round(fields.window_ms * 1e3))
         self._metrics.received.inc(upload.size)
         backend = fields.backend or model.default_backend
-        return AnalysisRequest(upload.file, upload.name, model, backend, window_us, fields.window)
+        return AnalysisRequest(upload.file, upload.name, model, backend, window_us, fields.window, reading)
 
     async def _analysis(self, job: AnalysisRequest) -> Analysis:
         begin = time.perf_counter()
@@ -186,7 +197,8 @@ class Service:
                     analysis = await run(self._threads, self._sandbox.analyse, job)
                 except NeuromocoError as error:
                     status, outcome = next(answer for kind, answer in REFUSALS.items() if isinstance(error, kind))
-                    raise RefusedError(status, outcome, str(error).replace(str(job.file), job.name)) from None
+                    message = with_names(str(error).replace(str(job.file), job.name), NAMES, "=")
+                    raise RefusedError(status, outcome, message) from None
         for stage, milliseconds in analysis.milliseconds.items():
             self._metrics.stages.labels(stage).observe(milliseconds / 1e3)
         return analysis

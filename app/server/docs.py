@@ -8,6 +8,8 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
+from neuromoco.app.worker.reading import FIELDS, LONGEST, choices
+
 
 class AnalysisResponse(BaseModel):
     """The prediction for a file or window, with its evidence."""
@@ -75,6 +77,7 @@ ERRORS = {
         "too many files are waiting; try again soon",
     ),
 }
+FORMS = {"sensor": " Width and height, such as 640x480.", "crop": " Left, top, width and height, such as 40,50,30,24."}
 INVALID = {"detail": [{"type": "missing", "loc": ["body", "file"], "msg": "Field required"}]}
 MODELS: dict[str, Any] = {"summary": "The models", "response_model": list[ModelResponse]}
 HEALTH: dict[str, Any] = {"summary": "Whether the server is up", "response_model": HealthResponse}
@@ -93,6 +96,7 @@ def classify(fields: type[BaseModel]) -> dict[str, Any]:
     schema["properties"] = {
         "file": {"type": "string", "format": "binary", "description": "The recording, in any supported format."},
         **schema["properties"],
+        **{name: _reading_field(name) for name in FIELDS},
     }
     form = {"schema": schema | {"title": "Form", "required": ["file"]}}
     return {
@@ -108,6 +112,11 @@ def classify(fields: type[BaseModel]) -> dict[str, Any]:
             },
         },
     }
+
+
+def _reading_field(name: str) -> dict[str, Any]:
+    allowed = {"enum": list(choices(name))} if choices(name) else {"maxLength": LONGEST}
+    return {"type": "string", **allowed, "description": f"{FIELDS[name]}{FORMS.get(name, '')}"}
 
 
 def _example(value: Any) -> dict[str, Any]:
@@ -126,7 +135,7 @@ td, th { text-align: left; vertical-align: top; padding: .2rem 1rem .2rem 0 }
 def page(schema: dict[str, Any]) -> str:
     """An OpenAPI schema as plain HTML without scripts."""
     parts = [f"<h1>{escape(schema['info']['title'])}</h1><p>{escape(schema['info']['description'])}</p>"]
-    parts.append("<pre>curl -F file=@walk.aedat4 -F backend=onnx http://127.0.0.1:8000/classify</pre>")
+    parts.append("<pre>curl -F file=@walk.csv -F columns=txyp -F time_unit=us http://127.0.0.1:8000/classify</pre>")
     for path, methods in schema["paths"].items():
         for method, call in methods.items():
             parts.append(f"<h2><code>{method.upper()} {escape(path)}</code></h2><p>{escape(call['description'])}</p>")

@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuromoco import models
+from neuromoco.app.worker.reading import Reading
 from neuromoco.errors import ConfigError, EventFileError, MissingPackageError
 from neuromoco.events import ReadOptions, Recording, read_recording, survey_recording
-from neuromoco.frames import to_frames
+from neuromoco.frames import filled_part_of, to_frames
 from neuromoco.runtime.load import Backend, LoihiClassifier, backend_of, load_classifier
 from neuromoco.runtime.loihi.twin import run
 from neuromoco.runtime.prediction import Prediction
@@ -67,6 +68,7 @@ class AnalysisRequest:
     backend: Backend = "onnx"  # its prediction is shown first
     window_us: int | None = None  # length of a window; None for the whole file
     window: int = 0  # number of the window, from 0
+    reading: Reading = field(default_factory=Reading)
 
 
 @dataclass
@@ -111,27 +113,38 @@ class Analyser:
         self._loaded: dict[Path, AnyClassifier] = {}
 
     def analyse(self, request: AnalysisRequest) -> Analysis:
-        """Reads and classifies a file."""
-        clock = _Clock()
+        """Reads and classifies a file.
+
+        Raises:
+            EventFileError: the file cannot be read.
+            ConfigError: an option that does not fit the file.
+        """
         try:
-            options = self._options(request)
-            clock.lap("model")
-            survey = survey_recording(request.file, options)
-            if survey.events > LARGEST_EVENTS:
-                raise EventFileError(
-                    f"{request.name}: {survey.events:,} events; at most {LARGEST_EVENTS:,} are accepted here: "
-                    "neuromoco predict on your machine has no limit"
-                )
-            clock.lap("survey")
-            duration = survey.last_us - survey.first_us + 1
-            length = request.window_us or duration
-            begin = request.window * length
-            recording = read_recording(request.file, begin, begin + length, options)
+            return self._analyse(request)
         except EventFileError as error:
-            raise EventFileError(str(error).replace(str(request.file), request.name)) from None
+            raise EventFileError(_named(str(error), request)) from None
+        except ConfigError as error:
+            raise ConfigError(_named(str(error), request)) from None
+
+    def _analyse(self, request: AnalysisRequest) -> Analysis:
+        clock = _Clock()
+        options = self._options(request)
+        clock.lap("model")
+        survey = survey_recording(request.file, options)
+        if survey.events > LARGEST_EVENTS:
+            raise EventFileError(
+                f"{survey.events:,} events; at most {LARGEST_EVENTS:,} are accepted here: "
+                "neuromoco predict on your machine has no limit"
+            )
+        clock.lap("survey")
+        duration = survey.last_us - survey.first_us + 1
+        length = request.window_us or duration
+        begin = request.window * length
+        recording = read_recording(request.file, begin, begin + length, options)
         if not len(recording):
-            window = f"{begin / 1e3:,.0f} to {(begin + length) / 1e3:,.0f} ms"
-            raise EventFileError(f"{request.name}: no events from {window}")
+            raise EventFileError(f"no events from {begin / 1e3:,.0f} to {(begin + length) / 1e3:,.0f} ms")
+        crop = request.reading.crop
+        recording = filled_part_of(recording, survey.occupied() if crop == "activity" else crop, request.name)
         clock.lap("read")
         analysis = Analysis(
             facts=survey.facts(),
@@ -166,9 +179,9 @@ class Analyser:
         analysis.agreement = len(labels) == 1 if len(analysis.predictions) > 1 else None
 
     def _options(self, request: AnalysisRequest) -> ReadOptions:
-        """What is known of the recordings that the model was trained on."""
-        file = request.model.files.get(request.backend)
-        return ReadOptions() if file is None else self._load(file).header.read_options()
+        """What the visitor says, and what is known of the recordings that the model was trained on."""
+        file, given = request.model.files.get(request.backend), request.reading.options
+        return given if file is None else self._load(file).header.read_options(given)
 
     def _load(self, file: Path) -> AnyClassifier:
         if file not in self._loaded:
@@ -195,6 +208,12 @@ def _animation(recording: Recording) -> NDArray[np.uint16]:
     return np.minimum(to_frames(recording, ANIMATION_STEPS, "time", size), 65_535).astype(np.uint16)
 
 
+def _named(message: str, request: AnalysisRequest) -> str:
+    """A message that begins with the visitor's name of the file, and has no other."""
+    message = message.replace(str(request.file), request.name)
+    return message if message.startswith(f"{request.name}: ") else f"{request.name}: {message}"
+
+
 def predict_command(request: AnalysisRequest) -> str:
     """The command that gives the same prediction."""
     name, files = request.model.name, request.model.files
@@ -205,7 +224,7 @@ def predict_command(request: AnalysisRequest) -> str:
     words += ["--backend", request.backend] if bundled else ["--model", str(files[request.backend])]
     if request.window_us is not None:
         words += ["--window", f"{request.window_us}us"]
-    return shlex.join([*words, "--json"])
+    return shlex.join([*words, *request.reading.options_in_words(), "--json"])
 
 
 class _Clock:

@@ -10,6 +10,7 @@ import numpy as np
 
 from neuromoco.datasets import Listing, list_data
 from neuromoco.datasets.prepare import FileJob, recordings_of
+from neuromoco.datasets.settle import settle_files
 from neuromoco.errors import ConfigError
 from neuromoco.events import Recording
 from neuromoco.export.exporter import ExportJob
@@ -41,9 +42,10 @@ def parts_of(folder: Path, job: ExportJob | None) -> tuple[Listing, list[FileJob
     """The recordings of a folder, read as the training recordings were unless said otherwise, each as a job."""
     listing = list_data(str(folder), "test", labelled=False, recordings=job.reading if job else None)
     options = job.header.read_options(listing.options) if job else listing.options
+    options, crop = settle_files(listing.paths, options, job.crop if job else None)
     spans = listing.spans or (None,) * len(listing)
     files = zip(listing.paths, spans, strict=True)
-    return listing, [FileJob(path, (row,), (span,), options) for row, (path, span) in enumerate(files)]
+    return listing, [FileJob(path, (row,), (span,), options, crop) for row, (path, span) in enumerate(files)]
 
 
 def split_samples(folder: Path, class_names: Sequence[str], job: ExportJob | None = None) -> tuple[Samples, Samples]:

@@ -24,11 +24,12 @@ from neuromoco.checkpoint import CheckpointHeader
 from neuromoco.classifier import Classifier
 from neuromoco.datasets.prepare import recordings_of
 from neuromoco.datasets.samples import read_options
+from neuromoco.datasets.settle import settle_files
 from neuromoco.errors import EventFileError
 from neuromoco.events import Recording, read_recording
 from neuromoco.export.check.accuracy_loss import parts_of
 from neuromoco.export.exporter import ExportJob
-from neuromoco.frames import cropped
+from neuromoco.frames import cropped, filled_part_of
 from neuromoco.graph.trace import PREFIX
 from neuromoco.runtime.prediction import Floats
 from neuromoco.support.files import files_in
@@ -174,8 +175,9 @@ def _recordings_in(data: Path, job: ExportJob) -> list[Recording]:
     if data.is_dir() and not any(entry.is_file() for entry in data.glob("*/*/*")):
         parts = parts_of(data, job)[1]
         return [recording for part in evenly_spaced(parts, LARGEST) for recording in recordings_of(part)]
-    options = job.header.read_options(read_options(job.reading))
-    return [read_recording(file, options=options) for file in evenly_spaced(files_in([data]), LARGEST)]
+    files = evenly_spaced(files_in([data]), LARGEST)
+    options, crop = settle_files(files, job.header.read_options(read_options(job.reading)), job.crop)
+    return [filled_part_of(read_recording(file, options=options), crop, file) for file in files]
 
 
 def random_recordings(header: CheckpointHeader, count: int = NOISE) -> list[Recording]:

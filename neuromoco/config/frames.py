@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -11,15 +12,26 @@ from neuromoco.config.base import Pixels, PositiveInt, Settings
 LARGEST_FRAMES = 1 << 24  # numbers of one polarity in a recording: 18 steps of 720 x 1280 pixels
 
 
-def _crop_of(value: Any) -> Any:
-    """The four numbers in a text such as "40,30,64,64"."""
-    parts = value.split(",") if isinstance(value, str) and value != "activity" else ()
-    return [int(part) for part in parts] if parts and all(part.strip().isdecimal() for part in parts) else value
+def crop_of(text: str) -> tuple[int, int, int, int] | Literal["activity"]:
+    """The part of a sensor in a text such as 40,30,64,64, or activity; ValueError if it is neither."""
+    parts = text.split(",")
+    if text.strip() == "activity":
+        return "activity"
+    if len(parts) == 4 and all(re.fullmatch(r"\d{1,5}", part.strip(), re.ASCII) for part in parts):
+        x, y, width, height = map(int, parts)
+        if width and height and max(x + width, y + height) < 1 << 16:
+            return x, y, width, height
+    raise ValueError(
+        f"a crop of {text[:50]!r}; give left, top, width and height in pixels, such as 40,50,30,24; or activity"
+    )
 
 
-Crop = Annotated[
-    tuple[Pixels, Pixels, Annotated[Pixels, Field(gt=0)], Annotated[Pixels, Field(gt=0)]], BeforeValidator(_crop_of)
-]
+def _crop(value: Any) -> Any:
+    return crop_of(value) if isinstance(value, str) else value
+
+
+Part = tuple[Pixels, Pixels, Annotated[Pixels, Field(gt=0)], Annotated[Pixels, Field(gt=0)]]
+Crop = Annotated[Part | Literal["activity"] | None, BeforeValidator(_crop)]
 
 
 class FrameConfig(Settings):
@@ -39,7 +51,7 @@ class FrameConfig(Settings):
     slice_by: Literal["count", "time"] = "count"
     height: PositiveInt = 34
     width: PositiveInt = 34
-    crop: Crop | Literal["activity"] | None = None
+    crop: Crop = Field(None, description="Use this part of the sensor; activity: that in which the events lie.")
 
     @model_validator(mode="after")
     def _check_size(self) -> FrameConfig:

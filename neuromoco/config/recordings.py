@@ -56,12 +56,21 @@ class ReadingConfig(Settings):
         flip: directions in which the camera counts the other way.
     """
 
-    format: Text | None = None
-    sensor: Sensor | None = None
-    columns: Text | None = None
-    time_unit: Literal["s", "ms", "us", "ns"] | None = None
-    select: Text | None = None
-    flip: Literal["x", "y", "xy"] | None = None
+    format: Text | None = Field(None, description="Format of files without a signature, such as dat without a header.")
+    sensor: Sensor | None = Field(None, description="Sensor size in pixels, if the file does not name it.")
+    columns: Text | None = Field(
+        None,
+        description="Order of columns, such as txyp (_ skips one), or their names, such as t=timestamp,x=x_pos.",
+    )
+    time_unit: Literal["s", "ms", "us", "ns"] | None = Field(
+        None, description="Unit of times in a text file or an array that does not name it."
+    )
+    select: Text | None = Field(
+        None, description="Which camera of a file with several, such as a topic; an error lists them."
+    )
+    flip: Literal["x", "y", "xy"] | None = Field(
+        None, description="Mirror columns (x), rows (y) or both, for a camera mounted the other way."
+    )
 
 
 class RecordingsConfig(ReadingConfig):
@@ -77,7 +86,7 @@ class RecordingsConfig(ReadingConfig):
         group: the column of the table whose values are never on both sides of a split, such as subject.
     """
 
-    salvage: bool = False
+    salvage: bool = Field(False, description="Read the undamaged beginning of a cut file.")
     skip_damaged: bool = False
     labels: Text | None = None
     window: Duration | None = None
@@ -96,3 +105,8 @@ class RecordingsConfig(ReadingConfig):
     def over(self, other: RecordingsConfig) -> RecordingsConfig:
         """These settings, and those of another where these are defaults."""
         return other.model_copy(update=self.given())
+
+
+# The options for reading one file, in words: of the command line, of a form, of the page.
+READING = (*ReadingConfig.model_fields, "salvage")
+DESCRIBED = {name: str(RecordingsConfig.model_fields[name].description) for name in READING}

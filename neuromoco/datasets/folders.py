@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from neuromoco.config.frames import Crop
 from neuromoco.errors import ConfigError
 from neuromoco.events import ReadOptions
 from neuromoco.support.console import say_once
@@ -43,6 +44,8 @@ class Listing:
         options: what the files do not say of themselves.
         groups: S names of what must stay on one side of a split; empty if that is the file.
         skip_damaged: go on without files that cannot be read.
+        crop: the part of the sensor that is used of these recordings, whichever a network uses: left column, top row,
+            width and height. "activity" is that in which their events lie; None leaves it to the network.
     """
 
     root: Path
@@ -53,6 +56,7 @@ class Listing:
     options: ReadOptions = field(default_factory=ReadOptions)
     groups: tuple[str, ...] = ()
     skip_damaged: bool = False
+    crop: Crop = None
 
     def __len__(self) -> int:
         return len(self.files)
@@ -72,6 +76,10 @@ class Listing:
     def known_by(self, options: ReadOptions) -> Listing:
         """This listing, read with other options."""
         return replace(self, options=options)
+
+    def of_part(self, crop: Crop) -> Listing:
+        """This listing with another part of the sensor."""
+        return replace(self, crop=crop)
 
     def only(self, rows: Sequence[int]) -> Listing:
         """These recordings alone, with the classes of all."""

@@ -28,7 +28,8 @@ def row_keys(listing: Listing) -> NDArray[np.uint64]:
     """Keys of S recordings, uint64 [S, 2]; two zeros are no key."""
     by_file = _file_parts(listing)
     spans = listing.spans or [None] * len(listing)
-    keys = b"".join(digest([*by_file[file], span]) for file, span in zip(listing.files, spans, strict=True))
+    crop = [listing.crop] if listing.crop else []
+    keys = b"".join(digest([*by_file[file], span, *crop]) for file, span in zip(listing.files, spans, strict=True))
     return np.frombuffer(keys, np.uint64).reshape(-1, 2)
 
 

@@ -13,11 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuromoco.config import FrameConfig
+from neuromoco.config.frames import Crop
 from neuromoco.datasets.folders import Listing, Span
 from neuromoco.errors import EventFileError
 from neuromoco.events import ReadOptions, Recording, read_recording
 from neuromoco.events.recording import NOTHING_ODD, Oddities
-from neuromoco.frames import recording_frames
+from neuromoco.frames import filled_part_of, recording_frames
 from neuromoco.support.pool import Lost, map_in_processes
 
 Job = TypeVar("Job")
@@ -34,6 +35,7 @@ class FileJob(NamedTuple):
     rows: tuple[int, ...]  # their positions in the set
     spans: tuple[Span | None, ...]  # R parts of the file; None is the whole file
     options: ReadOptions
+    crop: Crop = None  # the part of the sensor that is used, see `Listing`; in pixels
 
 
 class FrameJob(NamedTuple):
@@ -61,7 +63,9 @@ def file_jobs(listing: Listing, rows: Sequence[int]) -> list[FileJob]:
         by_file[listing.files[row]].append(row)
     spans = listing.spans or (None,) * len(listing)
     return [
-        FileJob(listing.root / file, tuple(members), tuple(spans[row] for row in members), listing.options)
+        FileJob(
+            listing.root / file, tuple(members), tuple(spans[row] for row in members), listing.options, listing.crop
+        )
         for file, members in by_file.items()
     ]
 
@@ -70,7 +74,7 @@ def recordings_of(job: FileJob) -> Iterator[Recording]:
     """Reads a file once and yields its recordings.
 
     Raises:
-        EventFileError: the file cannot be read, or has no events in a part.
+        EventFileError: the file cannot be read, or has no events in a part or in the crop.
     """
     whole = read_recording(job.path, options=job.options)
     for span in job.spans:
@@ -78,7 +82,7 @@ def recordings_of(job: FileJob) -> Iterator[Recording]:
         if span is not None and not len(recording):
             times = f"; its times run from {whole.t[0]} to {whole.t[-1]}" if len(whole) else ""
             raise EventFileError(f"{job.path}: holds no events from {span[0]} to {span[1]} us{times}")
-        yield recording
+        yield filled_part_of(recording, job.crop, job.path) if job.crop else recording
 
 
 def read_files(

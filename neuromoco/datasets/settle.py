@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from neuromoco.config import FrameConfig
+from neuromoco.config.frames import Crop
 from neuromoco.datasets.extents import file_extents
 from neuromoco.datasets.folders import Listing
 from neuromoco.errors import ConfigError, EventFileError
@@ -19,7 +22,7 @@ MOST_SHOWN = 4  # sensors in a message
 
 
 def settle(listing: Listing, frames: FrameConfig) -> tuple[Listing, FrameConfig]:
-    """A listing with one sensor for all files that do not name theirs, and frames whose crop is in pixels.
+    """A listing with one sensor for all files that do not name theirs, and frames; the crops of both are in pixels.
 
     What is settled is said. Files that cannot be read count for nothing; they are reported where they are needed.
 
@@ -27,14 +30,33 @@ def settle(listing: Listing, frames: FrameConfig) -> tuple[Listing, FrameConfig]
         ConfigError: files name several sensors and others none, or a crop that has no meaning for them.
         EventFileError: the events reach beyond every camera.
     """
-    crops = frames.crop == "activity"
+    crops = "activity" in (frames.crop, listing.crop)
     if crops or not (listing.options.sensor or listing.options.default_sensor):
         extents = [extent for extent in file_extents(listing, whole=crops).values() if extent is not None]
         if extents:
             listing = _with_sensor(listing, extents)
             if crops:
-                frames = _with_crop(listing, frames, extents)
+                crop = _occupied(listing, extents)
+                if listing.crop == "activity":
+                    listing = replace(listing, crop=crop)
+                if frames.crop == "activity":
+                    frames = frames.model_copy(update={"crop": crop})
     return listing, frames
+
+
+def settle_files(files: Sequence[Path], options: ReadOptions, crop: Crop) -> tuple[ReadOptions, Crop]:
+    """Options for reading files one by one, and their crop in pixels: "activity" is settled once for all of them.
+
+    Raises:
+        ConfigError, EventFileError: as `settle`.
+    """
+    if crop != "activity":
+        return options, crop
+    whole = [file.absolute() for file in files]
+    root = Path(os.path.commonpath([file.parent for file in whole]))
+    names = tuple(file.relative_to(root).as_posix() for file in whole)
+    listing, _ = settle(Listing(root, names, options=options, crop=crop), FrameConfig())
+    return listing.options, None if listing.crop == "activity" else listing.crop  # no file can be read
 
 
 def _with_sensor(listing: Listing, extents: Sequence[Extent]) -> Listing:
@@ -56,7 +78,8 @@ def _with_sensor(listing: Listing, extents: Sequence[Extent]) -> Listing:
         say_once(f"{listing.root}: {len(unnamed):,} files do not name their sensor; all others are {_size(sensor)}")
     else:
         sensor = _common(listing, unnamed)
-    return replace(listing, options=replace(listing.options, defaults=ReadOptions(sensor=sensor)))
+    defaults = replace(listing.options.defaults or ReadOptions(), sensor=sensor)
+    return replace(listing, options=replace(listing.options, defaults=defaults))
 
 
 def _common(listing: Listing, unnamed: Sequence[Extent]) -> SensorSize:
@@ -72,7 +95,7 @@ def _common(listing: Listing, unnamed: Sequence[Extent]) -> SensorSize:
     return sensor
 
 
-def _with_crop(listing: Listing, frames: FrameConfig, extents: Sequence[Extent]) -> FrameConfig:
+def _occupied(listing: Listing, extents: Sequence[Extent]) -> tuple[int, int, int, int]:
     options = listing.options
     sensors = {options.sensor or extent.sensor or options.default_sensor for extent in extents}
     if len(sensors) > 1 or None in sensors:
@@ -81,7 +104,7 @@ def _with_crop(listing: Listing, frames: FrameConfig, extents: Sequence[Extent])
     x, w = _part(summed([extent.columns for extent in extents]), width, "x" in (options.flip or ""))
     y, h = _part(summed([extent.rows for extent in extents]), height, "y" in (options.flip or ""))
     say_once(f"{listing.root}: cropped to the part where the events lie: --crop {x},{y},{w},{h} of {width} x {height}")
-    return frames.model_copy(update={"crop": (x, y, w, h)})
+    return x, y, w, h
 
 
 def _part(counts: Counts, side: int, flipped: bool) -> tuple[int, int]:

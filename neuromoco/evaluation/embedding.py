@@ -17,12 +17,14 @@ from sklearn.preprocessing import normalize
 from threadpoolctl import threadpool_limits
 
 from neuromoco.checkpoint import CheckpointHeader
+from neuromoco.config.frames import Crop
+from neuromoco.datasets.settle import settle_files
 from neuromoco.errors import ConfigError, EventFileError
 from neuromoco.evaluation.accuracy import BATCH
 from neuromoco.evaluation.embedding_map import draw_map, map_page
 from neuromoco.evaluation.features import features_by_step, load_encoder, state_sha256
 from neuromoco.events import ReadOptions, read_recording
-from neuromoco.frames import recording_frames
+from neuromoco.frames import filled_part_of, recording_frames
 from neuromoco.runtime.prediction import check_complete
 from neuromoco.support.console import track
 from neuromoco.support.device import pick_device
@@ -78,10 +80,12 @@ def embed_files(
     device: str = "auto",
     options: ReadOptions | None = None,
     any_length: bool = False,
+    crop: Crop = None,
 ) -> Embedding:
     """Computes the features of event files; files that cannot be read become `problems` of the result.
 
-    With `any_length`, recordings may be much shorter than the training recordings.
+    With `any_length`, recordings may be much shorter than the training recordings. `crop` is the part of the sensor
+    that is used instead of the network's; "activity" is settled for all files.
 
     Raises:
         CheckpointError: no usable checkpoint.
@@ -90,13 +94,15 @@ def embed_files(
     torch_device = pick_device(device)
     encoder, header = load_encoder(model, torch_device)
     problems: list[EventFileError] = []
+    reading, part = settle_files([file.path for file in files], header.read_options(options), crop)
 
     def readable() -> Iterator[tuple[EventFile, NDArray[Any]]]:
         for file in track(files, "reading recordings"):
             try:
-                recording = read_recording(file.path, options=header.read_options(options))
+                recording = read_recording(file.path, options=reading)
                 if not any_length:
                     check_complete(file.path, recording, header.seen)
+                recording = filled_part_of(recording, part, file.path)
                 yield file, recording_frames(recording, header.frames)  # [T, P, H, W]
             except EventFileError as error:
                 problems.append(error)

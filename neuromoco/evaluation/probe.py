@@ -189,6 +189,7 @@ def probe(
     if test is None:
         test_x, test_y = by_step(split.validation, store), labels[list(split.validation)]
     else:
+        test = test.of_part(train.crop) if test.crop == "activity" else test  # that of the training recordings
         test, test_store, *_ = frames_of(test.known_by(header.read_options(test.options)), header.frames)
         test_x, test_y = by_step(range(len(test)), test_store), test.labels_among(names)
     if state_sha256(encoder) != before:

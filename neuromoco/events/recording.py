@@ -75,6 +75,7 @@ class Recording:
         height: rows of the sensor.
         source: the format that the events came from, for example "ATIS .bin".
         oddities: what was done to the events of the file to read them.
+        is_part: whether it is a part of its sensor, chosen by hand; networks that use a part of theirs take all of it.
 
     Columns are contiguous: a packed structured array of the same events is many times slower to
     slice and to count. `Recording.from_columns` checks all of the above:
@@ -94,6 +95,7 @@ class Recording:
     height: int
     source: str = "memory"
     oddities: Oddities = NOTHING_ODD
+    is_part: bool = False
 
     @classmethod
     def from_columns(
@@ -161,7 +163,8 @@ class Recording:
             columns = {name: v[order] for name, v in columns.items()}
         types = {"t": np.int64, "x": np.uint16, "y": np.uint16, "p": np.uint8}
         contiguous = {name: np.ascontiguousarray(v, types[name]) for name, v in columns.items()}
-        return cls(**contiguous, width=width, height=height, source=source, oddities=oddities)
+        t, x, y, p = (contiguous[name] for name in "txyp")
+        return cls(t, x, y, p, width, height, source, oddities)
 
     def __len__(self) -> int:
         return int(self.t.size)

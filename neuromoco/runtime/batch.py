@@ -7,9 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from neuromoco.config.frames import Crop
+from neuromoco.datasets.settle import settle_files
 from neuromoco.errors import EventFileError, NeuromocoError
 from neuromoco.events import ReadOptions, Recording, read_recording, read_windows
 from neuromoco.events.recording import NOTHING_ODD, Oddities
+from neuromoco.frames import filled_part_of, part_of
 from neuromoco.runtime.load import Backend, check_early_stop, load_classifier
 from neuromoco.runtime.prediction import Prediction, check_complete, timed
 from neuromoco.support.pool import Lost, map_in_processes
@@ -47,6 +50,7 @@ class Job:
         stop_at: see `OnnxClassifier.predict`.
         window: length in microseconds of the windows that recordings are cut into; None for whole files.
         options: for reading the files.
+        crop: the part of the sensor that is used instead of the network's; "activity" is settled for all files.
     """
 
     model: Path
@@ -56,6 +60,7 @@ class Job:
     stop_at: float | None = None
     window: int | None = None
     options: ReadOptions | None = None
+    crop: Crop = None
 
     def load(self, threads: int = 0) -> AnyClassifier:
         """Loads the classifier.
@@ -77,7 +82,8 @@ class Job:
         begin = 0
         try:
             for recording in read_windows(file, self.window, classifier.header.read_options(self.options)):
-                result = self._predict(classifier, file, recording) if len(recording) else None
+                part = self._part(file, recording)
+                result = self._predict(classifier, file, part) if len(part) else None
                 yield FileResult(file, result, (begin, begin + self.window), recording.oddities)
                 begin += self.window
         except NeuromocoError as error:
@@ -89,11 +95,24 @@ class Job:
             recording, reading = timed(read_recording, file, None, None, classifier.header.read_options(self.options))
             if not self.any_length:
                 check_complete(file, recording, classifier.header.seen)
-            prediction = self._predict(classifier, file, recording)
+            prediction = self._predict(classifier, file, filled_part_of(recording, self.crop, file))
             result = replace(prediction, timings={"read": reading, **prediction.timings})
             return FileResult(file, result, oddities=recording.oddities)
         except NeuromocoError as error:
             return FileResult(file, error)
+
+    def _part(self, file: Path, recording: Recording) -> Recording:
+        try:
+            return part_of(recording, self.crop)  # type: ignore[arg-type] # in pixels, see `settled`
+        except EventFileError as error:
+            raise EventFileError(f"{file}: {error}") from None
+
+    def settled(self, files: Sequence[Path], classifier: AnyClassifier) -> Job:
+        """This job with a crop in pixels, the same for all of some files; raises as `settle_files`."""
+        if self.crop != "activity":
+            return self
+        options, crop = settle_files(files, classifier.header.read_options(self.options), self.crop)
+        return replace(self, options=options, crop=crop)
 
     def _predict(self, classifier: AnyClassifier, file: Path, recording: Recording) -> Prediction:
         stop = {} if self.stop_at is None else {"stop_at": self.stop_at}
@@ -117,10 +136,11 @@ def classify_files(files: Sequence[Path], job: Job, processes: int = 1) -> Itera
     """
     if processes == 1:
         classifier = job.load()
+        job = job.settled(files, classifier)
         for file in files:
             yield from job.results(classifier, file)
         return
-    job.load(threads=1)  # a model that is not usable is reported once, here
+    job = job.settled(files, job.load(threads=1))  # a model that is not usable is reported once, here
     answers = map_in_processes(_Worker.results, files, processes, _Worker.start, job)
     for file, results in zip(files, answers, strict=True):
         if isinstance(results, Lost):

@@ -20,6 +20,7 @@ from neuromoco.config import (
     load_settings,
     with_values,
 )
+from neuromoco.config.frames import Crop
 from neuromoco.config.tree import ClassifyConfig
 from neuromoco.datasets.named import NAMES
 from neuromoco.errors import ConfigError
@@ -135,8 +136,16 @@ def list_sweeps() -> list[str]:
     return sorted(Path(entry.name).stem for entry in folder.iterdir() if entry.name.endswith(".yaml"))
 
 
-def load_sweep(name: str, data: str | None = None, recordings: RecordingsConfig | None = None) -> Plan:
-    """Loads a sweep by its name or the path of a YAML file; `data` replaces the file's, as `recordings` do if given.
+def load_sweep(
+    name: str, data: str | None = None, recordings: RecordingsConfig | None = None, crop: Crop = None
+) -> Plan:
+    """Loads a sweep by its name or the path of a YAML file.
+
+    Args:
+        name: of the sweep, or the path.
+        data: instead of the file's.
+        recordings: how they are read; what is given wins over the file.
+        crop: the part of the sensor that all runs use, see `FrameConfig`.
 
     Raises:
         ConfigError: no such sweep or file, or invalid settings.
@@ -151,6 +160,8 @@ def load_sweep(name: str, data: str | None = None, recordings: RecordingsConfig 
     changes: dict[str, Any] = {} if data is None else {"data": data}
     if recordings is not None and recordings.given():
         changes["recordings"] = recordings.over(sweep.recordings)
+    if crop is not None:
+        changes["set"] = {**sweep.set, "frames.crop": crop}
     return make_plan(path.stem, sweep.model_copy(update=changes), name)
 
 

@@ -64,11 +64,12 @@ class Worker:
         return result
 
     def _evaluation_set(self, config: RunConfig) -> EvaluationSet:
-        listing, store, *_ = self.read(config.data, config.frames, "train", True, config.recordings)
+        listing, store, frames, *_ = self.read(config.data, config.frames, "train", True, config.recordings)
         if config.held_out:
             rows = list(hold_out(listing, config.held_out.folds, config.held_out.fold).validation)
             return EvaluationSet(store, rows, np.array(listing.labels)[rows])
-        test, store, *_ = self.read(self.test or config.data, config.frames, "test", True, config.recordings)
+        # A crop by activity is that of the training recordings.
+        test, store, *_ = self.read(self.test or config.data, frames, "test", True, config.recordings)
         return EvaluationSet(store, list(range(len(test))), test.labels_among(listing.class_names))
 
     def _run(self, unit: Unit, folder: Path) -> dict[str, Any]:

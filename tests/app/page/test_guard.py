@@ -19,6 +19,7 @@ import pytest
 from neuromoco import models
 from neuromoco.app.page.sessions import MOST_SESSIONS, Sessions
 from neuromoco.app.page.uploads import Uploads
+from neuromoco.app.worker.reading import FIELDS, choices
 from tests.helpers.page_server import EXAMPLE, Server, running
 
 pytest.importorskip("gradio")
@@ -44,7 +45,8 @@ def number_of(server: Server, kinds: list[str]) -> int:
     return next(one["id"] for one in config["dependencies"] if [kind[i] for i in one["inputs"]] == kinds)
 
 
-UPLOADED = ["file", "dropdown", "radio", "state"]
+UPLOADED = ["file", "dropdown", "radio", "state", *(["dropdown" if choices(name) else "textbox" for name in FIELDS])]
+UNSAID = [""] * len(FIELDS)
 
 
 def test_a_place_tells_nothing_and_is_answered_under_the_visitors_name(page_server: Server) -> None:
@@ -52,7 +54,9 @@ def test_a_place_tells_nothing_and_is_answered_under_the_visitors_name(page_serv
     assert re.fullmatch(r"[0-9a-f]{32}/a b\.bin", place)
     number = number_of(page_server, UPLOADED)
     session = "s1"
-    assert join(page_server, number, [{"path": place}, models.DEFAULT, "onnx", None], session).status_code == 200
+    assert (
+        join(page_server, number, [{"path": place}, models.DEFAULT, "onnx", None, *UNSAID], session).status_code == 200
+    )
     text = CLIENT.get(f"{page_server.url}{API}/queue/data?session_hash={session}").text
     assert "neuromoco predict 'a b.bin'" in text.replace("&#x27;", "'").replace("\\u0027", "'")
     assert str(page_server.folder) not in text
@@ -63,14 +67,16 @@ def test_visitors_values_are_told_in_words_and_print_nothing(page_server: Server
     number = number_of(page_server, UPLOADED)
     place = upload(page_server)
     for model, backend in (("/etc/passwd", "onnx"), (models.DEFAULT, "pickle"), (None, None)):
-        join(page_server, number, [{"path": place}, model, backend, None], "s2")
+        join(page_server, number, [{"path": place}, model, backend, None, *UNSAID], "s2")
         text = CLIENT.get(f"{page_server.url}{API}/queue/data?session_hash=s2").text
         assert '"success":true' in text
         place = upload(page_server)
     folder = place.split("/")[0]
     for path in (folder, f"{folder}/", f"{folder}/.", f"{folder}/..", f"{folder}/../x", f"./{place}", f"{place}/"):
-        assert join(page_server, number, [{"path": path}, models.DEFAULT, "onnx", None], "s3").status_code == 400
-    join(page_server, number, [{"path": place}, models.DEFAULT, "onnx", None], "s3")
+        assert (
+            join(page_server, number, [{"path": path}, models.DEFAULT, "onnx", None, *UNSAID], "s3").status_code == 400
+        )
+    join(page_server, number, [{"path": place}, models.DEFAULT, "onnx", None, *UNSAID], "s3")
     CLIENT.get(f"{page_server.url}{API}/queue/data?session_hash=s3", timeout=30)
     other = number_of(page_server, ["state", "radio"])
     assert join(page_server, other, [{"anything": 1}, "pickle"], "s3").status_code == 200  # what is kept counts alone
@@ -175,3 +181,32 @@ def test_a_gradio_that_differs_is_refused_in_one_line() -> None:
     assert len(told) == 8
     for part, message in told.items():
         assert re.fullmatch(rf"gradio [0-9.]+: {part} is not as the page needs it; pip install .*", message)
+
+
+HOSTILE = ("../../etc/passwd", "http://127.0.0.1:9/x", "<img src=x>", "--out=/tmp/x", "\x1b[2J", "9" * 150)
+
+
+def test_hostile_words_for_reading_are_told_as_text_and_open_nothing(page_server: Server) -> None:
+    number = number_of(page_server, UPLOADED)
+    for place, _ in enumerate(FIELDS):
+        for word in HOSTILE:
+            words = [word if other == place else "" for other in range(len(FIELDS))]
+            file = {"path": upload(page_server)}
+            assert join(page_server, number, [file, models.DEFAULT, "onnx", None, *words], "s4").status_code == 200
+            text = CLIENT.get(f"{page_server.url}{API}/queue/data?session_hash=s4", timeout=30).text
+            assert '"success":true' in text
+            assert "nm-error" in text
+            assert "<img src" not in text
+            assert str(page_server.folder) not in text
+    for value in ("x" * 201, 5, True, {"path": "/etc/passwd"}, ["x"]):
+        data = [None, models.DEFAULT, "onnx", None, value, *UNSAID[1:]]
+        assert join(page_server, number, data, "s4").status_code == 400
+    assert page_server.said() == ""
+    assert page_server.left() == []
+
+
+def test_programs_may_leave_out_what_came_later(page_server: Server) -> None:
+    short = [None, models.DEFAULT, "onnx", 0, 0]
+    call = f"{page_server.url}{API}/call/classify"
+    for data, status in ((short, 200), ([*short, *UNSAID], 200), (short[:4], 400), ([*short, *UNSAID, ""], 400)):
+        assert CLIENT.post(call, json={"data": data}).status_code == status

@@ -18,6 +18,7 @@ from neuromoco.app.page.handlers import PageHandlers, forget
 from neuromoco.app.page.model_view import model_view
 from neuromoco.app.page.views import error_view, explain, result_view, sprite_sheet
 from neuromoco.app.worker.analysis import AnalysisRequest, offered_models
+from neuromoco.app.worker.reading import FIELDS
 from neuromoco.app.worker.sandbox import Sandbox
 from neuromoco.errors import NeuromocoError
 from neuromoco.runtime.load import load_classifier
@@ -207,3 +208,24 @@ def test_a_model_that_is_none_is_refused_before_anything_starts(tmp_path: Path) 
     result = CliRunner().invoke(app, ["app", "--model", str(tmp_path / "walk.onnx")])
     assert result.exit_code == 4
     assert len([line for line in result.stderr.splitlines() if line.startswith("neuromoco: ")]) == 1
+
+
+def test_a_refusal_names_the_field_to_fill_in_and_the_file_is_read_as_said(
+    handlers: PageHandlers, tmp_path: Path
+) -> None:
+    recording = read_recording(EXAMPLE)
+    rows = zip(recording.p, recording.y, recording.x, recording.t / 1e3, strict=True)
+    walk = tmp_path / "walk.csv"
+    walk.write_text("".join(f"{p} {y} {x} {t:.3f}\n" for p, y, x, t in rows))
+    html, _ = handlers.show(walk, models.DEFAULT, "onnx", None, 0, upload=False)
+    assert "Set Columns" in html
+    assert "--" not in html
+    words = {**dict.fromkeys(FIELDS, ""), "columns": "pyxt", "time_unit": "ms", "sensor": "34x34"}
+    html, shown = handlers.show(walk, models.DEFAULT, "onnx", None, 0, *words.values(), upload=False)
+    assert ">3 <" in html
+    assert "--columns=pyxt" in html
+    html, after = handlers.switch_backend(shown, "loihi-sim")
+    assert after.request.reading == shown.request.reading
+    html, _ = handlers.show(EXAMPLE, models.DEFAULT, "onnx", None, 0, *words.values(), upload=False)
+    assert "Leave Columns empty" in html
+    assert str(EXAMPLE.parent) not in html
