@@ -152,12 +152,12 @@ def export(
         >>> neuromoco.load_classifier("digits.onnx").header.target
         'onnx'
     """
+    row, chosen = _choose(target, options)  # says what is not installed, which the next lines import
     from neuromoco.export.exporter import ExportJob, report_path
     from neuromoco.graph.trace import lower
     from neuromoco.runtime.checkpoint_file import TrainedClassifier
 
     source, data = best_weights(source), None if data is None else Path(data)
-    row, chosen = _choose(target, options)
     for name, value in chosen.items():
         if OPTIONS[name].needs_data and value != OPTIONS[name].values[0] and data is None:
             raise ConfigError(f"--{name} {value} is calibrated on your recordings: give them with --data FOLDER")
@@ -202,11 +202,11 @@ def list_unsupported(source: Path | str, *, target: TargetName = "onnx", **optio
         CheckpointError: `source` is not a usable checkpoint of a classifier.
         MissingExtraError: an optional part of this package is needed and is not installed.
     """
+    row, chosen = _choose(target, options)
     from neuromoco.export.exporter import ExportJob
     from neuromoco.graph.trace import lower, trace
     from neuromoco.runtime.checkpoint_file import TrainedClassifier
 
-    row, chosen = _choose(target, options)
     source = best_weights(source)
     job = ExportJob(source, TrainedClassifier(source, "cpu"), target)
     unsupported = trace(job.classifier.network, *job.size).unsupported

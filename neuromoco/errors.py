@@ -16,6 +16,8 @@ line prints it and exits with the code. Any other exception that escapes is a bu
 
 from __future__ import annotations
 
+from neuromoco.installation import pip_install
+
 
 class NeuromocoError(Exception):
     """Base of every error that a user can cause; `exit_code` is that of the command line."""
@@ -63,7 +65,7 @@ class MissingExtraError(MissingPackageError):
     """
 
     def __init__(self, what: str, extra: str) -> None:
-        super().__init__(f'{what} needs packages that are not installed: pip install "neuromoco[{extra}]"')
+        super().__init__(f"{what} needs packages that are not installed: {pip_install(extra)}")
 
 
 class UnsupportedLayerError(NeuromocoError):

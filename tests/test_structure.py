@@ -25,6 +25,7 @@ FORBIDDEN = {
 }
 # Within the core, each room knows only those before it.
 ORDER = (
+    ("installation",),
     ("errors",),
     ("config", "support", "unsupported"),
     ("events",),

@@ -18,6 +18,8 @@ from neuromoco.errors import NeuromocoError
 from neuromoco.support.console import PlainConsole, console, is_first_here, printable
 
 INTERRUPTED = 130
+# What JSON says that it is; schemas/ describes it. Keys may be added to a version, none may go or change its meaning.
+PREDICT, EVALUATE, ERROR = "neuromoco/predict/1", "neuromoco/evaluate/1", "neuromoco/error/1"
 # Typer has it, in one version as its own, in another as click's, and does not export it.
 UsageError: Any = typer.BadParameter.__base__
 
@@ -40,7 +42,7 @@ class Commands(TyperGroup):
         except UsageError as error:  # a name of a file may look like an option
             message = printable(error.format_message())
             if as_json:
-                print_json({"error": message, "exit_code": error.exit_code}, indent=None)
+                _print_error(message, error.exit_code)
             raise UsageError(message, error.ctx) from None
         except OSError as error:  # such as a folder without permission; of a full disk that takes the output, no name
             if ctx.params["debug"] or isinstance(error, BrokenPipeError) or not error.strerror:
@@ -55,8 +57,12 @@ def _end(message: str, exit_code: int, as_json: bool) -> NoReturn:
     """Ends the command with an error, which is a JSON object on standard output, too, if JSON was asked for."""
     complain(message)
     if as_json and is_first_here():
-        print_json({"error": message, "exit_code": exit_code}, indent=None)
+        _print_error(message, exit_code)
     raise typer.Exit(exit_code) from None
+
+
+def _print_error(message: str, exit_code: int) -> None:
+    print_json({"schema": ERROR, "error": message, "exit_code": exit_code}, indent=None)
 
 
 app = typer.Typer(
@@ -64,7 +70,6 @@ app = typer.Typer(
     help="Unlabelled event-camera recordings in, a small spiking classifier out.",
     no_args_is_help=True,
     cls=Commands,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
@@ -144,6 +149,6 @@ def each_file(files: list[Path], work: Callable[[Path], None], as_json: bool) ->
             failed = error.exit_code
             complain(error)
             if as_json:
-                print_json({"file": str(file), "error": str(error)}, indent=None)
+                print_json({"file": str(file), "error": str(error), "exit_code": error.exit_code}, indent=None)
     if failed:
         raise typer.Exit(failed)

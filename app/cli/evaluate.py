@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from neuromoco.app.cli.arguments import crop_in
-from neuromoco.app.cli.command_group import AsJson, Backend, Device, Quiet, app, out, show
+from neuromoco.app.cli.command_group import EVALUATE, AsJson, Backend, Device, Quiet, app, out, show
 from neuromoco.app.cli.events import CropWord
 from neuromoco.app.cli.recordings import READING, SAMPLES, takes_recordings
 from neuromoco.app.cli.tables import evaluation_table
@@ -50,7 +50,7 @@ def evaluate(
         from neuromoco.evaluation.report import report_page
 
         write_text(report, report_page(str(model), result, spikes=_spikes(model, classifier, result.listing)))
-    show(result.to_json(), as_json, lambda: evaluation_table(result))
+    show({"schema": EVALUATE, **result.to_json()}, as_json, lambda: evaluation_table(result))
     if report is not None and not as_json:
         out.print(f"wrote {escape(str(report))}")
 

@@ -73,6 +73,7 @@ def info(
     flip: Flip = None,
     salvage: Salvage = False,
     as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Describe a recording, a checkpoint or an export.
 
@@ -116,13 +117,13 @@ def convert(
     ] = None,
     crop: CropWord = None,
     as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Write a recording in another format. Events that the format cannot hold are an error.
 
     Example: neuromoco convert walk.raw walk.npz
     """
-    # A command that is told to end leaves no part of a file behind.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    _end_in_order()
     write = writer_for(target, to)
     if target.resolve() == source.resolve():
         raise ConfigError(f"{target}: is the recording itself; name another file")
@@ -143,6 +144,14 @@ def convert(
     show(facts, as_json, lambda: line)
 
 
+def _end_in_order() -> None:
+    """Lets a command that is told to end, or whose terminal is closed, leave no part of a file behind."""
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)  # Windows has no SIGHUP
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # by nohup
+            signal.signal(number, lambda received, _: sys.exit(128 + received))
+
+
 @app.command()
 def simulate(
     images: Annotated[list[Path], typer.Argument(help="Pictures, or folders of pictures; class folders are kept.")],
@@ -152,6 +161,7 @@ def simulate(
     ] = "saccades",
     sensor: Annotated[str, typer.Option(metavar="WxH", help="Size of the camera in pixels.")] = "34x34",
     seed: Annotated[int, typer.Option(min=0, help="Seed of the camera's noise.")] = 0,
+    as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Record pictures with a simulated event camera: one .npz per picture.
@@ -165,12 +175,14 @@ def simulate(
             for path in files_in([place])]  # fmt: skip
     for number, (path, inside) in enumerate(track(jobs, "recording pictures")):
         record_picture(path, folder / inside / f"{path.stem}.npz", motion, size, seed + number)
-    out.print(f"{escape(str(folder))}: {len(jobs):,} recordings of {size[0]} x {size[1]} pixels")
+    facts = {"folder": str(folder), "recordings": len(jobs), "sensor": f"{size[0]} x {size[1]}"}
+    show(facts, as_json, lambda: f"{escape(str(folder))}: {len(jobs):,} recordings of {facts['sensor']} pixels")
 
 
 @app.command()
 def download(
     name: Annotated[str, typer.Argument(help="A published data set, such as n-mnist; an unknown name lists them.")],
+    as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Download a published data set to where --data NAME finds it: data/NAME, or $NEUROMOCO_DATA/NAME.
@@ -180,5 +192,6 @@ def download(
     from neuromoco.datasets.downloads import download as fetch
     from neuromoco.datasets.named import set_folder
 
-    state = "is now in" if fetch(name) else "is already in"
-    out.print(f"{name}: {state} {escape(str(set_folder(name)))}; neuromoco train --data {name}")
+    facts = {"name": name, "downloaded": fetch(name), "folder": str(set_folder(name))}
+    state = "is now in" if facts["downloaded"] else "is already in"
+    show(facts, as_json, lambda: f"{name}: {state} {escape(str(facts['folder']))}; neuromoco train --data {name}")

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from neuromoco import models
-from neuromoco.app.cli.command_group import RootPath, Token, app, complain, out
+from neuromoco.app.cli.command_group import AsJson, Quiet, RootPath, Token, app, complain, out, print_json
 from neuromoco.support.extras import need
 
 
@@ -30,6 +30,8 @@ def open_page(
     max_mb: Annotated[int, typer.Option("--max-mb", min=1, max=4096, help="Largest accepted file, in MB.")] = 64,
     token: Token = None,
     root_path: RootPath = "",
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Open a page that shows the events in a file and how the network classifies them.
 
@@ -63,7 +65,10 @@ def open_page(
             if (warning := warning_of(host, listening, access)) is not None:
                 complain(warning)
             asked = "?token=..., with your token once" if token else ""
-            out.print(f"neuromoco is at {url}/{asked}   (Ctrl-C ends it)")
+            if as_json:
+                print_json({"url": url}, indent=None)
+            else:
+                out.print(f"neuromoco is at {url}/{asked}   (Ctrl-C ends it)")
             sys.stdout.flush()
             run(page.app, listening, page.end)
         finally:

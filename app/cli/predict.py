@@ -10,7 +10,7 @@ import typer
 
 from neuromoco import models
 from neuromoco.app.cli.arguments import crop_in, microseconds
-from neuromoco.app.cli.command_group import AsJson, Backend, Device, app, complain, out, print_json, show
+from neuromoco.app.cli.command_group import AsJson, Backend, Device, Quiet, app, complain, out, print_json, show
 from neuromoco.app.cli.events import CropWord, warn_of
 from neuromoco.app.cli.recordings import READING, takes_recordings
 from neuromoco.app.cli.tables import answer_facts, answer_line, bench_table, model_lines
@@ -46,6 +46,7 @@ def predict(
     jobs: Annotated[int, typer.Option(min=1, help="Number of processes.")] = 1,
     device: Device = "auto",
     as_json: AsJson = False,
+    quiet: Quiet = False,
     *,
     recordings: RecordingsConfig,
 ) -> None:
@@ -90,6 +91,7 @@ def bench(
     threads: Annotated[int, typer.Option(min=0, help="Threads of the runtime; 0 means one per core.")] = 0,
     device: Device = "auto",
     as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Measure how long a model takes on this machine, stage by stage.
 
@@ -123,7 +125,7 @@ def bench(
 
 
 @app.command(name="models")
-def list_models(as_json: AsJson = False) -> None:
+def list_models(as_json: AsJson = False, quiet: Quiet = False) -> None:
     """List the models that ship with the package.
 
     Example: neuromoco models

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from neuromoco.app.cli.command_group import RootPath, Token, app, complain, out
+from neuromoco.app.cli.command_group import AsJson, Quiet, RootPath, Token, app, complain, out, print_json
 from neuromoco.errors import ConfigError
 from neuromoco.support.extras import need
 
@@ -27,6 +27,8 @@ def serve(
     workers: Annotated[int, typer.Option(min=1, max=64, help="Number of processes that read and classify.")] = 2,
     token: Token = None,
     root_path: RootPath = "",
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Classify event files over HTTP: POST /classify, described at /docs.
 
@@ -49,6 +51,9 @@ def serve(
         if (warning := warning_of(host, listening, access)) is not None:
             complain(warning)
         url = address_of(listening)
-        out.print(f"neuromoco serves at {url}/classify (described at {url}/docs)")
+        if as_json:
+            print_json({"url": url}, indent=None)
+        else:
+            out.print(f"neuromoco serves at {url}/classify (described at {url}/docs)")
         sys.stdout.flush()  # the program that started the server may wait for this line
         run(Gate(build_app(service), access, where=url.rsplit(":", 1)[1]), listening, service.end)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Column, Table
 
+from neuromoco.app.cli.command_group import PREDICT
 from neuromoco.runtime.prediction import Prediction
 from neuromoco.support.console import escape
 from neuromoco.sweep.summary import SPREAD, accuracy_cell, column_title, difference_cell, row_title
@@ -69,12 +70,14 @@ def answer_line(answer: FileResult) -> str:
 
 def answer_facts(answer: FileResult) -> dict[str, Any]:
     """A file, or a window of it, and its prediction or error, as plain data."""
-    facts: dict[str, Any] = {"file": str(answer.file)}
+    facts: dict[str, Any] = {"schema": PREDICT, "file": str(answer.file)}
     if answer.window is not None:
         facts["window_us"] = list(answer.window)
     if isinstance(answer.result, Prediction):
         return facts | answer.result.to_json()
-    return facts | ({"label": None} if answer.result is None else {"error": str(answer.result)})
+    if answer.result is None:
+        return facts | {"label": None}
+    return facts | {"error": str(answer.result), "exit_code": answer.result.exit_code}
 
 
 def encoder_table(rows: Sequence[Mapping[str, Any]]) -> Table:

@@ -132,7 +132,7 @@ def _figure(line: dict[str, Any]) -> str:
 
 
 @app.command()
-def encoders(as_json: AsJson = False) -> None:
+def encoders(as_json: AsJson = False, quiet: Quiet = False) -> None:
     """List the encoders for --encoder.
 
     Example: neuromoco encoders

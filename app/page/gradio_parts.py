@@ -14,6 +14,7 @@ from typing import Any
 from neuromoco.app.page.uploads import Uploads
 from neuromoco.app.server.access import Access
 from neuromoco.errors import MissingPackageError
+from neuromoco.installation import pip_install
 
 AT_ONCE = 2  # calls of one control at the same time; others queue
 MOST_QUEUED = 64
@@ -106,7 +107,7 @@ def check_gradio(page: Any, app: Any, uploads: Uploads) -> None:
         if not good:
             raise MissingPackageError(
                 f"gradio {load_gradio().__version__}: {part} is not as the page needs it; "
-                'pip install --upgrade "neuromoco[app]" installs a version that fits'
+                f"{pip_install('app', '--upgrade')} installs a version that fits"
             )
 
 

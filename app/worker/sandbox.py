@@ -15,6 +15,7 @@ from queue import Queue
 
 from neuromoco.app.worker.analysis import Analyser, Analysis, AnalysisRequest
 from neuromoco.errors import CheckpointError, ConfigError, EventFileError, MissingPackageError, NeuromocoError
+from neuromoco.installation import without_place
 
 SECONDS = 20.0  # longest time for one file
 START_SECONDS = 60.0  # longest time until a worker is ready for its first file
@@ -181,7 +182,7 @@ def _answer(analyser: Analyser, request: AnalysisRequest) -> Analysis | Neuromoc
     except NeuromocoError as error:
         # A subclass whose constructor takes more than a message would not survive the pipe.
         kinds = (EventFileError, ConfigError, CheckpointError, MissingPackageError, NeuromocoError)
-        return next(kind for kind in kinds if isinstance(error, kind))(str(error))
+        return next(kind for kind in kinds if isinstance(error, kind))(without_place(str(error)))
     except MemoryError:
         os._exit(1)  # the state of this process cannot be trusted
     except Exception as error:  # a bug: the visitor gets a message, the worker lives on

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 import numpy as np
 
 from neuromoco.checkpoint import best_weights, is_checkpoint
-from neuromoco.errors import ConfigError
+from neuromoco.errors import CheckpointError, ConfigError
 from neuromoco.events import Recording
+from neuromoco.runtime.loihi.manifest import read_manifest
 from neuromoco.runtime.onnx_file import OnnxNetwork
 from neuromoco.runtime.prediction import Prediction, opened, predict_batch, timed
 from neuromoco.support.extras import need
+from neuromoco.support.untrusted import is_regular
 
 if TYPE_CHECKING:
     from neuromoco.runtime.checkpoint_file import TrainedClassifier
@@ -27,6 +29,8 @@ TAKES = {
     "torch": "a checkpoint",
     "loihi-sim": "a folder that `neuromoco export --target loihi` wrote",
 }
+HDF5 = b"\x89HDF\r\n\x1a\n"
+OTHERS = "give the checkpoint, or export it with --target onnx, onnx-step or loihi"
 
 
 class OnnxClassifier:
@@ -102,6 +106,7 @@ class LoihiClassifier:
             CheckpointError: not such a folder.
             MissingExtraError: h5py is not installed.
         """
+        read_manifest(folder)  # what is no export needs no package
         need("loihi", "a Loihi export")
         from neuromoco.runtime.loihi.folder import TwinNetwork
 
@@ -153,11 +158,20 @@ def load_classifier(
     if model_backend == "loihi-sim":
         return LoihiClassifier(path)
     if model_backend == "onnx":
+        if _is_hdf5(path):
+            raise CheckpointError(f"{path}: is an HDF5 file, such as an NIR graph, for other simulators; {OTHERS}")
         return OnnxClassifier(path, threads)
     need("train", "a checkpoint (an exported .onnx file does not)")
     from neuromoco.runtime.checkpoint_file import TrainedClassifier
 
     return TrainedClassifier(path, device)
+
+
+def _is_hdf5(path: Path | str) -> bool:
+    if not is_regular(path):
+        return False
+    with Path(path).open("rb") as file:
+        return file.read(len(HDF5)) == HDF5
 
 
 def check_early_stop(classifier: AnyClassifier, stop_at: float) -> None:

@@ -11,9 +11,10 @@ from accelerate.tracking import LOGGER_TYPE_TO_CLASS, filter_trackers, get_avail
 
 from neuromoco.config import RunConfig
 from neuromoco.errors import ConfigError, MissingPackageError
+from neuromoco.installation import pip_install
 
 PROJECT = "neuromoco"
-PIP_NAMES = {"tensorboard": '"neuromoco[tensorboard]"', "comet_ml": "comet-ml"}
+PIP_NAMES = {"comet_ml": "comet-ml"}
 
 
 def check_trackers(names: Sequence[str]) -> None:
@@ -22,7 +23,7 @@ def check_trackers(names: Sequence[str]) -> None:
         if name not in LOGGER_TYPE_TO_CLASS:
             raise ConfigError(f"watch.trackers: no tracker named {name!r}; known are {', '.join(LOGGER_TYPE_TO_CLASS)}")
         if name not in map(str, get_available_trackers()):
-            advice = f"pip install {PIP_NAMES.get(name, name)}"
+            advice = pip_install(name) if name == "tensorboard" else f"pip install {PIP_NAMES.get(name, name)}"
             raise MissingPackageError(f"watch.trackers: {name} is not installed: {advice}")
 
 

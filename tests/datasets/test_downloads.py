@@ -24,6 +24,7 @@ from neuromoco.app.cli.main import app
 from neuromoco.datasets import downloads, list_data
 from neuromoco.datasets.fixed_splits import Counts
 from neuromoco.datasets.named import SETS
+from neuromoco.installation import pip_install
 from neuromoco.support.console import say_once
 from tests.helpers import tonic_stand_in
 
@@ -317,8 +318,7 @@ def test_without_tonic_the_extra_is_named(data_root: Path, monkeypatch: pytest.M
     monkeypatch.setattr("neuromoco.support.extras.find_spec", lambda name: None)
     assert failure("n-mnist") == (
         5,
-        "neuromoco: neuromoco download n-mnist needs packages that are not installed: "
-        'pip install "neuromoco[datasets]"',
+        "neuromoco: neuromoco download n-mnist needs packages that are not installed: " + pip_install("datasets"),
     )
     assert left(data_root) == []
 

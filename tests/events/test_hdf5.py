@@ -22,6 +22,7 @@ from neuromoco.events.hdf5 import events as hdf5
 from neuromoco.events.hdf5 import storage as hdf5_storage
 from neuromoco.events.hdf5.events import looks_like_hdf5, open_hdf5
 from neuromoco.events.stream import ReadOptions, gather
+from neuromoco.installation import pip_install
 from tests.helpers.outcomes import outcome_of, refusal_of, rows
 
 h5py = pytest.importorskip("h5py")
@@ -266,7 +267,7 @@ def test_chunks_that_unpack_to_more_than_a_chunk_are_refused(tmp_path: Path) -> 
     ("code", "words"),
     [
         (0x8ECF, "metavision_file_to_dat -i FILE"),
-        (32001, 'compressed with Blosc needs packages that are not installed: pip install "neuromoco[hdf5]"'),
+        (32001, f"compressed with Blosc needs packages that are not installed: {pip_install('hdf5')}"),
         (32013, "compressed with ZFP, which does not keep events as they were"),
         (40000, "compressed with HDF5 filter 40000, which is not installed"),
     ],
@@ -418,7 +419,7 @@ def test_without_h5py_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.Mon
     with h5py.File(tmp_path / "a.h5", "w") as out:
         dsec(out)
     monkeypatch.setattr(hdf5.importlib, "import_module", missing)
-    assert 'pip install "neuromoco[hdf5]"' in refusal_here(tmp_path / "a.h5")
+    assert pip_install("hdf5") in refusal_here(tmp_path / "a.h5")
 
 
 @pytest.fixture(scope="module")

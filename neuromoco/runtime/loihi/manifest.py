@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
+from neuromoco.checkpoint import first_mistake
 from neuromoco.config import Settings
+from neuromoco.errors import CheckpointError
 from neuromoco.runtime.header import ExportHeader
 from neuromoco.runtime.loihi.blocks import Dialect, LoihiAttention, LoihiBlock, Port, is_relay
+from neuromoco.support.untrusted import one_line, read_bytes
 
 NET: Literal["network.net"] = "network.net"
 MANIFEST, FRAMES = "manifest.json", "frames.npz"
@@ -80,3 +84,27 @@ def kind_of(block: LoihiBlock) -> Literal["input", "conv", "relay", "ssa"]:
     if isinstance(block, LoihiAttention):
         return "ssa"
     return "relay" if is_relay(block) else "conv"
+
+
+def read_manifest(folder: Path | str) -> Manifest:
+    """Reads the manifest of a folder. Needs no h5py.
+
+    Raises:
+        CheckpointError: the folder is no Loihi export, or its manifest is damaged.
+    """
+    path = Path(folder) / MANIFEST
+    if not Path(folder).is_dir():
+        what = "does not exist" if not Path(folder).exists() else "is no folder"
+        raise CheckpointError(f"{folder}: {what}; a Loihi export is made by neuromoco export --target loihi")
+    try:
+        content = read_bytes(path, LARGEST_MANIFEST)
+    except ValueError as error:
+        raise CheckpointError(
+            f"{folder}: is a folder, and neither a Loihi export ({MANIFEST} {error}) nor a run of neuromoco train"
+        ) from None
+    try:
+        return Manifest.model_validate_json(content)
+    except ValidationError as error:
+        raise CheckpointError(f"{path}: is cut or damaged ({first_mistake(error)})") from None
+    except ValueError as error:
+        raise CheckpointError(f"{path}: is cut or damaged ({one_line(error)})") from None

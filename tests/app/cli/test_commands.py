@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from neuromoco.installation import pip_install
 from neuromoco.train.run_folder import RunFolder
 from tests.helpers.cli import SMALL, error_line, run
 
@@ -56,7 +57,12 @@ def test_predict_json_has_the_evidence(trained: Path) -> None:
     assert next(iter(first["probabilities"])) == first["label"]
     assert sum(first["probabilities"].values()) == pytest.approx(1.0)
     assert len(first["logits_per_step"]) == 2
-    assert second == {"file": "nothing", "error": "nothing: does not exist"}
+    assert second == {
+        "schema": "neuromoco/predict/1",
+        "file": "nothing",
+        "error": "nothing: does not exist",
+        "exit_code": 3,
+    }
 
 
 def test_evaluate(trained: Path) -> None:
@@ -167,7 +173,7 @@ def test_a_missing_extra_names_the_command_to_type(trained: Path) -> None:
     )
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert answer.returncode == 5
-    assert answer.stderr.strip().endswith('pip install "neuromoco[train]"')
+    assert answer.stderr.strip().endswith(f": {pip_install('train')}")
 
 
 def test_an_interrupted_run_says_how_to_go_on_and_does(class_folders: Folders, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -174,21 +175,23 @@ def test_a_pipe_is_read_like_the_file(tmp_path: Path, name: str) -> None:
     assert piped("info", name, input=b"").stderr.decode() == f"neuromoco: {name}: is empty (0 bytes)\n"
 
 
-def test_a_conversion_that_is_told_to_end_leaves_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("received", [signal.SIGTERM, signal.SIGHUP])
+def test_a_conversion_that_is_told_to_end_leaves_nothing(tmp_path: Path, received: signal.Signals) -> None:
     write_npz(tmp_path / "a.npz", make_recording(2, events=500))
     code = (
         "import os, signal, sys\n"
+        "signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"  # ignored where the tests run under nohup
         "from neuromoco.events import writers\n"
         "from neuromoco.support.files import writing\n"
         "def write(path, recording):\n"
         "    with writing(path) as part:\n"
         "        part.write_bytes(b'begun')\n"
-        "        os.kill(os.getpid(), signal.SIGTERM)\n"
+        f"        os.kill(os.getpid(), {received.value})\n"
         "        signal.pause()\n"
         "writers.WRITERS['npz'] = write\n"
         "from neuromoco.app.cli.main import main\n"
         "main()\n"
     )
     words = ["convert", str(tmp_path / "a.npz"), str(tmp_path / "b.npz")]
-    assert subprocess.run([sys.executable, "-c", code, *words], check=False).returncode == 128 + 15
+    assert subprocess.run([sys.executable, "-c", code, *words], check=False).returncode == 128 + received
     assert [path.name for path in tmp_path.iterdir()] == ["a.npz"]
