@@ -18,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from neuromoco.config import EncoderConfig, FrameConfig, ReadingConfig, Settings
 from neuromoco.errors import CheckpointError
 from neuromoco.events import ReadOptions
+from neuromoco.fit.reference import FitReference
 from neuromoco.support.files import writing
 from neuromoco.support.untrusted import is_regular, one_line, parse_json
 
@@ -47,7 +48,7 @@ class SeenRecordings(Settings):
 class CheckpointHeader(Settings):
     """Everything that a checkpoint states about its weights."""
 
-    added: ClassVar[tuple[str, ...]] = ("reading",)
+    added: ClassVar[tuple[str, ...]] = ("reading", "fit")
     format: Literal[1] = FORMAT_VERSION
     kind: Literal["encoder", "classifier"]
     encoder: EncoderConfig
@@ -60,6 +61,7 @@ class CheckpointHeader(Settings):
     seed: int
     metrics: dict[str, float] = {}  # of that epoch
     versions: dict[str, str] = {}  # of the packages that wrote the file
+    fit: FitReference | None = None  # what the training recordings are like; None in files of earlier versions
 
     def read_options(self, given: ReadOptions | None = None) -> ReadOptions:
         """Options for reading a file to answer for: those given, and what is known of the training recordings."""

@@ -30,7 +30,7 @@ ORDER = (
     ("config", "support", "unsupported"),
     ("events",),
     ("frames", "simulate"),
-    ("views",),
+    ("views", "fit"),
     ("datasets", "snn"),
     ("encoders", "losses"),
     ("moco", "checkpoint"),

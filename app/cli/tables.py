@@ -53,8 +53,10 @@ def probe_lines(result: ProbeResult) -> str:
 
 
 def prediction_line(prediction: Prediction) -> str:
-    """The label with its probability, and the next two."""
+    """The label with its probability, and the next two; grey, with the reasons, if the recording does not fit."""
     (label, share), *others = prediction.probabilities.items()
+    if prediction.fit is not None and not prediction.fit.fits:
+        return f"[dim]{escape(label)} {share:.1%}[/]  {escape(str(prediction.fit))}"
     then = ", ".join(f"{escape(name)} {value:.1%}" for name, value in others[:2])
     return f"[bold]{escape(label)}[/] {share:.1%}" + (f"  (then {then})" if then else "")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from neuromoco.config.frames import Crop
 from neuromoco.datasets.settle import settle_files
@@ -46,7 +46,8 @@ class Job:
         model: an exported file or folder, or a checkpoint.
         device: for a checkpoint.
         backend: that the model must be for.
-        any_length: whether to accept recordings much shorter than those of the training.
+        any_length: whether the duration of a whole recording does not matter either; otherwise one much shorter than
+            those of the training does not fit, or is refused if the model's file does not say what fits.
         stop_at: see `OnnxClassifier.predict`.
         window: length in microseconds of the windows that recordings are cut into; None for whole files.
         options: for reading the files.
@@ -93,7 +94,7 @@ class Job:
         """The result for a whole file."""
         try:
             recording, reading = timed(read_recording, file, None, None, classifier.header.read_options(self.options))
-            if not self.any_length:
+            if not self.any_length and classifier.header.fit is None:
                 check_complete(file, recording, classifier.header.seen)
             prediction = self._predict(classifier, file, filled_part_of(recording, self.crop, file))
             result = replace(prediction, timings={"read": reading, **prediction.timings})
@@ -115,9 +116,9 @@ class Job:
         return replace(self, options=options, crop=crop)
 
     def _predict(self, classifier: AnyClassifier, file: Path, recording: Recording) -> Prediction:
-        stop = {} if self.stop_at is None else {"stop_at": self.stop_at}
+        stop: dict[str, Any] = {} if self.stop_at is None else {"stop_at": self.stop_at}
         try:
-            (prediction,) = classifier.predict([recording], **stop)
+            (prediction,) = classifier.predict([recording], windows=self.window is not None or self.any_length, **stop)
         except EventFileError as error:  # such as a crop that does not fit
             raise EventFileError(f"{file}: {error}") from None
         return prediction

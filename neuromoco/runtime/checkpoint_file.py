@@ -58,9 +58,9 @@ class TrainedClassifier:
             )
         self.network.to(self.device).eval()
 
-    def predict(self, recordings: Sequence[Recording | Path | str]) -> list[Prediction]:
-        """Classifies recordings of any sensor and length, or files of them, all in one batch."""
-        return predict_batch(self, opened(recordings, self.header))
+    def predict(self, recordings: Sequence[Recording | Path | str], windows: bool = False) -> list[Prediction]:
+        """Classifies recordings of any sensor and length, or files of them, all in one batch; see `OnnxClassifier`."""
+        return predict_batch(self, opened(recordings, self.header), windows)
 
     def frames(self, recordings: Sequence[Recording]) -> Floats:
         """Frames [T, N, P, H, W] of N recordings."""

@@ -14,10 +14,8 @@ from numpy.typing import NDArray
 from neuromoco.checkpoint import CheckpointHeader, SeenRecordings
 from neuromoco.errors import EventFileError
 from neuromoco.events import Recording, read_recording
-
-# A recording that lasts less than this share of the shortest training recording is taken to be cut: formats without a
-# length field give no other sign of it.
-SHORT_SHARE = 0.75
+from neuromoco.fit.reference import DURATION_SHARE
+from neuromoco.fit.verdict import Fit
 
 Floats = NDArray[np.float32]
 Result = TypeVar("Result")
@@ -33,7 +31,9 @@ class Prediction:
         logits_per_step: float [T, classes], classes in the order of the checkpoint.
         decision_step: the step (from 1) after which the label no longer changes, by the mean of the logits up to each
             step.
-        timings: seconds by stage ("read", "frames", "network"), where measured.
+        timings: seconds by stage ("read", "frames", "network", "fit"), where measured.
+        fit: whether the recording is of the kind that the network was trained on; None where its file does not say what
+            that is. If it is not, the label means nothing.
 
     Examples:
         >>> import numpy as np
@@ -49,10 +49,15 @@ class Prediction:
     logits_per_step: NDArray[np.floating[Any]]
     decision_step: int
     timings: Mapping[str, float] = field(default_factory=dict, compare=False)
+    fit: Fit | None = None
 
     @classmethod
     def from_logits(
-        cls, logits: NDArray[np.floating[Any]], class_names: Sequence[str], timings: Mapping[str, float] | None = None
+        cls,
+        logits: NDArray[np.floating[Any]],
+        class_names: Sequence[str],
+        timings: Mapping[str, float] | None = None,
+        fit: Fit | None = None,
     ) -> Prediction:
         """The answer for logits [T, classes].
 
@@ -60,6 +65,7 @@ class Prediction:
             logits: of one recording.
             class_names: in the order of the logits.
             timings: seconds by stage.
+            fit: the verdict on the recording.
         """
         evidence = _running_mean(logits)
         final = _softmax(evidence)[-1]
@@ -72,6 +78,7 @@ class Prediction:
             logits_per_step=logits,
             decision_step=int(changes[-1]) + 2 if changes.size else 1,
             timings=timings or {},
+            fit=fit,
         )
 
     def probabilities_per_step(self) -> NDArray[np.float64]:
@@ -84,6 +91,7 @@ class Prediction:
         return {
             "label": self.label,
             "probabilities": self.probabilities,
+            "fit": None if self.fit is None else self.fit.to_json(),
             "decision_step": self.decision_step,
             "logits_per_step": np.round(self.logits_per_step.astype(float), 6).tolist(),
             "milliseconds": {stage: round(seconds * 1e3, 3) for stage, seconds in self.timings.items()},
@@ -125,18 +133,32 @@ def opened(recordings: Sequence[Recording | Path | str], header: CheckpointHeade
     return [one if isinstance(one, Recording) else read_recording(one, options=options) for one in recordings]
 
 
-def predict_batch(network: FrameNetwork, recordings: Sequence[Recording]) -> list[Prediction]:
-    """Classifies recordings, all in one batch."""
+def predict_batch(network: FrameNetwork, recordings: Sequence[Recording], windows: bool = False) -> list[Prediction]:
+    """Classifies recordings, or windows of recordings, all in one batch."""
     frames, framing = timed(network.frames, recordings)
     logits, running = timed(network.frame_logits, frames)
-    timings = {"frames": framing / len(recordings), "network": running / len(recordings)}
+    fits, judging = timed(judge, network.header, recordings, frames, windows)
+    stages = {"frames": framing, "network": running, **({"fit": judging} if network.header.fit else {})}
+    timings = {stage: seconds / len(recordings) for stage, seconds in stages.items()}
     names = network.header.class_names
-    return [Prediction.from_logits(logits[:, n], names, timings) for n in range(len(recordings))]
+    return [Prediction.from_logits(logits[:, n], names, timings, fits[n]) for n in range(len(recordings))]
+
+
+def judge(
+    header: CheckpointHeader, recordings: Sequence[Recording], frames: Floats, windows: bool = False
+) -> list[Fit | None]:
+    """Whether N recordings, or windows of recordings, fit; from their frames [T, N, P, H, W]."""
+    if header.fit is None:
+        return [None] * len(recordings)
+    return [
+        header.fit.judge(frames[:, n], one.duration, (one.height, one.width), window=windows)
+        for n, one in enumerate(recordings)
+    ]
 
 
 def check_complete(path: Path | str, recording: Recording, seen: SeenRecordings) -> None:
     """Refuses a recording that is much shorter than all training recordings, less than 3/4 of the shortest."""
-    if recording.duration < SHORT_SHARE * seen.shortest_us:
+    if recording.duration < DURATION_SHARE * seen.shortest_us:
         raise EventFileError(
             f"{path}: lasts {recording.duration / 1e3:.0f} ms where training recordings last "
             f"{seen.shortest_us / 1e3:.0f} to {seen.longest_us / 1e3:.0f} ms: cut short? "

@@ -10,6 +10,7 @@ import numpy as np
 
 from neuromoco.errors import ConfigError
 from neuromoco.events import Recording
+from neuromoco.fit.verdict import Fit
 from neuromoco.frames import cropped, to_frames
 from neuromoco.runtime.onnx_file import OnnxNetwork
 from neuromoco.runtime.prediction import Floats, Prediction
@@ -69,6 +70,10 @@ class StreamClassifier:
         self._state = self._network.rest(1)
         self._logits: list[Floats] = []
         self._start: int | None = None
+        # And what tells whether it fits: its frames so far, its first and last time, and the sensor's rows and columns.
+        self._frames: list[Floats] = []
+        self._times = (0, 0)
+        self._sensor = (0, 0)
 
     def feed(self, chunk: Recording) -> list[Prediction]:
         """Takes the next events, and returns the answers that they complete.
@@ -80,6 +85,7 @@ class StreamClassifier:
             ConfigError: an event is earlier than the last one, or the sensor has another size.
             EventFileError: the part of the sensor that the network uses lies outside this one.
         """
+        self._sensor = (chunk.height, chunk.width)
         chunk = cropped(chunk, self._network.header.frames)
         if not len(chunk):
             return []
@@ -94,7 +100,7 @@ class StreamClassifier:
         """Ends the stream, and answers for the events since the last answer; None if there are none."""
         answer = self._step(len(self._pending)) if self._pending is not None and len(self._pending) else None
         if answer is None and self._logits:
-            answer = self._answer()
+            answer = replace(self._answer(), fit=self._fit())
         self._pending = self._last_time = None
         self._begin_window()
         return answer
@@ -116,21 +122,32 @@ class StreamClassifier:
         assert self._pending is not None
         frames = self._network.header.frames
         events, self._pending = _cut(self._pending, size)
-        counts = to_frames(events, 1, "count", (frames.height, frames.width))
-        logits, self._state = self._network.step(counts.astype(np.float32), self._state)
+        counts = to_frames(events, 1, "count", (frames.height, frames.width)).astype(np.float32)
+        logits, self._state = self._network.step(counts, self._state)
         self._logits.append(logits[0])
+        self._frames.append(counts)
+        if len(events):
+            self._times = (self._times[0] if len(self._frames) > 1 else int(events.t[0]), int(events.t[-1]))
         answer = self._answer()
         sure = self._stop_at is not None and answer.probabilities[answer.label] >= self._stop_at
         if not sure and len(self._logits) < frames.steps:
             return None
+        answer = replace(answer, fit=self._fit())
         self._begin_window()
         return answer
 
     def _answer(self) -> Prediction:
         return Prediction.from_logits(np.stack(self._logits), self._network.header.class_names)
 
+    def _fit(self) -> Fit | None:
+        reference = self._network.header.fit
+        if reference is None:
+            return None
+        first, last = self._times
+        return reference.judge(np.concatenate(self._frames), last - first, self._sensor, window=True)
+
     def _begin_window(self) -> None:
-        self._state, self._logits, self._start = self._network.rest(1), [], None
+        self._state, self._logits, self._start, self._frames = self._network.rest(1), [], None, []
 
 
 def _joined(a: Recording, b: Recording) -> Recording:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import cast
 
 import numpy as np
@@ -13,11 +14,14 @@ from neuromoco.checkpoint import load_into, load_tensors, read_header
 from neuromoco.classifier import Classifier
 from neuromoco.config import RunConfig
 from neuromoco.datasets import Recordings, Split
+from neuromoco.datasets.references import reference_of
 from neuromoco.encoders import Encoder
-from neuromoco.errors import ConfigError, NeuromocoError
+from neuromoco.errors import ConfigError, EventFileError, NeuromocoError
 from neuromoco.evaluation.accuracy import predict_labels, score
 from neuromoco.evaluation.features import state_sha256
+from neuromoco.fit.reference import FitReference
 from neuromoco.snn.batch_norm import sync_batch_norm
+from neuromoco.support.console import console, escape
 from neuromoco.train.loihi_rounding import LoihiRounded
 from neuromoco.train.task import Task, build_optimizer
 from neuromoco.views import View
@@ -74,6 +78,14 @@ class ClassifyTask(Task):
         result = score(labels, predicted.numpy(), self.class_names)
         low, high = result.interval
         return {"validation_accuracy": result.accuracy, "validation_low": low, "validation_high": high}
+
+    @cached_property
+    def fit_reference(self) -> FitReference | None:
+        try:
+            return reference_of(self.listing, self.split.train, self.store.durations, self.config.frames)
+        except EventFileError as error:  # its frames are known, but it has gone since
+            console.print(f"answers will not say what fits: {escape(str(error))}", soft_wrap=True)
+            return None
 
     def check_end(self) -> None:
         if self._frozen and state_sha256(self.classifier.encoder) != self._frozen:

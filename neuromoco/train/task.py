@@ -20,6 +20,7 @@ from neuromoco.datasets import FrameStore, Recordings, Split
 from neuromoco.datasets.samples import stored_reading
 from neuromoco.datasets.torch_sets import FrameSet, collate
 from neuromoco.encoders import Encoder
+from neuromoco.fit.reference import FitReference
 from neuromoco.train.environment import package_versions
 from neuromoco.train.processes import divide_batch
 from neuromoco.views import TwoViews, View
@@ -76,6 +77,11 @@ class Task(ABC):
         """Metrics of the stage beyond its losses, after an epoch."""
         return {}
 
+    @property
+    def fit_reference(self) -> FitReference | None:
+        """What the training recordings are like; None if the stage trains no classifier, or on too few."""
+        return None
+
     def network(self) -> nn.Module:
         """The network to save: the encoder or the classifier."""
         return self.current_encoder()
@@ -94,6 +100,7 @@ class Task(ABC):
             seed=self.config.seed,
             metrics=metrics,
             versions=package_versions(),
+            fit=self.fit_reference,
         )
         save_checkpoint(path, self.network(), header)
 

@@ -26,7 +26,6 @@ def test_predict_answers_files_and_names_those_it_cannot_read(trained: Path, tmp
     whole = good[0].read_bytes()
     bad = {
         "cut.bin": (whole[: len(whole) // 2 + 1], "cut or damaged"),
-        "half.bin": (whole[: 5 * 300], "cut short? Give --any-length"),
         "empty.bin": (b"", "is empty (0 bytes)"),
         "picture.bin": (b"\x89PNG\r\n\x1a\n" + bytes(50), "is a PNG picture"),
     }
@@ -40,13 +39,27 @@ def test_predict_answers_files_and_names_those_it_cannot_read(trained: Path, tmp
     assert answers.keys() == {str(file) for file in good}
     assert [answers[str(file)].split()[0] for file in good] == ["c0", "c1", "c2"]
     complaints = result.stderr.splitlines()
-    assert len(complaints) == 6
+    assert len(complaints) == 5
     for line, (name, (_, words)) in zip(complaints, bad.items(), strict=False):
         assert line.startswith(f"neuromoco: {tmp_path / name}: ")
         assert words in line
-    assert complaints[4] == f"neuromoco: {empty}: is an empty folder"
-    assert complaints[5] == "neuromoco: nothing: does not exist"
-    assert run("predict", "--model", model, "--any-length", tmp_path / "half.bin").exit_code == 0
+    assert complaints[3] == f"neuromoco: {empty}: is an empty folder"
+    assert complaints[4] == "neuromoco: nothing: does not exist"
+
+
+def test_predict_says_why_a_recording_does_not_fit(trained: Path, tmp_path: Path) -> None:
+    model, file = trained / "run/weights/best.safetensors", trained / "data/c0/3.bin"
+    half = tmp_path / "half.bin"
+    half.write_bytes(file.read_bytes()[: 5 * 300])
+    assert "unlike" not in run("predict", "--model", model, file).stdout
+    answer = run("predict", "--model", model, half)
+    assert answer.exit_code == 0
+    assert "unlike the training recordings" in answer.stdout
+    assert "cut short?" in answer.stdout
+    fit = json.loads(run("predict", "--model", model, half, "--json").stdout)["fit"]
+    assert not fit["fits"]
+    assert fit["score"] > 1.0
+    assert json.loads(run("predict", "--model", model, half, "--any-length", "--json").stdout)["fit"]["fits"]
 
 
 def test_predict_json_has_the_evidence(trained: Path) -> None:
