@@ -52,8 +52,8 @@ def looks_like_atis(head: bytes, size: int) -> bool:
 def open_atis(path: Path, options: ReadOptions) -> EventStream:
     """Opens a file."""
     check_whole(path, 0, EVENT_BYTES, "ATIS events", options.salvage)
-    count = path.stat().st_size // EVENT_BYTES
-    return EventStream(FORMAT, _pieces(path), likely=SENSORS, expected=count)
+    parts = path.stat().st_size / (EVENT_BYTES * PIECE)
+    return EventStream(FORMAT, _pieces(path), likely=SENSORS, parts=parts)
 
 
 def _pieces(path: Path) -> Iterator[Columns]:

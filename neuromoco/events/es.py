@@ -56,8 +56,8 @@ def open_es(path: Path, options: ReadOptions) -> EventStream:
             raise EventFileError(f"the header's sensor has {sensor[0]} x {sensor[1]} pixels; the file is damaged")
     if sensor is None:
         raise EventFileError("Event Stream 1 does not name the sensor: give --sensor WIDTHxHEIGHT, for example 304x240")
-    count = path.stat().st_size // EVENT_BYTES[version]
-    return EventStream(f"Event Stream {version}", _pieces(path, version, sensor[1]), *sensor, expected=count)
+    parts = path.stat().st_size / CHUNK
+    return EventStream(f"Event Stream {version}", _pieces(path, version, sensor[1]), *sensor, parts=parts)
 
 
 def _pieces(path: Path, version: int, height: int) -> Iterator[Columns]:

@@ -63,13 +63,13 @@ def test_windows_are_the_whole_cut_into_equal_durations(events: Any, piece: int,
     assert len(parts) == (ordered[-1][0] - first_piece) // length + 1
 
 
-@pytest.mark.parametrize("expected", [1, 7, 60, 900, 5000])
-def test_events_are_collected_whatever_number_was_expected(expected: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream, "FEW", 0)
+@pytest.mark.parametrize("parts", [1.1, 2, 7.5, 900, 5000])
+@pytest.mark.parametrize("size", [0, 100, 1 << 20])
+def test_events_are_collected_however_many_pieces_were_expected(parts: float, size: int) -> None:
     recording = make_recording(2, events=900)
     columns = Columns(recording.t, recording.x, recording.y.astype(np.int32), recording.p)
     for piece in (1, 100, 900):
-        given_piece = EventStream("test", in_pieces(columns, piece), 34, None, expected=expected)
+        given_piece = EventStream("test", in_pieces(columns, piece), 34, None, size=size, parts=parts)
         assert rows(gather(given_piece)) == rows(recording)
 
 

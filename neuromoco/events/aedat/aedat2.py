@@ -92,8 +92,8 @@ def open_aedat2(path: Path, options: ReadOptions) -> EventStream:
     check_whole(path, begin, RECORD.itemsize, "AEDAT 2.0 records", options.salvage)
     first = next(records(path, RECORD, begin, PIECE), np.empty((0, 2), np.uint32))
     layout, (width, height) = _camera(head[:begin], first[:, 0], options)
-    count = (path.stat().st_size - begin) // RECORD.itemsize
-    return EventStream(FORMAT, _pieces(path, begin, layout, width, height), width, height, expected=count)
+    parts = (path.stat().st_size - begin) / (RECORD.itemsize * PIECE)
+    return EventStream(FORMAT, _pieces(path, begin, layout, width, height), width, height, parts=parts)
 
 
 def _camera(header: bytes, addresses: NDArray[np.uint32], options: ReadOptions) -> tuple[Layout, tuple[int, int]]:

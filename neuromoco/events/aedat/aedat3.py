@@ -73,11 +73,11 @@ def open_aedat3(path: Path, options: ReadOptions) -> EventStream:
     chosen = [name for number, name in named if options.select in (None, str(number))]
     sensors = {SENSORS[name.upper()] for name in chosen if name.upper() in SENSORS}
     sensor = sensors.pop() if len(sensors) == 1 else options.sensor
-    parts = _of_one_camera(_parts(path, len(header)), dict(named), options.select)
-    batches = in_batches(parts, lambda part: len(part.events) // EVENT_BYTES, PIECE)  # packets hold a few hundred
-    count = path.stat().st_size // EVENT_BYTES
+    packets = _of_one_camera(_parts(path, len(header)), dict(named), options.select)
+    batches = in_batches(packets, lambda part: len(part.events) // EVENT_BYTES, PIECE)  # packets hold a few hundred
+    parts = path.stat().st_size / (EVENT_BYTES * PIECE)
     width, height = sensor or (None, None)
-    return EventStream(FORMAT, map(_columns, batches), width, height, expected=count)
+    return EventStream(FORMAT, map(_columns, batches), width, height, parts=parts)
 
 
 class Part(NamedTuple):

@@ -56,10 +56,10 @@ def open_dat(path: Path, options: ReadOptions) -> EventStream:
         _check_type(path, header.begin)
         name, begin = f"{FORMAT} {version}", header.begin + 2
     check_whole(path, begin, EVENT.itemsize, "DAT events", options.salvage)
-    count = (path.stat().st_size - begin) // EVENT.itemsize
+    parts = (path.stat().st_size - begin) / (EVENT.itemsize * PIECE)
     width, height = sensor or (None, None)
     pieces = shifted(_pieces(path, begin, version), header.fields)
-    return EventStream(name, pieces, width, height, expected=count)
+    return EventStream(name, pieces, width, height, parts=parts)
 
 
 def _check_type(path: Path, at: int) -> None:

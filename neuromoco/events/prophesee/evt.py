@@ -65,8 +65,8 @@ def open_evt(path: Path, options: ReadOptions) -> EventStream:
         decoder = Evt2Decoder(encoding == "EVT2.1", header.fields.get("endianness") == "legacy")
     words = records(path, WORD[encoding], header.begin, WORDS[encoding])
     pieces = _decoded(words, decoder.decode, header.begin)
-    count = (path.stat().st_size - header.begin) // WORD[encoding].itemsize  # of words
-    return EventStream(f"{FORMAT} {encoding}", shifted(pieces, header.fields), *sensor, expected=count)
+    parts = (path.stat().st_size - header.begin) / (WORD[encoding].itemsize * WORDS[encoding])
+    return EventStream(f"{FORMAT} {encoding}", shifted(pieces, header.fields), *sensor, parts=parts)
 
 
 def _decoded(

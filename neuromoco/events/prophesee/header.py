@@ -19,7 +19,7 @@ from neuromoco.errors import EventFileError
 from neuromoco.events.recording import LARGEST_SIDE
 from neuromoco.events.stream import Columns, CutError
 
-LARGEST_HEADER = 1 << 20
+USUAL_HEADER, LARGEST_HEADER = 1 << 14, 1 << 20
 LARGEST_T0 = 1 << 60
 # A line with control characters is no line of the header, even if it begins with `%`.
 LINE = re.compile(rb"%([^\x00-\x08\x0a-\x1f\x7f]*)\r?\n")
@@ -58,8 +58,11 @@ def parse_header(head: bytes, mark: bytes) -> FileHeader:
 def read_header(path: Path, mark: bytes) -> FileHeader:
     """Reads the header of a file; one that is cut is refused."""
     with path.open("rb") as file:
-        head = file.read(LARGEST_HEADER)
-    header = parse_header(head, mark)
+        head = file.read(USUAL_HEADER)
+        header = parse_header(head, mark)
+        if not header.ended and len(head) == USUAL_HEADER:
+            head += file.read(LARGEST_HEADER - USUAL_HEADER)
+            header = parse_header(head, mark)
     rest = head[header.begin :]
     if not header.ended and rest.startswith(mark) and b"\n" not in rest and LINE.match(rest + b"\n"):
         raise EventFileError("the header is cut: its last line does not end")
