@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from neuromoco.errors import ConfigError, EventFileError
-from neuromoco.events import ReadOptions, read_recording, read_windows, stream, survey_recording, write_atis, write_npz
+from neuromoco.events import ReadOptions, read_recording, read_windows, survey_recording, write_atis, write_npz
 from neuromoco.events.clock import CAMERA_US
 from neuromoco.events.stream import Columns, EventStream, gather, in_pieces
 from neuromoco.events.survey import survey
