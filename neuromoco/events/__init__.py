@@ -2,8 +2,8 @@
 
 from neuromoco.events.arrays.npz import write_npz
 from neuromoco.events.atis import write_atis
+from neuromoco.events.options import ReadOptions
 from neuromoco.events.reader import read_recording, read_windows, survey_recording
 from neuromoco.events.recording import Recording
-from neuromoco.events.stream import ReadOptions
 
 __all__ = ["ReadOptions", "Recording", "read_recording", "read_windows", "survey_recording", "write_atis", "write_npz"]

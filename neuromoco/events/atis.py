@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuromoco.errors import EventFileError
+from neuromoco.events.options import ReadOptions
 from neuromoco.events.recording import Recording, check_fits
-from neuromoco.events.stream import Columns, EventStream, ReadOptions, check_whole, records
+from neuromoco.events.stream import Columns, EventStream, check_whole, records
 from neuromoco.support.files import writing
 
 PIECE = 1 << 17  # events that are decoded at once; more do not stay in the processor's cache

@@ -21,7 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuromoco.errors import EventFileError
-from neuromoco.events.stream import Columns, CutError, EventStream, ReadOptions, records, starts_with
+from neuromoco.events.options import ReadOptions
+from neuromoco.events.stream import Columns, CutError, EventStream, records, starts_with
 
 FORMAT = "Event Stream .es"
 MAGIC = b"Event Stream"

@@ -21,11 +21,12 @@ from neuromoco.events.clock import ANY_US, TABLE_US
 from neuromoco.events.hdf5 import events as hdf5
 from neuromoco.events.isolated.session import SESSION
 from neuromoco.events.occupied import Extent, measure
+from neuromoco.events.options import ReadOptions
 from neuromoco.events.piped import seekable
 from neuromoco.events.prophesee import dat, evt
 from neuromoco.events.recording import LARGEST_SIDE, Recording
 from neuromoco.events.ros import packets as ros
-from neuromoco.events.stream import CutError, EventStream, ReadOptions, gather, settle_sensor
+from neuromoco.events.stream import CutError, EventStream, gather, settle_sensor
 from neuromoco.events.survey import Survey, survey
 from neuromoco.events.text import lines as text
 from neuromoco.events.text.header import looks_like_text

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -104,47 +104,6 @@ class EventStream:
         if "x" in self.flip:
             events = events._replace(x=int(self.width or 0) - 1 - events.x)
         return events._replace(y=int(self.height or 0) - 1 - events.y) if "y" in self.flip else events
-
-
-@dataclass(frozen=True)
-class ReadOptions:
-    """What the user says about a file; it wins over what the file says.
-
-    Attributes:
-        format: short name of a format, for files that cannot be recognised.
-        sensor: width and height in pixels.
-        columns: order of the columns of a text or an array, such as "xytp", or their names, such as "t=timestamp".
-        time_unit: unit of the times in a text or an array.
-        select: which camera of a file with several: a topic of a ROS recording, a stream of AEDAT4, ...
-        flip: "x", "y" or "xy": directions in which the camera counts the other way.
-        salvage: read the undamaged beginning of a cut file.
-        defaults: of a set, or of a network; they count where these say nothing, the sensor where the file does not.
-    """
-
-    format: str | None = None
-    sensor: tuple[int, int] | None = None
-    columns: str | None = None
-    time_unit: Literal["s", "ms", "us", "ns"] | None = None
-    select: str | None = None
-    flip: Literal["x", "y", "xy"] | None = None
-    salvage: bool = False
-    defaults: ReadOptions | None = None
-
-    def given(self) -> list[str]:
-        """The options that the user gives, without those that every reader takes."""
-        every = ("format", "flip", "defaults")
-        return [f.name for f in fields(self) if f.name not in every and getattr(self, f.name) != f.default]
-
-    def completed(self, takes: Collection[str]) -> ReadOptions:
-        """The options for a reader that takes some, with those of the defaults, but for the sensor."""
-        names = {"flip", *takes} - {"sensor"}
-        missing = {name: getattr(self.defaults or self, name) for name in names if not getattr(self, name)}
-        return replace(self, **missing, defaults=None)
-
-    @property
-    def default_sensor(self) -> tuple[int, int] | None:
-        """The sensor of a file that does not name it."""
-        return self.defaults.sensor if self.defaults else None
 
 
 def gather(stream: EventStream, start: int | None = None, stop: int | None = None) -> Recording:

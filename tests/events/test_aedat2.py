@@ -15,7 +15,8 @@ from neuromoco import Recording
 from neuromoco.events import read_recording
 from neuromoco.events.aedat import aedat2
 from neuromoco.events.aedat.aedat2 import looks_like_aedat2, open_aedat2
-from neuromoco.events.stream import ReadOptions, gather
+from neuromoco.events.options import ReadOptions
+from neuromoco.events.stream import gather
 from tests.helpers.outcomes import outcome_of, refusal_of
 
 LINE = b"#!AER-DAT2.0\r\n"

@@ -15,7 +15,8 @@ from neuromoco import EventFileError, Recording
 from neuromoco.datasets.gesture_labels import Segment, read_segments
 from neuromoco.events.aedat import aedat3
 from neuromoco.events.aedat.aedat3 import looks_like_aedat3, open_aedat3
-from neuromoco.events.stream import ReadOptions, gather
+from neuromoco.events.options import ReadOptions
+from neuromoco.events.stream import gather
 from tests.helpers.outcomes import outcome_of, refusal_of
 
 END = b"#!END-HEADER\r\n"

@@ -17,7 +17,8 @@ from neuromoco import EventFileError, Recording
 from neuromoco.events.aedat import aedat4_writer
 from neuromoco.events.aedat.aedat4 import open_aedat4
 from neuromoco.events.aedat.aedat4_writer import write_aedat4
-from neuromoco.events.stream import ReadOptions, gather
+from neuromoco.events.options import ReadOptions
+from neuromoco.events.stream import gather
 from tests.conftest import make_recording
 from tests.events.test_reader import same
 

@@ -221,3 +221,38 @@ def test_numbers_of_any_type(
     columns |= {"y": np.array([1, 2, 90]).astype(place), "p": signed.astype(p)}
     np.savez(file, **{name: column.reshape(shape) for name, column in columns.items()})
     assert rows(read(file, time_unit="us")) == [(3, 0, 1, 1), (7, 120, 2, 0), (9000, 5, 90, 1)]
+
+
+@pytest.mark.parametrize("ending", FORMATS)
+def test_what_a_file_says_wins_over_what_is_known_of_its_set_and_the_user_over_both(
+    ending: str, tmp_path: Path
+) -> None:
+    columns = columns_of({"t": "t_us", "x": "x", "y": "y", "p": "p"})
+    columns["When"] = columns["t_us"] + 1
+    file = write(tmp_path / f"a.{ending}", columns)
+    known = ReadOptions(time_unit="ms", columns="pxyt_", sensor=(700, 500))
+    assert rows(read(file, defaults=known)) == EVENTS
+    assert read(file, defaults=known).t.tolist() == [event[0] for event in EVENTS]
+    assert read(file, defaults=known, time_unit="ms").t.tolist() == [1000 * event[0] for event in EVENTS]
+    named = read(file, defaults=ReadOptions(columns="t=When"))  # as the recordings of the set were read, too
+    assert named.t.tolist() == [event[0] + 1 for event in EVENTS]
+    other = write(tmp_path / f"b.{ending}", columns_of({role: role for role in ROLES}))
+    assert rows(read(other, defaults=ReadOptions(columns="t=When", time_unit="ms"))) == [
+        (1000 * t, x, y, p) for t, x, y, p in EVENTS
+    ]
+
+
+@pytest.mark.parametrize("ending", ["csv", "npy", "h5"])
+def test_columns_that_a_file_leaves_open_are_those_of_its_set(ending: str, tmp_path: Path) -> None:
+    table = np.array([(t / 1e6 + 0.5, y, x, p) for t, x, y, p in EVENTS])
+    file = tmp_path / f"a.{ending}"
+    if ending == "csv":
+        file.write_text("".join(f"{t} {y:.0f} {x:.0f} {p:.0f}\n" for t, y, x, p in table))
+    elif ending == "npy":
+        np.save(file, table)
+    else:
+        with pytest.importorskip("h5py").File(file, "w") as opened:
+            opened["events"] = table
+    expected = [(t + 500_000, x, y, p) for t, x, y, p in EVENTS]
+    assert rows(read(file, defaults=ReadOptions(columns="tyxp"))) == expected
+    assert rows(read(file, columns="tyxp", defaults=ReadOptions(columns="txyp"))) == expected

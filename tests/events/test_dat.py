@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from neuromoco import EventFileError, Recording
+from neuromoco.events.options import ReadOptions
 from neuromoco.events.prophesee import dat
-from neuromoco.events.stream import ReadOptions, gather
+from neuromoco.events.stream import gather
 
 Event = tuple[int, int, int, int]  # t, x, y, p
 HEADER = (

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from neuromoco import EventFileError, Recording
 from neuromoco.events import es
-from neuromoco.events.stream import ReadOptions, gather
+from neuromoco.events.options import ReadOptions
+from neuromoco.events.stream import gather
 
 Event = tuple[int, int, int, int]  # t, x, y from the bottom, p
 SENSORS = {1: (1024, 512), 2: (65535, 65535)}

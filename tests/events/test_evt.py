@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from neuromoco import Recording
+from neuromoco.events.options import ReadOptions
 from neuromoco.events.prophesee import evt
 from neuromoco.events.prophesee.evt_writer import LAST_US, write_evt2, write_evt3
-from neuromoco.events.stream import ReadOptions
 from tests.helpers.evt_files import (
     HEADERS,
     Event,

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from neuromoco import EventFileError, Recording
 from neuromoco.events import es
+from neuromoco.events.options import ReadOptions
 from neuromoco.events.prophesee import dat, evt
 from neuromoco.events.prophesee.evt_writer import LAST_US, write_evt2, write_evt3
-from neuromoco.events.stream import ReadOptions, gather
+from neuromoco.events.stream import gather
 from tests.helpers.evt_files import HEADERS, events_of, evt3_word, raw, read, refusal
 from tests.helpers.outcomes import refusal_of
 

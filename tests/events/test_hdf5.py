@@ -21,7 +21,8 @@ from neuromoco.events import read_recording
 from neuromoco.events.hdf5 import events as hdf5
 from neuromoco.events.hdf5 import storage as hdf5_storage
 from neuromoco.events.hdf5.events import looks_like_hdf5, open_hdf5
-from neuromoco.events.stream import ReadOptions, gather
+from neuromoco.events.options import ReadOptions
+from neuromoco.events.stream import gather
 from neuromoco.installation import pip_install
 from tests.helpers.outcomes import outcome_of, refusal_of, rows
 

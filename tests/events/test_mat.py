@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from neuromoco import Recording, read_recording
 from neuromoco.events.arrays.mat import looks_like_mat
 from neuromoco.events.hdf5 import events as hdf5
-from neuromoco.events.stream import ReadOptions
+from neuromoco.events.options import ReadOptions
 from tests.helpers.outcomes import outcome_of, refusal_of, rows
 
 TYPES = {"b": 1, "B": 2, "h": 3, "H": 4, "i": 5, "I": 6, "f": 7, "d": 9, "q": 12, "Q": 13}

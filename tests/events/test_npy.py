@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from neuromoco import ConfigError, Recording
 from neuromoco.events.aedat import aedat4
 from neuromoco.events.arrays.npy import looks_like_npy, open_npy
-from neuromoco.events.stream import ReadOptions, gather
+from neuromoco.events.options import ReadOptions
+from neuromoco.events.stream import gather
 from tests.helpers.outcomes import outcome_of, refusal_of
 
 HEADER = "{'descr': %s, 'fortran_order': False, 'shape': %s, }"

@@ -18,10 +18,11 @@ from hypothesis import strategies as st
 
 from neuromoco import EventFileError, Recording
 from neuromoco.errors import MissingExtraError
+from neuromoco.events.options import ReadOptions
 from neuromoco.events.ros import bags as ros_bags
 from neuromoco.events.ros import packets as ros
 from neuromoco.events.ros.packets import looks_like_ros, open_ros
-from neuromoco.events.stream import ReadOptions, gather
+from neuromoco.events.stream import gather
 from tests.events.test_reader import same
 from tests.helpers.outcomes import rows
 from tests.helpers.ros_writers import (

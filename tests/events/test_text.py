@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from neuromoco import ConfigError, EventFileError, Recording
 from neuromoco.events.aedat import aedat4
-from neuromoco.events.stream import ReadOptions, gather
+from neuromoco.events.options import ReadOptions
+from neuromoco.events.stream import gather
 from neuromoco.events.text import lines as text
 from neuromoco.events.text.header import looks_like_text
 from neuromoco.events.text.lines import open_text, write_csv

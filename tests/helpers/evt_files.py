@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from neuromoco import EventFileError, Recording
+from neuromoco.events.options import ReadOptions
 from neuromoco.events.prophesee import evt
-from neuromoco.events.stream import ReadOptions, gather
+from neuromoco.events.stream import gather
 
 Event = tuple[int, int, int, int]  # t, x, y, p
 HEADERS = {

@@ -34,7 +34,8 @@ from numpy.typing import NDArray
 
 from neuromoco.errors import EventFileError
 from neuromoco.events.extent import MOST_STRAY
-from neuromoco.events.stream import Columns, EventStream, ReadOptions, check_whole, records, starts_with
+from neuromoco.events.options import ReadOptions
+from neuromoco.events.stream import Columns, EventStream, check_whole, records, starts_with
 
 PIECE = 1 << 17  # events that are decoded at once; more do not stay in the processor's cache
 FORMAT = "AEDAT 2.0"

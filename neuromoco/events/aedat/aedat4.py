@@ -19,11 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuromoco.errors import EventFileError
+from neuromoco.events.options import ReadOptions
 from neuromoco.events.stream import (
     Columns,
     CutError,
     EventStream,
-    ReadOptions,
     in_batches,
     one_line,
     reason_of,

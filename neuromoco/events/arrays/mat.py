@@ -23,7 +23,8 @@ from neuromoco.events.arrays.stored import Stored, find_events, held
 from neuromoco.events.columns import shown
 from neuromoco.events.hdf5.events import has_signature, raw_hdf5
 from neuromoco.events.hdf5.layout import Sides
-from neuromoco.events.stream import Columns, EventStream, ReadOptions, damage, starts_with
+from neuromoco.events.options import ReadOptions
+from neuromoco.events.stream import Columns, EventStream, damage, starts_with
 from neuromoco.events.tidy import Order, tidy
 
 FORMAT = "MATLAB .mat"
@@ -50,7 +51,7 @@ def open_mat(path: Path, options: ReadOptions) -> EventStream:
         sides, titles, pieces = options.sensor or (None, None), found.titles, found.pieces()
         unit, order = found.unit, found.order
         titles = tuple(f"{found.place}/{title}" if found.place else title for title in titles)
-    tidied = tidy(pieces, options.time_unit or unit, whole="us", order=order)
+    tidied = tidy(pieces, options.unit(unit), whole="us", order=order)
     if titles == ASL_DVS:
         sides = options.sensor or ASL_DVS_SENSOR
         tidied = _flipped(tidied, sides[1])

@@ -10,7 +10,8 @@ import numpy as np
 from neuromoco.errors import EventFileError
 from neuromoco.events.arrays.npz import ARCHIVE_DAMAGE, LARGEST_HEADER
 from neuromoco.events.arrays.stored import OBJECTS, held, stream_of
-from neuromoco.events.stream import EventStream, ReadOptions, reason_of, starts_with
+from neuromoco.events.options import ReadOptions
+from neuromoco.events.stream import EventStream, reason_of, starts_with
 
 FORMAT = "npy"
 MAGIC = b"\x93NUMPY"

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from neuromoco.errors import EventFileError
 from neuromoco.events.arrays.stored import Stored, stream_of
 from neuromoco.events.columns import ROLES
+from neuromoco.events.options import ReadOptions
 from neuromoco.events.recording import Recording
-from neuromoco.events.stream import DAMAGE, Columns, EventStream, ReadOptions, damage
+from neuromoco.events.stream import DAMAGE, Columns, EventStream, damage
 from neuromoco.support.files import writing
 
 FORMAT = "npz"

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from neuromoco.errors import EventFileError
 from neuromoco.events.columns import FORMS, ROLES, column_order, is_order, no_columns, roles_of, shown, title_of
+from neuromoco.events.options import ReadOptions
 from neuromoco.events.recording import check_lengths
-from neuromoco.events.stream import PIECE, Columns, EventStream, ReadOptions
+from neuromoco.events.stream import PIECE, Columns, EventStream
 from neuromoco.events.tidy import Order, tidy
 
 OBJECTS = "holds Python objects, which are never loaded; save arrays of numbers: numpy.savez(FILE, t=t, x=x, y=y, p=p)"
@@ -141,7 +142,7 @@ def stream_of(source: str, arrays: Sequence[Stored], options: ReadOptions) -> Ev
     """The one stream of events among the arrays of a file."""
     found = find_events(arrays, options)
     return EventStream(
-        source, tidy(found.pieces(), options.time_unit or found.unit, order=found.order), *(options.sensor or ())
+        source, tidy(found.pieces(), options.unit(found.unit), order=found.order), *(options.sensor or ())
     )
 
 
@@ -150,10 +151,12 @@ def find_events(arrays: Sequence[Stored], options: ReadOptions) -> Found:
     for array in arrays:
         if array.dtype.hasobject and (len(arrays) == 1 or roles_of([array.title], options.columns)):
             raise EventFileError(f"{shown([array.name or 'the array'])} {OBJECTS}")
-    found = [*_named(arrays, options.columns), *_records(arrays, options.columns)]
+    for columns in options.ways:
+        if found := [*_named(arrays, columns), *_records(arrays, columns)]:
+            break
     tables = [array for array in arrays if array.width > 1 and array.dtype.kind in "iuf"]
-    if not found and is_order(options.columns):
-        found = [_ordered(array, str(options.columns)) for array in tables]
+    if not found and is_order(columns):
+        found = [_ordered(array, str(columns)) for array in tables]
     places = [one.place for one in found]
     if options.select is not None:
         found = [one for one in found if options.select in (one.place, one.place.rpartition("/")[2])]
@@ -162,7 +165,7 @@ def find_events(arrays: Sequence[Stored], options: ReadOptions) -> Found:
     if places:
         what = f"events at {len(places)} places" if options.select is None else f"no events {shown([options.select])!r}"
         raise EventFileError(f"holds {what}: give --select with one of {shown(places)}")
-    raise _nothing(arrays, tables, options.columns)
+    raise _nothing(arrays, tables, columns)
 
 
 def _named(arrays: Sequence[Stored], columns: str | None) -> Iterator[Found]:

@@ -27,7 +27,8 @@ from typing import Any
 from neuromoco.errors import MissingExtraError
 from neuromoco.events.hdf5.layout import Sides, Source, find_source, sensor_of
 from neuromoco.events.hdf5.storage import check_storage
-from neuromoco.events.stream import DAMAGE, PIECE, Columns, EventStream, ReadOptions, damage
+from neuromoco.events.options import ReadOptions
+from neuromoco.events.stream import DAMAGE, PIECE, Columns, EventStream, damage
 from neuromoco.events.tidy import tidy
 
 FORMAT = "HDF5"
@@ -50,13 +51,13 @@ def has_signature(head: bytes) -> bool:
 def open_hdf5(path: Path, options: ReadOptions) -> EventStream:
     """Opens a file; `options` may name or order its columns, select a camera, and name time unit and sensor."""
     sides, source, pieces = raw_hdf5(path, options)
-    return EventStream(FORMAT, tidy(pieces, options.time_unit or source.unit, order=source.order), *sides)
+    return EventStream(FORMAT, tidy(pieces, options.unit(source.unit), order=source.order), *sides)
 
 
 def raw_hdf5(path: Path, options: ReadOptions) -> tuple[Sides, Source, Iterator[Columns]]:
     """Width and height, the place and the events of a file as they are stored."""
     with _opened(path) as file:
-        source = find_source(file, options.columns, options.select)
+        source = find_source(file, options)
         check_storage(source.datasets(file), path.stat().st_size)
         sides = options.sensor or sensor_of(file, source)
     return sides, source, _pieces(path, source)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from neuromoco.errors import EventFileError
 from neuromoco.events.columns import FORMS, ROLES, column_order, is_order, roles_of, shown, title_of
 from neuromoco.events.hdf5.chunks import Rows
+from neuromoco.events.options import ReadOptions
 from neuromoco.events.recording import LARGEST_SIDE, check_lengths
 from neuromoco.events.stream import Columns
 from neuromoco.events.tidy import Order
@@ -72,20 +73,19 @@ class Source:
         return t.astype(np.int64) + self.offset
 
 
-def find_source(file: Any, columns: str | None, select: str | None) -> Source:
+def find_source(file: Any, options: ReadOptions) -> Source:
     """The one place in an open `h5py.File` that holds events; the user may name or order its columns.
 
     Of several, the user may select one by its place or by a group around it.
     """
-    sources: list[Source | None] = []
-    datasets = []
-    for group in _groups(file):
-        members = [member for member in _members(group) if hasattr(member, "shape")]
-        sources += [_of_group(group, columns), *(_of_records(member, columns) for member in members)]
-        datasets += members
-    if not any(sources):
-        sources = [_of_table(dataset, columns) for dataset in datasets]
-    known = [source for source in sources if source]
+    groups = [(group, [member for member in _members(group) if hasattr(member, "shape")]) for group in _groups(file)]
+    datasets = [member for _, members in groups for member in members]
+    select = options.select
+    for columns in options.ways:
+        if known := _with_names(groups, columns):
+            break
+    if not known:
+        known = [source for dataset in datasets if (source := _of_table(dataset, columns))]
     if not known:
         holds = [f"{dataset.name.strip('/')} {_shape(dataset)}" for dataset in datasets[:SHOWN]]
         more = ", ..." if len(datasets) > SHOWN else ""
@@ -100,6 +100,16 @@ def find_source(file: Any, columns: str | None, select: str | None) -> Source:
         what = f"{len(known)} cameras or recordings{given}"
         raise EventFileError(f"the file holds the events of {what}: give --select with one of {places}")
     return chosen[0]
+
+
+def _with_names(groups: Sequence[tuple[Any, Sequence[Any]]], columns: str | None) -> list[Source]:
+    """The places where columns have names, among groups and the data sets in each."""
+    sources = [
+        source
+        for group, members in groups
+        for source in (_of_group(group, columns), *(_of_records(member, columns) for member in members))
+    ]
+    return [source for source in sources if source]
 
 
 def _is_within(place: str, group: str) -> bool:

@@ -19,8 +19,9 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from neuromoco.errors import ConfigError, EventFileError, MissingPackageError
+from neuromoco.events.options import ReadOptions
 from neuromoco.events.reader import FORMATS
-from neuromoco.events.stream import Columns, CutError, EventStream, ReadOptions, reason_of
+from neuromoco.events.stream import Columns, CutError, EventStream, reason_of
 
 MEMORY = 1 << 30  # bytes beyond those in use before the first file
 # Of computing, for one answer: so much, and so much for each megabyte of the file. BZip2 unpacks 3 MB in a second.
@@ -34,8 +35,9 @@ class Reading:
 
     def __init__(self, request: dict[str, Any]) -> None:
         options = request["options"]
-        if options["sensor"]:
-            options["sensor"] = tuple(options["sensor"])
+        for some in filter(None, (options, options["defaults"])):
+            some["sensor"] = some["sensor"] and tuple(some["sensor"])
+        options["defaults"] = options["defaults"] and ReadOptions(**options["defaults"])
         self.stream: EventStream = FORMATS[request["format"]].open(Path(request["path"]), ReadOptions(**options))
         self._pieces: Iterator[Columns] = iter(self.stream.pieces)
         self._next = 0

@@ -25,7 +25,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuromoco.errors import ConfigError, EventFileError, MissingPackageError, NeuromocoError
-from neuromoco.events.stream import Columns, CutError, EventStream, ReadOptions
+from neuromoco.events.options import ReadOptions
+from neuromoco.events.stream import Columns, CutError, EventStream
 from neuromoco.support.ended import FROM_OUTSIDE, reason
 
 CODE = (

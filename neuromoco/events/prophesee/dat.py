@@ -20,8 +20,9 @@ import numpy as np
 
 from neuromoco.errors import EventFileError
 from neuromoco.events.clock import CAMERA_US
+from neuromoco.events.options import ReadOptions
 from neuromoco.events.prophesee.header import Clock, parse_header, read_header, sensor_of, shifted
-from neuromoco.events.stream import Columns, EventStream, ReadOptions, check_whole, records
+from neuromoco.events.stream import Columns, EventStream, check_whole, records
 
 FORMAT = "Prophesee DAT"
 MARK = b"%"

@@ -22,9 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuromoco.errors import EventFileError
+from neuromoco.events.options import ReadOptions
 from neuromoco.events.prophesee.evt3 import CAMERAS, Evt3Decoder
 from neuromoco.events.prophesee.header import Clock, bits_of, check_types, parse_header, read_header, sensor_of, shifted
-from neuromoco.events.stream import Columns, CutError, EventStream, ReadOptions, check_whole, one_line, records
+from neuromoco.events.stream import Columns, CutError, EventStream, check_whole, one_line, records
 
 FORMAT = "Prophesee RAW"
 MARK = b"% "

@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from neuromoco.errors import EventFileError
+from neuromoco.events.options import ReadOptions
 from neuromoco.events.ros.bags import BAG, MCAP, SQLITE, Channel, messages
 from neuromoco.events.ros.encodings import ARRAY_EVENT, CDR_EVENT, PACKET_ENCODINGS, Part, decoder_of
-from neuromoco.events.stream import Columns, CutError, EventStream, ReadOptions, in_batches, one_line, starts_with
+from neuromoco.events.stream import Columns, CutError, EventStream, in_batches, one_line, starts_with
 
 FORMAT = "ROS recording"
 PACKETS = ("event_camera_msgs/EventPacket", "event_array_msgs/EventArray")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -91,9 +92,10 @@ def looks_like_text(head: bytes, size: int) -> bool:
     return len(found.event) >= len(ROLES) or len(roles_of(found.titles)) == len(ROLES)
 
 
-def read_header(head: str, columns: str | None) -> Header:
-    """The header of a text whose first characters are `head`; the user may name or order the columns."""
+def read_header(head: str, ways: Sequence[str | None]) -> Header:
+    """The header of a text whose first characters are `head`; for `ways` see `ReadOptions`."""
     found = _found(head)
+    columns = next((one for one in ways if len(roles_of(found.titles, one)) == len(ROLES)), ways[-1])
     if not found.event and len(head) > HEAD // 2:
         raise EventFileError(f"the first {HEAD} bytes hold comments and no event")
     count = len(found.event) or len(found.titles)

@@ -25,8 +25,9 @@ from numpy.typing import NDArray
 
 from neuromoco.errors import EventFileError, MissingExtraError
 from neuromoco.events.columns import ROLES
+from neuromoco.events.options import ReadOptions
 from neuromoco.events.recording import Recording
-from neuromoco.events.stream import PIECE, Columns, CutError, EventStream, ReadOptions
+from neuromoco.events.stream import PIECE, Columns, CutError, EventStream
 from neuromoco.events.text.faults import before_first_fault, first_fault
 from neuromoco.events.text.header import BOM, HEAD, LONGEST_LINE, WORDS, Header, encoding_of, read_header
 from neuromoco.events.tidy import tidy
@@ -48,8 +49,8 @@ def open_text(path: Path, options: ReadOptions) -> EventStream:
         head = file.read(HEAD)
     if len(head) == HEAD:
         head = head[: head.rfind(b"\n") + 1]
-    header = read_header(head.decode(errors="surrogateescape"), options.columns)
-    pieces = _pieces(path, _Table(pandas, header), options.time_unit or header.unit)
+    header = read_header(head.decode(errors="surrogateescape"), options.ways)
+    pieces = _pieces(path, _Table(pandas, header), options.unit(header.unit))
     return EventStream(FORMAT, pieces, *(options.sensor or header.sensor))
 
 
