@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple,
 from pydantic import Field, ValidationError, field_validator, model_validator
 from safetensors import SafetensorError, safe_open
 
+from neuromoco.confidence import Calibration
 from neuromoco.config import EncoderConfig, FrameConfig, ReadingConfig, Settings
 from neuromoco.errors import CheckpointError
 from neuromoco.events import ReadOptions
@@ -48,7 +49,7 @@ class SeenRecordings(Settings):
 class CheckpointHeader(Settings):
     """Everything that a checkpoint states about its weights."""
 
-    added: ClassVar[tuple[str, ...]] = ("reading", "fit")
+    added: ClassVar[tuple[str, ...]] = ("reading", "fit", "calibration")
     format: Literal[1] = FORMAT_VERSION
     kind: Literal["encoder", "classifier"]
     encoder: EncoderConfig
@@ -62,6 +63,7 @@ class CheckpointHeader(Settings):
     metrics: dict[str, float] = {}  # of that epoch
     versions: dict[str, str] = {}  # of the packages that wrote the file
     fit: FitReference | None = None  # what the training recordings are like; None in files of earlier versions
+    calibration: Calibration | None = None  # of a classifier; None in files of earlier versions
 
     def read_options(self, given: ReadOptions | None = None) -> ReadOptions:
         """Options for reading a file to answer for: those given, and what is known of the training recordings."""

@@ -28,6 +28,7 @@ ORDER = (
     ("installation",),
     ("errors",),
     ("config", "support", "unsupported"),
+    ("confidence",),
     ("events",),
     ("frames", "simulate"),
     ("views", "fit"),

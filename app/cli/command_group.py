@@ -85,6 +85,10 @@ Backend = Annotated[
     Literal["auto", "onnx", "torch", "loihi-sim"],
     typer.Option(help="What runs the model; auto picks it. loihi-sim is the integer twin of a Loihi export."),
 ]
+Abstain = Annotated[
+    float | None,
+    typer.Option(help='Answer "unsure" so that of the answers at most this share is wrong, for example 0.05.'),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 # The callback does all; commands with this option need not look at its value.
 Quiet = Annotated[

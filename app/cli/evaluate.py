@@ -6,15 +6,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Group
 
 from neuromoco.app.cli.arguments import crop_in
-from neuromoco.app.cli.command_group import EVALUATE, AsJson, Backend, Device, Quiet, app, out, show
+from neuromoco.app.cli.command_group import EVALUATE, Abstain, AsJson, Backend, Device, Quiet, app, out, show
 from neuromoco.app.cli.events import CropWord
 from neuromoco.app.cli.recordings import READING, SAMPLES, takes_recordings
-from neuromoco.app.cli.tables import evaluation_table
+from neuromoco.app.cli.tables import confidence_lines, evaluation_table
+from neuromoco.confidence import abstention
 from neuromoco.config import RecordingsConfig
 from neuromoco.datasets import Listing, list_data
 from neuromoco.evaluation.accuracy import evaluate as measure
+from neuromoco.evaluation.calibration import measure_confidence
 from neuromoco.runtime.load import LoihiClassifier, OnnxClassifier, load_classifier
 from neuromoco.support.console import escape
 from neuromoco.support.files import write_text
@@ -32,6 +35,7 @@ def evaluate(
         Path | None, typer.Option(help="Write all figures, with the worst recordings, to this .html file.")
     ] = None,
     crop: CropWord = None,
+    abstain: Abstain = None,
     backend: Backend = "auto",
     device: Device = "auto",
     as_json: AsJson = False,
@@ -45,12 +49,18 @@ def evaluate(
     """
     classifier = load_classifier(model, device, backend=backend)
     network = classifier.network if isinstance(classifier, OnnxClassifier | LoihiClassifier) else classifier
+    calibration = network.header.calibration
+    if abstain is not None:
+        abstention(calibration, abstain)  # raises before anything is read
     result = measure(network, list_data(data, "test", recordings=recordings).of_part(crop_in(crop)))
+    confidence = measure_confidence(result, calibration, abstain)
     if report is not None:
         from neuromoco.evaluation.report import report_page
 
-        write_text(report, report_page(str(model), result, spikes=_spikes(model, classifier, result.listing)))
-    show({"schema": EVALUATE, **result.to_json()}, as_json, lambda: evaluation_table(result))
+        spikes = _spikes(model, classifier, result.listing)
+        write_text(report, report_page(str(model), result, confidence, spikes))
+    facts = {"schema": EVALUATE, **result.to_json(), **confidence.to_json()}
+    show(facts, as_json, lambda: Group(evaluation_table(result), confidence_lines(confidence)))
     if report is not None and not as_json:
         out.print(f"wrote {escape(str(report))}")
 

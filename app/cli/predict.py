@@ -10,7 +10,18 @@ import typer
 
 from neuromoco import models
 from neuromoco.app.cli.arguments import crop_in, microseconds
-from neuromoco.app.cli.command_group import AsJson, Backend, Device, Quiet, app, complain, out, print_json, show
+from neuromoco.app.cli.command_group import (
+    Abstain,
+    AsJson,
+    Backend,
+    Device,
+    Quiet,
+    app,
+    complain,
+    out,
+    print_json,
+    show,
+)
 from neuromoco.app.cli.events import CropWord, warn_of
 from neuromoco.app.cli.recordings import READING, takes_recordings
 from neuromoco.app.cli.tables import answer_facts, answer_line, bench_table, model_lines
@@ -37,6 +48,7 @@ def predict(
     stop_at: Annotated[
         float | None, typer.Option(help="Stop at the first step where a class reaches this probability (onnx-step).")
     ] = None,
+    abstain: Abstain = None,
     backend: Backend = "auto",
     any_length: Annotated[
         bool, typer.Option("--any-length", help="Accept recordings much shorter than those of the training.")
@@ -58,7 +70,8 @@ def predict(
 
     options = read_options(recordings)
     length = None if window is None else microseconds(window)
-    job = Job(_model_or_default(model, backend), device, backend, any_length, stop_at, length, options, crop_in(crop))
+    model = _model_or_default(model, backend)
+    job = Job(model, device, backend, any_length, stop_at, length, options, crop_in(crop), abstain)
     failed, oddities = 0, dict.fromkeys(files_in(files), NOTHING_ODD)
     for answer in classify_files(list(oddities), job, 1 if any(map(is_pipe, oddities)) else jobs):
         oddities[answer.file] = oddities[answer.file].and_of(answer.oddities)

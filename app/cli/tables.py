@@ -14,6 +14,7 @@ from neuromoco.sweep.summary import SPREAD, accuracy_cell, column_title, differe
 
 if TYPE_CHECKING:
     from neuromoco.evaluation.accuracy import Evaluation
+    from neuromoco.evaluation.calibration import Confidence
     from neuromoco.evaluation.probe import ProbeResult
     from neuromoco.runtime.batch import FileResult
 
@@ -41,6 +42,23 @@ def evaluation_table(result: Evaluation) -> Table:
     return table
 
 
+def confidence_lines(confidence: Confidence) -> str:
+    """How well probabilities are calibrated, and what leaving out unsure answers does."""
+    calibration, abstained = confidence.calibration, confidence.abstained
+    lines = ["not calibrated: the model has no temperature" if calibration is None else calibration.in_words()]
+    lines.append(f"expected calibration error {confidence.error.in_words()}")
+    if confidence.error != confidence.before:
+        lines.append(f"  without the temperature  {confidence.before.in_words()}")
+    if abstained:
+        wrong = "" if abstained.error is None else f", {abstained.error:.1%} of the answers wrong ({abstained.wrong:,})"
+        lines += [
+            f"answers for {abstained.coverage:.1%} of the recordings, the others unsure{wrong}; "
+            f"asked for {abstained.limits.level:.1%} wrong at most",
+            f"possible classes: {abstained.possible:.2f} on average, with the true one for {abstained.holds:.1%}",
+        ]
+    return "\n".join(lines)
+
+
 def probe_lines(result: ProbeResult) -> str:
     """What a probe learned from, and the unchanged checksum of the encoder."""
     what = {"knn": "nearest neighbours", "linear": "logistic regression"}[result.kind]
@@ -57,6 +75,9 @@ def prediction_line(prediction: Prediction) -> str:
     (label, share), *others = prediction.probabilities.items()
     if prediction.fit is not None and not prediction.fit.fits:
         return f"[dim]{escape(label)} {share:.1%}[/]  {escape(str(prediction.fit))}"
+    if prediction.unsure:
+        possible = ", ".join(map(escape, prediction.possible_classes or ()))
+        return f"[bold]unsure[/]  ({escape(label)} {share:.1%}; possible: {possible})"
     then = ", ".join(f"{escape(name)} {value:.1%}" for name, value in others[:2])
     return f"[bold]{escape(label)}[/] {share:.1%}" + (f"  (then {then})" if then else "")
 

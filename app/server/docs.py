@@ -16,6 +16,10 @@ class AnalysisResponse(BaseModel):
 
     label: str = Field(description="The most probable class.")
     probabilities: dict[str, float] = Field(description="Of every class, the largest first.")
+    confidence: float = Field(description="Probability of the label.")
+    temperature: float | None = Field(description="That divided the logits; null if the model was not calibrated.")
+    unsure: bool = Field(description="Whether the answer is not sure enough for the level of errors asked for.")
+    possible_classes: list[str] | None = Field(description="Those that may be true; null without such a level.")
     decision_step: int = Field(description="The step, counted from 1, after which the label no longer changes.")
     logits_per_step: list[list[float]] = Field(description="Steps x classes.")
     milliseconds: dict[str, float] = Field(description="By stage.")
@@ -54,6 +58,10 @@ class HealthResponse(BaseModel):
 EXAMPLE = {
     "label": "3",
     "probabilities": {"3": 0.98, "8": 0.02},
+    "confidence": 0.98,
+    "temperature": 0.8,
+    "unsure": False,
+    "possible_classes": None,
     "decision_step": 1,
     "logits_per_step": [[-0.5, 3.4], [-0.4, 3.5]],
     "milliseconds": {"survey": 1.5, "read": 0.6, "frames": 0.9, "load onnx": 0.1, "answer onnx": 1.0},

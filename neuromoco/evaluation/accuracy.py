@@ -75,13 +75,20 @@ def predict_labels(
     classifier: Classifier, frames: NDArray[np.unsignedinteger[Any]], indices: Sequence[int], device: torch.device
 ) -> Tensor:
     """Predicted class indices [R] for R `indices` into frames [S, T, P, H, W]."""
+    return mean_logits(classifier, frames, indices, device).argmax(1)
+
+
+def mean_logits(
+    classifier: Classifier, frames: NDArray[np.unsignedinteger[Any]], indices: Sequence[int], device: torch.device
+) -> Tensor:
+    """Mean logits over time [R, classes], on the CPU, for R `indices` into frames [S, T, P, H, W]."""
     import torch
 
     from neuromoco.snn.neurons import evaluation_mode
 
     with torch.inference_mode(), evaluation_mode(classifier):
         batches = (torch.from_numpy(batch).to(device) for batch in frame_batches(frames, indices))
-        return torch.cat([classifier(batch).mean(0).argmax(1).cpu() for batch in batches])
+        return torch.cat([classifier(batch).mean(0).cpu() for batch in batches])
 
 
 def frame_batches(frames: NDArray[np.unsignedinteger[Any]], indices: Sequence[int]) -> Iterator[NDArray[np.float32]]:

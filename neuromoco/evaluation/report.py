@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from neuromoco.confidence import softmax, temperature_of
 from neuromoco.datasets import Listing
 from neuromoco.datasets.prepare import file_jobs, recordings_of
 from neuromoco.datasets.set_survey import event_picture
 from neuromoco.evaluation.accuracy import Evaluation, wilson
+from neuromoco.evaluation.calibration import BINS, Abstained, Confidence, bins_of
 from neuromoco.support.figures import frame_colours
 from neuromoco.support.html_page import bars, curve, heat_table, page, picture, pictures, section, table
 
 WORST = 12  # recordings that are shown
-BINS = 10  # of confidence
 
 
 def report_page(
     model: str,
     result: Evaluation,
+    confidence: Confidence,
     spikes: Mapping[str, str] | None = None,
 ) -> str:
     """The page, as HTML.
@@ -29,6 +30,7 @@ def report_page(
     Args:
         model: what was measured.
         result: of `evaluate`, with logits.
+        confidence: of `measure_confidence`.
         spikes: figures of spikes and energy by name.
     """
     assert result.logits is not None
@@ -37,7 +39,7 @@ def report_page(
     low, high = result.interval
     names = result.class_names
     evidence = np.cumsum(result.logits, axis=1) / np.arange(1, result.logits.shape[1] + 1)[:, None]  # [S, T, classes]
-    shares = _softmax(evidence[:, -1])
+    shares = softmax(evidence[:, -1], temperature_of(confidence.calibration))
     predicted = shares.argmax(1)
     sections = [
         section("Accuracy", f'<p class="big">{result.accuracy:.1%}</p>', f"95 % interval {low:.1%} to {high:.1%}."),
@@ -50,18 +52,13 @@ def report_page(
     worst = _worst(listing, result.labels, shares, names)
     sections += [
         section("Confusions", heat_table(names, result.confusion), "Rows are true classes, columns are answers."),
-        section("Reliability", *_reliability(shares.max(1), predicted == result.labels)),
+        section("Reliability", *_reliability(shares.max(1), predicted == result.labels, confidence)),
+        *([section("Unsure answers", *_abstained(confidence.abstained))] if confidence.abstained else []),
         section("Accuracy over time steps", curve(steps.tolist()), "By the mean of the logits up to each step."),
         section("The worst recordings", pictures(worst), "Those with the least probability for their class."),
         section("Spikes and energy", *_spike_rows(spikes)),
     ]
     return page(f"Evaluation of {model}", f"{result.recordings:,} recordings of {listing.root}", sections)
-
-
-def _softmax(logits: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-    shares: NDArray[np.float64] = np.exp(logits.astype(np.float64) - logits.max(1, keepdims=True))
-    shares /= shares.sum(1, keepdims=True)
-    return shares
 
 
 def _share_row(name: str, right: NDArray[np.bool_]) -> tuple[str, float, str]:
@@ -81,19 +78,31 @@ def _by_group(groups: Sequence[str], right: NDArray[np.bool_]) -> list[tuple[str
     return [_share_row(str(name), right[of == name]) for name in np.unique(of)]
 
 
-def _reliability(confidence: NDArray[np.float64], right: NDArray[np.bool_]) -> tuple[str, str]:
-    """How often answers of a confidence are right, and the expected calibration error (Guo et al. 2017)."""
-    bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
-    rows, error = [], 0.0
+def _reliability(confidence: NDArray[np.float64], right: NDArray[np.bool_], measured: Confidence) -> tuple[str, str]:
+    """How often answers of a confidence are right, and the expected calibration error."""
+    bins, rows = bins_of(confidence), []
     for number in np.unique(bins).tolist():
         inside = bins == number
         mean, share = float(confidence[inside].mean()), float(right[inside].mean())
-        error += inside.mean() * abs(mean - share)
         text = f"{share:.0%} of {inside.sum():,}, mean {mean:.0%}"
         rows.append((f"{number / BINS:.1f} to {(number + 1) / BINS:.1f}", share, text))
     note = "Rows are probabilities that the model gives its answers, bars the share of these that is right. "
-    note += f"Expected calibration error {error:.3f}."
+    model = "not calibrated" if measured.calibration is None else measured.calibration.in_words()
+    note += f"The model: {model}. Expected calibration error {measured.error.in_words()}"
+    note += f"; without the temperature {measured.before.in_words()}." if measured.error != measured.before else "."
     return bars(rows), note
+
+
+def _abstained(found: Abstained) -> tuple[str, str]:
+    rows = [
+        ("errors asked for, among the answers given", f"{found.limits.level:.1%} at most"),
+        ("recordings with an answer", f"{found.coverage:.1%} ({found.answered:,} of {found.recordings:,})"),
+        ("errors among them", "-" if found.error is None else f"{found.error:.1%} ({found.wrong:,})"),
+        ("possible classes of a recording", f"{found.possible:.2f} on average"),
+        ("true class among the possible ones", f"{found.holds:.1%}"),
+    ]
+    note = f"Answers are unsure up to a probability of {found.limits.threshold:.1%}."
+    return table((), rows), note
 
 
 def _worst(listing: Listing, labels: NDArray[np.int64], shares: NDArray[np.float64], names: Sequence[str]) -> list[str]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from neuromoco.confidence import abstention
 from neuromoco.config.frames import Crop
 from neuromoco.datasets.settle import settle_files
 from neuromoco.errors import EventFileError, NeuromocoError
@@ -52,6 +53,7 @@ class Job:
         window: length in microseconds of the windows that recordings are cut into; None for whole files.
         options: for reading the files.
         crop: the part of the sensor that is used instead of the network's; "activity" is settled for all files.
+        abstain: share of errors among the answers that are given, see `neuromoco.confidence.abstention`.
     """
 
     model: Path
@@ -62,17 +64,20 @@ class Job:
     window: int | None = None
     options: ReadOptions | None = None
     crop: Crop = None
+    abstain: float | None = None
 
     def load(self, threads: int = 0) -> AnyClassifier:
         """Loads the classifier.
 
         Raises:
             CheckpointError: the model is not usable.
-            ConfigError: an early stop with a model that cannot stop early.
+            ConfigError: a model that cannot stop early, or a level that too few recordings validated.
         """
         classifier = load_classifier(self.model, self.device, threads, self.backend)
         if self.stop_at is not None:
             check_early_stop(classifier, self.stop_at)
+        if self.abstain is not None:
+            abstention(classifier.header.calibration, self.abstain)
         return classifier
 
     def results(self, classifier: AnyClassifier, file: Path) -> Iterator[FileResult]:
@@ -118,7 +123,8 @@ class Job:
     def _predict(self, classifier: AnyClassifier, file: Path, recording: Recording) -> Prediction:
         stop: dict[str, Any] = {} if self.stop_at is None else {"stop_at": self.stop_at}
         try:
-            (prediction,) = classifier.predict([recording], windows=self.window is not None or self.any_length, **stop)
+            windows = self.window is not None or self.any_length
+            (prediction,) = classifier.predict([recording], windows=windows, abstain=self.abstain, **stop)
         except EventFileError as error:  # such as a crop that does not fit
             raise EventFileError(f"{file}: {error}") from None
         return prediction

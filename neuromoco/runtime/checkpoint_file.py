@@ -58,9 +58,11 @@ class TrainedClassifier:
             )
         self.network.to(self.device).eval()
 
-    def predict(self, recordings: Sequence[Recording | Path | str], windows: bool = False) -> list[Prediction]:
+    def predict(
+        self, recordings: Sequence[Recording | Path | str], windows: bool = False, abstain: float | None = None
+    ) -> list[Prediction]:
         """Classifies recordings of any sensor and length, or files of them, all in one batch; see `OnnxClassifier`."""
-        return predict_batch(self, opened(recordings, self.header), windows)
+        return predict_batch(self, opened(recordings, self.header), windows, abstain)
 
     def frames(self, recordings: Sequence[Recording]) -> Floats:
         """Frames [T, N, P, H, W] of N recordings."""

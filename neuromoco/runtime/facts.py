@@ -46,6 +46,8 @@ def _header_facts(header: CheckpointHeader) -> dict[str, Any]:
         "trained_on": header.seen.model_dump(),
         **{name: getattr(header, name) for name in ("stage", "epoch", "seed", "metrics", "versions")},
     }
+    if header.calibration is not None:
+        facts["calibration"] = header.calibration.model_dump(exclude={"right", "wrong"})
     if isinstance(header, ExportHeader):
         facts |= {name: getattr(header, name) for name in ("target", "input", "precision", "source", "source_sha256")}
     return facts

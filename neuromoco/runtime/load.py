@@ -14,7 +14,7 @@ from neuromoco.errors import CheckpointError, ConfigError
 from neuromoco.events import Recording
 from neuromoco.runtime.loihi.manifest import read_manifest
 from neuromoco.runtime.onnx_file import OnnxNetwork
-from neuromoco.runtime.prediction import Prediction, judge, opened, predict_batch, timed
+from neuromoco.runtime.prediction import Prediction, answer, judge, opened, predict_batch, timed
 from neuromoco.support.extras import need
 from neuromoco.support.untrusted import is_regular
 
@@ -59,6 +59,7 @@ class OnnxClassifier:
         recordings: Sequence[Recording | Path | str],
         stop_at: float | None = None,
         windows: bool = False,
+        abstain: float | None = None,
     ) -> list[Prediction]:
         """Classifies recordings, in batches.
 
@@ -67,19 +68,20 @@ class OnnxClassifier:
             stop_at: stop a recording at the first time step at which a class has this probability. Only files of
                 one step can ("onnx-step"); the others compute all steps at once.
             windows: whether these are windows of longer recordings, whose duration does not tell whether they fit.
+            abstain: share of errors among the answers that are given, see `neuromoco.confidence.abstention`.
 
         Raises:
-            ConfigError: an early stop with another file.
+            ConfigError: an early stop with another file, or a level that too few recordings validated.
             EventFileError: a file cannot be read.
         """
         known = opened(recordings, self.header)
         if stop_at is not None:
-            return [self._until(recording, stop_at, windows) for recording in known]
+            return [self._until(recording, stop_at, windows, abstain) for recording in known]
         if self.header.input == "events":
-            return [self._from_events(recording, windows) for recording in known]
-        return predict_batch(self.network, known, windows)
+            return [self._from_events(recording, windows, abstain) for recording in known]
+        return predict_batch(self.network, known, windows, abstain)
 
-    def _from_events(self, recording: Recording, window: bool) -> Prediction:
+    def _from_events(self, recording: Recording, window: bool, abstain: float | None) -> Prediction:
         logits, running = timed(self.network.logits, [recording])
         timings = {"frames": 0.0, "network": running}
         fit = None
@@ -87,19 +89,19 @@ class OnnxClassifier:
             frames, framing = timed(self.network.frames, [recording])
             fits, judging = timed(judge, self.header, [recording], frames, window)
             fit, timings["fit"] = fits[0], framing + judging
-        return Prediction.from_logits(logits[:, 0], self.header.class_names, timings, fit)
+        return answer(logits[:, 0], self.header, timings, fit, abstain)
 
-    def _until(self, recording: Recording, stop_at: float, window: bool) -> Prediction:
+    def _until(self, recording: Recording, stop_at: float, window: bool, abstain: float | None) -> Prediction:
         check_early_stop(self, stop_at)
         frames, framing = timed(self.network.frames, [recording])
         (fit,) = judge(self.header, [recording], frames, window)
         begin, state, logits = time.perf_counter(), self.network.rest(1), []
         for step in frames:
-            answer, state = self.network.step(step, state)
-            logits.append(answer[0])
+            of_step, state = self.network.step(step, state)
+            logits.append(of_step[0])
             timings = {"frames": framing, "network": time.perf_counter() - begin}
-            prediction = Prediction.from_logits(np.stack(logits), self.header.class_names, timings, fit)
-            if prediction.probabilities[prediction.label] >= stop_at:
+            prediction = answer(np.stack(logits), self.header, timings, fit, abstain)
+            if prediction.confidence >= stop_at:
                 break
         return prediction
 
@@ -126,9 +128,11 @@ class LoihiClassifier:
         self.network = TwinNetwork(folder)
         self.header = self.network.header
 
-    def predict(self, recordings: Sequence[Recording | Path | str], windows: bool = False) -> list[Prediction]:
+    def predict(
+        self, recordings: Sequence[Recording | Path | str], windows: bool = False, abstain: float | None = None
+    ) -> list[Prediction]:
         """Classifies recordings, or files of them, all in one batch; see `OnnxClassifier`."""
-        return predict_batch(self.network, opened(recordings, self.header), windows)
+        return predict_batch(self.network, opened(recordings, self.header), windows, abstain)
 
 
 def backend_of(path: Path | str) -> Backend:

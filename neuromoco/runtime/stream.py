@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from neuromoco.confidence import abstention
 from neuromoco.errors import ConfigError
 from neuromoco.events import Recording
 from neuromoco.fit.verdict import Fit
 from neuromoco.frames import cropped, to_frames
 from neuromoco.runtime.onnx_file import OnnxNetwork
-from neuromoco.runtime.prediction import Floats, Prediction
+from neuromoco.runtime.prediction import Floats, Prediction, answer
 
 
 class StreamClassifier:
@@ -38,7 +39,12 @@ class StreamClassifier:
     """
 
     def __init__(
-        self, path: Path | str, step_size: int | None = None, stop_at: float | None = None, threads: int = 0
+        self,
+        path: Path | str,
+        step_size: int | None = None,
+        stop_at: float | None = None,
+        threads: int = 0,
+        abstain: float | None = None,
     ) -> None:
         """Opens a file.
 
@@ -48,10 +54,11 @@ class StreamClassifier:
                 between the shortest and the longest training recording.
             stop_at: answer as soon as a class has this probability, and start the next window there.
             threads: of ONNX Runtime; 0 uses one per core.
+            abstain: share of errors among the answers that are given, see `neuromoco.confidence.abstention`.
 
         Raises:
             CheckpointError: not such a file.
-            ConfigError: a file of all steps, or a number that is not allowed.
+            ConfigError: a file of all steps, a number that is not allowed, or a level without enough recordings.
         """
         self._network = OnnxNetwork(path, threads)
         header = self._network.header
@@ -63,7 +70,9 @@ class StreamClassifier:
         self.step_size = max(1, twice // (2 * header.frames.steps)) if step_size is None else step_size
         if self.step_size < 1 or (stop_at is not None and not 0.0 < stop_at <= 1.0):
             raise ConfigError(f"a step of {step_size}, stop at {stop_at}; a step is at least 1, a probability 0 to 1")
-        self._stop_at = stop_at
+        if abstain is not None:
+            abstention(header.calibration, abstain)
+        self._stop_at, self._abstain = stop_at, abstain
         self._pending: Recording | None = None
         self._last_time: int | None = None
         # Of the current window: the network's state, the logits so far, and the time at which it started.
@@ -93,17 +102,17 @@ class StreamClassifier:
             raise ConfigError(f"a chunk begins at {int(chunk.t[0])} us, the one before ended at {self._last_time} us")
         self._last_time = int(chunk.t[-1])
         self._pending = chunk if self._pending is None else _joined(self._pending, chunk)
-        answers = (self._step(size) for size in iter(self._complete, None))
-        return [answer for answer in answers if answer is not None]
+        given = (self._step(size) for size in iter(self._complete, None))
+        return [one for one in given if one is not None]
 
     def finish(self) -> Prediction | None:
         """Ends the stream, and answers for the events since the last answer; None if there are none."""
-        answer = self._step(len(self._pending)) if self._pending is not None and len(self._pending) else None
-        if answer is None and self._logits:
-            answer = replace(self._answer(), fit=self._fit())
+        last = self._step(len(self._pending)) if self._pending is not None and len(self._pending) else None
+        if last is None and self._logits:
+            last = replace(self._answer(), fit=self._fit())
         self._pending = self._last_time = None
         self._begin_window()
-        return answer
+        return last
 
     def _complete(self) -> int | None:
         """Number of pending events in the current step, or None while it is not complete."""
@@ -128,16 +137,16 @@ class StreamClassifier:
         self._frames.append(counts)
         if len(events):
             self._times = (self._times[0] if len(self._frames) > 1 else int(events.t[0]), int(events.t[-1]))
-        answer = self._answer()
-        sure = self._stop_at is not None and answer.probabilities[answer.label] >= self._stop_at
+        now = self._answer()
+        sure = self._stop_at is not None and now.confidence >= self._stop_at
         if not sure and len(self._logits) < frames.steps:
             return None
-        answer = replace(answer, fit=self._fit())
+        now = replace(now, fit=self._fit())
         self._begin_window()
-        return answer
+        return now
 
     def _answer(self) -> Prediction:
-        return Prediction.from_logits(np.stack(self._logits), self._network.header.class_names)
+        return answer(np.stack(self._logits), self._network.header, abstain=self._abstain)
 
     def _fit(self) -> Fit | None:
         reference = self._network.header.fit

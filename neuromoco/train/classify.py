@@ -12,16 +12,18 @@ from torch import Tensor, nn
 
 from neuromoco.checkpoint import load_into, load_tensors, read_header
 from neuromoco.classifier import Classifier
+from neuromoco.confidence import Calibration
 from neuromoco.config import RunConfig
 from neuromoco.datasets import Recordings, Split
 from neuromoco.datasets.references import reference_of
 from neuromoco.encoders import Encoder
 from neuromoco.errors import ConfigError, EventFileError, NeuromocoError
-from neuromoco.evaluation.accuracy import predict_labels, score
+from neuromoco.evaluation.accuracy import mean_logits, score
 from neuromoco.evaluation.features import state_sha256
 from neuromoco.fit.reference import FitReference
 from neuromoco.snn.batch_norm import sync_batch_norm
 from neuromoco.support.console import console, escape
+from neuromoco.train.calibrate import calibrate
 from neuromoco.train.loihi_rounding import LoihiRounded
 from neuromoco.train.task import Task, build_optimizer
 from neuromoco.views import View
@@ -45,6 +47,7 @@ class ClassifyTask(Task):
         height, width = config.frames.height, config.frames.width
         self._rounded = LoihiRounded(self.classifier, height, width) if settings.quantize else None
         self.model = self._rounded or self.classifier
+        self._validated = np.empty((0, len(self.class_names)), np.float32), np.empty(0, np.int64)
         self._frozen = state_sha256(self.classifier.encoder) if settings.freeze_encoder else None
         self.load(View(settings.views) if settings.views else None)
         self.optimizer = build_optimizer(self._groups(), settings.optimizer)
@@ -73,9 +76,10 @@ class ClassifyTask(Task):
     def validate(self) -> dict[str, float]:
         if not self.split.validation:
             return {}
-        predicted = predict_labels(self.network(), self.store.frames, self.split.validation, self.accelerator.device)
+        logits = mean_logits(self.network(), self.store.frames, self.split.validation, self.accelerator.device)
         labels = np.array([self.listing.labels[i] for i in self.split.validation])
-        result = score(labels, predicted.numpy(), self.class_names)
+        self._validated = logits.float().numpy(), labels
+        result = score(labels, self._validated[0].argmax(1), self.class_names)
         low, high = result.interval
         return {"validation_accuracy": result.accuracy, "validation_low": low, "validation_high": high}
 
@@ -86,6 +90,9 @@ class ClassifyTask(Task):
         except EventFileError as error:  # its frames are known, but it has gone since
             console.print(f"answers will not say what fits: {escape(str(error))}", soft_wrap=True)
             return None
+
+    def calibration(self) -> Calibration:
+        return calibrate(*self._validated, self.config.seed)
 
     def check_end(self) -> None:
         if self._frozen and state_sha256(self.classifier.encoder) != self._frozen:

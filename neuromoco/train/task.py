@@ -15,6 +15,7 @@ from torch.optim import SGD, AdamW, Optimizer
 from torch.utils.data import DataLoader
 
 from neuromoco.checkpoint import CheckpointHeader, SeenRecordings, save_checkpoint
+from neuromoco.confidence import Calibration
 from neuromoco.config import ClassifyConfig, OptimizerConfig, PretrainConfig, RunConfig
 from neuromoco.datasets import FrameStore, Recordings, Split
 from neuromoco.datasets.samples import stored_reading
@@ -82,6 +83,10 @@ class Task(ABC):
         """What the training recordings are like; None if the stage trains no classifier, or on too few."""
         return None
 
+    def calibration(self) -> Calibration | None:
+        """What the last validation says of a classifier's confidence."""
+        return None
+
     def network(self) -> nn.Module:
         """The network to save: the encoder or the classifier."""
         return self.current_encoder()
@@ -101,6 +106,7 @@ class Task(ABC):
             metrics=metrics,
             versions=package_versions(),
             fit=self.fit_reference,
+            calibration=self.calibration(),
         )
         save_checkpoint(path, self.network(), header)
 

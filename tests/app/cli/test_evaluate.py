@@ -15,6 +15,7 @@ import pytest
 from neuromoco import models
 from neuromoco.datasets import list_recordings
 from neuromoco.evaluation.accuracy import score, wilson
+from neuromoco.evaluation.calibration import measure_confidence
 from neuromoco.evaluation.report import report_page
 from neuromoco.events import read_recording, write_npz
 from neuromoco.export import targets
@@ -75,7 +76,8 @@ def test_a_report_shows_what_is_wrong_first_and_fetches_nothing(class_folders: F
     labels = np.array(listing.labels)
     listing = replace(listing, groups=("a", "a", "b", "b", "b", "b"))
     result = score(labels, logits.mean(1).argmax(1), listing.class_names)
-    page = report_page("mine", replace(result, logits=logits, listing=listing))
+    result = replace(result, logits=logits, listing=listing)
+    page = report_page("mine", result, measure_confidence(result, None))
     assert "<i>" not in page.replace('<i style="', "")
     found = Sources(page)
     assert len(found.sources) == 6
