@@ -23,6 +23,7 @@ from neuromoco.support.console import escape
 from neuromoco.support.files import write_text
 
 if TYPE_CHECKING:
+    from neuromoco.evaluation.spikes import SpikeFigures
     from neuromoco.runtime.load import AnyClassifier
 
 
@@ -65,10 +66,10 @@ def evaluate(
         out.print(f"wrote {escape(str(report))}")
 
 
-def _spikes(model: Path, classifier: AnyClassifier, listing: Listing | None) -> dict[str, str]:
+def _spikes(model: Path, classifier: AnyClassifier, listing: Listing | None) -> SpikeFigures | None:
     from neuromoco.evaluation.spikes import checkpoint_spikes, loihi_spikes
 
     assert listing is not None
     if isinstance(classifier, LoihiClassifier):
         return loihi_spikes(model)
-    return {} if isinstance(classifier, OnnxClassifier) else checkpoint_spikes(classifier, listing)
+    return None if isinstance(classifier, OnnxClassifier) else checkpoint_spikes(classifier, listing)

@@ -6,7 +6,9 @@ from neuromoco.app.cli.survey_words import CLASS_COLUMNS, class_rows, finding_li
 from neuromoco.datasets.set_survey import SetSurvey
 from neuromoco.recipes.advice import Advice
 from neuromoco.support.figures import frame_colours
-from neuromoco.support.html_page import page, paragraphs, picture, pictures, section, table
+from neuromoco.support.html_page import groups, page, paragraphs, picture, pictures, section, table
+
+COLOURS = "All events of a recording by pixel: orange ON, blue OFF, dark both."
 
 
 def survey_page(found: SetSurvey, advice: Advice) -> str:
@@ -14,11 +16,11 @@ def survey_page(found: SetSurvey, advice: Advice) -> str:
     first, *lines = finding_lines(found, most=None)
     names = found.class_names or ("recordings",)
     drawn = {name: [one for one in found.pictures if one.label in (label, -1)] for label, name in enumerate(names)}
-    samples = [
-        section(name, pictures(picture(frame_colours(one.counts[None])[0], one.name) for one in some))
+    samples = {
+        name: pictures(picture(frame_colours(one.counts[None])[0], one.name) for one in some)
         for name, some in drawn.items()
         if some
-    ]
+    }
     note = f"About {advice.minutes:g} minutes on two CPU cores. {advice.rests_on}"
     return page(
         f"Survey of {found.data}",
@@ -27,6 +29,6 @@ def survey_page(found: SetSurvey, advice: Advice) -> str:
             section("All recordings", paragraphs(lines)),
             section("Advice", table(("setting", "value", "reason"), advice.rows()), note),
             section("Classes", table(CLASS_COLUMNS, class_rows(found)), "Medians of the recordings."),
-            *samples,
+            section("Some recordings", groups(samples), COLOURS),
         ],
     )

@@ -264,7 +264,8 @@ def _box(recording: Recording, part: slice) -> tuple[int, int, int, int]:
 
 def event_picture(recording: Recording) -> NDArray[np.int32]:
     """Events by pixel, [P, rows, columns], of at most `PICTURE_SIDE` a side."""
-    shrink = max(1.0, max(recording.width, recording.height) / PICTURE_SIDE)
-    size = (max(1, round(recording.height / shrink)), max(1, round(recording.width / shrink)))
+    # Of a share of a pixel more or less, columns would be lighter and darker by turns.
+    shrink = -(-max(recording.width, recording.height) // PICTURE_SIDE)
+    size = (-(-recording.height // shrink), -(-recording.width // shrink))
     counts: NDArray[np.int32] = to_frames(recording, 1, "count", size)[0]
     return counts

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from neuromoco.datasets import Listing, frames_of
 from neuromoco.evaluation.accuracy import BATCH, frame_batches
@@ -13,7 +13,15 @@ if TYPE_CHECKING:
     from neuromoco.runtime.checkpoint_file import TrainedClassifier
 
 
-def checkpoint_spikes(model: TrainedClassifier, listing: Listing) -> dict[str, str]:
+class SpikeFigures(NamedTuple):
+    """A table of figures: its heading, rows, and what they rest on."""
+
+    head: tuple[str, str]
+    rows: tuple[tuple[str, str], ...]
+    note: str
+
+
+def checkpoint_spikes(model: TrainedClassifier, listing: Listing) -> SpikeFigures:
     """The spike rate of each layer on the first recordings of a listing."""
     from neuromoco.evaluation.features import spike_rates
 
@@ -22,19 +30,21 @@ def checkpoint_spikes(model: TrainedClassifier, listing: Listing) -> dict[str, s
     with spike_rates(model.network.encoder) as rates:
         for batch in frame_batches(frames, range(count)):
             model.frame_logits(batch)
-    unit = f"spikes a neuron and step, on {count} recordings"
-    return {name: f"{rate:.4f} {unit}" for name, rate in rates.items()}
+    rows = tuple((name, f"{rate:.4f}") for name, rate in rates.items())
+    return SpikeFigures(("layer", "spikes a neuron and step"), rows, f"Mean of {count:,} recordings.")
 
 
-def loihi_spikes(folder: Path) -> dict[str, str]:
-    """What the report of a Loihi export says; nothing if it has none."""
+def loihi_spikes(folder: Path) -> SpikeFigures | None:
+    """What the report of a Loihi export says; None if it has none."""
     file = folder / "report.json"
     if not file.is_file():
-        return {}
+        return None
     total = read_json(file).get("total", {})
     known = {"operations": ("synaptic operations", 1.0, ""), "energy_nj": ("energy, estimated", 1e-3, " uJ")}
-    return {
-        words: f"{factor * total[name]:,.1f}{unit} a recording, in the comparison of the export"
+    rows = tuple(
+        (words, f"{factor * total[name]:,.1f}{unit}")
         for name, (words, factor, unit) in known.items()
         if isinstance(total.get(name), int | float)
-    }
+    )
+    note = "Estimates of the comparison at the export; nothing was measured on a chip."
+    return SpikeFigures(("", "a recording"), rows, note)

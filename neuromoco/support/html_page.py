@@ -6,9 +6,9 @@ import base64
 import re
 import struct
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape as _escape
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,20 +25,24 @@ body { margin: 0 auto; max-width: 72rem; padding: 1.2rem; background: var(--page
   font: 15px/1.5 system-ui, sans-serif; overflow-wrap: anywhere }
 h1 { font-size: 1.4rem; margin: 0 0 .2rem } h2 { font-size: 1.05rem; margin: 0 0 .6rem }
 section { background: var(--card); border: 1px solid var(--line); border-radius: .6rem; padding: 1rem; margin: 1rem 0 }
-.wide { overflow-x: auto }
-p { margin: .25rem 0 } .wide table { min-width: 22rem } td:nth-child(3) { min-width: 9rem }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums }
-th, td { padding: .25rem .7rem .25rem 0; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line) }
+h3 { font-size: .9rem; margin: 0 0 .4rem } p { margin: .25rem 0 } .wide { overflow-x: auto }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; overflow-wrap: break-word }
+th, td { padding: .25rem 1.2rem .25rem 0; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line) }
 td.n, th.n { text-align: right }
+@media (max-width: 40rem) { table { font-size: .8rem } th, td { padding-right: .6rem } }
 .note { color: var(--soft); margin: .5rem 0 0 } .big { font-size: 1.5rem; font-weight: 600 }
 .pictures { display: flex; flex-wrap: wrap; gap: .8rem } figure { margin: 0; width: 7.5rem }
+.groups { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 32.4rem), 1fr)); gap: 1.2rem }
 figure img { width: 100%; image-rendering: pixelated; background: #fff; border: 1px solid var(--line); display: block }
-.bar { display: grid; grid-template-columns: 8rem 1fr 12rem; gap: .6rem; align-items: center; margin: .2rem 0 }
-.bar i { display: block; height: .7rem; border-radius: .2rem; background: var(--off) } .bar b { font-weight: 400 }
-@media (max-width: 40rem) { .bar { grid-template-columns: 5rem 1fr 8rem; font-size: .8rem } }
-.heat td { text-align: right; min-width: 2.2rem !important; padding: .2rem .4rem }
+.bars { display: grid; grid-template-columns: fit-content(30%) minmax(2rem, 1fr) max-content; gap: .2rem .8rem;
+  align-items: center } .bars b { font-weight: 400 }
+.bar { position: relative; height: .8rem; border-radius: .2rem; background: var(--page) }
+.bar * { position: absolute; top: 0; height: 100%; border-radius: .2rem } .bar i { left: 0; background: var(--off) }
+.bar u { top: 35%; height: 30%; background: var(--ink); min-width: 2px }
+.bar s { width: 3px; margin-left: -1.5px; background: var(--on) }
+@media (max-width: 40rem) { .bars { font-size: .8rem; gap: .4rem } }
+.heat th, .heat td { text-align: right; min-width: 2.2rem; padding: .2rem .4rem }
 figcaption { font-size: .75rem; color: var(--soft) }
-svg { max-width: 100%; height: auto; display: block } svg text { fill: var(--ink); font: 11px system-ui, sans-serif }
 """
 
 
@@ -65,16 +69,23 @@ def section(title: str, body: str, note: str = "") -> str:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """A table of text; numbers are to the right."""
+    """A table of text; columns of numbers are to the right."""
 
-    def cell(value: Any, tag: str = "td") -> str:
-        text = f"{value:,}" if isinstance(value, int) else str(value)
-        number = ' class="n"' if re.fullmatch(r"[-\d.,]+%?", text) else ""
-        return f"<{tag}{number}>{escape(text)}</{tag}>"
+    texts = [[f"{value:,}" if isinstance(value, int) else str(value) for value in row] for row in rows]
+    numbers = [all(re.fullmatch(r"[-\d.,]+ ?%?", text) for text in column) for column in zip(*texts, strict=True)]
 
-    top = f"<tr>{''.join(cell(name, 'th') for name in head)}</tr>" if head else ""
-    body = "".join(f"<tr>{''.join(map(cell, row))}</tr>" for row in rows)
-    return f'<div class="wide"><table>{top}{body}</table></div>'
+    def line(cells: Sequence[str], tag: str) -> str:
+        kinds = [' class="n"' if number else "" for number in numbers] or [""] * len(cells)
+        inside = (f"<{tag}{kind}>{_breakable(text)}</{tag}>" for text, kind in zip(cells, kinds, strict=True))
+        return f"<tr>{''.join(inside)}</tr>"
+
+    top = line(head, "th") if head else ""
+    return f'<div class="wide"><table>{top}{"".join(line(row, "td") for row in texts)}</table></div>'
+
+
+def _breakable(text: str) -> str:
+    """Text in which a long name of settings or files may go on in the next line."""
+    return re.sub(r"(?<=[a-z])([._/])(?=[a-z])", r"\1<wbr>", escape(text))
 
 
 def paragraphs(lines: Iterable[str]) -> str:
@@ -82,13 +93,33 @@ def paragraphs(lines: Iterable[str]) -> str:
     return "".join(f"<p>{escape(line)}</p>" for line in lines)
 
 
-def bars(rows: Iterable[tuple[str, float, str]]) -> str:
-    """Horizontal bars: name, share from 0 to 1, and a text beside it."""
-    return "".join(
-        f'<div class="bar"><b>{escape(name)}</b><i style="width: {100 * min(1.0, max(0.0, share)):.1f}%"></i>'
-        f"<span>{escape(text)}</span></div>"
-        for name, share, text in rows
-    )
+class Bar(NamedTuple):
+    """A share from 0 to 1 as a bar, with its name before it and a text behind it."""
+
+    name: str
+    share: float
+    text: str
+    interval: tuple[float, float] | None = None  # is drawn as a line
+    mark: float | None = None  # what the share is compared with
+
+
+def bars(rows: Iterable[Bar]) -> str:
+    """Horizontal bars."""
+    return f'<div class="bars">{"".join(map(_bar, rows))}</div>'
+
+
+def _bar(row: Bar) -> str:
+    inside = f'<i style="width: {_percent(row.share)}"></i>'
+    if row.interval is not None:
+        low, high = row.interval
+        inside += f'<u style="left: {_percent(low)}; width: {_percent(high - low)}"></u>'
+    if row.mark is not None:
+        inside += f'<s style="left: {_percent(row.mark)}"></s>'
+    return f'<b>{escape(row.name)}</b><div class="bar">{inside}</div><span>{escape(row.text)}</span>'
+
+
+def _percent(share: float) -> str:
+    return f"{100 * min(1.0, max(0.0, share)):.1f}%"
 
 
 def heat_table(names: Sequence[str], counts: NDArray[np.int64]) -> str:
@@ -107,29 +138,17 @@ def heat_table(names: Sequence[str], counts: NDArray[np.int64]) -> str:
     return f'<div class="wide"><table class="heat"><tr><th></th>{top}</tr>{"".join(rows)}</table></div>'
 
 
-def curve(shares: Sequence[float]) -> str:
-    """A curve of shares from 0 to 1 over steps from 1."""
-    width, height, edge = 520, 180, 34
-    across = (width - 2 * edge) / max(1, len(shares) - 1)
-    places = [(edge + across * i, edge + (height - 2 * edge) * (1 - share)) for i, share in enumerate(shares)]
-    line = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
-    dots = "".join(
-        f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="var(--on)"/>'
-        f'<text x="{x:.1f}" y="{y - 8:.1f}" text-anchor="middle">{share:.0%}</text>'
-        f'<text x="{x:.1f}" y="{height - 8}" text-anchor="middle">{step}</text>'
-        for step, ((x, y), share) in enumerate(zip(places, shares, strict=True), start=1)
-    )
-    return (
-        f'<svg viewBox="0 0 {width} {height}" width="{width}" role="img">'
-        f'<polyline points="{line}" fill="none" stroke="var(--on)" stroke-width="2"/>{dots}</svg>'
-    )
-
-
 def picture(colours: NDArray[np.float64], caption: str) -> str:
     """A picture of colours [H, W, 3] from 0 to 1, with a text below it."""
     data = base64.b64encode(png(colours)).decode()
     text = escape(caption)
     return f'<figure><img alt="{text}" src="data:image/png;base64,{data}"><figcaption>{text}</figcaption></figure>'
+
+
+def groups(named: Mapping[str, str]) -> str:
+    """Parts of a section side by side, each HTML under its name."""
+    parts = (f"<div><h3>{escape(name)}</h3>{body}</div>" for name, body in named.items())
+    return f'<div class="groups">{"".join(parts)}</div>'
 
 
 def pictures(figures: Iterable[str]) -> str:
