@@ -16,12 +16,13 @@ NODE_READY := $(JAVASCRIPT)/.installed-onnxruntime-node-$(NODE_RUNTIME)
 # Intel's Lava simulator, for the test of export/lava_runner alone. Its metadata asks for Python < 3.11.
 LAVA_READY := $(VENV)/.installed-lava
 
-.PHONY: help demo test test-slow javascript lava fuzz kills check docs bench clean
+.PHONY: help demo test test-slow javascript cpp lava fuzz kills attack check docs bench clean
 help:
 	@echo "make demo       install, then the whole chain on the built-in recordings (minutes)"
 	@echo "make test       install, then the tests"
 	@echo "make test-slow  install, then the tests that take minutes each"
 	@echo "make javascript install with npm too, then the test of the JavaScript example"
+	@echo "make cpp        install, then the test of the C++ example; ONNXRUNTIME=FOLDER of a release of ONNX Runtime"
 	@echo "make lava       install Lava too, then the tests of Loihi networks in its simulator"
 	@echo "make fuzz       install, then read damaged event files, models, settings and runs (half an hour)"
 	@echo "make kills      install, then 100 kills and 30 full disks at random moments of training (minutes)"
@@ -64,6 +65,10 @@ $(NODE_READY):
 
 javascript: $(DEV) $(NODE_READY)
 	$(BIN)/python -m pytest tests/test_javascript.py
+
+# Of the folder, only the headers are used; the library is that of the Python package.
+cpp: $(DEV)
+	ONNXRUNTIME='$(ONNXRUNTIME)' $(BIN)/python -m pytest -rs tests/test_cpp.py
 
 # Both wheels drop a top-level package `tests` into site-packages, which would hide the project's own.
 $(LAVA_READY): | $(DEV)
