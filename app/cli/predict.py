@@ -51,7 +51,10 @@ def predict(
     abstain: Abstain = None,
     backend: Backend = "auto",
     any_length: Annotated[
-        bool, typer.Option("--any-length", help="Accept recordings much shorter than those of the training.")
+        bool,
+        typer.Option(
+            "--any-length", help="Accept short recordings also if the model is of a version that does not judge them."
+        ),
     ] = False,
     crop: CropWord = None,
     window: Annotated[str | None, typer.Option(help="Classify each window of this length, for example 500ms.")] = None,

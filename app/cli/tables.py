@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Column, Table
 
 from neuromoco.app.cli.command_group import PREDICT
+from neuromoco.fit.verdict import UNLIKE
 from neuromoco.runtime.prediction import Prediction
 from neuromoco.support.console import escape
 from neuromoco.sweep.summary import SPREAD, accuracy_cell, column_title, difference_cell, row_title
@@ -31,6 +32,8 @@ def evaluation_table(result: Evaluation) -> Table:
     """Accuracy with its interval, and the recall of each class."""
     low, high = result.interval
     title = f"accuracy {result.accuracy:.1%} (95 % interval {low:.1%} to {high:.1%}) on {result.recordings} recordings"
+    if result.fits:
+        title += f", {result.unlike} of them {UNLIKE}"
     table = Table("class", "recordings", "recall", "most often taken for", title=title, title_justify="left")
     recall = result.to_json()["recall"]
     for i, name in enumerate(result.class_names):

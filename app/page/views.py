@@ -116,6 +116,7 @@ def result_view(request: AnalysisRequest, analysis: Analysis) -> str:
 def _verdict(request: AnalysisRequest, analysis: Analysis) -> str:
     prediction = analysis.predictions[analysis.backend]
     first = list(prediction.probabilities.items())[:TOP]
+    unlike = "" if prediction.fit is None or prediction.fit.fits else "nm-unlike"
     begin, end = (us / 1e3 for us in analysis.window_us)
     window = f"{begin:,.0f} to {end:,.0f} ms, window {request.window} of {analysis.windows}: "
     where = window if request.window_us else ""
@@ -123,12 +124,13 @@ def _verdict(request: AnalysisRequest, analysis: Analysis) -> str:
     if analysis.agreement is None:
         mark, note = "", f"Only {''.join(labels)} has classified it."
     elif analysis.agreement:
-        mark, note = "nm-agree", f"{', '.join(labels)}: all agree."
+        mark, note = "" if unlike else "nm-agree", f"{', '.join(labels)}: all agree."
     else:
         mark, note = "nm-disagree", f"Not all agree. {', '.join(f'{name}: {label}' for name, label in labels.items())}."
     return (
         f'<p class="nm-file">{escape(where + request.name)}</p>'
-        f'<p class="nm-label">{escape(prediction.label)} <span>{first[0][1]:.1%}</span></p>'
+        f'<p class="nm-label {unlike}">{escape(prediction.label)} <span>{first[0][1]:.1%}</span></p>'
+        + (f'<p class="nm-note nm-disagree">{escape(f"This recording is {prediction.fit}.")}</p>' if unlike else "")
         + bars([(name, share, f"{share:.1%}") for name, share in first], full=1.0)
         + f'<p class="nm-note {mark}">{escape(note)}</p>'
     )

@@ -11,11 +11,21 @@ from pydantic import BaseModel, Field
 from neuromoco.app.worker.reading import FIELDS, LONGEST, choices
 
 
+class FitResponse(BaseModel):
+    """Whether a recording is of the kind that the network was trained on."""
+
+    fits: bool = Field(description="Whether it is; otherwise the label means nothing.")
+    verdict: str = Field(description="In words.")
+    score: float = Field(description="Above 1 does not fit.")
+    reasons: list[str] = Field(description="Why it does not fit, in words.")
+
+
 class AnalysisResponse(BaseModel):
     """The prediction for a file or window, with its evidence."""
 
     label: str = Field(description="The most probable class.")
     probabilities: dict[str, float] = Field(description="Of every class, the largest first.")
+    fit: FitResponse | None = Field(description="Null if the model's file does not say what fits.")
     confidence: float = Field(description="Probability of the label.")
     temperature: float | None = Field(description="That divided the logits; null if the model was not calibrated.")
     unsure: bool = Field(description="Whether the answer is not sure enough for the level of errors asked for.")
@@ -58,6 +68,7 @@ class HealthResponse(BaseModel):
 EXAMPLE = {
     "label": "3",
     "probabilities": {"3": 0.98, "8": 0.02},
+    "fit": {"fits": True, "verdict": "fits", "score": 0.74, "reasons": []},
     "confidence": 0.98,
     "temperature": 0.8,
     "unsure": False,

@@ -170,7 +170,7 @@ class Analyser:
                     raise
                 continue
             clock.lap(f"load {backend}")
-            (analysis.predictions[backend],) = classifier.predict([recording])
+            (analysis.predictions[backend],) = classifier.predict([recording], windows=request.window_us is not None)
             clock.lap(f"answer {backend}")
             if isinstance(classifier, LoihiClassifier):
                 _add_spikes(classifier, recording, analysis)

@@ -11,8 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuromoco.datasets import Listing, frames_of
+from neuromoco.datasets.cache import FrameStore
 from neuromoco.datasets.prepare import file_jobs, recordings_of
 from neuromoco.events import Recording
+from neuromoco.fit.reference import FitReference
+from neuromoco.fit.verdict import Fit
 from neuromoco.runtime.header import ExportHeader
 from neuromoco.runtime.prediction import Floats, FrameNetwork
 from neuromoco.support.console import track
@@ -40,6 +43,7 @@ class Evaluation:
         labels: true class indices [S].
         logits: float32 [S, T, classes]; None if only labels were predicted.
         listing: the S recordings, without those that were left out; None likewise.
+        fits: the verdict on each recording; empty where the model's file does not say what fits.
     """
 
     accuracy: float
@@ -50,6 +54,12 @@ class Evaluation:
     labels: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     logits: Floats | None = None
     listing: Listing | None = None
+    fits: tuple[Fit, ...] = ()
+
+    @property
+    def unlike(self) -> int:
+        """How many recordings are unlike the training recordings."""
+        return sum(not fit.fits for fit in self.fits)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for JSON, with the recall of each class."""
@@ -61,7 +71,12 @@ class Evaluation:
             "recordings": self.recordings,
             "recall": recall,
             "confusion": self.confusion.tolist(),
+            "fit": self._fit_figures() if self.fits else None,
         }
+
+    def _fit_figures(self) -> dict[str, Any]:
+        count = len(self.fits)
+        return {"unlike": self.unlike, "share": self.unlike / count, "interval_95": list(wilson(self.unlike, count))}
 
 
 class EventNetwork(Protocol):
@@ -127,7 +142,15 @@ def evaluate(model: FrameNetwork, listing: Listing) -> Evaluation:
     listing, store, *_ = frames_of(known, model.header.frames)
     labels = listing.labels_among(model.header.class_names)
     logits = np.concatenate(list(_logits(model, listing, store.frames)), axis=1).swapaxes(0, 1)  # [S, T, classes]
-    return replace(score(labels, logits.mean(1).argmax(1), model.header.class_names), logits=logits, listing=listing)
+    result = score(labels, logits.mean(1).argmax(1), model.header.class_names)
+    return replace(result, logits=logits, listing=listing, fits=_fits(model.header.fit, store))
+
+
+def _fits(reference: FitReference | None, store: FrameStore) -> tuple[Fit, ...]:
+    if reference is None:
+        return ()
+    facts = zip(store.frames, store.durations.tolist(), store.sensors.tolist(), strict=True)
+    return tuple(reference.judge(frames, duration, (rows, columns)) for frames, duration, (rows, columns) in facts)
 
 
 def _logits(model: FrameNetwork, listing: Listing, frames: NDArray[np.unsignedinteger[Any]]) -> Iterator[Floats]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,6 +15,7 @@ from neuromoco.datasets.set_survey import event_picture
 from neuromoco.evaluation.accuracy import Evaluation, wilson
 from neuromoco.evaluation.calibration import BINS, Abstained, Confidence, bins_of
 from neuromoco.evaluation.spikes import SpikeFigures
+from neuromoco.fit.verdict import UNLIKE
 from neuromoco.support.figures import frame_colours
 from neuromoco.support.html_page import Bar, bars, heat_table, page, picture, pictures, section, table
 
@@ -54,6 +56,8 @@ def report_page(
     if listing.groups:
         groups = _by_group(listing.groups, result.labels == predicted)
         sections.append(section("Accuracy by group", bars(groups), INTERVALS))
+    if result.fits:
+        sections.append(section("Fit", *_fit_rows(result, shares.max(1), predicted)))
     by_step = evidence.argmax(2) == result.labels[:, None]  # [S, T]
     steps = [_share_row(f"after step {step}", right) for step, right in enumerate(by_step.T, start=1)]
     worst = _worst(listing, result.labels, shares, names)
@@ -109,6 +113,20 @@ def _abstained(found: Abstained) -> tuple[str, str]:
     ]
     note = f"Answers are unsure up to a probability of {found.limits.threshold:.1%}."
     return table((), rows), note
+
+
+def _fit_rows(result: Evaluation, confidence: NDArray[np.float64], predicted: NDArray[np.int64]) -> tuple[str, str]:
+    """Accuracy of the recordings that fit, and of the others, with their commonest reasons."""
+    fits, right = np.array([fit.fits for fit in result.fits]), predicted == result.labels
+    kinds = (("fits", fits), (UNLIKE, ~fits))
+    rows = [
+        _share_row(f"{name}, mean confidence {confidence[of].mean():.0%}", right[of]) for name, of in kinds if of.any()
+    ]
+    reasons = Counter(reason.split("; ")[0] for fit in result.fits for reason in fit.reasons[:1])
+    note = (
+        "Bars are accuracies. A recording like those of the training is called unlike them once in 50 times or less. "
+    )
+    return bars(rows), note + "; ".join(f"{count} x {reason}" for reason, count in reasons.most_common(3))
 
 
 def _worst(listing: Listing, labels: NDArray[np.int64], shares: NDArray[np.float64], names: Sequence[str]) -> list[str]:

@@ -56,11 +56,11 @@ def figures(frames: NDArray[Any], duration_us: int, sensor: tuple[int, int]) -> 
     neighbours = float(np.vdot(shares[1:], shares[:-1])) + float(np.vdot(shares[:, 1:], shares[:, :-1]))
     mixed = np.minimum(counts[:, 0], counts[:, 1]).sum() / events
     change = np.abs(np.diff(steps_map, axis=0)).sum() / events
-    duration = max(1, duration_us)
+    filled, duration = int(np.count_nonzero(counts)), max(1, duration_us)
     (row, tall), (column, wide) = _spread(rows.sum((0, 1))), _spread(columns.sum((0, 1)))
     return np.array([
         np.log(1e6 * events / duration), rows[:, 1].sum() / events, row, column, np.log(tall), np.log(wide),
-        -np.log(squares * height * width), np.log(max(1, np.count_nonzero(counts)) / counts.size),
+        -np.log(squares * height * width), np.log(max(1, filled) / counts.size),
         neighbours / 2 / squares, mixed, change, np.log(max(1, sensor[0] * sensor[1])),
         *_motion(rows), *_motion(columns), np.log(duration),
     ])  # fmt: skip

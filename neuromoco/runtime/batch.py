@@ -47,8 +47,8 @@ class Job:
         model: an exported file or folder, or a checkpoint.
         device: for a checkpoint.
         backend: that the model must be for.
-        any_length: whether the duration of a whole recording does not matter either; otherwise one much shorter than
-            those of the training does not fit, or is refused if the model's file does not say what fits.
+        any_length: whether to answer for recordings much shorter than those of the training also where the model's file
+            does not say what fits.
         stop_at: see `OnnxClassifier.predict`.
         window: length in microseconds of the windows that recordings are cut into; None for whole files.
         options: for reading the files.
@@ -123,7 +123,7 @@ class Job:
     def _predict(self, classifier: AnyClassifier, file: Path, recording: Recording) -> Prediction:
         stop: dict[str, Any] = {} if self.stop_at is None else {"stop_at": self.stop_at}
         try:
-            windows = self.window is not None or self.any_length
+            windows = self.window is not None
             (prediction,) = classifier.predict([recording], windows=windows, abstain=self.abstain, **stop)
         except EventFileError as error:  # such as a crop that does not fit
             raise EventFileError(f"{file}: {error}") from None

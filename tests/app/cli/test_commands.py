@@ -59,7 +59,10 @@ def test_predict_says_why_a_recording_does_not_fit(trained: Path, tmp_path: Path
     fit = json.loads(run("predict", "--model", model, half, "--json").stdout)["fit"]
     assert not fit["fits"]
     assert fit["score"] > 1.0
-    assert json.loads(run("predict", "--model", model, half, "--any-length", "--json").stdout)["fit"]["fits"]
+    assert json.loads(run("predict", "--model", model, half, "--any-length", "--json").stdout)["fit"] == fit
+    assert json.loads(run("predict", "--model", model, file, "--json").stdout)["fit"] | {"score": 0} == {
+        "fits": True, "verdict": "fits", "score": 0, "reasons": [],
+    }  # fmt: skip
 
 
 def test_predict_json_has_the_evidence(trained: Path) -> None:
