@@ -186,10 +186,7 @@ def _build_task(run: RunFolder, config: RunConfig, accelerator: Accelerator, rea
     if pretraining:
         task: Task = PretrainTask(config, encoder, recordings, split, accelerator)
     else:
-        if len(listing.class_names) < 2:
-            raise ConfigError(
-                f"{listing.root}: holds one class, {listing.class_names[0]}; a classifier needs two or more"
-            )
+        _check_classes(listing)
         task = ClassifyTask(config, encoder, recordings, split, accelerator)
         console.print(_split_line(split))
     content = describe_split(listing, split, config.seed, recordings.store.keys)
@@ -242,8 +239,14 @@ def _split_line(split: Split) -> str:
 
 def _check_finetuning(config: RunConfig, accelerator: Accelerator) -> None:
     listing = list_data(config.labelled_data, "train", recordings=config.recordings)
+    _check_classes(listing)
     labelled_split(listing, config, config.finetune)
     divide_batch("finetune", config.finetune.batch_size, config.finetune.accumulate, accelerator.num_processes)
+
+
+def _check_classes(listing: Listing) -> None:
+    if len(listing.class_names) < 2:
+        raise ConfigError(f"{listing.root}: holds one class, {listing.class_names[0]}; a classifier needs two or more")
 
 
 def _write_or_check_split(run: RunFolder, split: dict[str, Any], accelerator: Accelerator) -> None:

@@ -17,11 +17,15 @@ from accelerate import Accelerator
 
 from neuromoco import ConfigError
 from neuromoco.config import dump_config
+from neuromoco.datasets import Split, list_data
+from neuromoco.datasets.splits import budget_split
 from neuromoco.errors import CheckpointError, DiskError
 from neuromoco.events import write_atis
 from neuromoco.snn import native
 from neuromoco.train import resume, train
+from neuromoco.train.classify import ClassifyTask
 from neuromoco.train.run_folder import RunFolder
+from neuromoco.train.stages import labelled_split
 from neuromoco.train.state import States
 from tests.conftest import make_recording
 from tests.kills.__main__ import may_mount
@@ -262,3 +266,34 @@ def test_the_same_environment_is_not_written_again(cut: Path, capsys: pytest.Cap
     resume(cut, "cpu")
     assert (cut / "environment.json").read_bytes() == before
     assert "resumed with another" not in capsys.readouterr().err
+
+
+def test_a_run_goes_on_with_the_split_that_it_began_with_whatever_the_rule_is_now(
+    class_folders: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("neuromoco.datasets.splits.FEWEST_TO_CHOOSE", 4)
+    config = settings(class_folders(2, 8), "supervised", supervised__validation=0.3)
+    used: list[Split] = []
+    begin = ClassifyTask.__init__
+
+    def watched(self: ClassifyTask, *given: Any) -> None:
+        used.append(next(one for one in given if isinstance(one, Split)))
+        begin(self, *given)
+
+    def other_rule(*given: Any) -> Split:
+        found = budget_split(*given)
+        return Split(*(tuple(sorted(15 - row for row in part)) for part in (found.train, found.validation)))
+
+    monkeypatch.setattr(ClassifyTask, "__init__", watched)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("neuromoco.train.stages.budget_split", other_rule)
+        stop_after(patch, 1)
+        with pytest.raises(KeyboardInterrupt):
+            train(config, tmp_path / "run", "cpu")
+    written = (tmp_path / "run/split.json").read_text()
+    resume(tmp_path / "run", "cpu")
+    begun, resumed = used
+    assert begun == resumed
+    assert begun.validation
+    assert begun != labelled_split(list_data(config.data, "train"), config, config.supervised)
+    assert (tmp_path / "run/split.json").read_text() == written

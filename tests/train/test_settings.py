@@ -160,6 +160,27 @@ def test_what_does_not_divide_is_refused_in_one_line(class_folders: Folders, tmp
         assert not (tmp_path / "run").exists()
 
 
+def test_one_class_and_no_step_an_epoch_are_refused_before_anything_trains(
+    class_folders: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: Any) -> None:
+        raise AssertionError("training began")
+
+    monkeypatch.setattr(PretrainTask, "losses", never)
+    monkeypatch.setattr(ClassifyTask, "losses", never)
+    data = class_folders(1, 9)
+    for stage, size, words in (
+        ("all", 8, "holds one class, class0; a classifier needs two or more"),
+        ("supervised", 8, "holds one class, class0"),
+        ("pretrain", 10, "9 recordings are fewer than a batch of 10"),
+    ):
+        config = small_settings(data, stage, size, {})
+        with pytest.raises(ConfigError, match=words) as caught:
+            train(config, tmp_path / "run", "cpu")
+        assert "\n" not in str(caught.value)
+        assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("name", ["finetune.sync_batch_norm", "compute.recompute_blocks"])
 def test_rounded_weights_refuse_what_would_go_around_them(name: str) -> None:
     with pytest.raises(ConfigError, match=f"quantize with .*{name.rpartition('.')[2]}"):
