@@ -12,7 +12,6 @@ import pytest
 from neuromoco import installation
 from neuromoco.installation import pip_install, without_place
 
-ROOT = Path(__file__).parent.parent
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
@@ -68,8 +67,9 @@ class Distribution:
 
 def test_a_clone_without_a_record_of_its_installation_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(installation, "distribution", lambda _: Distribution(None, tmp_path))
-    monkeypatch.chdir(tmp_path)
-    assert pip_install("text") == f'pip install -e "{ROOT}[text]"'
+    monkeypatch.setattr(installation, "__file__", str(tmp_path / "neuromoco/installation.py"))
+    (tmp_path / "pyproject.toml").touch()
+    assert pip_install("text") == f'pip install -e "{tmp_path}[text]"'
 
 
 def test_a_name_that_a_shell_would_read_is_quoted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
