@@ -13,11 +13,14 @@ from neuromoco.app.cli.command_group import EVALUATE, Abstain, AsJson, Backend, 
 from neuromoco.app.cli.events import CropWord
 from neuromoco.app.cli.recordings import READING, SAMPLES, takes_recordings
 from neuromoco.app.cli.tables import confidence_lines, evaluation_table
+from neuromoco.app.cli.timelines import scores_table
 from neuromoco.confidence import abstention
 from neuromoco.config import RecordingsConfig
 from neuromoco.datasets import Listing, list_data
+from neuromoco.errors import ConfigError
 from neuromoco.evaluation.accuracy import evaluate as measure
 from neuromoco.evaluation.calibration import measure_confidence
+from neuromoco.evaluation.segments import score_timelines
 from neuromoco.runtime.load import LoihiClassifier, OnnxClassifier, load_classifier
 from neuromoco.support.console import escape
 from neuromoco.support.files import write_text
@@ -30,7 +33,10 @@ if TYPE_CHECKING:
 @app.command()
 @takes_recordings(READING | SAMPLES)
 def evaluate(
-    model: Annotated[Path, typer.Argument(help="A run, a checkpoint, an ONNX file, or a Loihi export.")],
+    model: Annotated[
+        Path,
+        typer.Argument(help="A run, a checkpoint, an ONNX file, a Loihi export; or a .csv of predict --labels-out."),
+    ],
     data: Annotated[str, typer.Option(help="A folder of class folders, or a data set, whose test part is used.")],
     report: Annotated[
         Path | None, typer.Option(help="Write all figures, with the worst recordings, to this .html file.")
@@ -44,10 +50,16 @@ def evaluate(
     *,
     recordings: RecordingsConfig,
 ) -> None:
-    """Measure a classifier on labelled recordings. Exports need no torch.
+    """Measure a classifier on labelled recordings, or a timeline of `predict` against labels. Exports need no torch.
 
     Example: neuromoco evaluate runs/tuned --data test/ --report report.html
     """
+    if model.suffix.lower() == ".csv":
+        if report is not None:
+            raise ConfigError(f"--report with {model}, which is a timeline; its scores are printed")
+        scores = score_timelines(model, list_data(data, "test", recordings=recordings))
+        show({"schema": EVALUATE, **scores.to_json()}, as_json, lambda: scores_table(scores))
+        return
     classifier = load_classifier(model, device, backend=backend)
     network = classifier.network if isinstance(classifier, OnnxClassifier | LoihiClassifier) else classifier
     calibration = network.header.calibration

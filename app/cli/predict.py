@@ -25,13 +25,28 @@ from neuromoco.app.cli.command_group import (
 from neuromoco.app.cli.events import CropWord, warn_of
 from neuromoco.app.cli.recordings import READING, takes_recordings
 from neuromoco.app.cli.tables import answer_facts, answer_line, bench_table, model_lines
+from neuromoco.app.cli.timelines import (
+    AsTimeline,
+    LabelsOut,
+    Least,
+    Pause,
+    Quietest,
+    Shortest,
+    Stride,
+    table_root,
+    timeline_settings,
+    timeline_table,
+    write_segments,
+)  # fmt: skip
 from neuromoco.config import RecordingsConfig
 from neuromoco.datasets.samples import read_options
-from neuromoco.errors import NeuromocoError
+from neuromoco.errors import ConfigError, NeuromocoError
 from neuromoco.events.piped import is_pipe
 from neuromoco.events.recording import NOTHING_ODD
 from neuromoco.runtime.facts import facts_of
-from neuromoco.support.console import console
+from neuromoco.runtime.prediction import Prediction
+from neuromoco.runtime.timeline import Timeline
+from neuromoco.support.console import console, escape
 from neuromoco.support.files import files_in
 
 Model = Annotated[
@@ -59,6 +74,13 @@ def predict(
     crop: CropWord = None,
     window: Annotated[str | None, typer.Option(help="Classify each window of this length, for example 500ms.")] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Number of processes.")] = 1,
+    timeline: AsTimeline = False,
+    stride: Stride = None,
+    pause: Pause = None,
+    shortest: Shortest = None,
+    quiet_below: Quietest = None,
+    least: Least = None,
+    labels_out: LabelsOut = None,
     device: Device = "auto",
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -73,19 +95,35 @@ def predict(
 
     options = read_options(recordings)
     length = None if window is None else microseconds(window)
-    model = _model_or_default(model, backend)
-    job = Job(model, device, backend, any_length, stop_at, length, options, crop_in(crop), abstain)
+    durations = {"stride": stride, "pause": pause, "shortest": shortest}
+    numbers = {"quiet": quiet_below, "least": least}
+    rule = timeline_settings(timeline, window, durations, numbers, labels_out)
+    if rule is not None and (stop_at is not None or abstain is not None):
+        raise ConfigError("--stop-at or --abstain with a timeline, which has --least")
     failed, oddities = 0, dict.fromkeys(files_in(files), NOTHING_ODD)
+    root = table_root(list(oddities)) if labels_out else None
+    model = _model_or_default(model, backend)
+    job = Job(model, device, backend, any_length, stop_at, length, options, crop_in(crop), abstain, rule)
+    timelines: dict[Path, Timeline] = {}
     for answer in classify_files(list(oddities), job, 1 if any(map(is_pipe, oddities)) else jobs):
         oddities[answer.file] = oddities[answer.file].and_of(answer.oddities)
         if isinstance(answer.result, NeuromocoError):
             failed = answer.result.exit_code
             complain(answer.result)
+        if isinstance(answer.result, Timeline):
+            timelines[answer.file] = answer.result
         if as_json:
             print_json(answer_facts(answer), indent=None)
+        elif isinstance(answer.result, Timeline):
+            out.print(timeline_table(answer.file, answer.result))
         elif not isinstance(answer.result, NeuromocoError):
             out.print(answer_line(answer))
     warn_of(oddities)
+    if labels_out and root and timelines:
+        count, unknown = write_segments(labels_out, root, timelines)
+        more = f"; without {unknown} of unknown class" if unknown else ""
+        message = f"wrote {count} segments to {escape(str(labels_out))}, for --data {escape(str(root))}{more}"
+        console.print(message, soft_wrap=True)
     if failed:
         raise typer.Exit(failed)
 
@@ -124,7 +162,7 @@ def bench(
             answer = job.whole(classifier, file).result
             if isinstance(answer, NeuromocoError):
                 raise answer
-            if run and answer is not None:
+            if run and isinstance(answer, Prediction):
                 for stage, seconds in (*answer.timings.items(), ("in all", sum(answer.timings.values()))):
                     stages.setdefault(stage, []).append(1e3 * seconds)
     figures = {

@@ -10,6 +10,7 @@ from rich.table import Column, Table
 from neuromoco.app.cli.command_group import PREDICT
 from neuromoco.fit.verdict import UNLIKE
 from neuromoco.runtime.prediction import Prediction
+from neuromoco.runtime.timeline import Timeline
 from neuromoco.support.console import escape
 from neuromoco.sweep.summary import SPREAD, accuracy_cell, column_title, difference_cell, row_title
 
@@ -99,7 +100,7 @@ def answer_facts(answer: FileResult) -> dict[str, Any]:
     facts: dict[str, Any] = {"schema": PREDICT, "file": str(answer.file)}
     if answer.window is not None:
         facts["window_us"] = list(answer.window)
-    if isinstance(answer.result, Prediction):
+    if isinstance(answer.result, Prediction | Timeline):
         return facts | answer.result.to_json()
     if answer.result is None:
         return facts | {"label": None}

@@ -47,9 +47,6 @@ class Fields(BaseModel):
     window_ms: float | None = Field(
         None, ge=0.001, le=DAY_MS, allow_inf_nan=False, description="Length of a window; by default the whole file."
     )
-    abstain: float | None = Field(
-        None, gt=0.0, lt=1.0, description="Share of wrong answers to keep by answering that the others are unsure."
-    )
     window: int = Field(0, ge=0, le=MOST_WINDOWS, description="Number of the window, from 0.")
 
 
@@ -188,8 +185,7 @@ class Service:
         window_us = None if fields.window_ms is None else max(1, round(fields.window_ms * 1e3))
         self._metrics.received.inc(upload.size)
         backend = fields.backend or model.default_backend
-        window, abstain = fields.window, fields.abstain
-        return AnalysisRequest(upload.file, upload.name, model, backend, window_us, window, reading, abstain)
+        return AnalysisRequest(upload.file, upload.name, model, backend, window_us, fields.window, reading)
 
     async def _analysis(self, job: AnalysisRequest) -> Analysis:
         begin = time.perf_counter()

@@ -69,7 +69,6 @@ class AnalysisRequest:
     window_us: int | None = None  # length of a window; None for the whole file
     window: int = 0  # number of the window, from 0
     reading: Reading = field(default_factory=Reading)
-    abstain: float | None = None  # share of wrong answers to keep, see `neuromoco.confidence`
 
 
 @dataclass
@@ -171,8 +170,7 @@ class Analyser:
                     raise
                 continue
             clock.lap(f"load {backend}")
-            windows, abstain = request.window_us is not None, request.abstain
-            (analysis.predictions[backend],) = classifier.predict([recording], windows=windows, abstain=abstain)
+            (analysis.predictions[backend],) = classifier.predict([recording], windows=request.window_us is not None)
             clock.lap(f"answer {backend}")
             if isinstance(classifier, LoihiClassifier):
                 _add_spikes(classifier, recording, analysis)
@@ -226,8 +224,6 @@ def predict_command(request: AnalysisRequest) -> str:
     words += ["--backend", request.backend] if bundled else ["--model", str(files[request.backend])]
     if request.window_us is not None:
         words += ["--window", f"{request.window_us}us"]
-    if request.abstain is not None:
-        words += ["--abstain", f"{request.abstain:g}"]
     return shlex.join([*words, *request.reading.options_in_words(), "--json"])
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
 from pathlib import Path, PurePosixPath
 
@@ -20,6 +20,7 @@ from neuromoco.config.recordings import UNITS
 from neuromoco.errors import ConfigError
 from neuromoco.events.columns import title_of
 from neuromoco.support.console import printable
+from neuromoco.support.files import writing
 from neuromoco.support.untrusted import read_bytes
 
 LARGEST_FILE = 1 << 26
@@ -31,6 +32,7 @@ TITLES = {
     "end": ("end", "stop", "endtime", "stoptime", "offset"),
 }
 POWER = {**{unit: Decimal(us) for unit, us in UNITS.items()}, "ns": Decimal("0.001")}
+WRITTEN = ("file", "begin_us", "end_us", "class")
 EXAMPLE = "for example file,begin_s,end_s,class,subject"
 
 
@@ -77,6 +79,26 @@ def read_label_table(path: Path, group: str | None = None) -> list[LabelledPart]
     if not parts:
         raise ConfigError(f"{path}: holds no labels")
     return parts
+
+
+def write_label_table(path: Path, parts: Sequence[LabelledPart]) -> None:
+    """Writes a table of parts with times that `read_label_table` reads; an interrupted write leaves the old file.
+
+    Raises:
+        ConfigError: there are none, or a name that cannot stand in a table.
+        DiskError: the disk is full, read-only or gone; the old file is kept.
+    """
+    with writing(path) as unfinished:
+        try:
+            with unfinished.open("w", encoding="utf-8", newline="") as file:
+                table = csv.writer(file, lineterminator="\n")
+                table.writerow(WRITTEN)
+                table.writerows((part.file, *(part.span or ()), part.class_name) for part in parts)
+            same = [replace(part, line="") for part in read_label_table(unfinished)]
+        except (ConfigError, UnicodeEncodeError):
+            same = []
+        if same != [replace(part, line="") for part in parts]:
+            raise ConfigError(f"{path}: names of files or classes that cannot stand in a table of labels")
 
 
 def _places(path: Path, titles: Sequence[str]) -> tuple[dict[str, int], dict[str, str]]:

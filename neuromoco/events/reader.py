@@ -7,7 +7,7 @@ the head of a file reads it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -30,7 +30,7 @@ from neuromoco.events.stream import CutError, EventStream, gather, settle_sensor
 from neuromoco.events.survey import Survey, survey
 from neuromoco.events.text import lines as text
 from neuromoco.events.text.header import looks_like_text
-from neuromoco.events.windows import windows
+from neuromoco.events.windows import parts, windows
 from neuromoco.support.files import files_in
 
 HEAD_BYTES = 4000
@@ -152,6 +152,28 @@ def read_windows(path: Path | str, length: int, options: ReadOptions | None = No
     """
     with _naming(path):
         yield from windows(_open_sized(Path(path), options or ReadOptions()), length)
+
+
+def read_parts(
+    path: Path | str, spans: Sequence[tuple[int, int]], options: ReadOptions | None = None
+) -> Iterator[Recording]:
+    """Reads parts of a recording, which may overlap. Memory grows with the longest part, not with the file.
+
+    Args:
+        path: the file.
+        spans: begin and excluded end of each part, microseconds of the file's clock; neither decreases.
+        options: what the file does not say itself.
+
+    Yields:
+        The parts, also those without events.
+
+    Raises:
+        EventFileError: see `read_recording`; or the events are in no order of time.
+        ConfigError: `options` names an unknown format, or has one that the format does not take.
+        MissingExtraError: the format needs a package that is not installed.
+    """
+    with _naming(path):
+        yield from parts(_open_sized(Path(path), options or ReadOptions()), spans)
 
 
 def survey_recording(path: Path | str, options: ReadOptions | None = None) -> Survey:

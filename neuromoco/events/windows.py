@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
 
 from neuromoco.errors import EventFileError
+from neuromoco.events.clock import LARGEST_TIME
 from neuromoco.events.recording import NOTHING_ODD, Recording
 from neuromoco.events.stream import Columns, EventStream, as_recording, disordered, joined
 
@@ -47,6 +48,33 @@ def windows(stream: EventStream, length: int) -> Iterator[Recording]:
                 yield as_recording(stream, rest.take(slice(at)), oddities, in_order=True) if some else empty
                 rest = rest.take(slice(at, None)) if at else rest
             held, next_begin = [rest], begin
+
+
+def parts(stream: EventStream, spans: Sequence[tuple[int, int]]) -> Iterator[Recording]:
+    """The recordings within spans of time: begin and excluded end, microseconds of the stream's clock.
+
+    Spans may overlap; neither their begins nor their ends decrease. Memory holds the events of the longest. The stream,
+    from a known sensor, is used up. `EventFileError` if its events are in no order of time.
+    """
+    held: list[Columns] = []
+    number, latest = 0, -LARGEST_TIME
+    for piece in chain(stream.events(), (None,)):
+        if stream.clock.disordered:
+            raise disordered(stream)
+        if number == len(spans):
+            return
+        if piece is not None:
+            held.append(piece)
+            latest = max(latest, int(piece.t.max()))
+        complete = LARGEST_TIME if piece is None else latest - stream.clock.late_us
+        if complete < spans[number][1]:
+            continue
+        rest = _in_order(held)
+        while number < len(spans) and complete >= spans[number][1]:
+            begin, end = np.searchsorted(rest.t, spans[number])
+            yield as_recording(stream, rest.take(slice(begin, end)), stream.news(), in_order=True)
+            number += 1
+        held = [rest.take(slice(int(np.searchsorted(rest.t, spans[number][0])), None))] if number < len(spans) else []
 
 
 def _check_gaps(t: NDArray[np.int64], begin: int, length: int, most: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from neuromoco.events.recording import NOTHING_ODD, Oddities
 from neuromoco.frames import filled_part_of, part_of
 from neuromoco.runtime.load import Backend, check_early_stop, load_classifier
 from neuromoco.runtime.prediction import Prediction, check_complete, timed
+from neuromoco.runtime.timeline import Timeline, TimelineRule, make_timeline
 from neuromoco.support.pool import Lost, map_in_processes
 
 if TYPE_CHECKING:
@@ -28,13 +29,13 @@ class FileResult:
 
     Attributes:
         file: the file.
-        result: its classification, or the error; None for a window without events.
+        result: its classification or timeline, or the error; None for a window without events.
         window: begin and end in microseconds from the first event; None for a whole file.
         oddities: what was done to the events to read them.
     """
 
     file: Path
-    result: Prediction | NeuromocoError | None
+    result: Prediction | Timeline | NeuromocoError | None
     window: tuple[int, int] | None = None
     oddities: Oddities = NOTHING_ODD
 
@@ -51,6 +52,7 @@ class Job:
             does not say what fits.
         stop_at: see `OnnxClassifier.predict`.
         window: length in microseconds of the windows that recordings are cut into; None for whole files.
+        timeline: settings of `TimelineRule.for_recordings`, to say what recordings show when; None for single answers.
         options: for reading the files.
         crop: the part of the sensor that is used instead of the network's; "activity" is settled for all files.
         abstain: share of errors among the answers that are given, see `neuromoco.confidence.abstention`.
@@ -65,6 +67,7 @@ class Job:
     options: ReadOptions | None = None
     crop: Crop = None
     abstain: float | None = None
+    timeline: Mapping[str, Any] | None = None
 
     def load(self, threads: int = 0) -> AnyClassifier:
         """Loads the classifier.
@@ -78,10 +81,15 @@ class Job:
             check_early_stop(classifier, self.stop_at)
         if self.abstain is not None:
             abstention(classifier.header.calibration, self.abstain)
+        if self.timeline is not None:
+            TimelineRule.for_recordings(classifier.header.seen, self.timeline)
         return classifier
 
     def results(self, classifier: AnyClassifier, file: Path) -> Iterator[FileResult]:
         """The result for a file, or for each of its windows; an error ends them."""
+        if self.timeline is not None:
+            yield self._timeline(classifier, file, self.timeline)
+            return
         if self.window is None:
             yield self.whole(classifier, file)
             return
@@ -104,6 +112,14 @@ class Job:
             prediction = self._predict(classifier, file, filled_part_of(recording, self.crop, file))
             result = replace(prediction, timings={"read": reading, **prediction.timings})
             return FileResult(file, result, oddities=recording.oddities)
+        except NeuromocoError as error:
+            return FileResult(file, error)
+
+    def _timeline(self, classifier: AnyClassifier, file: Path, given: Mapping[str, Any]) -> FileResult:
+        rule = TimelineRule.for_recordings(classifier.header.seen, given)
+        try:
+            timeline = make_timeline(classifier, file, rule, self.options, self.crop)
+            return FileResult(file, timeline, oddities=timeline.oddities)
         except NeuromocoError as error:
             return FileResult(file, error)
 

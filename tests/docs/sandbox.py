@@ -14,6 +14,7 @@ from neuromoco.app.cli.main import app
 from neuromoco.events.writers import WRITERS
 from tests.conftest import make_recording
 from tests.docs.pages import ROOT
+from tests.helpers.sequences import in_sequence
 
 # Added to every documented line that trains; a run that begins with --init has the network and frames of that.
 NETWORK = ["--set=frames={steps: 2, height: 12, width: 12}", "--set=encoder.options={width: 4}"]
@@ -74,6 +75,8 @@ class Sandbox:
         np.savetxt(folder / "named.csv", rows, fmt="%d", delimiter=",", header="When,x_px,y_px,bright", comments="")
         (folder / "pictures").mkdir()
         Image.fromarray(np.tri(28, dtype=np.uint8) * 255).save(folder / "pictures/triangle.png")
+        (folder / "long").mkdir()
+        in_sequence(folder / "long/monday.npz", "37373737", 250_000)
         for line in RUNS:
             self.run(line)
 
