@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import typer
 from neuromoco.app.cli.arguments import crop_in
 from neuromoco.app.cli.command_group import AsJson, Quiet, app, out, print_json
 from neuromoco.app.cli.events import CropWord
-from neuromoco.app.cli.recordings import READING, SAMPLES, takes_recordings
+from neuromoco.app.cli.recordings import READING, SAMPLES, takes_recordings, words_of
 from neuromoco.app.cli.survey_page import survey_page
 from neuromoco.app.cli.survey_words import class_table, finding_lines, survey_facts
 from neuromoco.config import FrameConfig, RecordingsConfig, RunConfig, parse_changes, with_values
@@ -67,8 +68,7 @@ def survey(
     listing = _settled(data, recordings, crop_in(crop))
     found = survey_set(data, listing, most=most, pictures=PICTURES if page else 0, against=tests)
     advice = advise(found, stage=stage, labels_per_class=labels_per_class, minutes=minutes or MINUTES)
-    if listing.crop:
-        advice = _of_part(advice, listing.crop)
+    advice = _read_so(advice, recordings, listing.crop)
     if page is not None:
         write_text(page, survey_page(found, advice))
     if recipe is not None:
@@ -82,9 +82,12 @@ def survey(
     out.print("\n".join(f"  {name} = {value}: {reason}" for name, value, reason in advice.rows()), markup=False)
     for file in filter(None, (page, recipe)):
         out.print(f"wrote {escape(str(file))}")
-    again = f"--data {escape(data)}" + (f" --crop {crop}" if crop else "")
-    how = f"--recipe {escape(str(recipe))}" if recipe else again
-    out.print(f"to use the advice: neuromoco train {how}")
+    given = {"stage": stage, "labels-per-class": labels_per_class, "minutes": minutes, "crop": crop}
+    words = [f"--{name}={value}" for name, value in given.items() if value is not None]
+    again = ["--recipe", str(recipe)] if recipe else ["--data", data, *words_of(recordings), *words]
+    if found.problems and not recordings.skip_damaged:
+        again.append("--skip-damaged")
+    out.print(f"to use the advice: {shlex.join(['neuromoco', 'train', *again])}", markup=False, soft_wrap=True)
 
 
 def _advice_facts(advice: Advice) -> dict[str, Any]:
@@ -154,9 +157,12 @@ def _settled(data: str, recordings: RecordingsConfig, crop: Crop) -> Listing:
     return settle(listing.of_part(crop), FrameConfig())[0]
 
 
-def _of_part(advice: Advice, crop: Crop) -> Advice:
-    """Advice for a part of the sensor."""
-    config = with_values(advice.config, {"frames.crop": crop})
+def _read_so(advice: Advice, recordings: RecordingsConfig, crop: Crop) -> Advice:
+    """Advice for recordings that are read as they were, of a part of the sensor."""
+    config = advice.config.model_copy(update={"recordings": recordings})
+    if crop is None:
+        return replace(advice, config=config)
+    config = with_values(config, {"frames.crop": crop})
     reasons = {"frames.crop": "given: all else is advised for it", **advice.reasons}
     return replace(advice, config=config, reasons=reasons)
 

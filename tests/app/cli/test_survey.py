@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
@@ -101,3 +102,25 @@ def test_training_on_a_folder_alone(class_folders: Folders, tmp_path: Path, monk
     trained = run("train", "--data", class_folders(2, 6), "--epochs", 2, *SMALL)
     assert trained.exit_code == 0
     assert "weights: runs/supervised" in trained.stdout
+
+
+def test_the_command_that_uses_the_advice_reads_the_set_as_the_survey_did(tmp_path: Path) -> None:
+    rows = [f"{number % 2} {number % 9} {number % 11} {number}.5" for number in range(900)]  # p y x t, in milliseconds
+    for label in "ab":
+        (tmp_path / f"set/{label}").mkdir(parents=True)
+        for number in range(4):
+            (tmp_path / f"set/{label}/{number}.csv").write_text("\n".join(rows[number:]))
+    (tmp_path / "set/a/cut.csv").write_text("1 2 3 4\n" * 20 + "1 2\n" + "1 2 3 4\n" * 20)
+    words = ("--columns=pyxt", "--time-unit=ms", "--sensor=12x12", "--crop=1,1,9,8", "--labels-per-class=3")
+    said = run("survey", tmp_path / "set", *words).stdout.splitlines()[-1]
+    for end in (
+        said,
+        run("survey", tmp_path / "set", *words, "--recipe-out", tmp_path / "x.yaml").stdout.splitlines()[-1],
+    ):
+        command = shlex.split(end.partition("to use the advice: neuromoco ")[2])
+        assert command[-1] == "--skip-damaged"
+        printed = yaml.safe_load(run(*command, "--print-config").stdout)
+        assert printed["frames"]["crop"] == [1, 1, 9, 8]
+        assert printed["supervised"]["labels_per_class"] == 3
+        assert (printed["recordings"]["columns"], printed["recordings"]["time_unit"]) == ("pyxt", "ms")
+        assert printed["recordings"]["skip_damaged"] is True
