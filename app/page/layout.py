@@ -16,6 +16,8 @@ from neuromoco.errors import NeuromocoError
 FOLDER = Path(__file__).parent
 PRIVATE = {"api_visibility": "private", "preprocess": False}  # the handlers check what visitors send
 READING_NOTE = '<p class="nm-note">For files that do not say it themselves. Set it before you drop the file.</p>'
+UNSAID = {"format": "by its content", "time_unit": "as the file says", "flip": "no", "salvage": "no"}
+SAID = {"true": "yes"}
 SHAPES = {"sensor": "640x480", "columns": "txyp", "crop": "40,50,30,24"}
 TORCH_NOTE = "PyTorch takes seconds to start and runs only when you choose it."
 
@@ -105,7 +107,7 @@ def _recording_tab(gr: Any, handlers: PageHandlers, uploads: Uploads, max_mb: in
 def _reading_field(gr: Any, name: str) -> Any:
     """A field for how a file is read; empty, it says nothing."""
     if words := choices(name):
-        shown = [("as usual", ""), *((word, word) for word in words if word != "false")]
+        shown = [(UNSAID[name], ""), *((SAID.get(word, word), word) for word in words if word != "false")]
         return gr.Dropdown(shown, value="", label=LABELS[name], info=FIELDS[name])
     return gr.Textbox("", label=LABELS[name], info=FIELDS[name], placeholder=SHAPES.get(name), max_lines=1)
 

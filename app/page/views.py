@@ -20,6 +20,7 @@ from neuromoco.app.worker.reading import FIELDS, fields_in, with_names
 from neuromoco.support.figures import brightness
 
 READS = "neuromoco reads AEDAT, RAW, DAT, .bin, .es, HDF5, npz, csv."
+VERBS = ("is", "holds", "has", "does", "ends", "took", "cannot", "needs")  # with which messages about a file begin
 SHEET_COLUMNS = 8
 TOP = 5
 RATE_NOTE = "Thousand events per second, whole file; the line follows the slider."
@@ -86,7 +87,8 @@ def explain(name: str, message: str) -> tuple[str, str]:
         return "This window has no events.", f"There are {text}. Choose another window."
     if text == message:
         return "This did not work.", text[:1].upper() + text[1:]
-    return "This recording cannot be read.", f"The file {text}" if text[:1].islower() else text
+    begin = "The file " if text.partition(" ")[0] in VERBS else ""
+    return "This recording cannot be read.", begin + (text if begin else text[:1].upper() + text[1:])
 
 
 def result_view(request: AnalysisRequest, analysis: Analysis) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from neuromoco import read_recording
 from tests.helpers.page_server import EXAMPLE, Server, bad_files, long_recording, numbers
 
 pytest.importorskip("gradio")
@@ -106,6 +107,26 @@ def test_windows_of_a_long_recording(open_page: Callable[..., Any], server: Serv
     page.wait_for_function("document.querySelector('.nm-player output').textContent.startsWith('1')")
     assert [file.name for file in server.left()] == ["long.npz"]
     server.clear()
+
+
+def test_a_file_that_does_not_say_how_it_is_read(open_page: Callable[..., Any], server: Server, tmp_path: Path) -> None:
+    recording, walk = read_recording(EXAMPLE), tmp_path / "walk.csv"
+    rows = zip(recording.p, recording.y, recording.x, recording.t / 1e3, strict=True)
+    walk.write_text("".join(f"{p} {y} {x} {t:.3f}\n" for p, y, x, t in rows))
+    page = open_page(400, "light")
+    drop(page, walk)
+    page.wait_for_selector(".nm-error:has-text('Set Columns in the section Reading')")
+    page.get_by_role("button", name="Reading").click()
+    page.get_by_role("textbox", name="Columns").fill("pyxt")
+    page.get_by_role("textbox", name="Sensor Sensor").fill("34x34")
+    page.get_by_label("Time unit").first.click()
+    page.get_by_role("option", name="ms").click()
+    assert page.evaluate("document.documentElement.scrollWidth") == 400
+    drop(page, walk)
+    page.wait_for_selector(".nm-label")
+    assert page.inner_text(".nm-label").startswith("3")
+    assert "--columns=pyxt --time-unit=ms" in page.inner_text(".nm-command")
+    assert server.left() == []
 
 
 @pytest.mark.parametrize(

@@ -147,6 +147,7 @@ def test_a_short_upload_is_deleted_and_a_long_one_is_kept_for_windows(handlers: 
             "This is not an event recording that neuromoco knows.",
         ),
         ("a: 7 bytes are not whole", "This recording cannot be read."),
+        ("a: no line names the columns", "This recording cannot be read."),
         ("no model named b", "This did not work."),
     ],
 )
@@ -229,3 +230,15 @@ def test_a_refusal_names_the_field_to_fill_in_and_the_file_is_read_as_said(
     html, _ = handlers.show(EXAMPLE, models.DEFAULT, "onnx", None, 0, *words.values(), upload=False)
     assert "Leave Columns empty" in html
     assert str(EXAMPLE.parent) not in html
+
+
+@pytest.mark.parametrize(
+    ("message", "more"),
+    [
+        ("a: no line names the columns", "No line names the columns"),
+        ("a: holds no events", "The file holds no events"),
+        ("a: the file is cut", "The file is cut"),
+    ],
+)
+def test_explanations_are_sentences(message: str, more: str) -> None:
+    assert explain("a", message)[1] == more
