@@ -67,7 +67,7 @@ MARKED = (
     Format("hdf5", hdf5.FORMAT, hdf5.looks_like_hdf5, hdf5.open_hdf5, (*COLUMNS, "select"), always),
     Format("ros", ros.FORMAT, ros.looks_like_ros, ros.open_ros, CAMERAS),
     Format("npz", npz.FORMAT, npz.looks_like_npz, npz.open_npz, (*COLUMNS, "select")),
-    Format("npy", npy.FORMAT, npy.looks_like_npy, npy.open_npy, COLUMNS),
+    Format("npy", npy.FORMAT, npy.looks_like_npy, npy.open_npy, (*COLUMNS, "salvage")),
     Format("mat", mat.FORMAT, mat.looks_like_mat, mat.open_mat, (*COLUMNS, "select"), always),
 )
 UNMARKED = (

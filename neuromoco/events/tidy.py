@@ -108,10 +108,13 @@ def microseconds(t: NDArray[Any], unit: str, first: int = 0) -> NDArray[np.int64
     """Times [E] in whole microseconds; messages count events from `first`."""
     if t.dtype.kind == "f":
         power = POWER[unit]
-        seconds = t.astype(np.float64, copy=False)
-        scaled = np.rint(seconds * 10.0**power if power >= 0 else seconds / 10.0**-power)
-        bad = ~(np.abs(scaled) < LARGEST_US)  # NaN compares as false
-        _refuse(bad, t, first, "the time", "a time is finite and below 2^63 us")
+        scaled = t.astype(np.float64, copy=False)
+        if power:
+            scaled = scaled * 10.0**power if power > 0 else scaled / 10.0**-power
+        scaled = np.rint(scaled)
+        if scaled.size and not (scaled.min() > -LARGEST_US and scaled.max() < LARGEST_US):  # NaN compares as false
+            bad = ~(np.abs(scaled) < LARGEST_US)
+            _refuse(bad, t, first, "the time", "a time is finite and below 2^63 us")
         return np.asarray(scaled, np.int64)
     if t.dtype.kind not in "iu":
         raise EventFileError(f"times are {t.dtype}; they are whole or floating-point numbers")
@@ -135,7 +138,11 @@ def coordinates(name: str, values: NDArray[Any], first: int = 0) -> NDArray[np.u
     """
     if values.dtype.kind not in "iufb":
         raise EventFileError(f"column {name} holds {values.dtype}; it holds whole numbers")
+    if values.dtype == np.uint16:
+        return values
     if values.dtype.kind == "f":
+        if np.array_equal(whole := values.astype(np.uint16), values):
+            return whole
         values = values.astype(np.float64, copy=False)  # a shorter number may end before the largest side
         _refuse(values != np.rint(values), values, first, name, "coordinates are whole numbers")
     # The extremes first: a mask of every event costs more than reading them.
@@ -156,6 +163,8 @@ class Polarities:
         """A column p [E] as 0 and 1; other values, and both 0 and -1 in one file, are refused."""
         if values.dtype.kind not in "iufb":
             raise EventFileError(f"column p holds {values.dtype}; polarities are 0 and 1, or -1 and 1")
+        if values.dtype.kind == "f" and np.array_equal(whole := values.astype(np.int8), values):
+            values = whole
         if values.dtype.kind != "b" and values.size:
             lowest, highest = values.min(), values.max()
             if values.dtype.kind == "f" or not (lowest >= -1 and highest <= 1):
@@ -165,7 +174,7 @@ class Polarities:
             self.zero |= bool(lowest == 0 or (lowest == -1 and np.any(values == 0)))
         if self.zero and self.minus:
             raise EventFileError("polarities of -1 and of 0 in one file; polarities are 0 and 1, or -1 and 1")
-        return np.asarray(values == 1, np.uint8)
+        return (values == 1).view(np.uint8)
 
 
 def _refuse(bad: NDArray[Any], values: NDArray[Any], first: int, what: str, allowed: str) -> None:

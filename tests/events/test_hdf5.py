@@ -197,7 +197,7 @@ def test_a_camera_of_several_is_selected(tmp_path: Path, layout: str) -> None:
 
 def test_values_that_are_no_events(tmp_path: Path) -> None:
     file = tmp_path / "a.h5"
-    for name, value, words in (("t", np.nan, "time of event 1 is nan"), ("x", 0.5, "x of event 1"), ("p", 7, "is 7.0")):
+    for name, value, words in (("t", np.nan, "time of event 1 is nan"), ("x", 0.5, "x of event 1"), ("p", 7, "is 7;")):
         with h5py.File(file, "w") as out:
             older_e2vid(out)
             out[f"events/{name}"][1] = value

@@ -111,7 +111,7 @@ def test_a_plain_array_needs_an_order(tmp_path: Path) -> None:
         ("y", 2.5, "y of event 1 is 2.5"),
         ("x", 65535, "outside any sensor"),
         ("x", np.inf, "x of event 1 is inf"),
-        ("p", 2, "the polarity of event 1 is 2.0; polarities are 0 and 1"),
+        ("p", 2, "the polarity of event 1 is 2; polarities are 0 and 1"),
         ("p", -1, "polarities of -1 and of 0"),
         ("p", np.inf, "the polarity of event 1 is inf"),
     ],

@@ -11,6 +11,7 @@ import pytest
 from neuromoco import Recording
 from neuromoco.errors import EventFileError
 from neuromoco.events import ReadOptions, read_recording, read_windows, survey_recording
+from neuromoco.events.arrays import stored
 from neuromoco.events.prophesee import evt
 from neuromoco.events.text import lines
 from neuromoco.events.writers import WRITERS
@@ -183,3 +184,34 @@ def test_cameras_that_are_selected(tmp_path: Path) -> None:
     assert run("convert", file, tmp_path / "a.npz", "--select", "/right/events", "--flip", "x").exit_code == 0
     x = read_recording(tmp_path / "a.npz").x
     assert x.tolist() == [345 - event[1] for event in events]
+
+
+@pytest.mark.parametrize("table", [False, True])
+def test_whole_records_of_a_cut_npy_are_read(tmp_path: Path, table: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stored, "PIECE", 50)
+    events = rows(example())
+    array = np.array(events) if table else np.array(events, [("t", "<i8"), ("x", "<u2"), ("y", "<u2"), ("p", "|u1")])
+    file, columns = tmp_path / "a.npy", "txyp" if table else None
+    np.save(file, array)
+    whole = file.read_bytes()
+    begin, row = len(whole) - array.nbytes, array.nbytes // len(events)
+    salvage = ReadOptions(columns=columns, salvage=True)
+    file.write_bytes(whole[: begin + 1])
+    assert "no events" in refusal_of(lambda: read_recording(file, options=salvage))
+    for size in (begin + 2 * row, begin + 60 * row - 1, begin + 100 * row + 3, len(whole) - 1):
+        file.write_bytes(whole[:size])
+        words = refusal_of(lambda: read_recording(file, options=ReadOptions(columns=columns)))
+        assert f"{len(whole) - size} bytes of its array are missing; --salvage reads what comes before" in words
+        left, rest = divmod(size - begin, row)
+        recording = read_recording(file, options=salvage)
+        assert rows(recording) == events[:left]
+        assert recording.oddities.lost.startswith(f"the last {rest} of {size:,} bytes")
+        assert [row for window in read_windows(file, 10_000, salvage) for row in rows(window)] == events[:left]
+    salvage = ReadOptions(columns="txyp", salvage=True)
+    np.save(file, np.array(events).T)  # event by event, too
+    file.write_bytes(file.read_bytes()[:-9])
+    assert rows(read_recording(file, options=salvage)) == events[:-1]
+    np.save(file, np.array(events).T.copy())  # all times, then all columns, ...
+    file.write_bytes(file.read_bytes()[:-9])
+    words = refusal_of(lambda: read_recording(file, options=salvage))
+    assert "its columns come one after the other, and some are not there" in words

@@ -24,7 +24,7 @@ from neuromoco.events.columns import shown
 from neuromoco.events.hdf5.events import has_signature, raw_hdf5
 from neuromoco.events.hdf5.layout import Sides
 from neuromoco.events.options import ReadOptions
-from neuromoco.events.stream import Columns, EventStream, damage, starts_with
+from neuromoco.events.stream import PIECE, Columns, EventStream, damage, starts_with
 from neuromoco.events.tidy import Order, tidy
 
 FORMAT = "MATLAB .mat"
@@ -44,10 +44,12 @@ def open_mat(path: Path, options: ReadOptions) -> EventStream:
     order: Order
     if has_signature(head):
         sides, source, pieces = raw_hdf5(path, options)
+        blocks = source.count / PIECE
         titles = tuple(place.removeprefix("/") for place in source.paths)
         unit, order = source.unit, source.order
     else:
         found = find_events(_variables(path), options)
+        blocks = found.blocks
         sides, titles, pieces = options.sensor or (None, None), found.titles, found.pieces()
         unit, order = found.unit, found.order
         titles = tuple(f"{found.place}/{title}" if found.place else title for title in titles)
@@ -55,7 +57,7 @@ def open_mat(path: Path, options: ReadOptions) -> EventStream:
     if titles == ASL_DVS:
         sides = options.sensor or ASL_DVS_SENSOR
         tidied = _flipped(tidied, sides[1])
-    return EventStream(FORMAT, tidied, *sides)
+    return EventStream(FORMAT, tidied, *sides, parts=blocks)
 
 
 def _flipped(pieces: Iterator[Columns], height: int) -> Iterator[Columns]:

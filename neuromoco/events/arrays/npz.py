@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import lzma
-import tokenize
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from functools import partial
 from pathlib import Path
-from typing import IO, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from neuromoco.errors import EventFileError
+from neuromoco.events.arrays.npy import ARRAY_DAMAGE, Member
 from neuromoco.events.arrays.stored import Stored, stream_of
 from neuromoco.events.columns import ROLES
 from neuromoco.events.options import ReadOptions
 from neuromoco.events.recording import Recording
-from neuromoco.events.stream import DAMAGE, Columns, EventStream, damage
+from neuromoco.events.stream import Columns, EventStream, damage
 from neuromoco.support.files import writing
 
 FORMAT = "npz"
@@ -28,10 +23,7 @@ MAGIC = b"PK\x03\x04"
 # A small archive can unpack to any size. Packed events are at least this share of their size, unless they are few.
 LARGEST_RATIO = 200
 HARMLESS_BYTES = 1 << 26
-LARGEST_HEADER = 1 << 16
 MOST_ARRAYS = 1000
-# What numpy and zipfile raise on archives that are damaged or made by hand.
-ARCHIVE_DAMAGE = (*DAMAGE, EOFError, SyntaxError, lzma.LZMAError, tokenize.TokenError, zipfile.BadZipFile, zlib.error)
 
 
 def looks_like_npz(head: bytes, size: int) -> bool:
@@ -59,7 +51,7 @@ def _pieces(path: Path, options: ReadOptions) -> Iterator[Columns]:
 @contextmanager
 def _opened(path: Path) -> Iterator[list[Stored]]:
     """The arrays of an archive, while it is open."""
-    with damage("npz file", ARCHIVE_DAMAGE), ExitStack() as opened:
+    with damage("npz file", ARRAY_DAMAGE), ExitStack() as opened:
         archive = opened.enter_context(zipfile.ZipFile(path))
         unpacked = sum(member.file_size for member in archive.infolist())
         if unpacked > HARMLESS_BYTES and unpacked > LARGEST_RATIO * path.stat().st_size:
@@ -70,38 +62,17 @@ def _opened(path: Path) -> Iterator[list[Stored]]:
         names = [name for name in archive.namelist() if name.endswith(".npy")]
         if len(names) > MOST_ARRAYS:
             raise EventFileError(f"the archive holds {len(names)} arrays; up to {MOST_ARRAYS} are read")
-        members = [_Member(opened, archive, name) for name in names]
-        yield [
-            Stored(one.name, one.dtype, one.shape, partial(_Member, opened, archive, name), one.by_columns)
-            for name, one in zip(names, members, strict=True)
-        ]
+        yield [_stored(opened, archive, name) for name in names]
 
 
-class _Member:
-    """An array in an archive, read from an item on."""
+def _stored(opened: ExitStack, archive: zipfile.ZipFile, name: str) -> Stored:
+    """An array in an archive, which also compares its checksum when all has been read."""
 
-    def __init__(self, opened: ExitStack, archive: zipfile.ZipFile, name: str, start: int = 0) -> None:
-        self.name = name.removesuffix(".npy")
-        self._file: IO[bytes] = opened.enter_context(archive.open(name))
-        version = np.lib.format.read_magic(self._file)
-        read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}.get(version)
-        if read is None:
-            raise ValueError(f"an array of version {version}")
-        self.shape, self.by_columns, self.dtype = read(self._file, max_header_size=LARGEST_HEADER)
-        self._file.seek(start * self.dtype.itemsize, 1)
+    def items(start: int) -> Member:
+        return Member(opened.enter_context(archive.open(name)), name.removesuffix(".npy"), start)
 
-    def read(self, count: int) -> NDArray[Any]:
-        """The next items."""
-        size = count * self.dtype.itemsize
-        raw = self._file.read(size)
-        if len(raw) < size:
-            raise EOFError(f"column {self.name} is cut")
-        return np.frombuffer(raw, self.dtype)
-
-    def end(self) -> None:
-        """Refuses an array that something follows; reading on also compares the archive's checksum."""
-        if self._file.read(1):
-            raise ValueError(f"column {self.name} is longer than it says")
+    one = items(0)
+    return Stored(one.name, one.dtype, one.shape, items, one.by_columns)
 
 
 def _side(array: Stored | None) -> int | None:

@@ -17,11 +17,12 @@ from neuromoco.errors import EventFileError
 from neuromoco.events.columns import FORMS, ROLES, column_order, is_order, no_columns, roles_of, shown, title_of
 from neuromoco.events.options import ReadOptions
 from neuromoco.events.recording import check_lengths
-from neuromoco.events.stream import PIECE, Columns, EventStream
+from neuromoco.events.stream import Columns, EventStream
 from neuromoco.events.tidy import Order, tidy
 
 OBJECTS = "holds Python objects, which are never loaded; save arrays of numbers: numpy.savez(FILE, t=t, x=x, y=y, p=p)"
 FEWEST, MOST = 4, 16  # columns of an array without names
+PIECE = 1 << 16  # events that are converted at once; more do not stay in the processor's cache
 
 
 class Items(Protocol):
@@ -75,10 +76,14 @@ class Stored:
         """Rows."""
         return int(np.prod(self.shape)) // max(self.width, 1)
 
+    @property
+    def apart(self) -> bool:
+        """Whether the columns of a table are stored one after the other."""
+        return self.width > 1 and self.by_columns == (self.shape[-1] == self.width)
+
     def blocks(self) -> Iterator[NDArray[Any]]:
         """Consecutive rows, up to `PIECE` at a time: [n], or [n, K] of a table."""
-        count, width = self.count, self.width
-        apart = width > 1 and self.by_columns == (self.shape[-1] == width)
+        count, width, apart = self.count, self.width, self.apart
         items = [self.items(count * column) for column in range(width if apart else 1)]
         for first in range(0, count, PIECE):
             rows = min(PIECE, count - first)
@@ -126,6 +131,11 @@ class Found(NamedTuple):
         """The unit of times in the title of their column."""
         return title_of(self.titles[0]).unit if self.titles else None
 
+    @property
+    def blocks(self) -> float:
+        """How many pieces there are."""
+        return self.arrays[0].count / PIECE
+
     def pieces(self) -> Iterator[Columns]:
         """The events as they are stored."""
         for blocks in zip(*(array.blocks() for array in self.arrays), strict=True):
@@ -141,9 +151,8 @@ class Found(NamedTuple):
 def stream_of(source: str, arrays: Sequence[Stored], options: ReadOptions) -> EventStream:
     """The one stream of events among the arrays of a file."""
     found = find_events(arrays, options)
-    return EventStream(
-        source, tidy(found.pieces(), options.unit(found.unit), order=found.order), *(options.sensor or ())
-    )
+    pieces = tidy(found.pieces(), options.unit(found.unit), order=found.order)
+    return EventStream(source, pieces, *(options.sensor or ()), parts=found.blocks)
 
 
 def find_events(arrays: Sequence[Stored], options: ReadOptions) -> Found:

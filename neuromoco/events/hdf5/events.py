@@ -51,7 +51,9 @@ def has_signature(head: bytes) -> bool:
 def open_hdf5(path: Path, options: ReadOptions) -> EventStream:
     """Opens a file; `options` may name or order its columns, select a camera, and name time unit and sensor."""
     sides, source, pieces = raw_hdf5(path, options)
-    return EventStream(FORMAT, tidy(pieces, options.unit(source.unit), order=source.order), *sides)
+    return EventStream(
+        FORMAT, tidy(pieces, options.unit(source.unit), order=source.order), *sides, parts=source.count / PIECE
+    )
 
 
 def raw_hdf5(path: Path, options: ReadOptions) -> tuple[Sides, Source, Iterator[Columns]]:

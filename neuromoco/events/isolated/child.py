@@ -118,7 +118,12 @@ def _answer(request: dict[str, Any], open_files: dict[int, Reading]) -> tuple[di
             reading = open_files[request["stream"]] = Reading(request)
         if request["piece"] is None:
             stream = reading.stream
-            return {"source": stream.source, "width": stream.width, "height": stream.height}, None
+            return {
+                "source": stream.source,
+                "width": stream.width,
+                "height": stream.height,
+                "parts": stream.parts,
+            }, None
         piece = reading.piece(request["piece"])
         if piece is None:
             return {}, None

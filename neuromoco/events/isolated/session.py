@@ -145,7 +145,7 @@ class Session:
             },
         )
         facts = pieces.facts()
-        return EventStream(facts["source"], pieces, facts["width"], facts["height"])
+        return EventStream(facts["source"], pieces, facts["width"], facts["height"], parts=facts["parts"])
 
     def ask(self, request: dict[str, Any]) -> tuple[dict[str, Any], Columns | None]:
         """The answer to a request; the child's errors are raised here."""

@@ -51,7 +51,7 @@ def open_text(path: Path, options: ReadOptions) -> EventStream:
         head = head[: head.rfind(b"\n") + 1]
     header = read_header(head.decode(errors="surrogateescape"), options.ways)
     pieces = _pieces(path, _Table(pandas, header), options.unit(header.unit))
-    return EventStream(FORMAT, pieces, *(options.sensor or header.sensor))
+    return EventStream(FORMAT, pieces, *(options.sensor or header.sensor), parts=path.stat().st_size / BLOCK)
 
 
 def write_csv(path: Path, recording: Recording) -> None:
