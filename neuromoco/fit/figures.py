@@ -6,6 +6,8 @@ all of them. On recordings of other kinds, spike rates and distances between fea
 
 from __future__ import annotations
 
+from functools import lru_cache
+from math import log
 from typing import Any
 
 import numpy as np
@@ -35,7 +37,7 @@ SPREADS = {
 DURATION, DURATION_SPREAD = "duration", 0.05  # log of microseconds, of whole recordings only
 NAMES = (*SPREADS, DURATION)
 FLOORS: Values = np.array([*SPREADS.values(), DURATION_SPREAD])
-TINY = 1e-6
+TINY = 1e-5
 
 
 def figures(frames: NDArray[Any], duration_us: int, sensor: tuple[int, int]) -> Values:
@@ -46,38 +48,43 @@ def figures(frames: NDArray[Any], duration_us: int, sensor: tuple[int, int]) -> 
         duration_us: of the recording, microseconds.
         sensor: its rows and columns.
     """
-    height, width = frames.shape[2:]
-    counts = frames.astype(np.float32)
-    rows, columns = counts.sum(3), counts.sum(2)  # [T, P, H], [T, P, W]
-    events = max(1.0, float(rows.sum()))
-    steps_map = counts.sum(1)  # [T, H, W]
-    shares = steps_map.sum(0) / events  # [H, W]
-    squares = max(TINY, float(np.vdot(shares, shares)))
-    neighbours = float(np.vdot(shares[1:], shares[:-1])) + float(np.vdot(shares[:, 1:], shares[:, :-1]))
-    mixed = np.minimum(counts[:, 0], counts[:, 1]).sum() / events
-    change = np.abs(np.diff(steps_map, axis=0)).sum() / events
-    filled, duration = int(np.count_nonzero(counts)), max(1, duration_us)
-    (row, tall), (column, wide) = _spread(rows.sum((0, 1))), _spread(columns.sum((0, 1)))
-    return np.array([
-        np.log(1e6 * events / duration), rows[:, 1].sum() / events, row, column, np.log(tall), np.log(wide),
-        -np.log(squares * height * width), np.log(max(1, filled) / counts.size),
-        neighbours / 2 / squares, mixed, change, np.log(max(1, sensor[0] * sensor[1])),
-        *_motion(rows), *_motion(columns), np.log(duration),
-    ])  # fmt: skip
+    steps, polarities, height, width = frames.shape
+    counts = np.ascontiguousarray(frames, np.float32)
+    # Little more than an answer of a small network takes is spent here, so there is one product for all moments.
+    moments = counts.reshape(steps * polarities, -1) @ _places(height, width)
+    moments = moments.reshape(steps, polarities, -1).astype(np.float64)  # [T, P, moments]
+    off_on = moments.sum(0)
+    (total, *firsts), seconds = off_on.sum(0)[:3].tolist(), off_on.sum(0)[3:].tolist()
+    events = max(1.0, total)
+    row, column = (first / events for first in firsts)
+    tall, wide = (max(0.0, s / events - m * m) + TINY for s, m in zip(seconds, (row, column), strict=True))
+    by_step = counts[:, 0] + counts[:, 1]  # [T, H, W]
+    shares = by_step.sum(0).ravel() / np.float32(events)
+    squares = max(TINY, float(shares @ shares))
+    across = float(shares[1:] @ shares[:-1]) - float(shares[width::width] @ shares[width - 1 : -1 : width])
+    together = (across + float(shares[width:] @ shares[:-width])) / 2 / squares
+    mixed = float(np.minimum(counts[:, 0], counts[:, 1]).sum()) / events
+    change = float(np.abs(by_step[1:] - by_step[:-1]).sum()) / events
+    filled, duration = max(1, np.count_nonzero(counts)), max(1, duration_us)
+    on = float(off_on[1, 0]) / events
+    fixed = [
+        log(1e6 * events / duration), on, row, column, log(tall) / 2, log(wide) / 2, -log(squares * height * width),
+        log(filled / counts.size), together, mixed, change, log(max(1, sensor[0] * sensor[1])),
+    ]  # fmt: skip
+    return np.array([*fixed, *_motion(moments, steps), log(duration)])
 
 
-def _spread(counts: NDArray[np.float32]) -> tuple[float, float]:
-    """Mean and standard deviation of positions along an axis of the frame, as shares of it."""
-    total = max(1.0, float(counts.sum()))
-    place = (np.arange(counts.size) + 0.5) / counts.size
-    mean = float(counts @ place) / total
-    return mean, float(np.sqrt(max(0.0, float(counts @ (place * place)) / total - mean * mean) + TINY))
+@lru_cache(maxsize=16)
+def _places(height: int, width: int) -> NDArray[np.float32]:
+    """Of each pixel 1, its row, its column, and their squares, as shares of height and width: [H * W, moments]."""
+    rows, columns = (np.arange(height) + 0.5) / height, (np.arange(width) + 0.5) / width
+    row, column = (axis.ravel() for axis in np.meshgrid(rows, columns, indexing="ij"))
+    return np.stack([np.ones(row.size), row, column, row * row, column * column], axis=1).astype(np.float32)
 
 
-def _motion(counts: NDArray[np.float32]) -> Values:
-    """From the mean position of OFF to that of ON events along an axis, in parts of the time; counts [T, P, side]."""
-    steps, _, side = counts.shape
-    parts = np.add.reduceat(counts, [i * steps // MOTION_PARTS for i in range(MOTION_PARTS)], axis=0)
-    totals = parts.sum(2)
-    means = (parts @ ((np.arange(side) + 0.5) / side)) / np.maximum(totals, 1.0)  # [parts, P]
-    return np.where(totals.all(1), means[:, 1] - means[:, 0], 0.0)
+def _motion(moments: Values, steps: int) -> list[float]:
+    """From the mean position of OFF to that of ON events along both axes, in parts of the time."""
+    parts = np.add.reduceat(moments[..., :3], [i * steps // MOTION_PARTS for i in range(MOTION_PARTS)], axis=0).tolist()
+    return [
+        on[axis] / on[0] - off[axis] / off[0] if on[0] and off[0] else 0.0 for axis in (1, 2) for off, on in parts
+    ]

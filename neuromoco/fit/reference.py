@@ -46,7 +46,7 @@ class Normals(NamedTuple):
 
     def distances(self, values: Values) -> NDArray[np.float64]:
         """Of figures [N, F] from each: [N, K]."""
-        scaled = np.einsum("kij,nkj->nki", self.factors, values[:, None] - self.means)
+        scaled = (self.factors @ (values[:, None] - self.means)[..., None])[..., 0]  # [N, K, F]
         distances: NDArray[np.float64] = np.sqrt((scaled * scaled).sum(2))
         return distances
 
