@@ -102,7 +102,7 @@ def predict(
         raise ConfigError("--stop-at or --abstain with a timeline, which has --least")
     failed, oddities = 0, dict.fromkeys(files_in(files), NOTHING_ODD)
     root = table_root(list(oddities)) if labels_out else None
-    model = _model_or_default(model, backend)
+    model = model_or_default(model, backend)
     job = Job(model, device, backend, any_length, stop_at, length, options, crop_in(crop), abstain, rule)
     timelines: dict[Path, Timeline] = {}
     for answer in classify_files(list(oddities), job, 1 if any(map(is_pipe, oddities)) else jobs):
@@ -128,7 +128,8 @@ def predict(
         raise typer.Exit(failed)
 
 
-def _model_or_default(model: Path | None, backend: str = "auto") -> Path:
+def model_or_default(model: Path | None, backend: str = "auto") -> Path:
+    """The model that was given, or the bundled one."""
     if model is None:
         model = models.model_path(suffix=models.SUFFIXES.get(backend, ".onnx"))
         console.print(
@@ -153,7 +154,7 @@ def bench(
     """
     from neuromoco.runtime.batch import Job
 
-    model, files = _model_or_default(model), files_in(files or models.example_paths())
+    model, files = model_or_default(model), files_in(files or models.example_paths())
     job = Job(model, device, any_length=True)
     classifier = job.load(threads)
     stages: dict[str, list[float]] = {}

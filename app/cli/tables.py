@@ -86,12 +86,17 @@ def prediction_line(prediction: Prediction) -> str:
     return f"[bold]{escape(label)}[/] {share:.1%}" + (f"  (then {then})" if then else "")
 
 
+def place_of(answer: FileResult) -> str:
+    """A file, or a window of it."""
+    if answer.window is None:
+        return str(answer.file)
+    begin, end = answer.window
+    return f"{answer.file} {begin / 1e3:,.0f} to {end / 1e3:,.0f} ms"
+
+
 def answer_line(answer: FileResult) -> str:
     """A file, or a window of it, and its class, as one line."""
-    place = escape(str(answer.file))
-    if answer.window is not None:
-        begin, end = answer.window
-        place += f" {begin / 1e3:,.0f} to {end / 1e3:,.0f} ms"
+    place = escape(place_of(answer))
     return f"{place}: {prediction_line(answer.result) if isinstance(answer.result, Prediction) else 'no events'}"
 
 

@@ -18,6 +18,7 @@ from neuromoco.frames import recording_frames
 LEAST = 10  # recordings; fewer have no reference
 CERTAINTY = 0.9  # that no more than `FALSE_ALARMS` exceed a limit that was found on so few recordings
 FOLDS = 5
+LEAST_LIMIT = 1.0  # the usual distance, which recordings that are all alike do not have
 CLUSTERS, LEAST_IN_CLUSTER = 3, 25  # groups of similar recordings; fewer where there are few
 AS_MUCH = 40  # recordings in a group whose own covariance counts as much as that of all
 LENGTHS = 6  # of windows, halved each time: 1 to 1 / 32 of the median recording
@@ -137,7 +138,8 @@ def distance_limit(values: Values, members: NDArray[np.int64], floors: Values) -
         distances[held] = Normals.of(*clusters(values[~held], floors)).distances(values[held]).min(1)
     logs, count = np.log(np.maximum(distances, 1e-9)), len(set(members.tolist()))
     factor = nct.ppf(CERTAINTY, count - 1, np.sqrt(count) * norm.isf(FALSE_ALARMS)) / np.sqrt(count)
-    return float(max(np.exp(logs.mean() + factor * logs.std(ddof=1)), np.quantile(distances, 1 - FALSE_ALARMS)))
+    limit = max(np.exp(logs.mean() + factor * logs.std(ddof=1)), np.quantile(distances, 1 - FALSE_ALARMS))
+    return float(max(LEAST_LIMIT, limit))
 
 
 def _windows(recording: Recording, length: int, member: int) -> Iterator[Recording]:

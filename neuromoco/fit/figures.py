@@ -51,8 +51,8 @@ def figures(frames: NDArray[Any], duration_us: int, sensor: tuple[int, int]) -> 
     steps, polarities, height, width = frames.shape
     counts = np.ascontiguousarray(frames, np.float32)
     # Little more than an answer of a small network takes is spent here, so there is one product for all moments.
-    moments = counts.reshape(steps * polarities, -1) @ _places(height, width)
-    moments = moments.reshape(steps, polarities, -1).astype(np.float64)  # [T, P, moments]
+    products = counts.reshape(steps * polarities, -1) @ _places(height, width)
+    moments: Values = products.reshape(steps, polarities, -1).astype(np.float64)  # [T, P, moments]
     off_on = moments.sum(0)
     (total, *firsts), seconds = off_on.sum(0)[:3].tolist(), off_on.sum(0)[3:].tolist()
     events = max(1.0, total)
@@ -65,7 +65,7 @@ def figures(frames: NDArray[Any], duration_us: int, sensor: tuple[int, int]) -> 
     together = (across + float(shares[width:] @ shares[:-width])) / 2 / squares
     mixed = float(np.minimum(counts[:, 0], counts[:, 1]).sum()) / events
     change = float(np.abs(by_step[1:] - by_step[:-1]).sum()) / events
-    filled, duration = max(1, np.count_nonzero(counts)), max(1, duration_us)
+    filled, duration = max(1, int(np.count_nonzero(counts))), max(1, duration_us)
     on = float(off_on[1, 0]) / events
     fixed = [
         log(1e6 * events / duration), on, row, column, log(tall) / 2, log(wide) / 2, -log(squares * height * width),
@@ -85,6 +85,4 @@ def _places(height: int, width: int) -> NDArray[np.float32]:
 def _motion(moments: Values, steps: int) -> list[float]:
     """From the mean position of OFF to that of ON events along both axes, in parts of the time."""
     parts = np.add.reduceat(moments[..., :3], [i * steps // MOTION_PARTS for i in range(MOTION_PARTS)], axis=0).tolist()
-    return [
-        on[axis] / on[0] - off[axis] / off[0] if on[0] and off[0] else 0.0 for axis in (1, 2) for off, on in parts
-    ]
+    return [on[axis] / on[0] - off[axis] / off[0] if on[0] and off[0] else 0.0 for axis in (1, 2) for off, on in parts]

@@ -7,6 +7,7 @@ number of figures. Its score is the distance over a limit, which at most 2 % of 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from typing import Annotated, Any, Literal, NamedTuple
@@ -28,7 +29,8 @@ Number = Annotated[float, Field(ge=-1e9, le=1e9)]
 Whole = Annotated[int, Field(ge=0, lt=1 << 63)]
 
 
-class Normals(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Normals:
     """Normal distributions of F figures: means [K, F], deviations [K, F], and factors [K, F, F].
 
     The product of a factor and a difference from the mean is as long as Mahalanobis's distance.
