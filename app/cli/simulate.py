@@ -27,7 +27,7 @@ def record_picture(
 
 def _grey(path: Path, width: int, height: int) -> NDArray[np.uint8]:
     """Grey values [h, w] of a picture, no larger than the sensor."""
-    need("train", "pictures")
+    need("train", "neuromoco simulate")
     from PIL import Image, UnidentifiedImageError
 
     try:

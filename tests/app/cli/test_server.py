@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import signal
@@ -26,8 +27,9 @@ def test_the_command_leaves_nothing_behind(number: int, tmp_path: Path) -> None:
     model.write_bytes(models.model_path().read_bytes())
     (tmp_path / "uploads").mkdir()
     words = [sys.executable, "-m", "neuromoco.app", "serve", "--port", "0", "--workers", "1", "--model", str(model)]
+    as_json = number == signal.SIGINT
     process = subprocess.Popen(
-        words,
+        words + ["--json"] * as_json,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -36,8 +38,10 @@ def test_the_command_leaves_nothing_behind(number: int, tmp_path: Path) -> None:
     )
     try:
         assert process.stdout is not None
-        found = re.search(r"http://127\.0\.0\.1:\d+", process.stdout.readline())
+        line = process.stdout.readline()
+        found = re.search(r"http://127\.0\.0\.1:\d+", line)
         assert found
+        assert not as_json or json.loads(line) == {"url": found[0]}
         file = {"file": ("3.bin", EXAMPLES[3].read_bytes())}
         answer = httpx.post(f"{found[0]}/classify", files=file, timeout=30).json()
         assert answer["label"] == "3"
