@@ -9,12 +9,14 @@ import numpy as np
 
 from neuromoco.app.worker.analysis import Analysis
 from neuromoco.runtime.prediction import Prediction
+from neuromoco.runtime.timeline import Timeline
 
 # About the width of a card, so that text in charts is about as large as elsewhere on the page.
 WIDTH, HEIGHT = 360, 190
 LEFT, RIGHT, TOP, BOTTOM = 44, 12, 10, 26
 INNER_WIDTH, INNER_HEIGHT = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
 CURVES = 5
+STRIP, LETTER, MOST_SEGMENTS = 44, 8, 1_000
 
 
 def bars(rows: Sequence[tuple[str, float, str]], full: float | None = None, mono: bool = False) -> str:
@@ -78,6 +80,26 @@ def rate_chart(analysis: Analysis) -> str:
     return _svg(parts, f"Event rate over {end:.3g} s, up to {rate.max(initial=0.0):,.0f} thousand per second")
 
 
+def timeline_strip(timeline: Timeline) -> str:
+    """The segments of a recording in a row, those of known class with their name where there is room."""
+    end, parts = timeline.duration_us, []
+    for segment in timeline.segments[:MOST_SEGMENTS]:
+        left, right = (_across(us / end) for us in (segment.begin_us, segment.end_us))
+        name, kind = segment.label or segment.why or "", "nm-unknown" if segment.label is None else "nm-known"
+        times = f"{segment.begin_us / 1e6:.3f} to {segment.end_us / 1e6:.3f} s: {name}"
+        sure = "" if segment.confidence is None else f", {segment.confidence:.0%}"
+        parts.append(
+            f'<rect class="{kind}" x="{left:.1f}" y="{TOP}" width="{right - left:.1f}" height="{STRIP}">'
+            f"<title>{escape(times + sure)}</title></rect>"
+        )
+        if segment.label is not None and right - left > LETTER * len(segment.label):
+            parts.append(_text((left + right) / 2, TOP + STRIP / 2 + 4, segment.label, "middle"))
+    for share, where in ((0.0, "start"), (0.5, "middle"), (1.0, "end")):
+        parts.append(_text(_across(share), TOP + STRIP + 18, f"{end * share / 1e6:.3g} s", where))
+    known = sum(segment.label is not None for segment in timeline.segments)
+    return _svg(parts, f"{known} segments of known class in {end / 1e6:.3g} s", TOP + STRIP + BOTTOM)
+
+
 def raster_chart(analysis: Analysis, steps: int) -> str:
     """Spikes by neuron (rows) and step (columns)."""
     wide, high = 1.0 / steps, 1.0 / max(analysis.raster_neurons, 1)
@@ -95,9 +117,9 @@ def raster_chart(analysis: Analysis, steps: int) -> str:
     return _svg(parts, f"{len(analysis.raster)} spikes of {analysis.raster_neurons} neurons in {steps} steps")
 
 
-def _svg(parts: Sequence[str], label: str) -> str:
+def _svg(parts: Sequence[str], label: str, height: int = HEIGHT) -> str:
     return (
-        f'<svg class="nm-chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(label, quote=True)}">'
+        f'<svg class="nm-chart" viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(label, quote=True)}">'
         f"{''.join(parts)}</svg>"
     )
 

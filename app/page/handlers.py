@@ -81,7 +81,8 @@ class PageHandlers:
         if file is None:
             raise NeuromocoError("no file was given")
         try:
-            return self._sandbox.analyse(self._request(file, model, backend, window_ms, window, *reading)).to_json()
+            request = self._request(file, model, backend, window_ms, window, *reading)
+            return self._sandbox.analyse(replace(request, timeline=False)).to_json()
         finally:
             delete(file)
 
@@ -162,4 +163,4 @@ class PageHandlers:
             most = f"up to {DAY_MS:.0f} ms, and numbers up to {MOST_WINDOWS:,}"
             raise ConfigError(f"window {number} of {window_ms} ms; windows have {most}")
         said = reading_of({name: word or "" for name, word in zip(FIELDS, reading, strict=False)})
-        return AnalysisRequest(file, file.name, self.model(model), known, length, number, said)
+        return AnalysisRequest(file, file.name, self.model(model), known, length, number, said, timeline=True)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from neuromoco.app.page.charts import bars, evidence_chart, raster_chart, rate_chart
+from neuromoco.app.page.charts import bars, evidence_chart, raster_chart, rate_chart, timeline_strip
 from neuromoco.app.worker.analysis import Analysis, AnalysisRequest
 from neuromoco.app.worker.reading import FIELDS, fields_in, with_names
 from neuromoco.support.figures import brightness
@@ -23,6 +23,9 @@ READS = "neuromoco reads AEDAT, RAW, DAT, .bin, .es, HDF5, npz, csv."
 VERBS = ("is", "holds", "has", "does", "ends", "took", "cannot", "needs")  # with which messages about a file begin
 SHEET_COLUMNS = 8
 TOP = 5
+TIMELINE_NOTE = (
+    "Whole file. Grey: pauses, or unknown; point at a part for its times. neuromoco predict --timeline has all of it."
+)
 RATE_NOTE = "Thousand events per second, whole file; the line follows the slider."
 READING = "Reading"  # the section of fields that say how a file is read
 LABELS = {name: name.replace("_", " ").capitalize() for name in FIELDS}
@@ -102,6 +105,8 @@ def result_view(request: AnalysisRequest, analysis: Analysis) -> str:
         card("Evidence by time step", evidence_chart(prediction), settled + " Each step adds its logits to the mean."),
         card("Event rate", rate_chart(analysis), RATE_NOTE),
     ]
+    if analysis.timeline is not None:
+        cards.append(card("What shows when", timeline_strip(analysis.timeline), TIMELINE_NOTE))
     if analysis.spike_rates:
         rates = [(name, rate, f"{rate:.3f}") for name, rate in analysis.spike_rates.items()]
         cards.append(card("Spike rate by layer", bars(rates, mono=True), "Spikes per neuron and step, in fixed point."))

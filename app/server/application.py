@@ -48,6 +48,7 @@ class Fields(BaseModel):
         None, ge=0.001, le=DAY_MS, allow_inf_nan=False, description="Length of a window; by default the whole file."
     )
     window: int = Field(0, ge=0, le=MOST_WINDOWS, description="Number of the window, from 0.")
+    timeline: bool = Field(False, description="Whether to say, too, what the whole file shows and when.")
 
 
 def build_app(service: Service) -> FastAPI:
@@ -185,7 +186,9 @@ class Service:
         window_us = None if fields.window_ms is None else max(1, round(fields.window_ms * 1e3))
         self._metrics.received.inc(upload.size)
         backend = fields.backend or model.default_backend
-        return AnalysisRequest(upload.file, upload.name, model, backend, window_us, fields.window, reading)
+        return AnalysisRequest(
+            upload.file, upload.name, model, backend, window_us, fields.window, reading, fields.timeline
+        )
 
     async def _analysis(self, job: AnalysisRequest) -> Analysis:
         begin = time.perf_counter()

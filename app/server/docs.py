@@ -41,6 +41,11 @@ class AnalysisResponse(BaseModel):
     facts: dict[str, Any] = Field(description="Facts about the whole file.")
     spike_rates: dict[str, float] = Field(description="Spikes per neuron and step, by layer, in fixed point.")
     command: str = Field(description="The command that gives the same prediction.")
+    timeline: dict[str, Any] | None = Field(
+        None,
+        description="With the field timeline: what the whole file shows when, as `neuromoco predict --timeline --json` "
+        "says it; null below two windows and above 4,000 strides.",
+    )
 
 
 class ErrorResponse(BaseModel):

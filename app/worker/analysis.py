@@ -16,12 +16,14 @@ from numpy.typing import NDArray
 
 from neuromoco import models
 from neuromoco.app.worker.reading import Reading
+from neuromoco.config.frames import Crop
 from neuromoco.errors import ConfigError, EventFileError, MissingPackageError
 from neuromoco.events import ReadOptions, Recording, read_recording, survey_recording
 from neuromoco.frames import filled_part_of, to_frames
 from neuromoco.runtime.load import Backend, LoihiClassifier, backend_of, load_classifier
 from neuromoco.runtime.loihi.twin import run
 from neuromoco.runtime.prediction import Prediction
+from neuromoco.runtime.timeline import Timeline, TimelineRule, make_timeline
 
 if TYPE_CHECKING:
     from neuromoco.runtime.load import AnyClassifier
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 LARGEST_EVENTS = 20_000_000
 DAY_MS = 86_400_000.0  # longest window that a visitor may ask for
 MOST_WINDOWS = 1_000_000
+MOST_STRIDES = 4_000  # of a timeline; some seconds
 ANIMATION_STEPS = 48
 ANIMATION_SIDE = 128  # pixels; on larger sensors, neighbouring pixels are counted together
 RATE_POINTS = 120
@@ -69,6 +72,7 @@ class AnalysisRequest:
     window_us: int | None = None  # length of a window; None for the whole file
     window: int = 0  # number of the window, from 0
     reading: Reading = field(default_factory=Reading)
+    timeline: bool = False  # say what the whole recording shows, and when
 
 
 @dataclass
@@ -89,6 +93,7 @@ class Analysis:
     raster_neurons: int = 0
     milliseconds: dict[str, float] = field(default_factory=dict)  # by stage
     command: str = ""  # gives the same prediction
+    timeline: Timeline | None = None  # of the requested backend, if it was asked for and the recording is long enough
 
     def to_json(self) -> dict[str, Any]:
         """The prediction of the requested backend and the labels of the others, as plain data."""
@@ -103,6 +108,7 @@ class Analysis:
             "spike_rates": self.spike_rates,
             "milliseconds": {stage: round(ms, 3) for stage, ms in self.milliseconds.items()},
             "command": self.command,
+            "timeline": None if self.timeline is None else self.timeline.to_json(),
         }
 
 
@@ -143,8 +149,8 @@ class Analyser:
         recording = read_recording(request.file, begin, begin + length, options)
         if not len(recording):
             raise EventFileError(f"no events from {begin / 1e3:,.0f} to {(begin + length) / 1e3:,.0f} ms")
-        crop = request.reading.crop
-        recording = filled_part_of(recording, survey.occupied() if crop == "activity" else crop, request.name)
+        crop = survey.occupied() if request.reading.crop == "activity" else request.reading.crop
+        recording = filled_part_of(recording, crop, request.name)
         clock.lap("read")
         analysis = Analysis(
             facts=survey.facts(),
@@ -158,7 +164,21 @@ class Analyser:
         )
         clock.lap("frames")
         self._classify(request, recording, analysis, clock)
+        if request.timeline:
+            analysis.timeline = self._timeline(request, duration, crop)
+            clock.lap("timeline")
         return analysis
+
+    def _timeline(self, request: AnalysisRequest, duration: int, crop: Crop) -> Timeline | None:
+        """None for a recording that is too short or too long, or that cannot be read in windows."""
+        classifier = self._load(request.model.files[request.backend])
+        rule = TimelineRule.for_recordings(classifier.header.seen, {})
+        if not 2 * rule.window_us <= duration <= MOST_STRIDES * rule.stride_us:
+            return None
+        try:
+            return make_timeline(classifier, request.file, rule, request.reading.options, crop)
+        except EventFileError:  # events in no order of time, which are answered whole
+            return None
 
     def _classify(self, request: AnalysisRequest, recording: Recording, analysis: Analysis, clock: _Clock) -> None:
         files = request.model.files

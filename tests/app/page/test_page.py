@@ -23,6 +23,7 @@ from neuromoco.app.worker.sandbox import Sandbox
 from neuromoco.errors import NeuromocoError
 from neuromoco.runtime.load import load_classifier
 from tests.helpers.page_server import EXAMPLE, Server, bad_files, long_recording, numbers
+from tests.helpers.sequences import in_sequence
 
 pytest.importorskip("gradio")
 httpx = pytest.importorskip("httpx")
@@ -175,6 +176,22 @@ def test_charts_say_what_the_answer_says(handlers: PageHandlers) -> None:
     np.testing.assert_allclose(values.sum(1), 1.0)
     html = result_view(AnalysisRequest(EXAMPLE, EXAMPLE.name, handlers.models[models.DEFAULT]), analysis)
     assert f"{analysis.facts['events']:,}" in html
+
+
+def test_a_long_recording_has_a_strip_of_what_shows_when(handlers: PageHandlers, tmp_path: Path) -> None:
+    in_sequence(tmp_path / "long.npz", "373", 250_000)
+    html, state = handlers.show(tmp_path / "long.npz", models.DEFAULT, "onnx", None, 0, upload=False)
+    assert state is not None
+    assert state.analysis.timeline is not None
+    assert "What shows when" in html
+    assert html.count('class="nm-known"') == 3
+    first, *others = state.analysis.timeline.segments
+    hostile = replace(state.analysis.timeline, segments=(replace(first, label=HOSTILE), *others))
+    html = result_view(state.request, replace(state.analysis, timeline=hostile))
+    assert "<img src=x" not in html
+    assert html.count(escape(HOSTILE)) == 1  # in what the pointer shows; the name has no room
+    html, state = handlers.show(EXAMPLE, models.DEFAULT, "onnx", None, 0, upload=False)
+    assert "What shows when" not in html
 
 
 def test_the_sprite_sheet_holds_every_frame() -> None:

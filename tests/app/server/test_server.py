@@ -31,6 +31,7 @@ from neuromoco.events import write_npz
 from neuromoco.runtime.load import load_classifier
 from tests.conftest import make_recording
 from tests.helpers.cli import run
+from tests.helpers.sequences import in_sequence
 
 EXAMPLES = models.example_paths()
 MAX_BYTES = 200_000
@@ -387,3 +388,16 @@ def wait_until(condition: Any) -> None:
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.02)
+
+
+def test_a_timeline_is_returned_on_request(server: Server, tmp_path: Path) -> None:
+    in_sequence(tmp_path / "long.npz", "373", 250_000)
+    content = (tmp_path / "long.npz").read_bytes()
+    answer = server.classify(content, "long.npz", timeline="true").json()
+    labels = [segment["label"] for segment in answer["timeline"]["segments"] if segment["label"]]
+    assert labels == list("373")
+    (printed,) = run("predict", "--timeline", "--json", tmp_path / "long.npz").stdout.splitlines()
+    assert answer["timeline"]["segments"] == json.loads(printed)["segments"]
+    assert server.classify(content, "long.npz").json()["timeline"] is None
+    assert server.classify(EXAMPLES[0].read_bytes(), timeline="true").json()["timeline"] is None  # of a single digit
+    assert server.classify(content, "long.npz", timeline="perhaps").status_code == 422
