@@ -5,7 +5,7 @@ from tests.fuzz import settings_and_runs as texts
 from tests.fuzz.campaign import Kind
 
 KINDS = [
-    Kind("events", 4_000, event_files.seeds, event_files.mutate, event_files.attempt),
+    Kind("events", 5_000, event_files.seeds, event_files.mutate, event_files.attempt),
     Kind("hdf5", 3_000, hdf5_files.seeds, hdf5_files.mutate, event_files.attempt),
     Kind("aedat4", 5_000, aedat4_files.seeds, aedat4_files.mutate, event_files.attempt),
     Kind("npz", 20_000, archives.npz_seeds, archives.npz_mutate, event_files.attempt),
