@@ -37,7 +37,6 @@ class ClassifyTask(Task):
     ) -> None:
         super().__init__(config, encoder, recordings, split, accelerator)
         settings = self.settings = config.finetune if config.stage == "finetune" else config.supervised
-        self.better = "validation_accuracy" if split.validation else None
         self.class_names = self.listing.class_names
         self.classifier = Classifier(encoder, len(self.class_names))
         if config.init:

@@ -72,7 +72,7 @@ def fit(task: Task, run: RunFolder, accelerator: Accelerator, compute: ComputeCo
                 states.write(progress, (progress.epoch - 1) * task.steps)
             console.print(_summary(history[-1], task.epochs), soft_wrap=True)
     task.check_end()
-    summary = {"last": history[-1], "best": _best(task, history)}
+    summary = {"last": history[-1], "best": choose_epoch(history)}
     if accelerator.is_main_process:
         write_json(run.summary, summary)
     accelerator.free_memory()
@@ -161,10 +161,16 @@ class _Loop:
         return means
 
 
-def _best(task: Task, history: list[dict[str, Any]]) -> dict[str, Any] | None:
-    # The first of equals: it took the least training.
-    metric = task.better
-    return max(history, key=lambda line: line[metric]) if metric else None
+def choose_epoch(history: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """The last epoch whose validation accuracy lies within the 95 % interval of the highest; None without validation.
+
+    The highest of many epochs is mostly chance, and while the learning rate falls, later weights are better.
+    """
+    if "validation_accuracy" not in history[-1]:
+        return None
+    highest = max(history, key=lambda line: line["validation_accuracy"])
+    good = highest.get("validation_low", highest["validation_accuracy"])  # the first versions wrote no interval
+    return next(line for line in reversed(history) if line["validation_accuracy"] >= good)
 
 
 def _save(task: Task, run: RunFolder, history: list[dict[str, Any]]) -> None:
@@ -172,7 +178,7 @@ def _save(task: Task, run: RunFolder, history: list[dict[str, Any]]) -> None:
     excluded = ("epoch", "seconds", "samples_per_s", "warnings")
     metrics = {name: value for name, value in line.items() if name not in excluded and "/" not in name}
     task.save(run.last, line["epoch"], metrics)
-    if _best(task, history) is line:
+    if choose_epoch(history) is line:
         task.save(run.best, line["epoch"], metrics)
     run.write_history(history)
 

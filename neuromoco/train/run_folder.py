@@ -7,7 +7,7 @@ left_out.json      files that cannot be read, and why, if the run goes on withou
 metrics.jsonl      one line per epoch
 curves.png         the metrics as curves, redrawn every minute or so
 logs/              files of the experiment trackers
-metrics.json       the last and the best epoch, written at the end
+metrics.json       the last and the chosen epoch, written at the end
 weights/           last.safetensors, and best.safetensors if there is a validation set
 state/             the last two states to resume from after an interruption
 """

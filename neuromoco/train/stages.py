@@ -35,7 +35,7 @@ def train(config: RunConfig, out: Path | str, device: str = "auto", read: Reader
 
     The folder receives `config.yaml` (the settings), `environment.json` (versions and machine), `split.json` (training
     and validation recordings), `left_out.json` (files that could not be read, if these are skipped), `metrics.jsonl`
-    (one line per epoch), `curves.png`, `metrics.json` (last and best epoch), `weights/last.safetensors`,
+    (one line per epoch), `curves.png`, `metrics.json` (last and chosen epoch), `weights/last.safetensors`,
     `weights/best.safetensors` if there is a validation set, and `state/`, from which `resume` continues after an
     interruption. If training cannot start, no folder is left behind.
 

@@ -35,7 +35,6 @@ class Task(ABC):
     data: FrameSet  # the training recordings
     loader: DataLoader[Any]  # the passes of one epoch
     class_names: tuple[str, ...] = ()  # in the order of the logits; empty if the stage trains an encoder only
-    better: str | None = None  # the metric of `validate` that selects the best epoch (larger is better)
 
     def __init__(
         self, config: RunConfig, encoder: Encoder, recordings: Recordings, split: Split, accelerator: Accelerator

@@ -11,15 +11,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from neuromoco import CheckpointError, ConfigError, NeuromocoError
 from neuromoco.checkpoint import load_tensors, read_header
 from neuromoco.config import RunConfig, load_config, with_values
+from neuromoco.evaluation.accuracy import wilson
 from neuromoco.recipes import load_recipe
 from neuromoco.runtime.load import load_classifier
 from neuromoco.train import best_weights, resume, train
 from neuromoco.train.classify import ClassifyTask
-from neuromoco.train.loop import learning_rate
+from neuromoco.train.loop import choose_epoch, learning_rate
 from neuromoco.train.pretrain import PretrainTask
 from neuromoco.train.run_folder import RunFolder
 
@@ -95,7 +98,8 @@ def test_a_run_folder_holds_everything(class_folders: Folders, tmp_path: Path) -
     assert len(split["validation"]) == 4
     history = run.history()
     assert [line["epoch"] for line in history] == [1, 2, 3]
-    best = max(history, key=lambda line: line["validation_accuracy"])
+    best = choose_epoch(history)
+    assert best is not None
     assert summary == json.loads(run.summary.read_text()) == {"last": history[-1], "best": best}
     for path, epoch in ((run.last, 3), (run.best, best["epoch"])):
         header = read_header(path)
@@ -297,3 +301,24 @@ def test_the_schedule() -> None:
     assert rates[12] == pytest.approx(1.1)  # half way down
     assert rates[-1] == pytest.approx(0.2)
     assert all(a >= b for a, b in itertools.pairwise(rates[5:]))
+
+
+@given(st.lists(st.integers(0, 40), min_size=1, max_size=30))
+def test_the_chosen_epoch_is_the_last_that_is_not_clearly_worse_than_the_best(right: list[int]) -> None:
+    """Also where it is chosen after every epoch, as training does, which keeps no weights but those of its choice."""
+    history: list[dict[str, Any]] = []
+    chosen = 0
+    for epoch, count in enumerate(right):
+        low, high = wilson(count, 40)
+        line = {"validation_accuracy": count / 40, "validation_low": low, "validation_high": high}
+        history.append({"epoch": epoch, **line})
+        if choose_epoch(history) is history[-1]:
+            chosen = epoch
+    low = wilson(max(right), 40)[0]
+    assert right[chosen] / 40 >= low
+    assert all(count / 40 < low for count in right[chosen + 1 :])
+    assert choose_epoch(history) is history[chosen]
+
+
+def test_without_validation_no_epoch_is_chosen() -> None:
+    assert choose_epoch([{"epoch": 1, "loss": 0.5}]) is None
