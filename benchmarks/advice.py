@@ -3,7 +3,8 @@
     python -m benchmarks.advice --data N-MNIST/Train --folds 1 2 3 4 --labels 5 0 --stages supervised all
 
 Each run is what `neuromoco train --data FOLDER` does on four fifths of each class; the weights that it
-recommends are measured on the other fifth. One JSON object a run, on standard output; 0 labels are all.
+recommends, and those of the last epoch, are measured on the other fifth. One JSON object a run, on standard output;
+0 labels are all.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from neuromoco.evaluation.accuracy import predict_labels, score
 from neuromoco.recipes.advice import MINUTES, advise
 from neuromoco.runtime.checkpoint_file import TrainedClassifier
 from neuromoco.train import train
+from neuromoco.train.run_folder import RunFolder
 
 FOLDS = 5
 
@@ -39,10 +41,14 @@ def measure(config: RunConfig, out: Path) -> dict[str, Any]:
     recordings = read_recordings(config.data, config.frames, "train", labelled=True)
     listing = recordings.listing
     held = hold_out(listing, config.held_out.folds, config.held_out.fold).validation
-    network = TrainedClassifier(best_weights(out), "cpu").network
-    predicted = predict_labels(network, recordings.store.frames, held, torch.device("cpu")).numpy()
-    result = score(np.array([listing.labels[i] for i in held]), predicted, listing.class_names)
-    return {"accuracy": result.accuracy, "recordings": result.recordings, "seconds": round(seconds)}
+    labels = np.array([listing.labels[i] for i in held])
+    last = RunFolder(out / "finetune" if config.stage == "all" else out).last
+    figures = {}
+    for name, weights in {"accuracy": best_weights(out), "last": last}.items():
+        network = TrainedClassifier(weights, "cpu").network
+        predicted = predict_labels(network, recordings.store.frames, held, torch.device("cpu")).numpy()
+        figures[name] = score(labels, predicted, listing.class_names).accuracy
+    return {**figures, "recordings": len(held), "seconds": round(seconds)}
 
 
 def main() -> None:

@@ -33,12 +33,10 @@ EPOCHS = (10, 200)  # of training with labels; time allowing
 PRETRAINING_EPOCHS = 600
 QUEUE = 128
 WARMUP = 0.1  # of the epochs
-# Learning rate and weight decay, by stage and whether labels are few.
+# Learning rate and weight decay, by stage.
 RATES = {
-    ("supervised", True): (1e-2, 0.5, "few labels are learned by heart with less"),
-    ("supervised", False): (5e-3, 0.1, "more of it cost accuracy with many labels"),
-    ("finetune", True): (1e-2, 0.05, "less than from scratch: the encoder is trained already"),
-    ("finetune", False): (1e-2, 0.05, "less than from scratch: the encoder is trained already"),
+    "supervised": (1e-2, 0.5, "recordings are learned by heart with less; gains and biases do not decay"),
+    "finetune": (1e-2, 0.05, "less than from scratch: the encoder is trained already"),
 }
 
 # What two CPU cores compute in a second: pixels times steps that are trained on, by encoder.
@@ -239,7 +237,7 @@ def _labelled(
     draft.set(f"{section}.batch_size", batch, f"{each:,} steps an epoch")
     draft.set(f"{section}.labels_per_class", labels_per_class)
     draft.set(f"{section}.views", _views(frames, strong=False), _why_views("shift, rotation, shear and size vary"))
-    lr, decay, reason = RATES[section, few]
+    lr, decay, reason = RATES[section]
     draft.set(f"{section}.optimizer.lr", lr, "with AdamW and a cosine")
     draft.set(f"{section}.optimizer.weight_decay", decay, reason)
     draft.set(f"{section}.optimizer.warmup_epochs", round(WARMUP * epochs), "a tenth of the epochs")
