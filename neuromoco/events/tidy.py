@@ -174,7 +174,8 @@ class Polarities:
             self.zero |= bool(lowest == 0 or (lowest == -1 and np.any(values == 0)))
         if self.zero and self.minus:
             raise EventFileError("polarities of -1 and of 0 in one file; polarities are 0 and 1, or -1 and 1")
-        return (values == 1).view(np.uint8)
+        is_on: NDArray[np.bool_] = values == 1
+        return is_on.view(np.uint8)
 
 
 def _refuse(bad: NDArray[Any], values: NDArray[Any], first: int, what: str, allowed: str) -> None:

@@ -152,7 +152,8 @@ def stream_of(source: str, arrays: Sequence[Stored], options: ReadOptions) -> Ev
     """The one stream of events among the arrays of a file."""
     found = find_events(arrays, options)
     pieces = tidy(found.pieces(), options.unit(found.unit), order=found.order)
-    return EventStream(source, pieces, *(options.sensor or ()), parts=found.blocks)
+    width, height = options.sensor or (None, None)
+    return EventStream(source, pieces, width, height, parts=found.blocks)
 
 
 def find_events(arrays: Sequence[Stored], options: ReadOptions) -> Found:

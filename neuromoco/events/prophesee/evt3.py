@@ -143,7 +143,7 @@ class Evt3Decoder:
         np.minimum(begin, OUTSIDE, out=begin)  # a vector may go on beyond every sensor
         bits = np.unpackbits(pixels.view(np.uint8), bitorder="little").view(bool).nonzero()[0]
         of_event = bits >> 4
-        begin -= np.arange(0, 16 * begin.size, 16, np.int32)
+        begin -= 16 * np.arange(begin.size, dtype=np.int32)
         x = bits.astype(np.uint16)  # the differences are small, so it does not matter that both are cut to 16 bits
         x += begin.astype(np.uint16).take(of_event)
         return of_event, x, p.take(of_event)
