@@ -88,6 +88,11 @@ class Abstention:
     threshold: float
     least: float
 
+    @property
+    def answers(self) -> bool:
+        """Whether some confidence is enough for an answer."""
+        return self.threshold < 1.0
+
     def is_unsure(self, confidence: float) -> bool:
         """Whether an answer of this confidence is rather not given."""
         return confidence <= self.threshold

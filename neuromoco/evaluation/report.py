@@ -107,12 +107,19 @@ def _abstained(found: Abstained) -> tuple[str, str]:
     rows = [
         ("errors asked for, among the answers given", f"{found.limits.level:.1%} at most"),
         ("recordings with an answer", f"{found.coverage:.1%} ({found.answered:,} of {found.recordings:,})"),
-        ("errors among them", "-" if found.error is None else f"{found.error:.1%} ({found.wrong:,})"),
+        ("errors among them", _errors(found)),
         ("possible classes of a recording", f"{found.possible:.2f} on average"),
         ("true class among the possible ones", f"{found.holds:.1%}"),
     ]
     note = f"Answers are unsure up to a probability of {found.limits.threshold:.1%}."
     return table((), rows), note
+
+
+def _errors(found: Abstained) -> str:
+    if found.error is None:
+        return "-"
+    low, high = wilson(found.wrong, found.answered)
+    return f"{found.error:.1%} ({found.wrong:,}; 95 % interval {low:.1%} to {high:.1%})"
 
 
 def _fit_rows(result: Evaluation, confidence: NDArray[np.float64], predicted: NDArray[np.int64]) -> tuple[str, str]:

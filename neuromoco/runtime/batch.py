@@ -17,6 +17,7 @@ from neuromoco.frames import filled_part_of, part_of
 from neuromoco.runtime.load import Backend, check_early_stop, load_classifier
 from neuromoco.runtime.prediction import Prediction, check_complete, timed
 from neuromoco.runtime.timeline import Timeline, TimelineRule, make_timeline
+from neuromoco.support.console import console, escape
 from neuromoco.support.pool import Lost, map_in_processes
 
 if TYPE_CHECKING:
@@ -145,6 +146,12 @@ class Job:
             raise EventFileError(f"{file}: {error}") from None
         return prediction
 
+    def warn(self, classifier: AnyClassifier) -> None:
+        """Says it in a line if no answer can be sure enough."""
+        if self.abstain is not None and not abstention(classifier.header.calibration, self.abstain).answers:
+            few = f"the recordings that validated it show no probability above which errors are below {self.abstain:g}"
+            console.print(f"{escape(str(self.model))}: all answers are unsure, since {few}", soft_wrap=True)
+
 
 def classify_files(files: Sequence[Path], job: Job, processes: int = 1) -> Iterator[FileResult]:
     """Classifies files; the results come in the order of the files. One that ends its process is an error of its own.
@@ -157,13 +164,13 @@ def classify_files(files: Sequence[Path], job: Job, processes: int = 1) -> Itera
     Raises:
         NeuromocoError: the model is not usable; see `Job.load`.
     """
+    classifier = job.load(threads=0 if processes == 1 else 1)  # one that is not usable is reported once, here
+    job.warn(classifier)
+    job = job.settled(files, classifier)
     if processes == 1:
-        classifier = job.load()
-        job = job.settled(files, classifier)
         for file in files:
             yield from job.results(classifier, file)
         return
-    job = job.settled(files, job.load(threads=1))  # a model that is not usable is reported once, here
     answers = map_in_processes(_Worker.results, files, processes, _Worker.start, job)
     for file, results in zip(files, answers, strict=True):
         if isinstance(results, Lost):
