@@ -155,8 +155,11 @@ class ClassifyConfig(Settings):
         sync_batch_norm: batch statistics over all processes.
         views: the random transformation of recordings, or None.
         optimizer: optimizer and schedule.
+        calibration_folds: where no recordings validate, train so many times more, each without one fold of the
+            recordings, whose answers then calibrate the probabilities; 0 leaves them as they are.
     """
 
+    added: ClassVar[tuple[str, ...]] = ("calibration_folds",)
     epochs: PositiveInt = 30
     batch_size: PositiveInt = 32
     accumulate: PositiveInt = 1
@@ -171,6 +174,7 @@ class ClassifyConfig(Settings):
     sync_batch_norm: bool = False
     views: ViewConfig | None = None
     optimizer: OptimizerConfig = OptimizerConfig()
+    calibration_folds: int = Field(0, ge=0, le=100)
 
 
 class MonitorConfig(Settings):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
@@ -46,18 +48,24 @@ def fit_temperature(logits: Floats, labels: Labels) -> float:
     return min(max(best, LEAST_TEMPERATURE), LARGEST_TEMPERATURE)
 
 
-def calibrate(logits: Floats, labels: Labels, seed: int) -> Calibration:
-    """The calibration of a network by its logits [S, classes] of recordings of classes [S] that validate it.
+def calibrate(
+    logits: Floats, labels: Labels, seed: int, source: Literal["validation", "folds"] = "validation"
+) -> Calibration:
+    """The calibration of a network by logits [S, classes] of recordings of classes [S] that did not train it.
 
     Args:
         logits: means over time.
         labels: true classes.
         seed: of the choice of recordings to keep, if there are many.
+        source: "validation": the network's own logits. "folds": those of networks like it, each trained without the
+            recordings that it gives; these tell a temperature, and no more.
     """
     size = len(labels)
     if size < FEWEST_TO_CHOOSE:
         return Calibration(recordings=size)
     temperature = fit_temperature(logits, labels)
+    if source == "folds":
+        return Calibration(temperature=temperature, source=source, recordings=size)
     kept = np.sort(np.random.default_rng(seed).permutation(size)[:MOST_KEPT])
     shares = softmax(logits[kept], temperature)
     true = np.round(shares[np.arange(len(kept)), labels[kept]], DIGITS)

@@ -8,6 +8,7 @@ from typing import cast
 import numpy as np
 import torch.nn.functional as F
 from accelerate import Accelerator
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from neuromoco.checkpoint import load_into, load_tensors, read_header
@@ -30,7 +31,13 @@ from neuromoco.views import View
 
 
 class ClassifyTask(Task):
-    """Cross-entropy of the mean logits over time, for the stages "finetune" and "supervised"."""
+    """Cross-entropy of the mean logits over time, for the stages "finetune" and "supervised".
+
+    Attributes:
+        folded: mean logits and classes of the training recordings, by networks that did not see them; see `folds`.
+    """
+
+    folded: tuple[NDArray[np.float32], NDArray[np.int64]] | None = None
 
     def __init__(
         self, config: RunConfig, encoder: Encoder, recordings: Recordings, split: Split, accelerator: Accelerator
@@ -91,6 +98,8 @@ class ClassifyTask(Task):
             return None
 
     def calibration(self) -> Calibration:
+        if self.folded is not None:
+            return calibrate(*self.folded, self.config.seed, "folds")
         return calibrate(*self._validated, self.config.seed)
 
     def check_end(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from accelerate import Accelerator
@@ -14,13 +14,14 @@ from accelerate.utils import set_seed
 from neuromoco.checkpoint import read_header
 from neuromoco.classifier import check_network
 from neuromoco.config import ClassifyConfig, RunConfig
-from neuromoco.datasets import Listing, Reader, Split, list_data, read_recordings
+from neuromoco.datasets import Listing, Reader, Recordings, Split, list_data, read_recordings
 from neuromoco.datasets.splits import budget_split, describe_split, hold_out, split_by_class
 from neuromoco.encoders import build_encoder
 from neuromoco.encoders.blocks import recompute_blocks
 from neuromoco.errors import CheckpointError, ConfigError, NeuromocoError
 from neuromoco.support.console import console, escape
 from neuromoco.support.files import write_json
+from neuromoco.train import folds
 from neuromoco.train.classify import ClassifyTask
 from neuromoco.train.loop import fit
 from neuromoco.train.pretrain import PretrainTask
@@ -163,12 +164,34 @@ def _run_stages(run: RunFolder, config: RunConfig, accelerator: Accelerator, rea
 def _run_stage(run: RunFolder, config: RunConfig, accelerator: Accelerator, read: Reader) -> dict[str, Any]:
     if accelerator.is_main_process:
         run.begin(config, accelerator.device.type)
-    set_seed(config.seed)
-    task = main_process_first(accelerator, lambda: _build_task(run, config, accelerator, read))
+    task = _seeded_task(run, config, accelerator, read)
+    if isinstance(task, ClassifyTask) and task.settings.calibration_folds and not task.split.validation:
+        folded = _fold_logits(task, run, accelerator)
+        task = cast(ClassifyTask, _seeded_task(run, config, accelerator, read))
+        task.folded = folded
     size = sum(parameter.numel() for parameter in task.model.parameters() if parameter.requires_grad)
     what = f"[bold]{config.stage}[/] {config.encoder.name}, {size / 1e3:.0f} k trainable parameters"
     console.print(f"{what}, in {escape(str(run.path))}", soft_wrap=True)
-    return fit(task, run, accelerator, config.compute)
+    summary = fit(task, run, accelerator, config.compute)
+    if accelerator.is_main_process:
+        shutil.rmtree(run.path / folds.FOLDER, ignore_errors=True)
+    return summary
+
+
+def _seeded_task(run: RunFolder, config: RunConfig, accelerator: Accelerator, read: Reader) -> Task:
+    set_seed(config.seed)
+    return main_process_first(accelerator, lambda: _build_task(run, config, accelerator, read))
+
+
+def _fold_logits(task: ClassifyTask, run: RunFolder, accelerator: Accelerator) -> folds.Folded | None:
+    """Logits of the training recordings by networks that were trained without them."""
+    config = task.config.model_copy(update={"watch": task.config.watch.model_copy(update={"trackers": ()})})
+    recordings = Recordings(task.listing, task.store, config.frames)
+
+    def build(split: Split) -> ClassifyTask:
+        return ClassifyTask(config, build_encoder(config.encoder), recordings, split, accelerator)
+
+    return folds.train_in_folds(task, build, run.path, accelerator)
 
 
 def _build_task(run: RunFolder, config: RunConfig, accelerator: Accelerator, read: Reader) -> Task:
