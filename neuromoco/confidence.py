@@ -99,7 +99,8 @@ class Abstention:
 
     def possible(self, probabilities: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Which classes are possible [..., classes], the likeliest among them, given probabilities [..., classes]."""
-        return probabilities >= np.minimum(self.least, probabilities.max(-1, keepdims=True))
+        possible: NDArray[np.bool_] = probabilities >= np.minimum(self.least, probabilities.max(-1, keepdims=True))
+        return possible
 
 
 @lru_cache(maxsize=16)
@@ -131,13 +132,13 @@ def abstention(calibration: Calibration | None, level: float) -> Abstention:
         Abstention(level=0.05, threshold=0.0, least=0.6)
     """
     if not 0.0 < level < 1.0:
-        raise ConfigError(f"--abstain {level:g}; it is a share of errors, above 0 and below 1, for example 0.05")
+        raise ConfigError(f"abstain={level:g}; it is a share of errors, above 0 and below 1, for example 0.05")
     right, wrong = ((), ()) if calibration is None else (calibration.right, calibration.wrong)
     known, needed = len(right) + len(wrong), fewest(level)
     if known < needed:
         has = "validated this model" if known else "is known that validated this model"
         raise ConfigError(
-            f"--abstain {level:g} needs {needed} recordings or more that the model was not trained on, and "
+            f"errors below {level:g} need {needed} recordings or more that the model was not trained on, and "
             f"{known or 'none'} {has}: give a larger level, or train with more in validation"
         )
     errors = [confidence for confidence, _ in wrong]

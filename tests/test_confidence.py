@@ -90,7 +90,7 @@ def test_a_level_is_a_share(level: float) -> None:
 
 
 def test_too_few_recordings_are_one_line() -> None:
-    with pytest.raises(ConfigError, match=r"--abstain 0\.05 needs 45 recordings or more .* none is known"):
+    with pytest.raises(ConfigError, match=r"errors below 0\.05 need 45 recordings or more .* none is known"):
         abstention(None, 0.05)
     with pytest.raises(ConfigError, match="44 validated this model"):
         abstention(validated(np.full(44, 0.9), np.empty(0), np.empty(0)), 0.05)

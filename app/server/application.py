@@ -47,6 +47,9 @@ class Fields(BaseModel):
     window_ms: float | None = Field(
         None, ge=0.001, le=DAY_MS, allow_inf_nan=False, description="Length of a window; by default the whole file."
     )
+    abstain: float | None = Field(
+        None, gt=0.0, lt=1.0, description="Share of wrong answers to keep by answering that the others are unsure."
+    )
     window: int = Field(0, ge=0, le=MOST_WINDOWS, description="Number of the window, from 0.")
     timeline: bool = Field(False, description="Whether to say, too, what the whole file shows and when.")
 
@@ -186,9 +189,8 @@ class Service:
         window_us = None if fields.window_ms is None else max(1, round(fields.window_ms * 1e3))
         self._metrics.received.inc(upload.size)
         backend = fields.backend or model.default_backend
-        return AnalysisRequest(
-            upload.file, upload.name, model, backend, window_us, fields.window, reading, fields.timeline
-        )
+        window, timeline, abstain = fields.window, fields.timeline, fields.abstain
+        return AnalysisRequest(upload.file, upload.name, model, backend, window_us, window, reading, timeline, abstain)
 
     async def _analysis(self, job: AnalysisRequest) -> Analysis:
         begin = time.perf_counter()

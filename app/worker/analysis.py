@@ -73,6 +73,7 @@ class AnalysisRequest:
     window: int = 0  # number of the window, from 0
     reading: Reading = field(default_factory=Reading)
     timeline: bool = False  # say what the whole recording shows, and when
+    abstain: float | None = None  # share of wrong answers to keep, see `neuromoco.confidence`
 
 
 @dataclass
@@ -190,7 +191,8 @@ class Analyser:
                     raise
                 continue
             clock.lap(f"load {backend}")
-            (analysis.predictions[backend],) = classifier.predict([recording], windows=request.window_us is not None)
+            windows, abstain = request.window_us is not None, request.abstain
+            (analysis.predictions[backend],) = classifier.predict([recording], windows=windows, abstain=abstain)
             clock.lap(f"answer {backend}")
             if isinstance(classifier, LoihiClassifier):
                 _add_spikes(classifier, recording, analysis)
@@ -244,6 +246,8 @@ def predict_command(request: AnalysisRequest) -> str:
     words += ["--backend", request.backend] if bundled else ["--model", str(files[request.backend])]
     if request.window_us is not None:
         words += ["--window", f"{request.window_us}us"]
+    if request.abstain is not None:
+        words += ["--abstain", f"{request.abstain:g}"]
     return shlex.join([*words, *request.reading.options_in_words(), "--json"])
 
 
