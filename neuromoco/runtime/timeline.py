@@ -9,6 +9,7 @@ shorter ones than allowed join the longer neighbour. What is not sure is unknown
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice, pairwise
@@ -251,7 +252,8 @@ def _segments(span: Span, answers: Sequence[Answer], class_names: Sequence[str],
     labels = np.where(weights > 0, evidence.argmax(1), -1)
     runs = _join_short(_runs(labels), max(1, rule.shortest_us // rule.cell_us))
     edges = [begin, *(begin + stop * rule.cell_us for _, stop, _ in runs[:-1]), end]
-    refused = next((answer.why for answer in answers if answer.why is not None), None)
+    reasons = Counter(answer.why for answer in answers if answer.why is not None)
+    refused = reasons.most_common(1)[0][0] if reasons else None
     return [
         _segment(edges[number], edges[number + 1], label, evidence[start:stop], class_names, rule, refused)
         for number, (start, stop, label) in enumerate(runs)

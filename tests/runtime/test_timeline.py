@@ -16,6 +16,7 @@ from neuromoco.checkpoint import SeenRecordings
 from neuromoco.errors import ConfigError, EventFileError
 from neuromoco.events import write_npz
 from neuromoco.events.reader import read_parts
+from neuromoco.fit.verdict import Fit
 from neuromoco.runtime.activity import active_spans, quiet_limits
 from neuromoco.runtime.timeline import TimelineRule, make_timeline
 from tests.conftest import make_recording
@@ -82,7 +83,8 @@ def test_few_events_are_not_classified(tmp_path: Path) -> None:
 class Scripted:
     """A classifier whose answers depend on the column of most events alone: class "a" at the left, "b" at the right."""
 
-    def __init__(self, unlike: str = "") -> None:
+    def __init__(self, fit: Fit | None = None) -> None:
+        self.fit = fit  # of windows that show both
         self.header = SimpleNamespace(
             seen=SEEN, class_names=("a", "b"), frames=SimpleNamespace(crop=None), read_options=lambda options: options
         )
@@ -93,7 +95,8 @@ class Scripted:
         self.windows += len(recordings)
         shares = [float((recording.x < 17).mean()) for recording in recordings]
         logits = [np.log([[share + 1e-3, 1 - share + 1e-3]]) for share in shares]
-        return [Prediction.from_logits(one, ("a", "b")) for one in logits]
+        fits = [self.fit if 0.02 < share < 0.98 else None for share in shares]
+        return [Prediction.from_logits(one, ("a", "b"), fit=fit) for one, fit in zip(logits, fits, strict=True)]
 
 
 def halves(path: Path, *columns: int) -> None:
@@ -111,6 +114,20 @@ def test_a_change_of_class_is_found_to_a_cell(tmp_path: Path) -> None:
     edges = [segment.end_us for segment in timeline.segments[:-1]]
     assert np.abs(np.array(edges) - [1_000_000, 2_000_000]).max() <= timeline.rule.stride_us
     assert classifier.windows == -(-(2_999_901 - 300_000) // 50_000) + 1  # one a stride
+
+
+def test_windows_that_are_unlike_the_training_recordings_do_not_count(tmp_path: Path) -> None:
+    t = np.arange(0, 2_000_000, 100)
+    x = np.where((t < 1_000_000) & (t % 1_000 < 700), 3, 30)  # mostly at the left, then at the right
+    write_npz(tmp_path / "long.npz", Recording.from_columns(t, x, x % 7, t % 2, width=34, height=34))
+    rule = TimelineRule.for_recordings(SEEN, {})
+
+    def segments(fit: Fit | None) -> list[tuple[str | None, str | None]]:
+        classifier: Any = Scripted(fit)
+        return [(one.label, one.why) for one in make_timeline(classifier, tmp_path / "long.npz", rule).segments]
+
+    assert segments(None) == segments(Fit(True, 0.5)) == [("a", None), ("b", None)]
+    assert segments(Fit(False, 2.0, ("lies further left",))) == [(None, "unlike"), ("b", None)]
 
 
 def test_short_segments_join_the_longer_neighbour(tmp_path: Path) -> None:
