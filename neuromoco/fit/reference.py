@@ -31,24 +31,31 @@ Whole = Annotated[int, Field(ge=0, lt=1 << 63)]
 
 @dataclass(frozen=True, eq=False)
 class Normals:
-    """Normal distributions of F figures: means [K, F], deviations [K, F], and factors [K, F, F].
+    """Normal distributions of F figures.
 
-    The product of a factor and a difference from the mean is as long as Mahalanobis's distance.
+    Attributes:
+        means, deviations: [K, F].
+        factors: [F, K * F]; the product of a difference from a mean and its columns is as long as Mahalanobis's
+            distance.
+        offsets: products of the means [K * F].
     """
 
     means: Values
     deviations: Values
     factors: NDArray[np.float64]
+    offsets: Values
 
     @classmethod
     def of(cls, means: Values, covariances: NDArray[np.float64]) -> Normals:
         """Those of covariances [K, F, F]; LinAlgError if one is no covariance."""
         factors = np.linalg.inv(np.linalg.cholesky(covariances)) / np.sqrt(means.shape[1])
-        return cls(means, np.sqrt(np.diagonal(covariances, axis1=1, axis2=2)), factors)
+        offsets = (factors @ means[..., None]).ravel()
+        columns = np.ascontiguousarray(factors.reshape(offsets.size, -1).T)
+        return cls(means, np.sqrt(np.diagonal(covariances, axis1=1, axis2=2)), columns, offsets)
 
     def distances(self, values: Values) -> NDArray[np.float64]:
         """Of figures [N, F] from each: [N, K]."""
-        scaled = (self.factors @ (values[:, None] - self.means)[..., None])[..., 0]  # [N, K, F]
+        scaled = (values @ self.factors - self.offsets).reshape(len(values), *self.means.shape)  # [N, K, F]
         distances: NDArray[np.float64] = np.sqrt((scaled * scaled).sum(2))
         return distances
 
