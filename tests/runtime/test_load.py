@@ -50,7 +50,7 @@ def test_alone_in_a_batch_or_on_one_thread_the_answer_is_the_same() -> None:
     for recording, answer in zip(recordings, together, strict=True):
         (alone,) = one_thread.predict([recording])
         assert np.array_equal(alone.logits_per_step, answer.logits_per_step)
-        assert alone.timings.keys() == {"frames", "network"}
+        assert alone.timings.keys() == {"frames", "network", "fit"}
         assert min(alone.timings.values()) > 0
 
 
