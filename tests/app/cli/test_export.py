@@ -166,7 +166,7 @@ def test_info_of_an_exported_file() -> None:
 
 def test_bench_measures_every_stage() -> None:
     result = json.loads(run("bench", "--runs", 2, "--json", EXAMPLES[0]).stdout)
-    assert result["milliseconds"].keys() == {"read", "frames", "network", "in all"}
+    assert result["milliseconds"].keys() == {"read", "frames", "network", "fit", "in all"}
     for figures in result["milliseconds"].values():
         assert 0 < figures["median"] <= figures["p95"]
     assert "network" in run("bench", "--runs", 1, EXAMPLES[0]).stdout
