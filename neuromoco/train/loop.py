@@ -170,7 +170,8 @@ def choose_epoch(history: list[dict[str, Any]]) -> dict[str, Any] | None:
         return None
     highest = max(history, key=lambda line: line["validation_accuracy"])
     good = highest.get("validation_low", highest["validation_accuracy"])  # the first versions wrote no interval
-    return next(line for line in reversed(history) if line["validation_accuracy"] >= good)
+    good_epochs = [line for line in history if line["validation_accuracy"] >= good]
+    return good_epochs[-1]
 
 
 def _save(task: Task, run: RunFolder, history: list[dict[str, Any]]) -> None:
