@@ -117,7 +117,7 @@ def test_the_answer_is_that_of_predict_and_of_python(server: Server, backend: st
     file = EXAMPLES[7]
     answer = server.classify(file.read_bytes(), file.name, backend=backend).json()
     printed = without_times(json.loads(run("predict", file, "--backend", backend, "--json").stdout))
-    del printed["file"]
+    del printed["file"], printed["schema"]
     assert {key: answer[key] for key in printed} == printed
     model = models.model_path(suffix={"onnx": ".onnx", "loihi-sim": ".loihi"}[backend])
     (prediction,) = load_classifier(model).predict([read_recording(file)])
@@ -131,11 +131,21 @@ def test_a_window_is_that_of_predict(server: Server) -> None:
     lines = run("predict", file, "--window", "100ms", "--json").stdout.splitlines()
     for number, line in enumerate(lines):
         printed = without_times(json.loads(line))
-        del printed["file"]
+        del printed["file"], printed["schema"]
         answer = server.classify(file.read_bytes(), window_ms="100", window=str(number)).json()
         assert {key: answer[key] for key in printed} == printed
         assert answer["windows"] == len(lines)
     assert server.classify(file.read_bytes(), window_ms="100", window="99").status_code == 400
+
+
+def test_a_level_of_errors_is_that_of_predict(server: Server) -> None:
+    file = EXAMPLES[4]
+    answer, printed = server.classify(file.read_bytes(), abstain="0.05"), run("predict", file, "--abstain", "0.05")
+    assert answer.status_code == (200 if printed.exit_code == 0 else 400)
+    if printed.exit_code:  # the bundled model says of no recordings that they validated it
+        assert answer.json()["error"].removeprefix("walk.bin: ") in printed.stderr
+        assert "errors below 0.05 need 45 recordings" in printed.stderr
+    assert server.classify(file.read_bytes(), abstain="1").status_code == 422
 
 
 def test_a_file_is_told_by_its_content(server: Server, tmp_path: Path) -> None:
