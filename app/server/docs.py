@@ -89,6 +89,7 @@ EXAMPLE = {
     "facts": {"format": "ATIS", "events": 4364},
     "spike_rates": {"stem": 0.11},
     "command": "neuromoco predict walk.bin --any-length --backend onnx --json",
+    "timeline": None,
 }
 ERRORS = {
     400: ("The file is not a recording, or the file or the form is damaged.", "photo.bin: is a PNG picture"),
