@@ -77,7 +77,7 @@ EXAMPLE = {
     "confidence": 0.98,
     "temperature": 0.8,
     "unsure": False,
-    "possible_classes": None,
+    "possible_classes": ["3"],
     "decision_step": 1,
     "logits_per_step": [[-0.5, 3.4], [-0.4, 3.5]],
     "milliseconds": {"survey": 1.5, "read": 0.6, "frames": 0.9, "load onnx": 0.1, "answer onnx": 1.0},
@@ -89,7 +89,11 @@ EXAMPLE = {
     "facts": {"format": "ATIS", "events": 4364},
     "spike_rates": {"stem": 0.11},
     "command": "neuromoco predict walk.bin --any-length --backend onnx --json",
-    "timeline": None,
+    "timeline": {
+        "first_us": 0,
+        "duration_us": 900_000,
+        "segments": [{"begin_us": 0, "end_us": 306_000, "label": "3", "confidence": 0.98}],
+    },
 }
 ERRORS = {
     400: ("The file is not a recording, or the file or the form is damaged.", "photo.bin: is a PNG picture"),
