@@ -79,9 +79,8 @@ class StreamClassifier:
         self._state = self._network.rest(1)
         self._logits: list[Floats] = []
         self._start: int | None = None
-        # And what tells whether it fits: its frames so far, its first and last time, and the sensor's rows and columns.
-        self._frames: list[Floats] = []
-        self._times = (0, 0)
+        # And what tells whether it fits: its events so far, step by step, and the sensor's rows and columns.
+        self._events: list[Recording] = []
         self._sensor = (0, 0)
 
     def feed(self, chunk: Recording) -> list[Prediction]:
@@ -134,9 +133,7 @@ class StreamClassifier:
         counts = to_frames(events, 1, "count", (frames.height, frames.width)).astype(np.float32)
         logits, self._state = self._network.step(counts, self._state)
         self._logits.append(logits[0])
-        self._frames.append(counts)
-        if len(events):
-            self._times = (self._times[0] if len(self._frames) > 1 else int(events.t[0]), int(events.t[-1]))
+        self._events.append(events)
         now = self._answer()
         sure = self._stop_at is not None and now.confidence >= self._stop_at
         if not sure and len(self._logits) < frames.steps:
@@ -149,21 +146,26 @@ class StreamClassifier:
         return answer(np.stack(self._logits), self._network.header, abstain=self._abstain)
 
     def _fit(self) -> Fit | None:
-        reference = self._network.header.fit
-        if reference is None:
+        """The verdict on the events of the window so far: cut into all T steps, since those of the training were."""
+        header = self._network.header
+        if header.fit is None:
             return None
-        first, last = self._times
-        return reference.judge(np.concatenate(self._frames), last - first, self._sensor, window=True)
+        events, config = _joined(*self._events), header.frames
+        frames = to_frames(events, config.steps, config.slice_by, (config.height, config.width))
+        return header.fit.judge(frames, events.duration, self._sensor, window=True)
 
     def _begin_window(self) -> None:
-        self._state, self._logits, self._start, self._frames = self._network.rest(1), [], None, []
+        self._state, self._logits, self._start, self._events = self._network.rest(1), [], None, []
 
 
-def _joined(a: Recording, b: Recording) -> Recording:
-    if (a.width, a.height) != (b.width, b.height):
-        raise ConfigError(f"a chunk of a {b.width} x {b.height} sensor after one of {a.width} x {a.height}")
-    columns: dict[str, Any] = {name: np.concatenate([getattr(a, name), getattr(b, name)]) for name in "txyp"}
-    return replace(a, **columns)
+def _joined(*parts: Recording) -> Recording:
+    first = parts[0]
+    for part in parts[1:]:
+        if (part.width, part.height) != (first.width, first.height):
+            sensor, before = f"{part.width} x {part.height}", f"{first.width} x {first.height}"
+            raise ConfigError(f"a chunk of a {sensor} sensor after one of {before}")
+    columns: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in parts]) for name in "txyp"}
+    return replace(first, **columns)
 
 
 def _cut(recording: Recording, size: int) -> tuple[Recording, Recording]:

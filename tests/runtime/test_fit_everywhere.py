@@ -76,6 +76,20 @@ def test_a_stream_is_judged_as_a_window(files: dict[str, Path], recordings: list
         assert found[0].fit.fits is window.fit.fits is (recording is recordings[0])
 
 
+def test_a_part_of_a_window_is_judged_by_its_length(files: dict[str, Path]) -> None:
+    for path in models.example_paths():
+        recording = read_recording(path)
+        stream = StreamClassifier(files["step"], step_size=-(-len(recording) // 4), stop_at=0.5)
+        part = slice(0, len(recording) * 5 // 8)
+        started = StreamClassifier(files["step"], step_size=len(recording) // 4)
+        started.feed(replace(recording, **{name: getattr(recording, name)[part] for name in "txyp"}))
+        for answer in (stream.feed(recording)[0], started.finish()):
+            assert answer is not None
+            assert len(answer.logits_per_step) < 4
+            assert answer.fit is not None
+            assert answer.fit.fits, f"{path.name}: {answer.fit}"
+
+
 def test_files_of_earlier_versions_have_no_verdict(tmp_path: Path) -> None:
     old, file = tmp_path / "old.safetensors", tmp_path / "half.bin"
     old.write_bytes(CHECKPOINT.read_bytes())
