@@ -18,6 +18,7 @@ from accelerate import Accelerator
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
+from neuromoco.checkpoint import read_header
 from neuromoco.config import ComputeConfig
 from neuromoco.errors import ConfigError
 from neuromoco.snn.batch_norm import average_running_statistics
@@ -72,7 +73,7 @@ def fit(task: Task, run: RunFolder, accelerator: Accelerator, compute: ComputeCo
                 states.write(progress, (progress.epoch - 1) * task.steps)
             console.print(_summary(history[-1], task.epochs), soft_wrap=True)
     task.check_end()
-    summary = {"last": history[-1], "best": choose_epoch(history)}
+    summary = {"last": history[-1], "best": _saved_choice(run, history)}
     if accelerator.is_main_process:
         write_json(run.summary, summary)
     accelerator.free_memory()
@@ -172,6 +173,14 @@ def choose_epoch(history: list[dict[str, Any]]) -> dict[str, Any] | None:
     good = highest.get("validation_low", highest["validation_accuracy"])  # the first versions wrote no interval
     good_epochs = [line for line in history if line["validation_accuracy"] >= good]
     return good_epochs[-1]
+
+
+def _saved_choice(run: RunFolder, history: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """The line of the epoch whose weights were kept, which earlier versions chose by another rule."""
+    if not run.best.is_file():
+        return None
+    epoch = read_header(run.best).epoch
+    return next(line for line in history if line["epoch"] == epoch)
 
 
 def _save(task: Task, run: RunFolder, history: list[dict[str, Any]]) -> None:

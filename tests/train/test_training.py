@@ -322,3 +322,17 @@ def test_the_chosen_epoch_is_the_last_that_is_not_clearly_worse_than_the_best(ri
 
 def test_without_validation_no_epoch_is_chosen() -> None:
     assert choose_epoch([{"epoch": 1, "loss": 0.5}]) is None
+
+
+@pytest.mark.usefixtures("choosing_from_few")
+def test_the_epoch_that_is_named_is_that_of_the_weights_that_were_kept(class_folders: Folders, tmp_path: Path) -> None:
+    """Earlier versions chose by another rule; a run of theirs is resumed with their weights."""
+    data = class_folders(2, 8)
+    for name, epochs in (("short", 1), ("run", 3)):
+        train(settings(data, "supervised", supervised__epochs=epochs), tmp_path / name, "cpu")
+    short, run = RunFolder(tmp_path / "short"), RunFolder(tmp_path / "run")
+    short.best.replace(run.best)
+    run.summary.unlink()
+    summary = resume(run.path, "cpu")
+    assert summary["best"]["epoch"] == read_header(run.best).epoch == 1
+    assert summary["last"]["epoch"] == 3
