@@ -53,8 +53,9 @@ def windows(stream: EventStream, length: int) -> Iterator[Recording]:
 def parts(stream: EventStream, spans: Sequence[tuple[int, int]]) -> Iterator[Recording]:
     """The recordings within spans of time: begin and excluded end, microseconds of the stream's clock.
 
-    Spans may overlap; neither their begins nor their ends decrease. Memory holds the events of the longest. The stream,
-    from a known sensor, is used up. `EventFileError` if its events are in no order of time.
+    Spans may overlap; neither their begins nor their ends decrease. Memory holds the events of the longest,
+    of a piece, and those while others may be late. The stream, from a known sensor, is used up. `EventFileError` if its
+    events are in no order of time.
     """
     held: list[Columns] = []
     number, latest = 0, -LARGEST_TIME
@@ -64,8 +65,10 @@ def parts(stream: EventStream, spans: Sequence[tuple[int, int]]) -> Iterator[Rec
         if number == len(spans):
             return
         if piece is not None:
-            held.append(piece)
-            latest = max(latest, int(piece.t.max()))
+            last = int(piece.t.max())
+            latest = max(latest, last)
+            if not held or last >= spans[number][0]:  # what ends before that is in no span that is still to come
+                held.append(piece)
         complete = LARGEST_TIME if piece is None else latest - stream.clock.late_us
         if complete < spans[number][1]:
             continue

@@ -37,7 +37,7 @@ class Activity(NamedTuple):
 
 
 def count_events(path: Path, cell_us: int, options: ReadOptions, see: Callable[[Recording], Recording]) -> Activity:
-    """Reads a recording once and counts events in cells of `cell_us` microseconds, in bounded memory.
+    """Reads a recording once and counts events in cells of `cell_us` microseconds. Memory: 8 bytes a cell.
 
     Args:
         path: the file.

@@ -85,8 +85,8 @@ class TimelineRule:
             )
         if not 0.0 <= rule.least <= 1.0:
             raise ConfigError(f"a least probability of {rule.least}; it is 0 to 1")
-        if rule.quiet is not None and rule.quiet < 0.0:
-            raise ConfigError(f"a pause of at most {rule.quiet} events per second; it is 0 or more")
+        if rule.quiet is not None and not 0.0 <= rule.quiet < np.inf:
+            raise ConfigError(f"a pause of at most {rule.quiet} events per second; it is a number, 0 or more")
         return rule
 
     @property
@@ -157,7 +157,7 @@ class Answer(NamedTuple):
 def make_timeline(
     classifier: AnyClassifier, file: Path, rule: TimelineRule, options: ReadOptions | None = None, crop: Crop = None
 ) -> Timeline:
-    """Classifies a long recording part by part, in memory that does not grow with the file.
+    """Classifies a long recording part by part. Memory grows with its duration only: 8 bytes a cell.
 
     Args:
         classifier: of any backend.

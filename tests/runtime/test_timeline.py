@@ -16,6 +16,7 @@ from neuromoco.checkpoint import SeenRecordings
 from neuromoco.errors import ConfigError, EventFileError
 from neuromoco.events import write_npz
 from neuromoco.events.reader import read_parts
+from neuromoco.events.stream import Columns, joined
 from neuromoco.fit.verdict import Fit
 from neuromoco.runtime.activity import active_spans, quiet_limits
 from neuromoco.runtime.timeline import TimelineRule, make_timeline
@@ -175,6 +176,8 @@ def test_defaults_follow_the_training_recordings() -> None:
         ({"stride_us": 2}, "5 us or more"),
         ({"least": 1.5}, "a least probability of 1.5; it is 0 to 1"),
         ({"quiet": -1.0}, "a pause of at most -1.0 events per second"),
+        ({"quiet": float("nan")}, "a pause of at most nan events per second"),
+        ({"quiet": float("inf")}, "a pause of at most inf events per second"),
     ],
 )
 def test_settings_that_are_not_allowed(given: dict[str, Any], message: str) -> None:
@@ -194,14 +197,32 @@ def test_a_crop_counts_instead_of_the_sensor(tmp_path: Path) -> None:
         make_timeline(classifier, tmp_path / "wide.npz", rule, crop=(190, 0, 34, 34))
 
 
+def test_memory_does_not_grow_with_what_is_between_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("neuromoco.events.arrays.stored.PIECE", 1_000)
+    recording = make_recording(1, events=200_000)
+    recording = replace(recording, t=recording.t * 100)  # half a minute, of which events may be late by a second
+    write_npz(tmp_path / "a.npz", recording)
+    spans = [(int(recording.t[1_000]), int(recording.t[1_200])), (int(recording.t[-200]), int(recording.t[-1]))]
+    most = 0
+
+    def observed(pieces: list[Columns]) -> Columns:
+        nonlocal most
+        most = max(most, len(pieces))
+        return joined(pieces)
+
+    monkeypatch.setattr("neuromoco.events.windows.joined", observed)
+    sizes = [len(part) for part in read_parts(tmp_path / "a.npz", spans)]
+    assert sizes == [int(((recording.t >= a) & (recording.t < b)).sum()) for a, b in spans]
+    assert most < 15
+
+
 def test_parts_of_a_file_overlap_as_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recording = make_recording(1, events=5_000)
     write_npz(tmp_path / "a.npz", recording)
     begins = np.sort(np.random.default_rng(0).integers(-10_000, 310_000, 40))
     spans = [(int(a), int(a) + 20_000) for a in begins]
     for piece in (1 << 20, 37):
-        monkeypatch.setattr("neuromoco.events.stream.PIECE", piece)
-        monkeypatch.setattr("neuromoco.events.stream.in_pieces.__defaults__", (piece,))
+        monkeypatch.setattr("neuromoco.events.arrays.stored.PIECE", piece)
         parts = list(read_parts(tmp_path / "a.npz", spans))
         assert len(parts) == len(spans)
         for part, (begin, end) in zip(parts, spans, strict=True):
