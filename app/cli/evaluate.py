@@ -55,8 +55,10 @@ def evaluate(
     Example: neuromoco evaluate runs/tuned --data test/ --report report.html
     """
     if model.suffix.lower() == ".csv":
-        if report is not None:
-            raise ConfigError(f"--report with {model}, which is a timeline; its scores are printed")
+        words = {"report": report, "crop": crop, "abstain": abstain}
+        words |= {"backend": backend, "device": device}
+        if unused := [f"--{name}" for name, value in words.items() if value not in (None, "auto")]:
+            raise ConfigError(f"{' and '.join(unused)} with {model}, which is a timeline; its scores are printed")
         scores = score_timelines(model, list_data(data, "test", recordings=recordings))
         show({"schema": EVALUATE, **scores.to_json()}, as_json, lambda: scores_table(scores))
         return

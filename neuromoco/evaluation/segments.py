@@ -24,6 +24,7 @@ OVERLAPS = (0.1, 0.25, 0.5)
 RESAMPLES = 2_000
 SEED = 0
 PERCENTILES = (2.5, 97.5)
+MOST_NAMES = 5  # of classes in a message
 
 
 class Part(NamedTuple):
@@ -162,6 +163,10 @@ def score_timelines(table: Path, listing: Listing) -> SegmentScores:
             unlabelled.add(part.file)
     if not any(answer.values()):
         raise ConfigError(f"{table}: names no labelled file of {listing.root}, but such as {min(unlabelled)}")
+    classes = {part.label for parts in truth.values() for part in parts}
+    if others := sorted({part.label for parts in answer.values() for part in parts} - classes):
+        names = ", ".join(others[:MOST_NAMES]) + (", ..." if len(others) > MOST_NAMES else "")
+        say_once(f"{table}: classes that no label has, which count as wrong: {names}")
     if unlabelled:
         say_once(f"{table}: {len(unlabelled)} files without labels are not scored, such as {min(unlabelled)}")
     return summarise(

@@ -160,6 +160,16 @@ def test_files_without_labels_are_named(
     assert "1 files without labels are not scored, such as other.npz" in " ".join(capsys.readouterr().err.split())
 
 
+def test_classes_that_no_label_has_are_named(
+    recordings: Listing, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scored(tmp_path, "a.npz,0,100,cat\n", recordings)
+    assert capsys.readouterr().err == ""
+    scored(tmp_path, "a.npz,0,50,Cat\na.npz,60,100,cat\nb.npz,0,100,fox\n", recordings)
+    said = " ".join(capsys.readouterr().err.split())
+    assert said.endswith("answer.csv: classes that no label has, which count as wrong: Cat, fox")
+
+
 @pytest.mark.parametrize(
     ("rows", "message"),
     [

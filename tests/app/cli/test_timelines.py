@@ -99,6 +99,16 @@ def test_a_timeline_is_training_data_and_is_scored(folder: Path, tmp_path: Path)
             2,
             "--report with new.csv",
         ),
+        (
+            ["evaluate", "new.csv", "--data", ".", "--labels", "new.csv", "--abstain", "0.1", "--device", "cpu"],
+            2,
+            "--abstain and --device with new.csv",
+        ),
+        (
+            ["evaluate", "new.csv", "--data", ".", "--crop", "activity", "--backend", "torch"],
+            2,
+            "--crop and --backend with new.csv",
+        ),
     ],
 )
 def test_mistakes_are_one_line_and_write_nothing(
