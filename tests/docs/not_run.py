@@ -20,6 +20,7 @@ NOT_RUN = {
     "OMP_NUM_THREADS=1 neuromoco sweep nmnist": "trains for 70 minutes",
     "neuromoco sweep FILE.yaml --out": "trains for hours; tests/sweep runs small sweeps",
     "neuromoco train --stage pretrain --recipe cifar10-dvs-sew": "needs two data sets, and days",
+    "neuromoco evaluate runs/tuned --data test/ --abstain": "needs 45 recordings that validate; tests/export does it",
     "neuromoco train --resume": "needs a run that was interrupted; tests/train kills and resumes runs",
     "torchrun": "starts processes of its own; tests/train does it with small settings",
     "accelerate launch": "starts processes of its own; tests/train does it with small settings",
