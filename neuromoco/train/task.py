@@ -98,7 +98,7 @@ class Task(ABC):
             frames=self.config.frames,
             reading=stored_reading(self.listing.options),
             class_names=self.class_names,
-            seen=_seen(self.store, self.split.train),
+            seen=seen_recordings(self.store, self.split.train),
             stage=self.config.stage,
             epoch=epoch,
             seed=self.config.seed,
@@ -132,7 +132,8 @@ def _decay_groups(group: dict[str, Any]) -> list[dict[str, Any]]:
     return [part for part in parts if part["params"]]
 
 
-def _seen(store: FrameStore, indices: Sequence[int]) -> SeenRecordings:
+def seen_recordings(store: FrameStore, indices: Sequence[int]) -> SeenRecordings:
+    """Summary of the recordings at these rows of a store."""
     durations, events = store.durations[list(indices)], store.events[list(indices)]
     sensors, counts = np.unique(store.sensors[list(indices)], axis=0, return_counts=True)
     height, width = sensors[counts.argmax()].tolist()

@@ -12,6 +12,7 @@ import onnx
 import pytest
 
 from neuromoco.checkpoint import KEY
+from neuromoco.confidence import softmax, temperature_of
 from neuromoco.errors import CheckpointError, ConfigError, EventFileError
 from neuromoco.events import read_recording
 from neuromoco.export.targets import export
@@ -129,10 +130,10 @@ def test_an_early_stop_is_at_the_first_step_that_is_sure_enough(step_file: Path)
     stops = set()
     for recording, whole in zip(recordings, classifier.predict(recordings), strict=True):
         means = np.cumsum(whole.logits_per_step.astype(float), 0) / np.arange(1, 5)[:, None]
-        shares = np.exp(means) / np.exp(means).sum(1, keepdims=True)
-        sure = np.flatnonzero(shares.max(1) >= 0.9)
+        shares = softmax(means, temperature_of(classifier.header.calibration))
+        sure = np.flatnonzero(shares.max(1) >= 0.999)
         wanted = int(sure[0]) + 1 if sure.size else 4
-        (early,) = classifier.predict([recording], stop_at=0.9)
+        (early,) = classifier.predict([recording], stop_at=0.999)
         assert np.array_equal(early.logits_per_step, whole.logits_per_step[:wanted])
         assert early.probabilities[early.label] == pytest.approx(shares[wanted - 1].max())
         stops.add(wanted)

@@ -180,5 +180,9 @@ def test_evaluate_takes_exported_files(tmp_path: Path) -> None:
         json.loads(run("evaluate", model, "--data", tmp_path / "data", "--json").stdout)
         for model in (models.model_path(), SOURCE)
     )
+    for key in ("calibration_error", "calibration_error_without_temperature"):
+        onnx, torch = by_onnx.pop(key), by_torch.pop(key)
+        assert onnx.pop("interval_95") == pytest.approx(torch.pop("interval_95"), abs=1e-5)
+        assert onnx == pytest.approx(torch, abs=1e-5)
     assert by_onnx == by_torch
     assert by_onnx["accuracy"] == 1.0

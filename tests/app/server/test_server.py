@@ -117,7 +117,7 @@ def test_the_answer_is_that_of_predict_and_of_python(server: Server, backend: st
     file = EXAMPLES[7]
     answer = server.classify(file.read_bytes(), file.name, backend=backend).json()
     printed = without_times(json.loads(run("predict", file, "--backend", backend, "--json").stdout))
-    del printed["file"], printed["schema"]
+    del printed["file"]
     assert {key: answer[key] for key in printed} == printed
     model = models.model_path(suffix={"onnx": ".onnx", "loihi-sim": ".loihi"}[backend])
     (prediction,) = load_classifier(model).predict([read_recording(file)])
@@ -131,7 +131,7 @@ def test_a_window_is_that_of_predict(server: Server) -> None:
     lines = run("predict", file, "--window", "100ms", "--json").stdout.splitlines()
     for number, line in enumerate(lines):
         printed = without_times(json.loads(line))
-        del printed["file"], printed["schema"]
+        del printed["file"]
         answer = server.classify(file.read_bytes(), window_ms="100", window=str(number)).json()
         assert {key: answer[key] for key in printed} == printed
         assert answer["windows"] == len(lines)
