@@ -13,6 +13,7 @@ from neuromoco.checkpoint import read_header
 from neuromoco.config import load_config
 from neuromoco.events import write_npz
 from neuromoco.runtime.load import load_classifier
+from neuromoco.support.console import say_once
 from neuromoco.sweep import load_sweep
 from tests.conftest import make_recording
 from tests.helpers.cli import SMALL, error_line, run
@@ -91,6 +92,7 @@ def test_measures_and_features_are_those_of_the_part(folder: Path) -> None:
 
 
 def test_an_export_is_compared_on_the_part(folder: Path) -> None:
+    say_once.cache_clear()  # other tests of this process have cropped the same folder
     words = ["--data", folder / "large", "--crop=activity", "--out", folder / "all.onnx", "--json"]
     exported = run("export", folder / "run", *words)
     assert json.loads(exported.stdout)["compared"]["recordings"] == 8
