@@ -33,4 +33,5 @@ def reference_of(
     """
     jobs = file_jobs(listing, evenly_spaced(rows, MOST))
     recordings = (recording for job in jobs for recording in recordings_of(job))
-    return fit_reference(recordings, durations_us[list(rows)].tolist(), frames)
+    groups = [listing.group_of[row] for job in jobs for row in job.rows]
+    return fit_reference(recordings, durations_us[list(rows)].tolist(), frames, groups)

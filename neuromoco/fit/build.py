@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from neuromoco.config import FrameConfig
 from neuromoco.events import Recording
 from neuromoco.fit.figures import FLOORS, Values, figures
-from neuromoco.fit.reference import FALSE_ALARMS, Cluster, FitReference, Normals, Scale
+from neuromoco.fit.reference import FALSE_ALARMS, LARGEST_LIMIT, Cluster, FitReference, Normals, Scale
 from neuromoco.frames import recording_frames
 
 LEAST = 10  # recordings; fewer have no reference
@@ -42,10 +42,12 @@ class Group:
         self.durations.append(recording.duration)
         self.members.append(member)
 
-    def scale(self, floors: Values) -> Scale:
-        """Their description, of as many figures as there are floors."""
+    def scale(self, floors: Values, groups: Sequence[Hashable]) -> Scale:
+        """Their description, of as many figures as there are floors; the recordings belong to these groups."""
         values = np.stack(self.values)[:, : floors.size]
-        limit = distance_limit(values, np.array(self.members), floors)
+        names = [groups[member] for member in self.members]
+        members = names if len(set(names)) >= FOLDS else self.members
+        limit = distance_limit(values, members, floors)
         triangle = np.tril_indices(floors.size)
         return Scale(
             duration_us=max(1, int(np.median(self.durations))),
@@ -58,7 +60,10 @@ class Group:
 
 
 def fit_reference(
-    recordings: Iterable[Recording], durations_us: Sequence[int], frames: FrameConfig
+    recordings: Iterable[Recording],
+    durations_us: Sequence[int],
+    frames: FrameConfig,
+    groups: Sequence[Hashable] | None = None,
 ) -> FitReference | None:
     """Describes S recordings, which are read one by one; None for fewer than 10.
 
@@ -66,6 +71,9 @@ def fit_reference(
         recordings: S recordings.
         durations_us: of all that the network was trained on, which may be more.
         frames: how frames are made of them.
+        groups: S names of what they belong to, such as a subject or a file that they are parts of: the limits are for
+            recordings of other groups. Of fewer than 5 groups too little is known for that, and the limits are for
+            other recordings of the same groups.
     """
     middle = max(1, int(np.median(durations_us)))
     lengths = [round(middle / 2**i) for i in range(LENGTHS)]
@@ -83,16 +91,17 @@ def fit_reference(
                         group.add(window, frames, member)
     if len(whole.values) < LEAST:
         return None
-    scales = [first.scale(FLOORS[:-1])]
+    groups = range(len(whole.values)) if groups is None else groups
+    scales = [first.scale(FLOORS[:-1], groups)]
     for group in others:
         if len(set(group.members)) >= LEAST and np.median(group.durations) < scales[-1].duration_us:
-            scales.append(group.scale(FLOORS[:-1]))
+            scales.append(group.scale(FLOORS[:-1], groups))
     return FitReference(
         count=len(whole.values),
         shortest_us=min(durations_us),
         longest_us=max(durations_us),
         sensor=sensors.most_common(1)[0][0],
-        whole=whole.scale(FLOORS),
+        whole=whole.scale(FLOORS, groups),
         windows=tuple(scales),
     )
 
@@ -124,22 +133,24 @@ def clusters(values: Values, floors: Values) -> tuple[Values, NDArray[np.float64
     return values.mean(0) + means * deviations, np.stack(covariances)
 
 
-def distance_limit(values: Values, members: NDArray[np.int64], floors: Values) -> float:
-    """The largest distance that fits, for figures [N, F] of the recordings with these numbers [N].
+def distance_limit(values: Values, members: Sequence[Hashable], floors: Values) -> float:
+    """The largest distance that fits, for figures [N, F] of these members [N]: recordings, or groups of them.
 
-    It is found on recordings that are not part of the description, in folds: with a certainty of 90 % at most 2 % of
+    It is found on members that are not part of the description, in folds: with a certainty of 90 % at most 2 % of
     others exceed it (the tolerance limit of a normal distribution of logarithms), nor do more than 2 % of these.
     """
     from scipy.stats import nct, norm
 
+    numbers = {member: number for number, member in enumerate(dict.fromkeys(members))}  # without gaps: no fold is all
+    folds = np.array([numbers[member] % FOLDS for member in members])
     distances = np.empty(len(values))
-    for fold in np.unique(members % FOLDS):
-        held = members % FOLDS == fold
+    for fold in range(FOLDS):
+        held = folds == fold
         distances[held] = Normals.of(*clusters(values[~held], floors)).distances(values[held]).min(1)
-    logs, count = np.log(np.maximum(distances, 1e-9)), len(set(members.tolist()))
+    logs, count = np.log(np.maximum(distances, 1e-9)), len(numbers)
     factor = nct.ppf(CERTAINTY, count - 1, np.sqrt(count) * norm.isf(FALSE_ALARMS)) / np.sqrt(count)
     limit = max(np.exp(logs.mean() + factor * logs.std(ddof=1)), np.quantile(distances, 1 - FALSE_ALARMS))
-    return float(max(LEAST_LIMIT, limit))
+    return float(np.clip(limit, LEAST_LIMIT, LARGEST_LIMIT))
 
 
 def _windows(recording: Recording, length: int, member: int) -> Iterator[Recording]:

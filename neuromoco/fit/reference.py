@@ -25,6 +25,8 @@ FALSE_ALARMS = 0.02  # share of recordings of the training set's kind that may b
 # formats without a length field give no other sign of a cut file.
 DURATION_SHARE = 0.75
 MOST_CLUSTERS, MOST_LENGTHS = 16, 64
+# Beyond these, files are damaged: floating-point numbers would overflow.
+SMALLEST_LIMIT, LARGEST_LIMIT, LARGEST_FACTOR, LARGEST_SCORE = 1e-6, 1e6, 1e9, 1e6
 Number = Annotated[float, Field(ge=-1e9, le=1e9)]
 Whole = Annotated[int, Field(ge=0, lt=1 << 63)]
 
@@ -91,7 +93,7 @@ class Scale(Settings):
 
     duration_us: Annotated[int, Field(ge=1, lt=1 << 63)]
     clusters: tuple[Cluster, ...] = Field(min_length=1, max_length=MOST_CLUSTERS)
-    limit: Annotated[float, Field(gt=0.0, le=1e6)]
+    limit: Annotated[float, Field(ge=SMALLEST_LIMIT, le=LARGEST_LIMIT)]
 
     @model_validator(mode="after")
     def _check(self) -> Scale:
@@ -102,10 +104,10 @@ class Scale(Settings):
             if len(cluster.covariance) != size * (size + 1) // 2:
                 raise ValueError("a covariance of another size than the mean")
         try:
-            finite = bool(np.isfinite(self.normals.factors).all())
+            usable = bool((np.abs(self.normals.factors) <= LARGEST_FACTOR).all())  # not, if one is no number
         except np.linalg.LinAlgError:
-            finite = False
-        if not finite:
+            usable = False
+        if not usable:
             raise ValueError("a covariance that is none")
         return self
 
@@ -170,7 +172,10 @@ class FitReference(Settings):
             score = nearest.score
         else:
             nearest = self.whole.nearest(values)
-            score = max(nearest.score, self._of_duration(duration_us))
+            score = nearest.score
+            if (of_duration := self._of_duration(duration_us)) > 1.0:  # below, it says less than the nearest cluster
+                score = max(score, of_duration)
+        score = min(score, LARGEST_SCORE)
         if score <= 1.0:
             return Fit(True, score)
         facts = Facts(duration_us, self.shortest_us, self.longest_us, sensor, self.sensor)

@@ -25,6 +25,7 @@ WORDS = {
     "mixed": ("more pixels with both polarities", "fewer pixels with both polarities"),
     "change": ("changes more from step to step", "changes less from step to step"),
 }
+LEAST, LARGEST = 0.001, 1_000_000  # numbers beyond them are called so
 OTHER = "no single figure stands out, their combination does"
 
 
@@ -34,7 +35,7 @@ class Fit:
 
     Attributes:
         fits: whether it is; otherwise the answer means nothing.
-        score: 0 is the mean of the training recordings; above 1 does not fit.
+        score: how far it is from the nearest group of training recordings: 0 is its mean; above 1 does not fit.
         reasons: in words, the most notable first; none where it fits.
     """
 
@@ -48,7 +49,7 @@ class Fit:
         return "fits" if self.fits else UNLIKE
 
     def __str__(self) -> str:
-        return "; ".join([f"{self.verdict} (score {self.score:.3g}, 1 is the limit)", *self.reasons])
+        return "; ".join([f"{self.verdict} (score {plain(self.score, 3)}, 1 is the limit)", *self.reasons])
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -88,15 +89,26 @@ def _words(name: str, difference: float, facts: Facts) -> str:
         return f"sensor of {columns} x {rows} pixels; trained on {width} x {height}"
     if name.startswith("motion"):
         return "edges move otherwise"
-    return WORDS[name][difference < 0].format(f"{math.exp(min(difference, 50.0)):.2g}")
+    return WORDS[name][difference < 0].format(plain(math.exp(min(difference, 50.0)), 2))
 
 
 def seconds(duration_us: int) -> str:
     """A duration with its unit: 1.5 s, 139 ms, 20 us."""
     for unit, size in (("s", 1_000_000), ("ms", 1_000)):
-        if duration_us >= size:
-            return f"{duration_us / size:.3g} {unit}"
+        if duration_us >= 0.9995 * size:  # with three digits, more than 999 of the smaller unit
+            return f"{plain(duration_us / size, 3)} {unit}"
     return f"{duration_us} us"
+
+
+def plain(value: float, digits: int) -> str:
+    """A number of 0 or more with so many significant digits and without an exponent: 0.53, 24, 5,400."""
+    if value >= LARGEST:
+        return f"more than {LARGEST:,}"
+    if value < LEAST:
+        return f"less than {LEAST}"
+    whole = digits - 1 - math.floor(math.log10(value))
+    rounded = round(value, whole)
+    return f"{rounded:,.0f}" if rounded >= 10 ** (digits - 1) else f"{rounded:.{digits}g}"
 
 
 def _between(shortest_us: int, longest_us: int) -> str:

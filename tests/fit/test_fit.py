@@ -12,10 +12,10 @@ from pydantic import ValidationError
 
 from neuromoco.config import FrameConfig
 from neuromoco.events import Recording
-from neuromoco.fit.build import fit_reference
+from neuromoco.fit.build import clusters, distance_limit, fit_reference
 from neuromoco.fit.figures import FLOORS, NAMES, figures
-from neuromoco.fit.reference import FitReference, Normals
-from neuromoco.fit.verdict import UNLIKE, Fit
+from neuromoco.fit.reference import FALSE_ALARMS, FitReference, Normals
+from neuromoco.fit.verdict import UNLIKE, Fit, plain, seconds
 from neuromoco.frames import recording_frames
 
 FRAMES = FrameConfig(steps=4, slice_by="count", height=12, width=12)
@@ -166,12 +166,72 @@ def test_alike_recordings_have_the_least_spread() -> None:
     assert judged(found, edge(1)).fits
 
 
+DIAGONAL = np.cumsum(np.arange(1, len(NAMES) + 1)) - 1  # of a lower triangle, row by row
+
+
+def test_groups_are_held_out_together_and_counted() -> None:
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(8), 10)
+    values = 3.0 * rng.normal(size=(8, 3))[groups] + rng.normal(size=(80, 3))
+    floors = np.full(3, 0.01)
+    apart = distance_limit(values, list(range(80)), floors)
+    assert distance_limit(values, groups.tolist(), floors) > 1.5 * apart
+    others = 3.0 * rng.normal(size=(200, 3)) + rng.normal(size=(200, 3))  # of as many other groups
+    away = Normals.of(*clusters(values, floors)).distances(others).min(1)
+    assert np.mean(away > distance_limit(values, groups.tolist(), floors)) <= FALSE_ALARMS < np.mean(away > apart)
+
+
+def test_a_reference_takes_groups_where_there_are_enough() -> None:
+    recordings = [edge(number, speed=[2, 4, 6, 8, 10, 12][number // 10]) for number in range(60)]
+    durations = [one.duration for one in recordings]
+    limits = []
+    for group in (60, 10, 30):  # recordings in each
+        found = fit_reference(recordings, durations, FRAMES, [f"subject {i // group}" for i in range(60)])
+        assert found is not None
+        limits.append(found.whole.limit)
+    alone = fit_reference(recordings, durations, FRAMES)
+    assert alone is not None
+    assert limits[0] == limits[2] == alone.whole.limit < limits[1]
+
+
+def test_windows_of_every_fifth_recording_alone() -> None:
+    recordings = [edge(number, events=4000 if number % 5 == 0 else 25) for number in range(60)]
+    found = fit_reference(recordings, [one.duration for one in recordings], FRAMES)
+    assert found is not None
+    assert len(found.windows) > 1
+
+
+def test_scores_of_usual_durations_differ(reference: FitReference) -> None:
+    scores = [judged(reference, edge(number)).score for number in range(20)]
+    assert len(set(scores)) == len(scores)
+    assert np.median(scores) < 0.7
+
+
+def test_damaged_references_that_are_valid_have_finite_scores(reference: FitReference) -> None:
+    tree = json.loads(reference.model_dump_json())
+    tree["whole"]["limit"] = 1e-6
+    for cluster in tree["whole"]["clusters"]:
+        cluster["mean"] = [1e9] * len(NAMES)
+    assert judged(FitReference.model_validate(tree), edge(1)).score == 1e6
+
+
+def test_numbers_in_words_have_no_exponents() -> None:
+    numbers = (0.0, 0.0012, 0.53, 24.0, 99.6, 172.0, 5400.0, 1e26)
+    words = ("less than 0.001", "0.0012", "0.53", "24", "100", "170", "5,400", "more than 1,000,000")
+    assert tuple(plain(number, 2) for number in numbers) == words
+    durations = (20, 139_000, 999_400, 999_900, 1_500_000, 5_400_000_000)
+    assert [seconds(one) for one in durations] == ["20 us", "139 ms", "999 ms", "1 s", "1.5 s", "5,400 s"]
+    assert str(Fit(False, 1234.5)) == f"{UNLIKE} (score 1,230, 1 is the limit)"
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
         ({"figures": 2}, "Input should be 1"),
         ({"windows": []}, "at least 1"),
-        ({"whole.limit": 0.0}, "greater than 0"),
+        ({"whole.limit": 0.0}, "greater than or equal"),
+        ({"whole.limit": 5e-324}, "greater than or equal"),
+        ({"whole.clusters.0.covariance": [1e-300 * (i in DIAGONAL) for i in range(231)]}, "a covariance that is none"),
         ({"whole.limit": float("nan")}, "finite"),
         ({"whole.clusters.0.mean": [0.0]}, "figures"),
         ({"whole.clusters.0.covariance": [0.0] * 231}, "a covariance that is none"),
