@@ -38,7 +38,8 @@ class Calibration(Settings):
         source: of these recordings: the validation part, or the training part in folds, of which each was classified
             by a head that did not see it; "none" if there are too few.
         recordings: their number.
-        right: confidence of right answers, at most 1,000 together with `wrong`, drawn at random; none of folds.
+        right: confidence of right answers, at most 1,000 together with `wrong`, drawn at random; none of folds. Of a
+            group, such as the parts of one recording, one alone is among them.
         wrong: confidence of wrong answers, and probability of the true class.
     """
 
@@ -138,8 +139,8 @@ def abstention(calibration: Calibration | None, level: float) -> Abstention:
     if known < needed:
         has = "validated this model" if known else "is known that validated this model"
         raise ConfigError(
-            f"errors below {level:g} need {needed} recordings or more that the model was not trained on, and "
-            f"{known or 'none'} {has}: give a larger level, or train with more in validation"
+            f"errors below {level:g} need {needed} recordings or more that the model was not trained on, one of each "
+            f"group, and {known or 'none'} {has}: give a larger level, or train with more in validation"
         )
     errors = [confidence for confidence, _ in wrong]
     true = sorted([*right, *(probability for _, probability in wrong)])

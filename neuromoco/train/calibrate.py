@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -49,7 +50,11 @@ def fit_temperature(logits: Floats, labels: Labels) -> float:
 
 
 def calibrate(
-    logits: Floats, labels: Labels, seed: int, source: Literal["validation", "folds"] = "validation"
+    logits: Floats,
+    labels: Labels,
+    seed: int,
+    source: Literal["validation", "folds"] = "validation",
+    groups: Sequence[str] = (),
 ) -> Calibration:
     """The calibration of a network by logits [S, classes] of recordings of classes [S] that did not train it.
 
@@ -59,6 +64,8 @@ def calibrate(
         seed: of the choice of recordings to keep, if there are many.
         source: "validation": the network's own logits. "folds": those of networks like it, each trained without the
             recordings that it gives; these tell a temperature, and no more.
+        groups: S names of what belongs together, such as parts of one recording. One of each is kept, drawn at random,
+            since thresholds rest on recordings that are independent. By default each recording is its own.
     """
     size = len(labels)
     if size < FEWEST_TO_CHOOSE:
@@ -66,7 +73,9 @@ def calibrate(
     temperature = fit_temperature(logits, labels)
     if source == "folds":
         return Calibration(temperature=temperature, source=source, recordings=size)
-    kept = np.sort(np.random.default_rng(seed).permutation(size)[:MOST_KEPT])
+    order = np.random.default_rng(seed).permutation(size)
+    first = np.unique(np.asarray(groups)[order], return_index=True)[1] if groups else np.arange(size)
+    kept = np.sort(order[np.sort(first)[:MOST_KEPT]])
     shares = softmax(logits[kept], temperature)
     true = np.round(shares[np.arange(len(kept)), labels[kept]], DIGITS)
     confidence, right = np.round(shares.max(1), DIGITS), shares.argmax(1) == labels[kept]

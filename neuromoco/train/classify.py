@@ -100,7 +100,8 @@ class ClassifyTask(Task):
     def calibration(self) -> Calibration:
         if self.folded is not None:
             return calibrate(*self.folded, self.config.seed, "folds")
-        return calibrate(*self._validated, self.config.seed)
+        groups = [self.listing.group_of[row] for row in self.split.validation]
+        return calibrate(*self._validated, self.config.seed, groups=groups)
 
     def check_end(self) -> None:
         if self._frozen and state_sha256(self.classifier.encoder) != self._frozen:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,14 @@ from neuromoco.train.run_folder import RunFolder
 FOLDER = "folds"  # in the run folder, until the run is complete
 BuildFold = Callable[[Split], ClassifyTask]
 Folded = tuple[NDArray[np.float32], NDArray[np.int64]]
+
+
+class FoldTask(ClassifyTask):
+    """The training without a fold, of which only the answers are kept."""
+
+    @cached_property
+    def fit_reference(self) -> None:
+        return None
 
 
 def train_in_folds(task: ClassifyTask, build: BuildFold, run: Path, accelerator: Accelerator) -> Folded | None:

@@ -189,7 +189,7 @@ def _fold_logits(task: ClassifyTask, run: RunFolder, accelerator: Accelerator) -
     recordings = Recordings(task.listing, task.store, config.frames)
 
     def build(split: Split) -> ClassifyTask:
-        return ClassifyTask(config, build_encoder(config.encoder), recordings, split, accelerator)
+        return folds.FoldTask(config, build_encoder(config.encoder), recordings, split, accelerator)
 
     return folds.train_in_folds(task, build, run.path, accelerator)
 

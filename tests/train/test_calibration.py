@@ -14,12 +14,14 @@ import pytest
 import torch
 
 from neuromoco.checkpoint import load_tensors, read_header
-from neuromoco.confidence import MOST_KEPT, Calibration
+from neuromoco.confidence import MOST_KEPT, Calibration, abstention
 from neuromoco.config import with_values
 from neuromoco.datasets import Split, list_recordings
+from neuromoco.errors import ConfigError
 from neuromoco.runtime.load import load_classifier
 from neuromoco.train import resume, train
 from neuromoco.train.calibrate import calibrate, fit_temperature
+from neuromoco.train.classify import ClassifyTask
 from neuromoco.train.folds import split_in_folds
 from neuromoco.train.run_folder import RunFolder
 from tests.helpers.small_runs import small_settings
@@ -73,6 +75,7 @@ def test_few_labels_are_calibrated_in_folds_and_train_as_without(
 
     with monkeypatch.context() as patch:
         patch.setattr("neuromoco.train.stages.fit", stop)  # before the training that follows the folds
+        patch.setattr("neuromoco.train.classify.reference_of", stop)  # folds need no reference
         with pytest.raises(KeyboardInterrupt):
             train(in_folds, tmp_path / "run", "cpu")
     assert len(list((tmp_path / "run/folds").iterdir())) == 3
@@ -107,6 +110,22 @@ def test_folds_divide_classes_and_no_groups(class_folders: Folders) -> None:
     assert split_in_folds(cast(Any, task)) == []
     task.listing, task.split = listing, Split(tuple(range(29)), ())
     assert split_in_folds(cast(Any, task)) == []
+
+
+def test_of_a_group_one_recording_is_kept_drawn_at_random() -> None:
+    logits, labels = np.random.default_rng(0).normal(0, 2, (120, 3)), np.arange(120) % 3
+    groups = [f"file{row // 20}" for row in range(120)]
+    alone, grouped, other = calibrate(logits, labels, 0), *(calibrate(logits, labels, s, groups=groups) for s in (0, 1))
+    assert len(alone.right) + len(alone.wrong) == 120
+    assert len(grouped.right) + len(grouped.wrong) == 6
+    assert grouped != other
+    assert (grouped.temperature, grouped.recordings) == (alone.temperature, 120)
+    assert calibrate(logits, labels, 0, groups=[str(row) for row in range(120)]) == alone
+    with pytest.raises(ConfigError, match="one of each group"):
+        abstention(grouped, 0.05)
+    task = SimpleNamespace(folded=None, _validated=(logits, labels), split=Split((), tuple(range(120))))
+    task.listing, task.config = SimpleNamespace(group_of=groups), SimpleNamespace(seed=0)
+    assert ClassifyTask.calibration(cast(Any, task)) == grouped
 
 
 def test_of_many_recordings_some_are_kept() -> None:
