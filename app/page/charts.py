@@ -9,14 +9,15 @@ import numpy as np
 
 from neuromoco.app.worker.analysis import Analysis
 from neuromoco.runtime.prediction import Prediction
-from neuromoco.runtime.timeline import Timeline
+from neuromoco.runtime.timeline import Segment
 
 # About the width of a card, so that text in charts is about as large as elsewhere on the page.
 WIDTH, HEIGHT = 360, 190
 LEFT, RIGHT, TOP, BOTTOM = 44, 12, 10, 26
 INNER_WIDTH, INNER_HEIGHT = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
 CURVES = 5
-STRIP, LETTER, MOST_SEGMENTS = 44, 8, 1_000
+STRIP, LETTER = 44, 8
+THIN, THINNEST = 4, 0.6  # parts without a border, and of known class as thin as can be seen
 
 
 def bars(rows: Sequence[tuple[str, float, str]], full: float | None = None, mono: bool = False) -> str:
@@ -80,12 +81,15 @@ def rate_chart(analysis: Analysis) -> str:
     return _svg(parts, f"Event rate over {end:.3g} s, up to {rate.max(initial=0.0):,.0f} thousand per second")
 
 
-def timeline_strip(timeline: Timeline) -> str:
-    """The segments of a recording in a row, those of known class with their name where there is room."""
-    end, parts = timeline.duration_us, []
-    for segment in timeline.segments[:MOST_SEGMENTS]:
+def timeline_strip(segments: Sequence[Segment], end: int) -> str:
+    """Segments of a recording of `end` us in a row, those of known class with their name where there is room."""
+    parts = []
+    for segment in segments:
         left, right = (_across(us / end) for us in (segment.begin_us, segment.end_us))
-        name, kind = segment.label or segment.why or "", "nm-unknown" if segment.label is None else "nm-known"
+        kind = "nm-unknown"
+        if segment.label is not None:
+            kind, right = "nm-known nm-thin" if right - left < THIN else "nm-known", max(right, left + THINNEST)
+        name = segment.label or segment.why or ""
         times = f"{segment.begin_us / 1e6:.3f} to {segment.end_us / 1e6:.3f} s: {name}"
         sure = "" if segment.confidence is None else f", {segment.confidence:.0%}"
         parts.append(
@@ -96,7 +100,7 @@ def timeline_strip(timeline: Timeline) -> str:
             parts.append(_text((left + right) / 2, TOP + STRIP / 2 + 4, segment.label, "middle"))
     for share, where in ((0.0, "start"), (0.5, "middle"), (1.0, "end")):
         parts.append(_text(_across(share), TOP + STRIP + 18, f"{end * share / 1e6:.3g} s", where))
-    known = sum(segment.label is not None for segment in timeline.segments)
+    known = sum(segment.label is not None for segment in segments)
     return _svg(parts, f"{known} segments of known class in {end / 1e6:.3g} s", TOP + STRIP + BOTTOM)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import heapq
 import io
 import json
 import re
@@ -17,15 +18,15 @@ from numpy.typing import NDArray
 from neuromoco.app.page.charts import bars, evidence_chart, raster_chart, rate_chart, timeline_strip
 from neuromoco.app.worker.analysis import Analysis, AnalysisRequest
 from neuromoco.app.worker.reading import FIELDS, fields_in, with_names
+from neuromoco.runtime.timeline import Timeline
 from neuromoco.support.figures import brightness
 
 READS = "neuromoco reads AEDAT, RAW, DAT, .bin, .es, HDF5, npz, csv."
 VERBS = ("is", "holds", "has", "does", "ends", "took", "cannot", "needs")  # with which messages about a file begin
 SHEET_COLUMNS = 8
 TOP = 5
-TIMELINE_NOTE = (
-    "Whole file. Grey: pauses, or unknown; point at a part for its times. neuromoco predict --timeline has all of it."
-)
+TIMELINE_NOTE = "Whole file. Grey: pauses, or unknown."
+MOST_SEGMENTS = 1_000  # that are drawn and listed; a strip has fewer pixels
 RATE_NOTE = "Thousand events per second, whole file; the line follows the slider."
 READING = "Reading"  # the section of fields that say how a file is read
 LABELS = {name: name.replace("_", " ").capitalize() for name in FIELDS}
@@ -106,7 +107,7 @@ def result_view(request: AnalysisRequest, analysis: Analysis) -> str:
         card("Event rate", rate_chart(analysis), RATE_NOTE),
     ]
     if analysis.timeline is not None:
-        cards.append(card("What shows when", timeline_strip(analysis.timeline), TIMELINE_NOTE))
+        cards.append(timeline_card(analysis.timeline))
     if analysis.spike_rates:
         rates = [(name, rate, f"{rate:.3f}") for name, rate in analysis.spike_rates.items()]
         cards.append(card("Spike rate by layer", bars(rates, mono=True), "Spikes per neuron and step, in fixed point."))
@@ -118,6 +119,28 @@ def result_view(request: AnalysisRequest, analysis: Analysis) -> str:
     cards.append(card("Time", bars(times), f"{total:.0f} ms in total, without the upload."))
     cards.append(card("Use it elsewhere", _take_away(request, analysis)))
     return f'<div class="nm-grid">{"".join(cards)}</div>'
+
+
+def timeline_card(timeline: Timeline) -> str:
+    """The segments of a recording, drawn, and listed without the pauses; of too many, the longest."""
+    longest = heapq.nlargest(MOST_SEGMENTS, timeline.segments, key=lambda one: one.end_us - one.begin_us)
+    segments = sorted(longest, key=lambda one: one.begin_us)
+    left_out = len(timeline.segments) - len(segments)
+    only = (
+        f" Only the {len(segments):,} longest of {len(timeline.segments):,} parts are shown; the command line has all."
+    )
+    rows = [
+        (
+            f"{one.begin_us / 1e6:,.3f} to {one.end_us / 1e6:,.3f} s",
+            (f"unknown, {one.why}" if one.label is None else one.label)
+            + ("" if one.confidence is None else f", {one.confidence:.0%}"),
+        )
+        for one in segments
+        if one.label is not None or one.why != "pause"
+    ]
+    listed = f'<div class="nm-list" tabindex="0" role="region" aria-label="Parts">{table(rows)}</div>' if rows else ""
+    body = timeline_strip(segments, timeline.duration_us) + listed
+    return card("What shows when", body, TIMELINE_NOTE + (only if left_out else ""))
 
 
 def _verdict(request: AnalysisRequest, analysis: Analysis) -> str:

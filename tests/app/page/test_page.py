@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from html import escape
@@ -16,12 +17,13 @@ from neuromoco import models, read_recording
 from neuromoco.app.cli.main import app
 from neuromoco.app.page.handlers import PageHandlers, forget
 from neuromoco.app.page.model_view import model_view
-from neuromoco.app.page.views import error_view, explain, result_view, sprite_sheet
+from neuromoco.app.page.views import error_view, explain, result_view, sprite_sheet, timeline_card
 from neuromoco.app.worker.analysis import AnalysisRequest, offered_models
 from neuromoco.app.worker.reading import FIELDS
 from neuromoco.app.worker.sandbox import Sandbox
 from neuromoco.errors import NeuromocoError
 from neuromoco.runtime.load import load_classifier
+from neuromoco.runtime.timeline import Segment, Timeline, TimelineRule
 from tests.helpers.page_server import EXAMPLE, Server, bad_files, long_recording, numbers
 from tests.helpers.sequences import in_sequence
 
@@ -189,9 +191,37 @@ def test_a_long_recording_has_a_strip_of_what_shows_when(handlers: PageHandlers,
     hostile = replace(state.analysis.timeline, segments=(replace(first, label=HOSTILE), *others))
     html = result_view(state.request, replace(state.analysis, timeline=hostile))
     assert "<img src=x" not in html
-    assert html.count(escape(HOSTILE)) == 1  # in what the pointer shows; the name has no room
+    assert html.count(escape(HOSTILE)) == 2  # in what the pointer shows, and in the list; the name has no room
     html, state = handlers.show(EXAMPLE, models.DEFAULT, "onnx", None, 0, upload=False)
     assert "What shows when" not in html
+
+
+def test_every_part_of_a_timeline_is_listed_or_the_card_says_how_many_are_not() -> None:
+    rule = TimelineRule(window_us=10, stride_us=10, pause_us=10, shortest_us=5)
+
+    def timeline(parts: int) -> Timeline:
+        ends = np.cumsum(np.arange(parts) % 2 * 5 + 10)
+        segments = [Segment(int(end) - 10, int(end), str(number), 0.9) for number, end in enumerate(ends)]
+        return Timeline(
+            0, int(ends[-1]), rule, (*segments[:-1], Segment(int(ends[-1]), int(ends[-1]) + 90, None, why="unsure"))
+        )
+
+    few = timeline_card(timeline(1_000))
+    assert few.count("<rect") == few.count("<tr>") == 1_000
+    assert "longest" not in few
+    many = timeline_card(timeline(1_500))
+    assert many.count("<rect") == many.count("<tr>") == 1_000
+    assert "Only the 1,000 longest of 1,500 parts are shown" in many
+    assert "unknown, unsure" in many  # the last part, and the longest
+
+
+def test_a_short_part_of_a_long_timeline_can_be_seen() -> None:
+    hour = 3_600_000_000
+    parts = (Segment(0, 1_000_000, "wave", 0.9), Segment(1_000_000, hour, None, why="pause"))
+    html = timeline_card(Timeline(0, hour, TimelineRule(10, 10, 10, 5), parts))
+    width = re.search(r'class="nm-known nm-thin"[^>]* width="([\d.]+)"', html)
+    assert width
+    assert float(width[1]) > 0.5
 
 
 def test_the_sprite_sheet_holds_every_frame() -> None:
