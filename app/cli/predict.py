@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -38,12 +39,14 @@ from neuromoco.app.cli.timelines import (
     timeline_table,
     write_segments,
 )  # fmt: skip
+from neuromoco.checkpoint import is_checkpoint
 from neuromoco.config import RecordingsConfig
 from neuromoco.datasets.samples import read_options
-from neuromoco.errors import ConfigError, NeuromocoError
+from neuromoco.errors import ConfigError, EventFileError, NeuromocoError
 from neuromoco.events.piped import is_pipe
 from neuromoco.events.recording import NOTHING_ODD
 from neuromoco.runtime.facts import facts_of
+from neuromoco.runtime.loihi.manifest import MANIFEST, NET
 from neuromoco.runtime.prediction import Prediction
 from neuromoco.runtime.timeline import Timeline
 from neuromoco.support.console import console, escape
@@ -107,6 +110,9 @@ def predict(
     timelines: dict[Path, Timeline] = {}
     for answer in classify_files(list(oddities), job, 1 if any(map(is_pipe, oddities)) else jobs):
         oddities[answer.file] = oddities[answer.file].and_of(answer.oddities)
+        if isinstance(answer.result, EventFileError) and (model_given := model_of(answer.file)):
+            told = EventFileError(f"{answer.file}: is a model: give it with --model {model_given}")
+            answer = replace(answer, result=told)
         if isinstance(answer.result, NeuromocoError):
             failed = answer.result.exit_code
             complain(answer.result)
@@ -136,6 +142,13 @@ def model_or_default(model: Path | None, backend: str = "auto") -> Path:
             f"no --model given: using {models.DEFAULT}, trained on simulated digits (neuromoco models)", soft_wrap=True
         )
     return model
+
+
+def model_of(file: Path) -> Path | None:
+    """The model that a file is, or is a part of; None if it is none."""
+    if all((file.parent / name).is_file() for name in (MANIFEST, NET)):
+        return file.parent
+    return file if is_checkpoint(file) or (file.suffix == ".onnx" and file.is_file()) else None
 
 
 @app.command()

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from neuromoco import models
 from neuromoco.installation import pip_install
 from neuromoco.train.run_folder import RunFolder
 from tests.helpers.cli import SMALL, error_line, run
@@ -45,6 +46,21 @@ def test_predict_answers_files_and_names_those_it_cannot_read(trained: Path, tmp
         assert words in line
     assert complaints[3] == f"neuromoco: {empty}: is an empty folder"
     assert complaints[4] == "neuromoco: nothing: does not exist"
+
+
+@pytest.mark.parametrize("suffix", models.SUFFIXES.values())
+def test_predict_says_that_a_file_is_a_model(suffix: str, tmp_path: Path) -> None:
+    model = models.model_path(suffix=suffix)
+    result = run("predict", model, "--quiet")
+    assert result.exit_code == 3
+    told = result.stderr.splitlines()
+    assert len(told) == (3 if model.is_dir() else 1)
+    assert all(
+        f"{model.name}" in line and line.endswith(f": is a model: give it with --model {model}") for line in told
+    )
+    (tmp_path / "cut.bin").write_bytes(b"")
+    (tmp_path / "manifest.json").write_text("{}")  # of a set of recordings
+    assert "is a model" not in run("predict", tmp_path, tmp_path / f"none{suffix}").stderr
 
 
 def test_predict_says_why_a_recording_does_not_fit(trained: Path, tmp_path: Path) -> None:
