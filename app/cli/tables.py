@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Column, Table
 
 from neuromoco.app.cli.command_group import PREDICT
-from neuromoco.fit.verdict import UNLIKE
+from neuromoco.fit.verdict import UNLIKE, plain
 from neuromoco.runtime.prediction import Prediction
 from neuromoco.runtime.timeline import Timeline
 from neuromoco.support.console import escape
@@ -75,10 +75,12 @@ def probe_lines(result: ProbeResult) -> str:
 
 
 def prediction_line(prediction: Prediction) -> str:
-    """The label with its probability, and the next two; grey, with the reasons, if the recording does not fit."""
+    """The label with its probability, and the next two; of a recording that does not fit, first the verdict."""
     (label, share), *others = prediction.probabilities.items()
     if prediction.fit is not None and not prediction.fit.fits:
-        return f"[dim]{escape(label)} {share:.1%}[/]  {escape(str(prediction.fit))}"
+        score = f"score {plain(prediction.fit.score, 3)}, 1 is the limit"
+        reasons = escape("; ".join([score, *prediction.fit.reasons]))
+        return f"[bold]{UNLIKE}[/]  [dim]({escape(label)} {share:.1%})[/]  {reasons}"
     if prediction.unsure:
         possible = ", ".join(map(escape, prediction.possible_classes or ()))
         return f"[bold]unsure[/]  ({escape(label)} {share:.1%}; possible: {possible})"

@@ -131,7 +131,8 @@ def _fit_rows(result: Evaluation, confidence: NDArray[np.float64], predicted: ND
     ]
     reasons = Counter(reason.split("; ")[0] for fit in result.fits for reason in fit.reasons[:1])
     note = (
-        "Bars are accuracies. A recording like those of the training is called unlike them once in 50 times or less. "
+        "Bars are accuracies. A recording like those of the training is called unlike them once in 50 times or less, "
+        "with a certainty of 90 %. "
     )
     return bars(rows), note + "; ".join(f"{count} x {reason}" for reason, count in reasons.most_common(3))
 
