@@ -15,7 +15,7 @@ from neuromoco.errors import ConfigError
 from neuromoco.fit.reference import FALSE_ALARMS
 
 CHANGED = 0.2  # share of recordings that do not fit which is to be found soonest
-RUN = 1000  # recordings of the training set's kind between two false alarms, on average, at least
+RUN = 1000  # recordings between two false alarms, on average, at least
 LONGEST_RUN = 1_000_000
 
 
@@ -61,7 +61,8 @@ class Drift:
     """Follows recordings one after another.
 
     Attributes:
-        run: recordings of the training set's kind between two false alarms, on average, at least.
+        run: recordings between two false alarms, on average, at least, if 2 % do not fit, each independent of the
+            others. Windows of one recording are not.
         seen: recordings so far.
         unlike: those that did not fit.
         alarms: the number of the recording, from 1, at each alarm.
@@ -106,10 +107,10 @@ class Drift:
         self._alarmed = True
         return True
 
-    def alarm_line(self) -> str:
-        """The last alarm in words."""
+    def alarm_line(self, what: str = "recordings") -> str:
+        """The last alarm in words, of recordings or of "windows", which have no rate of false alarms."""
         unlike, count = self.unlike - self._unlike_since, self.seen - self._since
-        return (
-            f"alarm: {unlike} of the last {count} recordings are unlike the training recordings (once in "
-            f"{self.run:,} recordings or less, this is a false alarm)"
-        )
+        independent = f"if {FALSE_ALARMS:.0%} are, each independent of the others"
+        rate = f" ({independent}, there is an alarm once in {self.run:,} or less)"
+        alarm = f"alarm: {unlike} of the last {count} {what} are unlike the training recordings"
+        return alarm + (rate if what == "recordings" else "")

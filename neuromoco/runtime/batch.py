@@ -13,7 +13,8 @@ from neuromoco.datasets.settle import settle_files
 from neuromoco.errors import EventFileError, NeuromocoError
 from neuromoco.events import ReadOptions, Recording, read_recording, read_windows
 from neuromoco.events.recording import NOTHING_ODD, Oddities
-from neuromoco.frames import filled_part_of, part_of
+from neuromoco.frames import cropped, filled_part_of, part_of
+from neuromoco.runtime.activity import usual_rate
 from neuromoco.runtime.load import Backend, check_early_stop, load_classifier
 from neuromoco.runtime.prediction import Prediction, check_complete, timed
 from neuromoco.runtime.timeline import Timeline, TimelineRule, make_timeline
@@ -23,6 +24,8 @@ from neuromoco.support.pool import Lost, map_in_processes
 if TYPE_CHECKING:
     from neuromoco.runtime.load import AnyClassifier
 
+QUIET = 0.1  # of the usual events per second; with fewer, nothing moves in a window
+
 
 @dataclass(frozen=True)
 class FileResult:
@@ -30,7 +33,7 @@ class FileResult:
 
     Attributes:
         file: the file.
-        result: its classification or timeline, or the error; None for a window without events.
+        result: its classification or timeline, or the error; None for a window without events, or a quiet one.
         window: begin and end in microseconds from the first event; None for a whole file.
         oddities: what was done to the events to read them.
     """
@@ -57,6 +60,7 @@ class Job:
         options: for reading the files.
         crop: the part of the sensor that is used instead of the network's; "activity" is settled for all files.
         abstain: share of errors among the answers that are given, see `neuromoco.confidence.abstention`.
+        pass_quiet: whether windows with less than a tenth of the usual events get no answer, as those without events.
     """
 
     model: Path
@@ -69,6 +73,7 @@ class Job:
     crop: Crop = None
     abstain: float | None = None
     timeline: Mapping[str, Any] | None = None
+    pass_quiet: bool = False
 
     def load(self, threads: int = 0) -> AnyClassifier:
         """Loads the classifier.
@@ -94,11 +99,13 @@ class Job:
         if self.window is None:
             yield self.whole(classifier, file)
             return
-        begin = 0
+        begin, header = 0, classifier.header
+        fewest = QUIET * usual_rate(header.seen) * self.window / 1e6 if self.pass_quiet else 0.0
         try:
-            for recording in read_windows(file, self.window, classifier.header.read_options(self.options)):
+            for recording in read_windows(file, self.window, header.read_options(self.options)):
                 part = self._part(file, recording)
-                result = self._predict(classifier, file, part) if len(part) else None
+                quiet = not len(part) or (self.pass_quiet and len(cropped(part, header.frames)) < fewest)
+                result = None if quiet else self._predict(classifier, file, part)
                 yield FileResult(file, result, (begin, begin + self.window), recording.oddities)
                 begin += self.window
         except NeuromocoError as error:

@@ -47,6 +47,15 @@ def test_one_alarm_for_a_change_and_another_after_it_has_gone() -> None:
     assert drift.share == pytest.approx(60 / 210)
 
 
+def test_an_alarm_says_its_rate_of_recordings_alone() -> None:
+    drift = Drift()
+    for _ in range(2):
+        drift.add(False)
+    assert "2 of the last 2 recordings" in drift.alarm_line()
+    assert "if 2% are, each independent of the others, there is an alarm once in 1,000 or less" in drift.alarm_line()
+    assert drift.alarm_line("windows") == "alarm: 2 of the last 2 windows are unlike the training recordings"
+
+
 @pytest.mark.parametrize("run", [0, -3, 10**9])
 def test_runs_that_make_no_sense_are_refused(run: int) -> None:
     with pytest.raises(ConfigError, match="recordings to a false alarm"):

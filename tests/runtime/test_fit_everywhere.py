@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -90,6 +91,31 @@ def test_a_part_of_a_window_is_judged_by_its_length(files: dict[str, Path]) -> N
             assert answer.fit.fits, f"{path.name}: {answer.fit}"
 
 
+def save(path: Path, recording: Recording) -> None:
+    columns = {name: getattr(recording, name) for name in "txyp"}
+    np.savez(path, **columns, width=recording.width, height=recording.height)
+
+
+def test_watch_passes_over_windows_in_which_nothing_moves(tmp_path: Path) -> None:
+    digit = read_recording(models.example_paths()[3])
+    noise = np.random.default_rng(0)
+    t, some = np.sort(noise.integers(0, 3_000_000, 120)), {"width": 34, "height": 34}
+    x, y, p = (noise.integers(0, high, 120) for high in (34, 34, 2))
+    columns = [np.r_[a, b] for a, b in ((digit.t, t + int(digit.t[-1]) + 1), (digit.x, x), (digit.y, y), (digit.p, p))]
+    save(tmp_path / "then_noise.npz", Recording.from_columns(*columns, **some))
+    shown = run("watch", tmp_path / "then_noise.npz", "--window", "300ms").stdout
+    assert shown.splitlines()[-1].startswith("1 windows, 0 (0.0%) unlike"), shown
+    assert "quiet ones passed over" in shown
+
+
+def test_a_line_of_what_does_not_fit_begins_with_the_verdict(tmp_path: Path, recordings: list[Recording]) -> None:
+    save(tmp_path / "fast.npz", recordings[4])
+    line = run("predict", tmp_path / "fast.npz").stdout.strip().replace("\n", " ")
+    assert re.search(
+        r"fast.npz: unlike the training recordings +\(0 \d+\.\d%\) +score [\d.]+, 1 is the limit; ", line
+    ), line
+
+
 def test_files_of_earlier_versions_have_no_verdict(tmp_path: Path) -> None:
     old, file = tmp_path / "old.safetensors", tmp_path / "half.bin"
     old.write_bytes(CHECKPOINT.read_bytes())
@@ -135,6 +161,9 @@ def test_watch_and_reference(tmp_path: Path) -> None:
     bare.write_bytes(CHECKPOINT.read_bytes())
     replace_header(bare, read_header(bare).model_copy(update={"fit": None}))
     refused = run("watch", *digits, "--model", bare)
+    bare_refused = run("reference", bare, "--data", models.example_paths()[0].parent, "--window", "50ms")
+    assert bare_refused.exit_code == 2
+    assert "(median), those of the training 293 ms to 309 ms" in bare_refused.stderr
     assert refused.exit_code == 2
     assert "neuromoco reference" in refused.stderr
     (tmp_path / "data").mkdir()
@@ -142,6 +171,10 @@ def test_watch_and_reference(tmp_path: Path) -> None:
         (tmp_path / "data" / path.name).write_bytes(path.read_bytes())
     assert run("reference", bare, "--data", tmp_path / "data", "-q").exit_code == 0
     assert run("watch", *digits, "--model", bare).exit_code == 0
+    full = tmp_path / "full.safetensors"
+    full.write_bytes(CHECKPOINT.read_bytes())
+    fewer = run("reference", full, "--data", tmp_path / "data", "--crop", "0,0,34,34")
+    assert f"describes 10 recordings, fewer than the {read_header(CHECKPOINT).fit.count} that it" in fewer.stdout
     (tmp_path / "data" / digits[0].name).unlink()
     few = run("reference", bare, "--data", tmp_path / "data")
     assert "9 recordings; a reference needs 10 or more" in few.stderr
