@@ -76,10 +76,12 @@ class Measured:
         line |= {f"error_{when}": self.error(when) for when in self.confidence}
         for level, folds in self.levels.items():
             known = [found for found in folds if found is not None]
+            errors = [found.error for found in known if found.error is not None]
             answered, wrong = sum(found.answered for found in known), sum(found.wrong for found in known)
             line[f"abstain {level:g}"] = {
-                "kept_on": sum((found.error or 0.0) <= level for found in known),
-                "of_folds": len(known),
+                "kept_on": sum(error <= level for error in errors),
+                "of_folds": len(errors),
+                "without_an_answer": len(known) - len(errors),
                 "coverage": answered / max(1, sum(found.recordings for found in known)),
                 "error_among_answered": wrong / answered if answered else None,
                 "true_class_is_possible": float(np.mean([found.holds for found in known])) if known else None,
