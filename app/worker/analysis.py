@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from neuromoco import models
 from neuromoco.app.worker.reading import Reading
+from neuromoco.confidence import abstention
 from neuromoco.config.frames import Crop
 from neuromoco.errors import ConfigError, EventFileError, MissingPackageError
 from neuromoco.events import ReadOptions, Recording, read_recording, survey_recording
@@ -124,8 +125,11 @@ class Analyser:
 
         Raises:
             EventFileError: the file cannot be read.
-            ConfigError: an option that does not fit the file.
+            ConfigError: an option that does not fit the file or the model.
         """
+        file = request.model.files.get(request.backend)
+        if request.abstain is not None and file is not None:  # before the file is read, which is not at fault
+            abstention(self._load(file).header.calibration, request.abstain)
         try:
             return self._analyse(request)
         except EventFileError as error:

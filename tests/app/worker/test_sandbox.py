@@ -62,6 +62,11 @@ def test_a_worker_that_fails_is_replaced(sandbox: Sandbox, trap: Trap) -> None:
     assert sandbox.analyse(request()).predictions["onnx"].label == "3"
 
 
+def test_a_level_that_the_model_cannot_keep_is_refused_before_the_file_is_read() -> None:
+    with pytest.raises(ConfigError, match=r"^errors below 0\.001 need 2302 recordings"):
+        Analyser().analyse(request(file=Path("none.bin"), abstain=0.001))
+
+
 def test_a_file_that_crashes_its_worker_is_named(sandbox: Sandbox) -> None:
     with pytest.raises(EventFileError, match=r"trap: cannot be read: a library crashed on it \(aborted\)"):
         sandbox.analyse(request(name=Trap(os.abort)))
