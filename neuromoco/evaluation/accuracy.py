@@ -178,7 +178,7 @@ def score(
     return Evaluation(correct / len(labels), interval, len(labels), class_names, matrix, labels)
 
 
-def wilson(correct: int, total: int) -> tuple[float, float]:
+def wilson(correct: float, total: float) -> tuple[float, float]:
     """The 95 % interval of a share, without continuity correction (Wilson 1927).
 
     Examples:

@@ -95,6 +95,8 @@ class Abstained:
         wrong: number of given answers that are wrong.
         holds: share of recordings whose true class is among the possible ones.
         possible: mean number of possible classes.
+        interval: of 95 % of the error, Wilson's, of as many recordings as those of the groups count for; None without
+            an answer.
     """
 
     limits: Abstention
@@ -103,6 +105,7 @@ class Abstained:
     wrong: int
     holds: float
     possible: float
+    interval: tuple[float, float] | None = None
 
     @property
     def coverage(self) -> float:
@@ -116,14 +119,13 @@ class Abstained:
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for JSON."""
-        low, high = wilson(self.wrong, self.answered) if self.answered else (None, None)
         return {
             "level": self.limits.level,
             "threshold": self.limits.threshold,
             "coverage": self.coverage,
             "answered": self.answered,
             "error_among_answered": self.error,
-            "error_interval_95": [low, high],
+            "error_interval_95": list(self.interval or (None, None)),
             "possible_classes": self.possible,
             "true_class_is_possible": self.holds,
         }
@@ -175,13 +177,40 @@ def measure_confidence(result: Evaluation, calibration: Calibration | None, leve
         return calibration_error(shares.max(1), shares.argmax(1) == result.labels, groups)
 
     before, shares = softmax(logits), softmax(logits, temperature_of(calibration))
-    abstained = None if level is None else _abstained(shares, result.labels, abstention(calibration, level))
+    abstained = None if level is None else _abstained(shares, result.labels, abstention(calibration, level), groups)
     return Confidence(calibration, error(shares), error(before), abstained)
 
 
-def _abstained(shares: NDArray[np.float64], labels: NDArray[np.int64], limits: Abstention) -> Abstained:
+def _abstained(
+    shares: NDArray[np.float64], labels: NDArray[np.int64], limits: Abstention, groups: Sequence[str]
+) -> Abstained:
     given = shares.max(1) > limits.threshold
-    wrong = int((shares.argmax(1) != labels)[given].sum())
+    wrong = (shares.argmax(1) != labels)[given]
     possible = limits.possible(shares)
     holds = float(possible[np.arange(len(labels)), labels].mean())
-    return Abstained(limits, int(given.sum()), len(labels), wrong, holds, float(possible.sum(1).mean()))
+    interval = grouped_wilson(wrong, np.asarray(groups)[given]) if wrong.size else None
+    return Abstained(limits, wrong.size, len(labels), int(wrong.sum()), holds, float(possible.sum(1).mean()), interval)
+
+
+def grouped_wilson(happened: NDArray[np.bool_], groups: NDArray[np.str_]) -> tuple[float, float]:
+    """Wilson's 95 % interval of the share of S answers, of groups [S], that something happened to.
+
+    Its size is that of as many independent answers as have the share's variance between groups (the design effect,
+    Kish 1965), from the number of groups to S; where it is 0 or 1, that of groups.
+
+    Examples:
+        >>> import numpy as np
+        >>> from neuromoco.evaluation.calibration import grouped_wilson
+        >>> wrong = np.array([True, False, False, False] * 20)
+        >>> [round(end, 2) for end in grouped_wilson(wrong, np.arange(80).astype(str))]
+        [0.17, 0.35]
+    """
+    size, share = happened.size, float(happened.mean())
+    names, members = np.unique(groups, return_inverse=True)
+    variance, count = 0.0, len(names)
+    if 1 < count < size:
+        sums = np.bincount(members, happened - share)
+        variance = float((sums**2).sum()) * count / (count - 1) / size**2
+    effective = share * (1.0 - share) / variance if variance else count
+    effective = min(max(effective, count), size)
+    return wilson(share * effective, effective)

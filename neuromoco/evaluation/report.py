@@ -116,9 +116,9 @@ def _abstained(found: Abstained) -> tuple[str, str]:
 
 
 def _errors(found: Abstained) -> str:
-    if found.error is None:
+    if found.error is None or found.interval is None:
         return "-"
-    low, high = wilson(found.wrong, found.answered)
+    low, high = found.interval
     return f"{found.error:.1%} ({found.wrong:,}; 95 % interval {low:.1%} to {high:.1%})"
 
 

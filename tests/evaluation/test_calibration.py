@@ -7,8 +7,8 @@ import pytest
 
 from neuromoco.confidence import Calibration
 from neuromoco.datasets import Listing
-from neuromoco.evaluation.accuracy import score
-from neuromoco.evaluation.calibration import calibration_error, measure_confidence
+from neuromoco.evaluation.accuracy import score, wilson
+from neuromoco.evaluation.calibration import calibration_error, grouped_wilson, measure_confidence
 from neuromoco.train.calibrate import fit_temperature
 
 
@@ -72,6 +72,20 @@ def test_an_evaluation_with_unsure_answers(tmp_path) -> None:  # type: ignore[no
     assert abstention["possible_classes"] == 1.0
     assert abstention["true_class_is_possible"] == 0.8
     assert "abstention" not in measure_confidence(result, None).to_json()
+
+
+def test_the_interval_of_errors_among_answers_covers_where_parts_of_a_recording_belong_together() -> None:
+    generator, inside, plain = np.random.default_rng(3), 0, 0
+    for _ in range(200):
+        wrong = np.repeat(generator.random(40) < 0.2, 10)
+        low, high = grouped_wilson(wrong, np.repeat(np.arange(40), 10).astype(str))
+        inside += low <= 0.2 <= high
+        low, high = grouped_wilson(wrong, np.arange(400).astype(str))
+        assert (low, high) == pytest.approx(wilson(int(wrong.sum()), 400))
+        plain += low <= 0.2 <= high
+    assert inside >= 184
+    assert plain < 120
+    assert grouped_wilson(np.zeros(400, bool), np.repeat(np.arange(40), 10).astype(str)) == wilson(0, 40)
 
 
 def test_a_temperature_is_found_again() -> None:
