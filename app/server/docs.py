@@ -75,7 +75,7 @@ EXAMPLE = {
     "probabilities": {"3": 0.98, "8": 0.02},
     "fit": {"fits": True, "verdict": "fits", "score": 0.74, "reasons": []},
     "confidence": 0.98,
-    "temperature": 0.8,
+    "temperature": 0.476,
     "unsure": False,
     "possible_classes": ["3"],
     "decision_step": 1,
