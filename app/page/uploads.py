@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 import secrets
-import shutil
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from neuromoco.app.server.upload import clean_name
@@ -49,23 +49,21 @@ class Uploads:
     def tidy(self, seconds: float = KEPT_SECONDS) -> None:
         """Deletes what is older, and the oldest of what is too much."""
         found = []
-        for kept in self.folder.glob("*/*"):
-            try:
-                found.append((kept.stat().st_mtime, kept.stat().st_size, kept))
-            except OSError:  # deleted meanwhile
-                continue
         size, oldest_allowed = 0, time.time() - seconds
+        for folder in list(self.folder.iterdir()):
+            with suppress(OSError):  # deleted meanwhile, for another visitor
+                files = list(folder.iterdir())
+                found += [(kept.stat().st_mtime, kept.stat().st_size, kept) for kept in files]
+                if not files and folder.stat().st_mtime <= oldest_allowed:
+                    folder.rmdir()
         for number, (when, bytes_, kept) in enumerate(sorted(found, reverse=True)):
             size += bytes_
             if when <= oldest_allowed or number >= MOST_FILES or size > self._most_bytes:
                 delete(kept)
-        for empty in self.folder.glob("*/"):
-            if empty.stat().st_mtime <= oldest_allowed:
-                shutil.rmtree(empty, ignore_errors=True)
 
 
 def delete(upload: Path) -> None:
     """Deletes a visitor's file with its folder."""
     upload.unlink(missing_ok=True)
-    if upload.parent.is_dir() and not any(upload.parent.iterdir()):
+    with suppress(OSError):  # it holds another file, or was deleted meanwhile
         upload.parent.rmdir()

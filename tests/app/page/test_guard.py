@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -141,6 +142,23 @@ def test_uploads_are_deleted_in_time_and_bounded(tmp_path: Path, monkeypatch: py
         keep("e", b"")
     assert len(list(uploads.folder.glob("*/*"))) == 8
     uploads.tidy(seconds=-1)
+    assert list(uploads.folder.iterdir()) == []
+
+
+def test_uploads_that_are_deleted_by_others_meanwhile_disturb_nobody(tmp_path: Path) -> None:
+    """Four visitors at once, with room for one file: each deletes what the others have just written."""
+    (tmp_path / "uploads").mkdir()
+    uploads = Uploads(tmp_path / "uploads", most_bytes=30)
+
+    def visit(visitor: int) -> None:
+        for number in range(100):
+            file = tmp_path / f"{visitor}-{number}"
+            file.write_bytes(bytes(30))
+            uploads.keep(file, "walk.bin")
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(visit, range(4)))
+    uploads.tidy(0.0)
     assert list(uploads.folder.iterdir()) == []
 
 
