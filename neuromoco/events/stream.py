@@ -205,12 +205,6 @@ class CutError(EventFileError):
         return f"the last {left:,} of {size:,} bytes ({left / size:.1%}) were not read: {self}"
 
 
-def in_pieces(columns: Columns, size: int = PIECE) -> Iterator[Columns]:
-    """Columns that are already there, such as memory-mapped ones, piece by piece."""
-    for first in range(0, len(columns.t), size):
-        yield columns.take(slice(first, first + size))
-
-
 def in_batches(parts: Iterable[T], size_of: Callable[[T], int], size: int) -> Iterator[list[T]]:
     """Consecutive parts together until their sizes add up to `size`: files have packets far smaller than a piece."""
     batch: list[T] = []

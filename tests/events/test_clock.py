@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from neuromoco.events import ReadOptions, read_recording, read_windows, survey_recording
 from neuromoco.events.clock import CAMERA_US, LARGEST_TIME, MOST_RESTARTS, TABLE_US, Clock
-from neuromoco.events.stream import Columns, EventStream, gather, in_pieces
+from neuromoco.events.stream import Columns, EventStream, gather
 from neuromoco.events.windows import windows
 from tests.helpers.outcomes import refusal_of
+from tests.helpers.pieces import in_pieces
 
 PART = st.lists(st.integers(0, 3_000), min_size=1, max_size=30)  # waits between events, microseconds
 

@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 from neuromoco.errors import EventFileError
 from neuromoco.events import ReadOptions, read_recording, read_windows, survey_recording
 from neuromoco.events.extent import SOON, TOGETHER, extent
-from neuromoco.events.stream import Columns, EventStream, gather, in_pieces
+from neuromoco.events.stream import Columns, EventStream, gather
 from neuromoco.events.survey import survey
 from neuromoco.events.windows import windows
 from tests.helpers.cli import error_line, run
 from tests.helpers.outcomes import refusal_of, rows
+from tests.helpers.pieces import in_pieces
 
 EVENTS = 1000
 WIDTH, HEIGHT = 64, 48

@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 from neuromoco.errors import ConfigError, EventFileError
 from neuromoco.events import ReadOptions, read_recording, read_windows, survey_recording, write_atis, write_npz
 from neuromoco.events.clock import CAMERA_US
-from neuromoco.events.stream import Columns, EventStream, gather, in_pieces
+from neuromoco.events.stream import Columns, EventStream, gather
 from neuromoco.events.survey import survey
 from neuromoco.events.windows import windows
 from tests.conftest import make_recording
 from tests.helpers.outcomes import rows
+from tests.helpers.pieces import in_pieces
 
 SIDE = 12
 EVENTS = st.lists(
