@@ -24,6 +24,7 @@ NEEDED = {
     "neuromoco/events": ("hdf5", "mat", "ros", "text"),
     "neuromoco/runtime": ("train", "loihi"),  # torch for checkpoints alone
     "neuromoco/simulate": (),
+    "neuromoco/train": ("train", "league"),  # lightly for the methods that it is compared with alone
     "export": ("export",),
     "app": (),
     "app/cli": ("train", "serve"),

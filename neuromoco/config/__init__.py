@@ -6,6 +6,7 @@ Recipes are trees of `RunConfig` in YAML; the command line changes leaves (`--se
 from neuromoco.config.base import Settings
 from neuromoco.config.frames import FrameConfig
 from neuromoco.config.recordings import ReadingConfig, RecordingsConfig
+from neuromoco.config.rivals import RivalConfig
 from neuromoco.config.text import dump_config, load_config, load_settings, parse_changes, parse_settings, with_values
 from neuromoco.config.tree import (
     ClassifyConfig,
@@ -34,6 +35,7 @@ __all__ = [
     "PretrainConfig",
     "ReadingConfig",
     "RecordingsConfig",
+    "RivalConfig",
     "RunConfig",
     "Settings",
     "ViewConfig",

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_serializer
 PositiveInt = Annotated[int, Field(gt=0, lt=1 << 31)]  # whole numbers that the arithmetic behind them holds
 NonNegativeInt = Annotated[int, Field(ge=0, lt=1 << 31)]
 Pixels = Annotated[int, Field(ge=0, lt=1 << 16)]
+Width = Annotated[int, Field(gt=0, le=1 << 14)]  # of a layer
 
 
 class Settings(BaseModel):

@@ -6,11 +6,10 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, NonNegativeFloat, PositiveFloat, model_validator
 
-from neuromoco.config.base import NonNegativeInt, Pixels, PositiveInt, Settings
+from neuromoco.config.base import NonNegativeInt, Pixels, PositiveInt, Settings, Width
 from neuromoco.config.frames import FrameConfig
 from neuromoco.config.recordings import RecordingsConfig
-
-Width = Annotated[int, Field(gt=0, le=1 << 14)]  # of a layer
+from neuromoco.config.rivals import RivalConfig
 
 
 class NeuronConfig(Settings):
@@ -115,23 +114,29 @@ class MocoConfig(Settings):
 
 
 class PretrainConfig(Settings):
-    """Momentum-contrast pre-training without labels.
+    """Pre-training without labels.
 
     Attributes:
+        method: "moco" is momentum contrast, the method of this package; the others are there to compare it with, and
+            take the settings of `rival` instead of those of `moco`.
         share: of the recordings to train on, drawn by the seed; a larger share includes every smaller one.
         epochs: passes over these recordings.
         batch_size: recordings per optimizer step, over all processes and passes.
         accumulate: passes through the network that a batch is divided into, to save memory.
         moco: momentum contrast and its loss.
+        rival: the other methods.
         views: the random transformation for both views.
         optimizer: optimizer and schedule.
     """
 
+    added: ClassVar[tuple[str, ...]] = ("method", "rival")
+    method: Literal["moco", "simclr", "byol", "vicreg"] = "moco"
     share: float = Field(1.0, gt=0.0, le=1.0)
     epochs: PositiveInt = 100
     batch_size: PositiveInt = 64
     accumulate: PositiveInt = 1
     moco: MocoConfig = MocoConfig()
+    rival: RivalConfig = RivalConfig()
     views: ViewConfig = ViewConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
 
@@ -185,11 +190,15 @@ class MonitorConfig(Settings):
         samples: recordings on which spike rates and effective rank are measured after each epoch; 0 measures neither
             and draws no curves.
         knn_every: epochs between kNN accuracies in pre-training on class folders; 0 measures none.
+        held_out_every: epochs between accuracies on the recordings of `held_out` in training with labels, which choose
+            nothing; 0 measures none.
     """
 
+    added: ClassVar[tuple[str, ...]] = ("held_out_every",)
     trackers: tuple[str, ...] = ()
     samples: NonNegativeInt = 256
     knn_every: NonNegativeInt = 10
+    held_out_every: NonNegativeInt = 0
 
 
 class HoldOutConfig(Settings):

@@ -24,6 +24,7 @@ PACKAGES = {
     "serve": ("fastapi", "uvicorn", "python_multipart", "prometheus_client", "starlette"),
     "app": ("gradio", "markdown_it", "matplotlib", "PIL"),
     "datasets": ("tonic",),
+    "league": ("lightly",),
 }
 
 

@@ -15,11 +15,11 @@ from neuromoco.checkpoint import load_into, load_tensors, read_header
 from neuromoco.classifier import Classifier
 from neuromoco.confidence import Calibration
 from neuromoco.config import RunConfig
-from neuromoco.datasets import Recordings, Split
+from neuromoco.datasets import Recordings, Split, hold_out
 from neuromoco.datasets.references import reference_of
 from neuromoco.encoders import Encoder
 from neuromoco.errors import ConfigError, EventFileError, NeuromocoError
-from neuromoco.evaluation.accuracy import mean_logits, score
+from neuromoco.evaluation.accuracy import mean_logits, predict_labels, score
 from neuromoco.evaluation.features import state_sha256
 from neuromoco.fit.reference import FitReference
 from neuromoco.snn.batch_norm import sync_batch_norm
@@ -71,6 +71,15 @@ class ClassifyTask(Task):
         if share < 1.0:
             loss = loss.lerp(F.cross_entropy(logits, labels.roll(1), label_smoothing=smoothing), 1.0 - share)
         return {"loss": loss, "accuracy": (logits.argmax(1) == labels).float().mean()}
+
+    def extra_metrics(self, epoch: int) -> dict[str, float]:
+        every, held = self.config.watch.held_out_every, self.config.held_out
+        if held is None or not every or (epoch % every and epoch != self.epochs):
+            return {}
+        rows = hold_out(self.listing, held.folds, held.fold).validation
+        labels = np.array(self.listing.labels)[list(rows)]
+        predicted = predict_labels(self.network(), self.store.frames, rows, self.accelerator.device).numpy()
+        return {"held_out_accuracy": float((predicted == labels).mean())}
 
     def current_encoder(self) -> Encoder:
         return self.network().encoder

@@ -20,6 +20,7 @@ from neuromoco.errors import ConfigError
 from neuromoco.frames import POLARITIES
 from neuromoco.moco import Projector
 from neuromoco.train.processes import divide_batch
+from neuromoco.train.rivals import build_rival
 from neuromoco.train.stages import resolve_init
 
 FLOAT = 4  # bytes; weights, gradients and optimizers are float32 at any precision
@@ -70,11 +71,17 @@ def _estimate(
         count = round(settings.share * sum(sizes))
         if count < max(2, batch_size):
             raise ConfigError(f"{count} recordings are fewer than a batch of {batch_size} (at least 2)")
-        views, groups, steps = 2, moco.groups, count // batch_size
-        learned = _size(encoder) + _size(Projector(encoder.feature_dim, moco.hidden_dim, moco.embed_dim))
-        fixed = learned  # the key encoder
-        queue = {"queue": FLOAT * moco.embed_dim * f.steps * moco.queue_size}
-        queue_facts = {"queue_size": moco.queue_size, "queue_share": moco.queue_size / count}
+        views, steps = 2, count // batch_size
+        if settings.method == "moco":
+            groups = moco.groups
+            learned = _size(encoder) + _size(Projector(encoder.feature_dim, moco.hidden_dim, moco.embed_dim))
+            fixed = learned  # the key encoder
+            queue = {"queue": FLOAT * moco.embed_dim * f.steps * moco.queue_size}
+            queue_facts = {"queue_size": moco.queue_size, "queue_share": moco.queue_size / count}
+        else:
+            rival = build_rival(settings.method, build_encoder(config.encoder), settings.rival)
+            learned = sum(parameter.numel() for parameter in rival.parameters() if parameter.requires_grad)
+            fixed = _size(rival) - learned
     else:
         counts = divide_classes(sizes, settings.validation, settings.labels_per_class)
         count = sum(train for train, _ in counts)

@@ -37,7 +37,8 @@ def new_warnings(config: RunConfig, recordings: int, history: Sequence[Line]) ->
     """
     signs = [*_layers(config, history), *_gradient(config, history)]
     if config.stage == "pretrain":
-        signs += [*_queue(config, recordings, history), *_contrast(config, history)]
+        signs += [*_queue(config, recordings, history)] if config.pretrain.method == "moco" else []
+        signs += _contrast(config, history)
     earlier = {name for line in history for name in line.get("warnings", ())}
     return {name: f"{name}: {text}" for name, text in signs if name not in earlier}
 
@@ -98,7 +99,7 @@ def _contrast(config: RunConfig, history: Sequence[Line]) -> Iterator[tuple[str,
         other = "a milder pretrain.views" if moco.negatives == "plain" else "pretrain.moco.negatives=plain"
         text = f"all recordings look nearly the same ({', '.join(metrics)}): {_lower_rate(config)}, or {other}"
         yield "collapse", text
-    if len(last) < PATIENCE:
+    if len(last) < PATIENCE or config.pretrain.method != "moco":
         return
     keys = {"mbc": moco.queue_size} if moco.alpha else {}
     if moco.beta:

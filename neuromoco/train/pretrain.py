@@ -24,10 +24,8 @@ class PretrainTask(Task):
         self, config: RunConfig, encoder: Encoder, recordings: Recordings, split: Split, accelerator: Accelerator
     ) -> None:
         super().__init__(config, encoder, recordings, split, accelerator)
-        settings, count = config.pretrain, len(split.train)
-        if count < max(2, settings.batch_size):
-            problem = f"{count} recordings are fewer than a batch of {settings.batch_size} (at least 2)"
-            raise ConfigError(f"{problem}: --set pretrain.batch_size={max(2, count // 4)}")
+        settings = config.pretrain
+        check_batch(settings.batch_size, len(split.train))
         self.model = self.moco = MoCo(encoder, settings.moco, config.frames.steps, config.seed)
         self.load(TwoViews(View(settings.views)), settings.moco.groups, drop_last=True)
         group = {"params": list(self.moco.encoder_q.parameters()), "peak": settings.optimizer.lr}
@@ -55,11 +53,21 @@ class PretrainTask(Task):
             "queue_age_epochs": age / self.steps,
             "queue_age_momentum": age * (1.0 - self.moco.momentum(epoch / self.epochs)),
         }
-        every = self.config.watch.knn_every
-        due = every and (epoch % every == 0 or epoch in (1, self.epochs))
-        if due and len(set(self.listing.labels)) > 1:
-            metrics |= knn_metric(self, self.listing.labels, self.accelerator)
-        return metrics
+        return metrics | knn_when_due(self, epoch)
+
+
+def check_batch(batch_size: int, recordings: int) -> None:
+    """Raises ConfigError if a batch is larger than the training part."""
+    if recordings < max(2, batch_size):
+        problem = f"{recordings} recordings are fewer than a batch of {batch_size} (at least 2)"
+        raise ConfigError(f"{problem}: --set pretrain.batch_size={max(2, recordings // 4)}")
+
+
+def knn_when_due(task: Task, epoch: int) -> dict[str, float]:
+    """The kNN accuracy in the epochs that the settings say, and in the first and the last; {} without classes."""
+    every, labels = task.config.watch.knn_every, task.listing.labels
+    due = every and (epoch % every == 0 or epoch in (1, task.epochs))
+    return knn_metric(task, labels, task.accelerator) if due and len(set(labels)) > 1 else {}
 
 
 def contrast_metrics(loss: MixLoss, keys: Tensor, temperature: float) -> dict[str, Tensor]:

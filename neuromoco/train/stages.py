@@ -26,6 +26,7 @@ from neuromoco.train.classify import ClassifyTask
 from neuromoco.train.loop import fit
 from neuromoco.train.pretrain import PretrainTask
 from neuromoco.train.processes import build_accelerator, divide_batch, main_process_first
+from neuromoco.train.rival_task import RivalTask
 from neuromoco.train.run_folder import RunFolder
 from neuromoco.train.task import Task
 from neuromoco.train.trackers import check_trackers
@@ -207,7 +208,8 @@ def _build_task(run: RunFolder, config: RunConfig, accelerator: Accelerator, rea
         write_json(run.left_out, {problem.file: problem.reason for problem in recordings.left_out})
     split = _split_of(run, listing, config)
     if pretraining:
-        task: Task = PretrainTask(config, encoder, recordings, split, accelerator)
+        kind = PretrainTask if config.pretrain.method == "moco" else RivalTask
+        task: Task = kind(config, encoder, recordings, split, accelerator)
     else:
         _check_classes(listing)
         task = ClassifyTask(config, encoder, recordings, split, accelerator)
