@@ -82,7 +82,7 @@ def _begin(plan: Plan, out: Path) -> None:
     if file.is_file():
         before = read_json(file)
         known = before.pop(CONTENT, None)
-        if changed := _difference(before, content):
+        if changed := difference(before, content):
             advice = "restore the sweep's file, or give another --out"
             raise ConfigError(f"{out}: holds a sweep with another {changed}; {advice}")
     elif out.is_file() or (out.is_dir() and any(out.iterdir())):
@@ -97,11 +97,11 @@ def _begin(plan: Plan, out: Path) -> None:
     write_json(file, content | {CONTENT: keys.hexdigest()})
 
 
-def _difference(before: Any, now: Any, where: str = "") -> str | None:
-    """Name of the first setting that differs, and both values."""
+def difference(before: Any, now: Any, where: str = "") -> str | None:
+    """The name of the first setting that differs between two trees, and both values; None if none does."""
     if not (isinstance(before, dict) and isinstance(now, dict)):
         return None if before == now else f"{where} ({before!r} before, {now!r} now)"
     if list(before) != list(now):
         return f"{where or 'content'} ({', '.join(before)} before, {', '.join(now)} now)"
-    differences = (_difference(before[name], now[name], f"{where}.{name}".strip(".")) for name in before)
+    differences = (difference(before[name], now[name], f"{where}.{name}".strip(".")) for name in before)
     return next(filter(None, differences), None)

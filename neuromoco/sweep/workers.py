@@ -26,11 +26,18 @@ class Outcome(NamedTuple):
 
 
 class WorkerOptions(NamedTuple):
-    """Arguments of `neuromoco.sweep.unit.Worker`."""
+    """Arguments of `neuromoco.sweep.unit.Worker`, and the subclass of it that runs units, if it is another one."""
 
     out: Path
     test: str | None
     device: str
+    kind: type[Worker] | None = None
+
+    def start(self) -> Worker:
+        """A worker with these arguments."""
+        from neuromoco.sweep.unit import Worker
+
+        return (self.kind or Worker)(self.out, self.test, self.device)
 
 
 def run_units(units: Sequence[Unit], options: WorkerOptions, jobs: int) -> Iterator[Outcome]:
@@ -53,9 +60,7 @@ def run_units(units: Sequence[Unit], options: WorkerOptions, jobs: int) -> Itera
 
 
 def _run_here(units: Sequence[Unit], options: WorkerOptions) -> Iterator[Outcome]:
-    from neuromoco.sweep.unit import Worker
-
-    worker = Worker(*options)
+    worker = options.start()
     failed: set[str] = set()
     for unit in units:
         if unit.needs not in failed:
@@ -80,9 +85,7 @@ def _run_there(options: WorkerOptions, unit: Unit) -> Outcome:
 
 @cache
 def _worker(options: WorkerOptions) -> Worker:
-    from neuromoco.sweep.unit import Worker
-
-    return Worker(*options)
+    return options.start()
 
 
 def _set_up(jobs: int) -> None:
