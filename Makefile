@@ -16,7 +16,7 @@ NODE_READY := $(JAVASCRIPT)/.installed-onnxruntime-node-$(NODE_RUNTIME)
 # Intel's Lava simulator, for the test of export/lava_runner alone. Its metadata asks for Python < 3.11.
 LAVA_READY := $(VENV)/.installed-lava
 
-.PHONY: help demo test test-slow javascript cpp lava fuzz kills attack check docs bench clean
+.PHONY: help demo test test-slow javascript cpp lava fuzz kills attack check docs bench league league-small clean
 help:
 	@echo "make demo       install, then the whole chain on the built-in recordings (minutes)"
 	@echo "make test       install, then the tests"
@@ -30,6 +30,8 @@ help:
 	@echo "make check      install, then lint and types"
 	@echo "make docs       install, then the documentation as a site in build/site"
 	@echo "make bench      install, then the measurements of benchmarks/"
+	@echo "make league-small  install, then a small league of methods (half an hour)"
+	@echo "make league     install, then the whole league (8 hours on 2 cores); SETS='--data n-mnist=FOLDER --data dvs-sign=FOLDER'"
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -105,6 +107,12 @@ docs: $(DOCS)
 
 bench: $(DEV)
 	$(BIN)/python -m benchmarks
+
+league-small: $(DEV)
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.league benchmarks/league/small.yaml $(SETS) --out runs/league-small --jobs 2
+
+league: $(DEV)
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.league benchmarks/league/full.yaml $(SETS) --out runs/league --jobs 2
 
 clean:
 	rm -rf $(VENV) build dist runs *.egg-info
