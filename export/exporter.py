@@ -17,6 +17,7 @@ from neuromoco.events import Recording
 from neuromoco.graph.nodes import Graph
 from neuromoco.runtime.checkpoint_file import TrainedClassifier
 from neuromoco.runtime.header import ExportHeader, TargetName
+from neuromoco.runtime.prediction import Floats
 from neuromoco.support.files import write_json
 from neuromoco.train.environment import package_versions
 from neuromoco.unsupported import Unsupported
@@ -38,6 +39,11 @@ class ExportJob:
     def size(self) -> tuple[int, int]:
         """Height and width of the frames."""
         return self.classifier.header.frames.height, self.classifier.header.frames.width
+
+    @property
+    def examples(self) -> list[Floats]:
+        """Frames [T, 1, P, H, W] of two of the recordings given, on which the graph is compared with the network."""
+        return [self.classifier.frames([recording]) for recording in (self.recordings or ())[:2]]
 
     @cached_property
     def header(self) -> ExportHeader:

@@ -167,7 +167,7 @@ def export(
     exporter = row.exporter()(job, **chosen)
     exporter.check_place(out)
     begin = time.perf_counter()
-    graph = lower(job.classifier.network, *job.size)
+    graph = lower(job.classifier.network, *job.size, job.header.frames.steps, job.examples)
     refuse(exporter.find_unsupported(graph))
     with row.place(out) as part:
         facts = exporter.write(graph, part)
@@ -204,13 +204,13 @@ def list_unsupported(source: Path | str, *, target: TargetName = "onnx", **optio
     """
     row, chosen = _choose(target, options)
     from neuromoco.export.exporter import ExportJob
-    from neuromoco.graph.trace import lower, trace
+    from neuromoco.graph.trace import lowered
     from neuromoco.runtime.checkpoint_file import TrainedClassifier
 
     source = best_weights(source)
     job = ExportJob(source, TrainedClassifier(source, "cpu"), target)
-    unsupported = trace(job.classifier.network, *job.size).unsupported
-    return unsupported or row.exporter()(job, **chosen).find_unsupported(lower(job.classifier.network, *job.size))
+    graph, unsupported = lowered(job.classifier.network, *job.size, job.header.frames.steps)
+    return row.exporter()(job, **chosen).find_unsupported(graph) if graph else unsupported
 
 
 def default_place(source: Path, target: str, options: dict[str, Any]) -> Path:

@@ -185,6 +185,9 @@ class _Mapper:
             raise RefusedError("a reshape that moves values to other channels or places; flatten instead")
         return x
 
+    def refuse_transpose(self, node: floats.Transpose) -> Signal:
+        raise RefusedError("moves values to other places; keep the channels first, or average over all tokens")
+
     def refuse_multiply(self, node: floats.Multiply) -> Signal:
         raise RefusedError("a product of spikes; use SEW-ResNet's connect=ADD")
 
@@ -233,6 +236,7 @@ WRITERS: dict[type[floats.Node], Callable[[_Mapper, Any], Signal]] = {
     floats.MaxPool: _Mapper.max_pool,
     floats.AvgPool: _Mapper.avg_pool,
     floats.Reshape: _Mapper.reshape,
+    floats.Transpose: _Mapper.refuse_transpose,
     floats.Multiply: _Mapper.refuse_multiply,
     floats.Affine: _Mapper.refuse_affine,
 }

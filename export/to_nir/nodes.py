@@ -36,6 +36,7 @@ NO_ADD = "(SEW-ResNet: options {connect: ADD})"
 REFUSED: dict[type[op.Node], str] = {
     op.MaxPool: "NIR has no max pool; use a strided convolution or an average pool (SEW-ResNet: options {stem: conv})",
     op.Attention: "NIR has no product of values; use a convolutional encoder, such as sew_resnet_tiny",
+    op.Transpose: "NIR has no transpose; keep the channels first, [T, N, C, ...]",
     op.Multiply: f"NIR adds values and does not multiply them; join branches with + {NO_ADD}",
     op.Affine: "NIR has no scale and shift of channels; use batch norm right behind a convolution or linear layer of "
     f"its own, and + between branches {NO_ADD}",

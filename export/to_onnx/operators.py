@@ -206,6 +206,11 @@ def _attention(body: Body, node: op.Attention) -> Value:
     return [tape.op("Reshape", tape.op("MatMul", scaled, q), tape.ints(-1, channels, length), name=node.name)]
 
 
+def _transpose(body: Body, node: op.Transpose) -> Value:
+    order = [0, *(axis + 1 for axis in node.order)]
+    return body.each(node, lambda x: body.tape.op("Transpose", x, perm=order))
+
+
 WRITERS: dict[type[op.Node], Callable[[Body, Any], Value]] = {
     op.Conv: _conv,
     op.Linear: _linear,
@@ -216,6 +221,7 @@ WRITERS: dict[type[op.Node], Callable[[Body, Any], Value]] = {
     op.MaxPool: _max_pool,
     op.AvgPool: _avg_pool,
     op.Attention: _attention,
+    op.Transpose: _transpose,
     op.Reshape: lambda body, node: body.each(
         node, lambda x: body.tape.op("Reshape", x, body.tape.ints(-1, *node.shape))
     ),

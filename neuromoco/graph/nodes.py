@@ -83,12 +83,13 @@ class Affine(Weighted):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class LIF(Node):
-    """Leaky integrate-and-fire neurons with hard reset to 0, from rest (v[-1] = 0):
+    """Leaky integrate-and-fire neurons, from rest (v[-1] = 0):
 
         h[t] = v[t-1] + (x[t] - v[t-1]) / tau        with `decay_input`
         h[t] = v[t-1] - v[t-1] / tau + x[t]          without
         s[t] = 1 if h[t] >= v_threshold else 0
-        v[t] = h[t] * (1 - s[t])
+        v[t] = h[t] * (1 - s[t])                     hard reset
+        v[t] = h[t] - v_threshold * s[t]             with `soft_reset`
 
     An infinite tau without `decay_input` is integrate-and-fire.
     """
@@ -96,6 +97,7 @@ class LIF(Node):
     tau: float
     v_threshold: float
     decay_input: bool
+    soft_reset: bool = False
 
     @property
     def keep(self) -> float:
@@ -169,6 +171,17 @@ class Reshape(Node):
     """The same numbers in C order, of another shape: (C, H, W) as (C, L) or (D,)."""
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Transpose(Node):
+    """The same numbers with their axes in another order.
+
+    Attributes:
+        order: for each axis of the result, the number of the input's axis that it is.
+    """
+
+    order: Shape
+
+
 @dataclass(frozen=True)
 class Graph:
     """Nodes in the order of computing; the first is the input, the last computes the result.
@@ -238,6 +251,11 @@ def averaging_matrix(windows: Sequence[Window], side: int) -> NDArray[np.float64
 
 def fold_affine(nodes: Sequence[Node]) -> tuple[Node, ...]:
     """Folds each `Affine` into the convolution or linear layer before it, if that has no other user."""
+    return fold_affine_named(nodes)[0]
+
+
+def fold_affine_named(nodes: Sequence[Node]) -> tuple[tuple[Node, ...], dict[str, str]]:
+    """The nodes with each `Affine` folded; and by name of those, in order, the layer that took it in."""
     result: dict[str, Node] = {}
     renamed: dict[str, str] = {}
     users = Graph(tuple(nodes)).users
@@ -249,7 +267,7 @@ def fold_affine(nodes: Sequence[Node]) -> tuple[Node, ...]:
             renamed[node.name] = before.name
         else:
             result[node.name] = replace(node, inputs=inputs)
-    return tuple(result.values())
+    return tuple(result.values()), renamed
 
 
 def _scaled(node: Conv | Linear, affine: Affine) -> Node:

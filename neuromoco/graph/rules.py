@@ -1,15 +1,15 @@
-"""The nodes for each kind of layer and function.
+"""The nodes for each kind of layer.
 
 A layer's rule takes its name, the module and the node before it, and returns nodes that compute the same, the last of
-which has the layer's value. A function's rule takes the nodes (or numbers) of its arguments. Both refuse what the graph
-cannot express, with a substitute. To support a layer, add its exact class to `LAYERS`: a subclass may compute something
-else.
+which has the layer's value. It reads every option of the layer, and refuses what the graph cannot express, with a
+substitute. To support a layer, add its exact class to `LAYERS`: a subclass may compute something else.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,10 +18,14 @@ from spikingjelly.activation_based import layer, neuron
 from torch import Tensor, nn
 from torch.nn.modules.utils import _pair
 
+from neuromoco.graph import layout
 from neuromoco.graph import nodes as op
+from neuromoco.graph.layout import Value
 from neuromoco.runtime.loihi.blocks import conv_shape
 from neuromoco.snn.neurons import LIFNode
 from neuromoco.unsupported import RefusedError
+
+SMALLEST_THRESHOLD = 1e-30  # the slope at it must be a float32
 
 
 def _convolution(name: str, module: nn.Conv1d | nn.Conv2d, x: op.Node) -> list[op.Node]:
@@ -75,19 +79,30 @@ def _batch_norm(name: str, module: nn.BatchNorm1d | nn.BatchNorm2d, x: op.Node) 
 
 
 def _neuron(name: str, module: Any, x: op.Node) -> list[op.Node]:
-    if module.step_mode != "m":
-        raise RefusedError("takes one time step per call; set step_mode='m'")
     if module.v_reset is None:
         raise RefusedError("a soft reset; use v_reset=0.0")
     if module.v_reset != 0.0:
         raise RefusedError(f"a reset to {module.v_reset}; use v_reset=0.0")
+    steps = torch.tensor([-2.0, -1e-6, 0.0, 1e-6, 2.0])
+    if module.surrogate_function(steps).tolist() != [0.0, 0.0, 1.0, 1.0, 1.0]:
+        raise RefusedError("a surrogate function that gives no spikes; set its spiking=True")
     tau, decay_input = math.inf, False
     if isinstance(module, neuron.ParametricLIFNode):
-        tau, decay_input = 1.0 / float(torch.sigmoid(module.w)), bool(module.decay_input)
+        tau, decay_input = 1.0 / _number("w", torch.sigmoid(module.w)), bool(module.decay_input)
     elif isinstance(module, neuron.LIFNode):
-        tau, decay_input = float(module.tau), bool(module.decay_input)
-    threshold = float(module.v_threshold)
+        tau, decay_input = _number("tau", module.tau), bool(module.decay_input)
+    if not tau >= 1.0:
+        raise RefusedError(f"tau {tau:g}, which makes membranes grow or alternate; use 1 or more")
+    threshold = _number("v_threshold", module.v_threshold)
+    if not SMALLEST_THRESHOLD <= threshold < math.inf:
+        raise RefusedError(f"a threshold of {threshold:g}; use a positive one, and change the sign of the weights")
     return [op.LIF(name=name, inputs=(x.name,), shape=x.shape, tau=tau, v_threshold=threshold, decay_input=decay_input)]
+
+
+def _number(name: str, value: Any) -> float:
+    if isinstance(value, Tensor) and value.numel() != 1:
+        raise RefusedError(f"{name} of shape {tuple(value.shape)}; use one number for all neurons of the layer")
+    return float(value)
 
 
 def _max_pool(name: str, module: nn.MaxPool2d, x: op.Node) -> list[op.Node]:
@@ -152,76 +167,52 @@ LAYERS: dict[type, Callable[[str, Any, op.Node], list[op.Node]]] = {
     **dict.fromkeys((nn.Dropout, nn.Dropout2d, layer.Dropout, layer.Dropout2d), _nothing),
     layer.SpikingSelfAttention: _attention,
 }
+NEURONS = frozenset({LIFNode, neuron.LIFNode, neuron.ParametricLIFNode, neuron.IFNode})
+# Layers that treat each number of a tensor alone, whatever its axes count.
+ELEMENTWISE = NEURONS | {nn.Dropout, nn.Dropout2d, layer.Dropout, layer.Dropout2d}
+ON_LAST_AXIS = frozenset({nn.Linear, layer.Linear})
+MULTI_STEP = frozenset({layer.SpikingSelfAttention})  # without a step_mode
 KNOWN = (
     "convolution, linear, batch norm, LIF, ParametricLIF and IF neurons with hard reset, max pool, average pool, "
-    "adaptive average pool, dropout, SpikingSelfAttention;"
-    " and between layers +, -, *, flatten, reshape, mean over space"
+    "adaptive average pool, dropout, SpikingSelfAttention; and between layers +, -, *, flatten, reshape, transpose, "
+    "mean and sum over axes, x[t] and torch.stack in a loop over time"
 )
-# Substitutes for common layers; the message for other layers lists what is known.
-SUBSTITUTES = {
-    "relu": "use a neuron, such as neuromoco.snn.neurons.lif",
-    "cat": "join branches with + as SEW-ResNet does",
-    "matmul": "use spikingjelly's layer.SpikingSelfAttention",
-    "softmax": "spiking attention has none; use spikingjelly's layer.SpikingSelfAttention",
-    "layer_norm": "use batch norm, which folds into the layer before it",
-    "getitem": "let layers see all time steps at once: step_mode='m'",
-}
-
-Operand = op.Node | float
 
 
-def _add(name: str, a: Operand, b: Operand) -> list[op.Node]:
-    if isinstance(a, op.Node) and isinstance(b, op.Node):
-        _expect_same(a, b)
-        return [op.Add(name=name, inputs=(a.name, b.name), shape=a.shape)]
-    return [_affine(name, a, 1.0, b) if isinstance(a, op.Node) else _affine(name, b, 1.0, a)]
-
-
-def _subtract(name: str, a: Operand, b: Operand) -> list[op.Node]:
-    if not isinstance(b, op.Node):
-        return _add(name, a, -b)
-    if not isinstance(a, op.Node):
-        return [_affine(name, b, -1.0, a)]
-    minus = _affine(f"{name}.minus", b, -1.0, 0.0)
-    return [minus, *_add(name, a, minus)]
-
-
-def _multiply(name: str, a: Operand, b: Operand) -> list[op.Node]:
-    if isinstance(a, op.Node) and isinstance(b, op.Node):
-        _expect_same(a, b)
-        return [op.Multiply(name=name, inputs=(a.name, b.name), shape=a.shape)]
-    return [_affine(name, a, b, 0.0) if isinstance(a, op.Node) else _affine(name, b, a, 0.0)]
-
-
-def _divide(name: str, a: Operand, b: Operand) -> list[op.Node]:
-    if isinstance(b, op.Node):
-        raise RefusedError("division by a value; divide by a number")
-    return _multiply(name, a, 1.0 / b)
-
-
-# Python's and torch's names of them, without underscores and the i of what is done in place.
-FUNCTIONS: dict[str, Callable[[str, Operand, Operand], list[op.Node]]] = {
-    "add": _add,
-    "radd": _add,
-    "sub": _subtract,
-    "rsub": lambda name, a, b: _subtract(name, b, a),
-    "mul": _multiply,
-    "rmul": _multiply,
-    "div": _divide,
-    "truediv": _divide,
-    "rdiv": lambda name, a, b: _divide(name, b, a),
-    "rtruediv": lambda name, a, b: _divide(name, b, a),
-}
-RESHAPES = frozenset({"flatten", "reshape", "view", "squeeze", "unsqueeze", "unflatten"})
-COPIES = frozenset({"contiguous", "clone", "detach", "float", "to", "cpu"})
-
-
-def mean_over_space(name: str, x: op.Node, shape: op.Shape) -> list[op.Node]:
-    """The mean over all axes of space, to a value of `shape`; refuses other means."""
-    if shape not in ((x.shape[0],), (x.shape[0], *(1,) * (len(x.shape) - 1))):
-        raise RefusedError("a mean over other axes than all of space; use adaptive average pooling, or move it")
-    pooled = _averaged(f"{name}.pool", x, tuple(((0, side),) for side in x.shape[1:]))
-    return [pooled, op.Reshape(name=name, inputs=(pooled.name,), shape=shape)]
+def on_last_axis(
+    rule: Callable[[str, Any, op.Node], list[op.Node]], name: str, module: Any, x: Value
+) -> tuple[list[op.Node], Value]:
+    """The nodes of a linear layer on the last axis of a tensor, whatever the others count; and its value."""
+    group = x.axes[-1] if x.axes else ()
+    if len(group) != 1 or not isinstance(group[0], int):
+        raise RefusedError(f"takes the last axis of {layout.describe(x)}; give it the channels there")
+    node, axis = x.node, group[0]
+    if len(node.shape) == 1:
+        nodes = rule(name, module, node)
+        return nodes, replace(x, node=nodes[-1])
+    order = (axis, *(i for i in range(len(node.shape)) if i != axis))
+    nodes = list[op.Node]()
+    if axis:
+        front = tuple(node.shape[i] for i in order)
+        nodes.append(op.Transpose(name=f"{name}.transpose", inputs=(node.name,), shape=front, order=order))
+        node = nodes[-1]
+    others = node.shape[1:]
+    if len(others) > 1:
+        flat = (node.shape[0], math.prod(others))
+        nodes.append(op.Reshape(name=f"{name}.flat", inputs=(node.name,), shape=flat))
+        node = nodes[-1]
+    # A convolution of kernel 1.
+    weight = _numpy(module.weight)
+    once: dict[str, Any] = {"stride": (1,), "padding": (0,), "dilation": (1,), "groups": 1}
+    shape = (len(weight), node.shape[1])
+    conv_name = name if len(others) == 1 else f"{name}.tokens"
+    bias = _bias(module, len(weight))
+    conv = op.Conv(name=conv_name, inputs=(node.name,), shape=shape, weight=weight[:, :, None], bias=bias, **once)
+    nodes.append(conv)
+    if len(others) > 1:
+        nodes.append(op.Reshape(name=name, inputs=(conv.name,), shape=(len(weight), *others)))
+    axes = tuple(tuple(order.index(i) if isinstance(i, int) else i for i in group) for group in x.axes)
+    return nodes, replace(x, node=nodes[-1], axes=axes)
 
 
 def describe(module: nn.Module) -> str:
@@ -243,11 +234,6 @@ def _averaged(name: str, x: op.Node, windows: Any) -> op.AvgPool:
 def _expect_rank(x: op.Node, rank: int) -> None:
     if len(x.shape) != rank:
         raise RefusedError(f"on values of shape {x.shape}; it needs {rank} axes besides time steps and recordings")
-
-
-def _expect_same(a: op.Node, b: op.Node) -> None:
-    if a.shape != b.shape:
-        raise RefusedError(f"of shapes {a.shape} and {b.shape}; both must be the same")
 
 
 def _bias(module: Any, size: int) -> op.Array:

@@ -155,18 +155,17 @@ REFUSED = {
     "one step per call": (neuron.LIFNode(step_mode="s"), r"what: .* takes one time step per call; set step_mode='m'"),
     "neuron on single frames": (Merged(), r"what.neuron: .* does not take \[T, N, ...\]"),
     "neuron twice": (Twice(), r"used twice; give each place its own"),
-    "cat": (lambda x: torch.cat([x, x], 2), r"cat: cat: join branches with \+"),
-    "one step": (lambda x: x[0][None].expand_as(x), r"getitem: getitem: let layers see all time steps"),
-    "mean over time": (lambda x: x.mean(0, keepdim=True).expand_as(x), r"mean: mean: mixes time steps or recordings"),
-    "mean over channels": (lambda x: x.mean(2, keepdim=True).expand_as(x), r"mean over other axes"),
-    "a constant": (lambda x: x + torch.ones(4, 1, 1), r"add: add: with a tensor that no layer made"),
+    "cat": (lambda x: torch.cat([x, x], 2), r"cat: cat: .*; join branches with \+"),
+    "one step": (lambda x: x[0][None].expand_as(x), r"expand_as: expand_as: known are"),
+    "mean over time": (lambda x: x.mean(0) * x.mean(0), r"mul: mul: a product of means over time"),
+    "mean over recordings": (lambda x: x - x.mean(1, keepdim=True), r"mean: mean: a mean or sum over recordings"),
+    "a constant": (lambda x: x + torch.arange(144.0).view(12, 12), r"add: add: .* differs from place to place"),
     "divided": (lambda x: 1.0 / x, r"division by a value"),
     "ceil": (layer.MaxPool2d(2, ceil_mode=True, step_mode="m"), r"ceil_mode or return_indices; use the defaults"),
     "padded mean": (layer.AvgPool2d(2, padding=1, step_mode="m"), r"padding, ceil_mode or divisor_override"),
     "circular": (layer.Conv2d(4, 4, 3, padding=1, padding_mode="circular", step_mode="m"), r"padding_mode 'circular'"),
     "even": (layer.Conv2d(4, 4, 2, padding="same", step_mode="m"), r"padding 'same' of an even kernel"),
     "no statistics": (layer.BatchNorm2d(4, track_running_stats=False, step_mode="m"), r"track_running_stats=True"),
-    "linear on pixels": (nn.Linear(12, 12), r"flatten them, or use a convolution of kernel 1"),
 }
 
 

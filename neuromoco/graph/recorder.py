@@ -1,0 +1,443 @@
+"""Follows the tensors of one forward pass, and records a node for every layer and function.
+
+Real tensors flow, so a forward pass of any style can be traced, with its shapes, branches and loops over time.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, fields, replace
+from functools import partial
+from typing import Any
+from zlib import crc32
+
+import numpy as np
+import torch
+from spikingjelly.activation_based import base
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from neuromoco.errors import NeuromocoError
+from neuromoco.graph import rules
+from neuromoco.graph.functions import FACTS, call_rule
+from neuromoco.graph.layout import EACH, MEAN, Axes, Sizes, Value, describe, leading, numbered, settled
+from neuromoco.graph.nodes import Add, Affine, Array, AvgPool, Conv, Input, Linear, Node, Reshape, Shape, Transpose
+from neuromoco.support.untrusted import one_line
+from neuromoco.unsupported import RefusedError, Unsupported
+
+JUDGED_STEPS = 4  # of a run, the first ones: layers without state are the same at all, and states begin at rest
+LARGEST_SUM = 1 << 20  # numbers of a tensor that are looked at for changes
+PREFIX = "encoder.body."  # is removed from the names of nodes
+# Their mean over time is their value of the mean.
+LINEAR = (Conv, Linear, Affine, AvgPool, Reshape, Transpose, Add)
+
+
+@dataclass
+class Trace:
+    """What one run of a network computes.
+
+    Attributes:
+        nodes: in the order of computing, batch norm not folded; the last computes the logits.
+        modules: by node, the path of the module that it stands for; nodes of functions have none.
+        unsupported: layers that the graph cannot express, in the order of computing.
+        found: by node, the network's own numbers [T, N, *shape] at the first steps.
+    """
+
+    nodes: list[Node] = field(default_factory=list)
+    modules: dict[str, str] = field(default_factory=dict)
+    unsupported: list[Unsupported] = field(default_factory=list)
+    found: dict[str, Array] = field(default_factory=dict)
+
+
+@dataclass
+class _Kept:
+    """A tensor that the network computed. It is held here, or its id would be used again."""
+
+    tensor: Tensor
+    value: Value | None  # None behind an unsupported layer
+    version: int
+    sum: int  # of its bytes, for changes that torch does not count
+
+
+@dataclass
+class _Call:
+    """A layer's or function's call; see `functions.Call`."""
+
+    recorder: Recorder
+    place: str
+    results: list[Tensor]
+    step: int | None
+    sizes: Sizes
+    nodes: list[Node] = field(default_factory=list)  # that it adds or, at a later step, finds again
+
+    def value(self, tensor: Any) -> Value | None:
+        kept = self.recorder.kept(tensor)
+        return kept.value if kept else None
+
+    def keep(self, node: Node) -> Node:
+        node = self.recorder.keep(node, self.step)
+        self.nodes.append(node)
+        return node
+
+
+class Names:
+    """The names of layers and functions: the same one for all steps of a loop over time."""
+
+    def __init__(self) -> None:
+        self._taken: set[str] = set()
+        self._looped: dict[str, list[str]] = defaultdict(list)  # by name, the calls of it at the first step
+        self._used: dict[tuple[str, int], int] = defaultdict(int)
+
+    def place(self, name: str, step: int | None) -> str:
+        """The name of a call's nodes, or what they begin with."""
+        if step is None:
+            return self.free(name)
+        number, names = self._used[name, step], self._looped[name]
+        self._used[name, step] += 1
+        if number == len(names):
+            if step:
+                raise RefusedError(f"is not computed at each time step before step {step}; compute the same at all")
+            names.append(self.free(name))
+        return names[number]
+
+    def free(self, name: str) -> str:
+        """A name that nothing has, and that now is taken."""
+        number, free = 2, name
+        while free in self._taken:
+            free, number = f"{name}_{number}", number + 1
+        self._taken.add(free)
+        return free
+
+
+class Recorder(TorchFunctionMode):
+    """Follows tensors through one forward pass and records nodes for every layer and function."""
+
+    def __init__(self, network: nn.Module, frames: Tensor) -> None:
+        super().__init__()
+        self.network = network
+        self.trace = Trace()
+        self.sizes = Sizes(*frames.shape[:2])
+        self._kept: dict[int, _Kept] = {}
+        self._nodes: dict[str, Node] = {}
+        self._names = Names()
+        self._containers: list[str] = []
+        self._layers: list[str] = []  # that are being computed, each inside the one before
+        self._stale: list[str] = []
+        self._inner: dict[str, Tensor] = {}  # spikes of neurons inside of a layer, by path
+        self._neurons: dict[str, str] = {}  # by path of the module, the node
+        self._fired: dict[str, int] = defaultdict(int)  # steps that neurons that see one step per call have seen
+        self._steps: dict[str, dict[int, Array]] = defaultdict(dict)
+
+    def run(self, frames: Tensor) -> Trace:
+        device = next((parameter.device for parameter in self.network.parameters()), torch.device("cpu"))
+        frames = frames.to(device)
+        shape = tuple(frames.shape[2:])
+        node = self.keep(Input(name=self._names.free("frames"), inputs=(), shape=shape), None)
+        self._hold(frames, Value(node, (("T",), ("N",), *numbered(len(shape)))))
+        try:
+            with self._hooks(), self:
+                result = self.network(frames)
+        except NeuromocoError:
+            raise
+        except Exception as error:  # of the user's code
+            if not self.trace.unsupported:
+                place = (self._layers or self._containers or [""])[-1].removeprefix(PREFIX) or "network"
+                sides = " x ".join(map(str, frames.shape))
+                reason = f"fails on frames [T, N, P, H, W] of {sides} ({one_line(error)}); let it take any T and N"
+                self.trace.unsupported.append(Unsupported(place, "forward", reason))
+            return self.trace
+        self._finish(result)
+        return self.trace
+
+    def _finish(self, result: Any) -> None:
+        """Keeps the nodes that the result needs, with what they were found to compute."""
+        try:
+            value = self._result(result)
+        except RefusedError as refusal:
+            if not self.trace.unsupported:
+                self.trace.unsupported.append(Unsupported("network", "result", str(refusal)))
+            return
+        needed = {value.node.name}
+        for node in reversed(self.trace.nodes):
+            if node.name in needed:
+                needed.update(node.inputs)
+        needed.add(self.trace.nodes[0].name)
+        self.trace.nodes = [node for node in self.trace.nodes if node.name in needed]
+        for name, steps in self._steps.items():
+            if name not in self.trace.found and sorted(steps) == list(range(len(steps))):
+                self.trace.found[name] = np.concatenate([steps[t] for t in range(len(steps))])
+        self.trace.found = {name: numbers for name, numbers in self.trace.found.items() if name in needed}
+
+    def _result(self, result: Any) -> Value:
+        kept = self.kept(result) if isinstance(result, Tensor) else None
+        if kept is None:
+            what = "a tensor that no layer made" if isinstance(result, Tensor) else f"a {type(result).__name__}"
+            raise RefusedError(f"is {what}; return the logits of its last layer")
+        self._check_fresh([result])
+        if kept.value is None:
+            raise RefusedError("comes from an unsupported layer")
+        value, nodes = settled(kept.value, "result")
+        for node in nodes:
+            self.keep(node, None)
+        if value.when not in (EACH, MEAN) or "N" not in [label for group in value.axes for label in group]:
+            raise RefusedError(f"is {describe(value)}; return [T, N, classes], or its mean over time")
+        if len(value.node.shape) != 1:
+            raise RefusedError(f"is {describe(value)}, no logits; end in a linear layer, [T, N, classes]")
+        for name, count in self._fired.items():
+            if count != self.sizes.steps:
+                raise RefusedError(f"comes from {name}, which saw {count} of {self.sizes.steps} time steps")
+        return value
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        name = _plain_name(func)
+        if self._layers or name in FACTS:
+            return func(*args, **kwargs)
+        involved = [tensor for tensor in _tensors((args, kwargs)) if self.kept(tensor)]
+        stale = self._stale_among(involved)
+        result = func(*args, **kwargs)
+        if involved:
+            container = f"{self._containers[-1]}." if self._containers and self._containers[-1] else ""
+            in_place = bool(args) and isinstance(args[0], Tensor) and result is args[0] and not self.kept(args[0])
+            rule = partial(self._function, name, args, kwargs, stale, in_place and args[0]._base is not None)
+            self._write(container + name, name, involved, _tensors(result), rule)
+        return result
+
+    @contextmanager
+    def _hooks(self) -> Iterator[None]:
+        """Records calls of layers; calls of other modules name the functions in them."""
+        with ExitStack() as hooks:
+            for path, module in self.network.named_modules():
+                enter, leave = self._layer_hooks(path) if _is_layer(module) else self._container_hooks(path)
+                hooks.callback(module.register_forward_pre_hook(enter).remove)
+                hooks.callback(module.register_forward_hook(leave, with_kwargs=True).remove)
+            yield
+
+    def _layer_hooks(self, path: str) -> tuple[Callable[..., None], Callable[..., None]]:
+        def enter(module: nn.Module, args: Any) -> None:
+            self._layers.append(path)  # and so what is computed here is not recorded as functions
+            if len(self._layers) == 1:
+                self._stale = self._stale_among(_tensors(args))
+
+        def leave(module: nn.Module, args: Any, kwargs: Any, result: Any) -> None:
+            involved = [tensor for tensor in _tensors((args, kwargs)) if self.kept(tensor)]
+            if len(self._layers) > 1:
+                if type(module) in rules.NEURONS:
+                    self._inner[path] = result.detach().clone()
+            elif involved:
+                rule = partial(self._layer, path, module, args, kwargs, self._stale)
+                self._write(path, rules.describe(module), involved, _tensors(result), rule)
+            self._layers.pop()
+
+        return enter, leave
+
+    def _container_hooks(self, path: str) -> tuple[Callable[..., None], Callable[..., None]]:
+        def enter(*_: Any) -> None:
+            self._containers.append(path)
+
+        def leave(*_: Any) -> None:
+            self._containers.pop()
+
+        return enter, leave
+
+    def _write(
+        self,
+        name: str,
+        what: str,
+        involved: list[Tensor],
+        results: list[Tensor],
+        rule: Callable[[_Call], list[Value]],
+    ) -> None:
+        """Records the nodes of a rule, or why there are none."""
+        values = [kept.value for tensor in involved if (kept := self.kept(tensor))]
+        name = name.removeprefix(PREFIX)
+        if any(value is None for value in values):  # behind an unsupported layer of unknown axes
+            found: list[Value | None] = [None] * len(results)
+        else:
+            steps = {value.when for value in values if value}
+            step = values[0].step if values[0] and len(steps) == 1 else None
+            place = name
+            try:
+                place = self._names.place(name, step)
+                call = _Call(self, place, results, step, self.sizes)
+                found = [*self._checked(call, rule(call))]
+            except RefusedError as refusal:
+                self.trace.unsupported.append(Unsupported(place, what, str(refusal)))
+                found = [self._guess(name, tensor) for tensor in results]
+        for tensor, value in zip(results, found, strict=True):
+            self._hold(tensor, value)
+
+    def _checked(self, call: _Call, values: list[Value]) -> list[Value]:
+        """The values of a call, unless they are no float32 or no mean over time."""
+        if not call.results:
+            raise RefusedError("its result is no tensor, and what follows may depend on it; compute with tensors alone")
+        for tensor, value in zip(call.results, values, strict=True):
+            if tensor.dtype != torch.float32:
+                raise RefusedError(f"a cast to {str(tensor.dtype).removeprefix('torch.')}; keep float32")
+            if self.sizes.shape(value) != tuple(tensor.shape):
+                raise RefusedError(f"its result is {tuple(tensor.shape)}, where {self.sizes.shape(value)} was expected")
+            if value.when != EACH and value.step is None:
+                odd = next((node for node in call.nodes if not isinstance(node, LINEAR)), None)
+                if odd is not None:
+                    raise RefusedError("behind a mean or sum over time; move the mean to the end of the network")
+                if value.when != MEAN and any(isinstance(node, Conv | Linear | Affine) for node in call.nodes):
+                    raise RefusedError("on the sum of some time steps; sum all of them first")
+        return values
+
+    def _layer(
+        self, path: str, module: nn.Module, args: Any, kwargs: Any, stale: list[str], call: _Call
+    ) -> list[Value]:
+        self._expect_fresh(stale)
+        rule = rules.LAYERS.get(type(module))
+        if rule is None:
+            raise RefusedError(f"known are {rules.KNOWN}")
+        if kwargs or len(args) != 1:
+            raise RefusedError("takes more than one argument, or takes it by name; give it its input alone")
+        x = call.value(args[0])
+        if x is None:
+            raise RefusedError("takes a tensor that no layer made")
+        if type(module) in rules.ELEMENTWISE:
+            if type(module) in rules.NEURONS:
+                self._neuron(path, module, x, call)
+            nodes = rule(call.place, module, x.node)
+            value = replace(x, node=nodes[-1] if nodes else x.node)
+        elif type(module) in rules.ON_LAST_AXIS:
+            nodes, value = rules.on_last_axis(rule, call.place, module, x)
+        else:
+            ahead = 2 if getattr(module, "step_mode", None) == "m" or type(module) in rules.MULTI_STEP else 1
+            front = leading(x, ahead)
+            x, moved = settled(x, f"{call.place}.input")
+            nodes = [*moved, *rule(call.place, module, moved[-1] if moved else x.node)]
+            last = nodes[-1] if nodes else x.node
+            value = replace(x, node=last, axes=(*front, *numbered(len(last.shape))))
+        nodes = [call.keep(node) for node in nodes]
+        for node in nodes:
+            inner = path + node.name.removeprefix(call.place)
+            self.trace.modules[node.name] = inner
+            if inner in self._inner and inner != path:
+                wide = self._inner.pop(inner).cpu().numpy()
+                self.trace.found[node.name] = wide.reshape(*self._sizes_ahead(), *node.shape)[:JUDGED_STEPS]
+        return [value]
+
+    def _sizes_ahead(self) -> Shape:
+        return (self.sizes.steps, self.sizes.batch)
+
+    def _neuron(self, path: str, module: Any, x: Value, call: _Call) -> None:
+        """Checks that neurons see each time step of each recording once, in order."""
+        if self._neurons.setdefault(path, call.place) != call.place:
+            raise RefusedError("a neuron that is used twice; give each place its own")
+        if module.step_mode == "m":
+            if not x.axes or x.axes[0] != ("T",):
+                raise RefusedError("a neuron that does not take [T, N, ...]; keep it out of SeqToANNContainer")
+        elif x.step is None:
+            raise RefusedError("takes one time step per call; set step_mode='m'")
+        elif x.step != self._fired[call.place]:
+            raise RefusedError(f"sees step {x.step} after {self._fired[call.place]} steps; give it all, in order")
+        else:
+            self._fired[call.place] += 1
+
+    def _function(
+        self, name: str, args: Any, kwargs: Any, stale: list[str], into_a_part: bool, call: _Call
+    ) -> list[Value]:
+        self._expect_fresh(stale)
+        if into_a_part:
+            raise RefusedError("a write into a part of a tensor; collect the parts in a list and use torch.stack")
+        return call_rule(call, name, args, kwargs)
+
+    def kept(self, tensor: Any) -> _Kept | None:
+        """What is known about a tensor of the network's."""
+        return self._kept.get(id(tensor))
+
+    def keep(self, node: Node, step: int | None) -> Node:
+        """Adds a node; in a loop over time, the nodes of the first step stand for all steps."""
+        known = self._nodes.get(node.name)
+        if known is not None and step:
+            if not _same(known, node):
+                raise RefusedError(f"computes something else at step {step} than before; compute the same at all steps")
+            return known
+        if known is not None:
+            raise RefusedError(f"would be called {node.name}, as another layer is; rename that")
+        self._nodes[node.name] = node
+        self.trace.nodes.append(node)
+        return node
+
+    def _hold(self, tensor: Tensor, value: Value | None) -> None:
+        self._kept[id(tensor)] = _Kept(tensor, value, tensor._version, _sum(tensor))
+        if value is None or (name := value.node.name) in self.trace.found:
+            return
+        if value.when == EACH:
+            self.trace.found[name] = self.sizes.array(value, tensor, JUDGED_STEPS)
+        elif value.step is not None and value.step < JUDGED_STEPS:
+            self._steps[name].setdefault(value.step, self.sizes.array(value, tensor))
+
+    def _stale_among(self, tensors: Iterable[Tensor]) -> list[str]:
+        """The names of values that were changed since their layer computed them."""
+        stale = []
+        for tensor in tensors:
+            kept = self.kept(tensor)
+            if kept and (tensor._version != kept.version or _sum(tensor) != kept.sum):
+                stale.append(kept.value.node.name if kept.value else "a value")
+        return stale
+
+    def _check_fresh(self, tensors: Iterable[Tensor]) -> None:
+        self._expect_fresh(self._stale_among(tensors))
+
+    def _expect_fresh(self, stale: list[str]) -> None:
+        if stale:
+            raise RefusedError(
+                f"takes {stale[0]}, which was changed in place through another tensor; write x = x + y, not x += y"
+            )
+
+    def _guess(self, name: str, tensor: Tensor) -> Value | None:
+        """A stand-in for an unsupported layer's value, so that the layers behind it are checked too."""
+        front: Axes = (("T",), ("N",))
+        count = 2
+        if tuple(tensor.shape[:2]) != self._sizes_ahead():
+            front, count = (("T", "N"),), 1
+            if not tensor.ndim or tensor.shape[0] != self.sizes.steps * self.sizes.batch:
+                return None
+        shape = tuple(tensor.shape[count:])
+        node = self.keep(Reshape(name=self._names.free(f"{name}.unknown"), inputs=(), shape=shape), None)
+        return Value(node, (*front, *numbered(len(shape))))
+
+
+def _is_layer(module: nn.Module) -> bool:
+    """Whether a module is one layer; of other modules, the children are looked at."""
+    if type(module) in rules.LAYERS or isinstance(module, base.MemoryModule):
+        return True
+    known = type(module).__module__.startswith(("torch.nn.", "spikingjelly."))
+    return known and not isinstance(module, nn.Flatten | nn.Identity) and not any(True for _ in module.children())
+
+
+def _same(a: Node, b: Node) -> bool:
+    return type(a) is type(b) and all(
+        np.array_equal(getattr(a, f.name), getattr(b, f.name)) for f in fields(a) if f.name != "windows"
+    )
+
+
+def _sum(tensor: Tensor) -> int:
+    """Of the bytes of a tensor, or of some numbers of a large one."""
+    flat = tensor.detach().reshape(-1)
+    return crc32(flat[:: 1 + flat.numel() // LARGEST_SUM].cpu().numpy().tobytes())
+
+
+def _tensors(value: Any) -> list[Tensor]:
+    """The tensors among arguments or results, also those in lists."""
+    if isinstance(value, Tensor):
+        return [value]
+    if isinstance(value, dict):
+        value = list(value.values())
+    return [tensor for v in value for tensor in _tensors(v)] if isinstance(value, tuple | list) else []
+
+
+def _plain_name(function: Any) -> str:
+    """`add` for torch.add, Tensor.add_, Tensor.__add__ and Tensor.__iadd__; `shape` for the attribute."""
+    name = str(getattr(function, "__name__", function))
+    if name in ("__get__", "__set__"):
+        attribute = str(getattr(function.__self__, "__name__", ""))
+        return attribute if name == "__get__" else f"set {attribute}"
+    if name.startswith("__i") and name.endswith("__") and name[3:-2] in ("add", "sub", "mul", "truediv", "div"):
+        return name[3:-2]
+    return name.strip("_") if name not in FACTS else name

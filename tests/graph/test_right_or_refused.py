@@ -1,0 +1,248 @@
+"""What a network computes is read or refused: no argument, axis, cast or write in place is overlooked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from spikingjelly.activation_based import layer, neuron, surrogate
+from torch import Tensor, nn
+
+from neuromoco.errors import UnsupportedLayerError
+from neuromoco.export.to_onnx.model import unrolled
+from neuromoco.graph.trace import lower
+from neuromoco.runtime.onnx_file import OnnxNetwork
+from tests.helpers.networks import around, event_frames, export_header
+
+STEPS, BATCH, SIDE = 3, 2, 6
+CHANNELS = 6  # as many as rows and columns, so that no axis is known by its size
+
+
+class Body(nn.Module):
+    """A convolution and neurons, something, neurons, a mean over all pixels."""
+
+    def __init__(self, what: Callable[..., Tensor] | nn.Module, **parts: nn.Module) -> None:
+        super().__init__()
+        self.conv = layer.Conv2d(2, CHANNELS, 3, padding=1, step_mode="m")
+        self.fire = neuron.LIFNode(step_mode="m")
+        self.what = what
+        self.last = neuron.IFNode(step_mode="m")
+        for name, part in parts.items():
+            self.add_module(name, part)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.fire(3.0 * self.conv(x))
+        x = self.what(x) if isinstance(self.what, nn.Module) else self.what(self, x)
+        return self.last(x).flatten(3).mean(-1)
+
+
+def same(body: nn.Module) -> None:
+    """Lowers a body and compares the file with it."""
+    frames = event_frames(STEPS, BATCH, SIDE)
+    network = around(body, frames)
+    graph = lower(network, SIDE, SIDE, STEPS)
+    onnx = OnnxNetwork(unrolled(graph, export_header(STEPS, SIDE)).SerializeToString())
+    with torch.inference_mode():
+        wanted = network(frames).numpy()
+    assert onnx.frame_logits(frames.numpy()) == pytest.approx(wanted, abs=1e-4)
+
+
+def loop(self: Body, x: Tensor) -> Tensor:
+    return torch.stack([1.5 * x_t.relu() if False else 1.5 * x_t - 0.1 for x_t in x])
+
+
+def swapped(self: Body, x: Tensor) -> Tensor:
+    return x.transpose(-1, -2).contiguous()
+
+
+def residual(self: Body, x: Tensor) -> Tensor:
+    y = x * 0.7
+    y += x
+    return y.sub_(0.2)
+
+
+def by_channel(self: Body, x: Tensor) -> Tensor:
+    return torch.mul(torch.linspace(0.5, 2.0, CHANNELS).view(1, 1, -1, 1, 1), x)
+
+
+RIGHT: dict[str, Callable[[Any, Tensor], Tensor]] = {
+    "alpha": lambda _, x: torch.add(x, 0.5 * x, alpha=0.37),
+    "alpha of a number": lambda _, x: torch.sub(x, 0.5, alpha=0.25),
+    "reversed": lambda _, x: torch.rsub(0.4 * x, 1.0, alpha=2),
+    "in place": residual,
+    "per channel": by_channel,
+    "per row": lambda _, x: x * torch.linspace(0.5, 2.0, SIDE).view(-1, 1),
+    "a tensor of zeros": lambda _, x: torch.zeros_like(x) + x,
+    "mean over channels": lambda _, x: x + (x.mean(2, keepdim=True) - x.mean(2, keepdim=True)).sum() if False else x,
+    "mean over rows of as many as channels": lambda _, x: x.transpose(2, 3).transpose(2, 3) * 0.5,
+    "rows and columns swapped": swapped,
+    "channels last and back": lambda _, x: x.permute(0, 1, 3, 4, 2).permute(0, 1, 4, 2, 3),
+    "channels as rows": lambda _, x: x.permute(0, 1, 3, 2, 4),
+    "flattened with time": lambda _, x: x.flatten(0, 1).unflatten(0, (STEPS, BATCH)),
+    "tokens first": lambda _, x: x.flatten(3).transpose(2, 3).reshape(STEPS, BATCH, SIDE, SIDE, CHANNELS),
+    "a loop over time": loop,
+    "a sum of lists": lambda _, x: torch.cat([(x[t] * 2.0)[None] for t in range(len(x))]),
+    "data": lambda _, x: x.data * 1.25,
+}
+
+
+@pytest.mark.parametrize("what", RIGHT.values(), ids=RIGHT)
+def test_what_is_read_lowers_to_the_same_network(what: Callable[..., Tensor]) -> None:
+    same(Body(what))
+
+
+def through_a_view(self: Body, x: Tensor) -> Tensor:
+    rows = x.view(STEPS, BATCH, CHANNELS, -1)
+    rows += 0.5
+    return x
+
+
+def kept_view(self: Body, x: Tensor) -> Tensor:
+    rows = x.flatten(3)
+    x += 0.5
+    return rows.view(x.shape)
+
+
+def by_numpy(self: Body, x: Tensor) -> Tensor:
+    y = x * 1.0 + 0.0 * x
+    y.detach().data.numpy()[:] += 0.5
+    return y
+
+
+def slices(self: Body, x: Tensor) -> Tensor:
+    x[:, :, 0] = 0.0
+    return x
+
+
+def buffer(self: Body, x: Tensor) -> Tensor:
+    y = torch.zeros(x.shape)
+    y[0] += x[0]
+    return x + y
+
+
+def hidden_buffer(self: Body, x: Tensor) -> Tensor:
+    y = torch.zeros(2, *x.shape)
+    first = y[0]
+    first.add_(x)
+    return x + y.sum(0)
+
+
+def branch(self: Body, x: Tensor) -> Tensor:
+    return x * 2.0 if x.sum() > 0 else x
+
+
+def item(self: Body, x: Tensor) -> Tensor:
+    return x * float(x.max())
+
+
+def recurrent(self: Body, x: Tensor) -> Tensor:
+    steps = [x[0]]
+    for t in range(1, len(x)):
+        steps.append(x[t] + 0.5 * steps[-1])
+    return torch.stack(steps)
+
+
+def turned(self: Body, x: Tensor) -> Tensor:
+    return torch.stack(list(reversed(list(x))))
+
+
+def uneven(self: Body, x: Tensor) -> Tensor:
+    return torch.stack([x_t * (t + 1.0) for t, x_t in enumerate(x)])
+
+
+def hook_that_changes(module: nn.Module, args: Any, result: Tensor) -> Tensor:
+    return result * 0.5
+
+
+def hooked() -> nn.Module:
+    conv = layer.Conv2d(CHANNELS, CHANNELS, 1, step_mode="m")
+    conv.register_forward_hook(hook_that_changes)
+    return conv
+
+
+def patched() -> nn.Module:
+    conv = layer.Conv2d(CHANNELS, CHANNELS, 1, step_mode="m")
+    conv.forward = lambda x: 0.5 * x  # type: ignore[method-assign]
+    return conv
+
+
+def vector() -> nn.Module:
+    node = neuron.ParametricLIFNode(step_mode="m")
+    node.w = nn.Parameter(torch.zeros(CHANNELS, 1, 1))
+    return node
+
+
+class Applied(nn.Module):
+    """A layer within a function."""
+
+    def __init__(self, part: nn.Module, function: Callable[[nn.Module, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.part, self.function = part, function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(self.part, x)
+
+
+def fires(**changes: Any) -> nn.Module:
+    node = neuron.LIFNode(step_mode="m")
+    for name, value in changes.items():
+        setattr(node, name, value)
+    return node
+
+
+WRONG: dict[str, tuple[Callable[..., Tensor] | nn.Module, str]] = {
+    "rounding": (lambda _, x: torch.div(x, 0.3, rounding_mode="floor"), r"div: div: rounding_mode='floor'; omit it"),
+    "out": (lambda _, x: torch.add(x, x, out=torch.empty(x.shape)), r"add: add: argument out="),
+    "floor": (lambda _, x: x // 0.3, r"floordiv: floordiv: known are"),
+    "power": (lambda _, x: x**2, r"pow: pow: known are"),
+    "mean of doubles": (lambda _, x: x.mean(3, dtype=torch.float64).float(), r"mean: mean: a cast to float64"),
+    "double": (lambda _, x: (x.to(torch.float64) * 0.1).to(torch.float32), r"to: to: a cast to float64"),
+    "bool": (lambda _, x: x.bool().float(), r"bool: bool: "),
+    "compared": (lambda _, x: (x > 0.5).float(), r"gt: gt: known are"),
+    "through a view": (through_a_view, r"last: .* takes fire, which was changed in place"),
+    "a view kept": (kept_view, r"view: view: takes flatten, which was changed in place"),
+    "by numpy": (by_numpy, r"numpy: numpy: "),
+    "slices": (slices, r"setitem: setitem: a write into a part"),
+    "a part of a buffer": (buffer, r"add: add: a write into a part"),
+    "a part of a hidden buffer": (hidden_buffer, r"add: add: a write into a part"),
+    "a branch": (branch, r"sum: sum: a mean or sum over recordings"),
+    "an item": (item, r"max: max: known are"),
+    "mean over recordings": (lambda _, x: x - x.mean(1, keepdim=True), r"mean: mean: a mean or sum over recordings"),
+    "recordings first": (lambda _, x: x.transpose(0, 1), r"last: .* does not take \[T, N, ...\]"),
+    "recordings for channels": (
+        lambda _, x: x.transpose(1, 2).reshape(x.shape),
+        r"head: Linear: takes the last axis of",
+    ),
+    "recurrent": (recurrent, r"add: add: a sum of different layers"),
+    "turned in time": (turned, r"stack: stack: .*other values"),
+    "uneven steps": (uneven, r"mul: computes something else at step \d than before"),
+    "a step alone": (lambda _, x: x[0:1] + x, r"getitem: getitem: a part of the axes"),
+    "a part of channels": (lambda _, x: x[:, :, ::2], r"getitem: getitem: a part of the axes"),
+    "another neuron's constants": (fires(v_threshold=-1.0), r"a threshold of -1; use a positive one"),
+    "no threshold": (fires(v_threshold=0.0), r"a threshold of 0; use a positive one"),
+    "a vector of tau": (vector(), r"w of shape \(6, 1, 1\); use one number"),
+    "small tau": (fires(tau=0.7), r"tau 0.7, which makes membranes grow or alternate"),
+    "no spikes": (fires(surrogate_function=surrogate.ATan(spiking=False)), r"that gives no spikes; set its spiking"),
+    "a hook": (hooked(), r"what: Conv: was not understood: .* numbers differ"),
+    "another forward": (patched(), r"what: Conv: was not understood: .* numbers differ"),
+    "transposed": (layer.ConvTranspose2d(CHANNELS, CHANNELS, 1, step_mode="m"), r"what: \S+ ConvTranspose2d: known"),
+    "norm of channels last": (
+        Applied(nn.BatchNorm1d(BATCH), lambda norm, x: norm(x.flatten(2)).view(x.shape)),
+        r"what.part: BatchNorm1d: takes axis 1 of its input as channels, and its axes are \[T, N, 216\]",
+    ),
+    "several results": (
+        Applied(nn.MaxPool2d(1, return_indices=True), lambda pool, x: pool(x.flatten(0, 1))[0].view(x.shape)),
+        r"what.part: MaxPool2d: .* return_indices; use the defaults",
+    ),
+}
+
+
+@pytest.mark.parametrize(("what", "message"), WRONG.values(), ids=WRONG)
+def test_what_is_not_read_is_refused_by_its_name(what: Callable[..., Tensor] | nn.Module, message: str) -> None:
+    frames = event_frames(STEPS, BATCH, SIDE)
+    network = around(Body(what), frames)
+    with pytest.raises(UnsupportedLayerError, match=message) as error:
+        lower(network, SIDE, SIDE, STEPS)
+    assert "\n" not in str(error.value)
