@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 
 import numpy as np
@@ -274,3 +274,12 @@ def _scaled(node: Conv | Linear, affine: Affine) -> Node:
     weight = affine.weight.astype(np.float64).reshape(-1, *(1,) * (node.weight.ndim - 1))
     bias = affine.weight.astype(np.float64) * node.bias + affine.bias
     return replace(node, weight=(weight * node.weight).astype(np.float32), bias=bias.astype(np.float32))
+
+
+def same_node(a: Node, b: Node) -> bool:
+    """Whether two nodes compute the same, under the same names."""
+    return (
+        type(a) is type(b)
+        and all(np.array_equal(getattr(a, f.name), getattr(b, f.name)) for f in fields(a) if f.name != "windows")
+        and getattr(a, "windows", None) == getattr(b, "windows", None)
+    )

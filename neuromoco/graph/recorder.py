@@ -6,59 +6,36 @@ Real tensors flow, so a forward pass of any style can be traced, with its shapes
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
-from zlib import crc32
 
 import numpy as np
 import torch
-from spikingjelly.activation_based import base
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from neuromoco.errors import NeuromocoError
 from neuromoco.graph import rules
+from neuromoco.graph.calls import check_results
 from neuromoco.graph.functions import FACTS, call_rule
 from neuromoco.graph.layout import EACH, MEAN, Axes, Sizes, Value, describe, leading, numbered, settled
-from neuromoco.graph.nodes import Add, Affine, Array, AvgPool, Conv, Input, Linear, Node, Reshape, Shape, Transpose
+from neuromoco.graph.memory import Memory, Names, Trace, expect_fresh, plain_name, tensors_in
+from neuromoco.graph.nodes import (
+    Array,
+    Input,
+    Node,
+    Reshape,
+    Shape,
+    same_node,
+)
 from neuromoco.support.untrusted import one_line
 from neuromoco.unsupported import RefusedError, Unsupported
 
 JUDGED_STEPS = 4  # of a run, the first ones: layers without state are the same at all, and states begin at rest
-LARGEST_SUM = 1 << 20  # numbers of a tensor that are looked at for changes
 PREFIX = "encoder.body."  # is removed from the names of nodes
-# Their mean over time is their value of the mean.
-LINEAR = (Conv, Linear, Affine, AvgPool, Reshape, Transpose, Add)
-
-
-@dataclass
-class Trace:
-    """What one run of a network computes.
-
-    Attributes:
-        nodes: in the order of computing, batch norm not folded; the last computes the logits.
-        modules: by node, the path of the module that it stands for; nodes of functions have none.
-        unsupported: layers that the graph cannot express, in the order of computing.
-        found: by node, the network's own numbers [T, N, *shape] at the first steps.
-    """
-
-    nodes: list[Node] = field(default_factory=list)
-    modules: dict[str, str] = field(default_factory=dict)
-    unsupported: list[Unsupported] = field(default_factory=list)
-    found: dict[str, Array] = field(default_factory=dict)
-
-
-@dataclass
-class _Kept:
-    """A tensor that the network computed. It is held here, or its id would be used again."""
-
-    tensor: Tensor
-    value: Value | None  # None behind an unsupported layer
-    version: int
-    sum: int  # of its bytes, for changes that torch does not count
 
 
 @dataclass
@@ -73,42 +50,13 @@ class _Call:
     nodes: list[Node] = field(default_factory=list)  # that it adds or, at a later step, finds again
 
     def value(self, tensor: Any) -> Value | None:
-        kept = self.recorder.kept(tensor)
+        kept = self.recorder.memory.get(tensor)
         return kept.value if kept else None
 
     def keep(self, node: Node) -> Node:
         node = self.recorder.keep(node, self.step)
         self.nodes.append(node)
         return node
-
-
-class Names:
-    """The names of layers and functions: the same one for all steps of a loop over time."""
-
-    def __init__(self) -> None:
-        self._taken: set[str] = set()
-        self._looped: dict[str, list[str]] = defaultdict(list)  # by name, the calls of it at the first step
-        self._used: dict[tuple[str, int], int] = defaultdict(int)
-
-    def place(self, name: str, step: int | None) -> str:
-        """The name of a call's nodes, or what they begin with."""
-        if step is None:
-            return self.free(name)
-        number, names = self._used[name, step], self._looped[name]
-        self._used[name, step] += 1
-        if number == len(names):
-            if step:
-                raise RefusedError(f"is not computed at each time step before step {step}; compute the same at all")
-            names.append(self.free(name))
-        return names[number]
-
-    def free(self, name: str) -> str:
-        """A name that nothing has, and that now is taken."""
-        number, free = 2, name
-        while free in self._taken:
-            free, number = f"{name}_{number}", number + 1
-        self._taken.add(free)
-        return free
 
 
 class Recorder(TorchFunctionMode):
@@ -119,7 +67,7 @@ class Recorder(TorchFunctionMode):
         self.network = network
         self.trace = Trace()
         self.sizes = Sizes(*frames.shape[:2])
-        self._kept: dict[int, _Kept] = {}
+        self.memory = Memory()
         self._nodes: dict[str, Node] = {}
         self._names = Names()
         self._containers: list[str] = []
@@ -171,11 +119,11 @@ class Recorder(TorchFunctionMode):
         self.trace.found = {name: numbers for name, numbers in self.trace.found.items() if name in needed}
 
     def _result(self, result: Any) -> Value:
-        kept = self.kept(result) if isinstance(result, Tensor) else None
+        kept = self.memory.get(result) if isinstance(result, Tensor) else None
         if kept is None:
             what = "a tensor that no layer made" if isinstance(result, Tensor) else f"a {type(result).__name__}"
             raise RefusedError(f"is {what}; return the logits of its last layer")
-        self._check_fresh([result])
+        expect_fresh(self.memory.stale(result))
         if kept.value is None:
             raise RefusedError("comes from an unsupported layer")
         value, nodes = settled(kept.value, "result")
@@ -192,17 +140,17 @@ class Recorder(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        name = _plain_name(func)
+        name = plain_name(func)
         if self._layers or name in FACTS:
             return func(*args, **kwargs)
-        involved = [tensor for tensor in _tensors((args, kwargs)) if self.kept(tensor)]
-        stale = self._stale_among(involved)
+        involved = self.memory.known((args, kwargs))
+        stale = self.memory.stale(involved)
         result = func(*args, **kwargs)
         if involved:
             container = f"{self._containers[-1]}." if self._containers and self._containers[-1] else ""
-            in_place = bool(args) and isinstance(args[0], Tensor) and result is args[0] and not self.kept(args[0])
+            in_place = bool(args) and isinstance(args[0], Tensor) and result is args[0] and not self.memory.get(args[0])
             rule = partial(self._function, name, args, kwargs, stale, in_place and args[0]._base is not None)
-            self._write(container + name, name, involved, _tensors(result), rule)
+            self._write(container + name, name, involved, tensors_in(result), rule)
         return result
 
     @contextmanager
@@ -210,7 +158,7 @@ class Recorder(TorchFunctionMode):
         """Records calls of layers; calls of other modules name the functions in them."""
         with ExitStack() as hooks:
             for path, module in self.network.named_modules():
-                enter, leave = self._layer_hooks(path) if _is_layer(module) else self._container_hooks(path)
+                enter, leave = self._layer_hooks(path) if rules.is_layer(module) else self._container_hooks(path)
                 hooks.callback(module.register_forward_pre_hook(enter).remove)
                 hooks.callback(module.register_forward_hook(leave, with_kwargs=True).remove)
             yield
@@ -219,16 +167,16 @@ class Recorder(TorchFunctionMode):
         def enter(module: nn.Module, args: Any) -> None:
             self._layers.append(path)  # and so what is computed here is not recorded as functions
             if len(self._layers) == 1:
-                self._stale = self._stale_among(_tensors(args))
+                self._stale = self.memory.stale(args)
 
         def leave(module: nn.Module, args: Any, kwargs: Any, result: Any) -> None:
-            involved = [tensor for tensor in _tensors((args, kwargs)) if self.kept(tensor)]
+            involved = self.memory.known((args, kwargs))
             if len(self._layers) > 1:
                 if type(module) in rules.NEURONS:
                     self._inner[path] = result.detach().clone()
             elif involved:
                 rule = partial(self._layer, path, module, args, kwargs, self._stale)
-                self._write(path, rules.describe(module), involved, _tensors(result), rule)
+                self._write(path, rules.describe(module), involved, tensors_in(result), rule)
             self._layers.pop()
 
         return enter, leave
@@ -251,7 +199,7 @@ class Recorder(TorchFunctionMode):
         rule: Callable[[_Call], list[Value]],
     ) -> None:
         """Records the nodes of a rule, or why there are none."""
-        values = [kept.value for tensor in involved if (kept := self.kept(tensor))]
+        values = [kept.value for tensor in involved if (kept := self.memory.get(tensor))]
         name = name.removeprefix(PREFIX)
         if any(value is None for value in values):  # behind an unsupported layer of unknown axes
             found: list[Value | None] = [None] * len(results)
@@ -262,34 +210,17 @@ class Recorder(TorchFunctionMode):
             try:
                 place = self._names.place(name, step)
                 call = _Call(self, place, results, step, self.sizes)
-                found = [*self._checked(call, rule(call))]
+                found = [*check_results(call, rule(call))]
             except RefusedError as refusal:
                 self.trace.unsupported.append(Unsupported(place, what, str(refusal)))
                 found = [self._guess(name, tensor) for tensor in results]
         for tensor, value in zip(results, found, strict=True):
             self._hold(tensor, value)
 
-    def _checked(self, call: _Call, values: list[Value]) -> list[Value]:
-        """The values of a call, unless they are no float32 or no mean over time."""
-        if not call.results:
-            raise RefusedError("its result is no tensor, and what follows may depend on it; compute with tensors alone")
-        for tensor, value in zip(call.results, values, strict=True):
-            if tensor.dtype != torch.float32:
-                raise RefusedError(f"a cast to {str(tensor.dtype).removeprefix('torch.')}; keep float32")
-            if self.sizes.shape(value) != tuple(tensor.shape):
-                raise RefusedError(f"its result is {tuple(tensor.shape)}, where {self.sizes.shape(value)} was expected")
-            if value.when != EACH and value.step is None:
-                odd = next((node for node in call.nodes if not isinstance(node, LINEAR)), None)
-                if odd is not None:
-                    raise RefusedError("behind a mean or sum over time; move the mean to the end of the network")
-                if value.when != MEAN and any(isinstance(node, Conv | Linear | Affine) for node in call.nodes):
-                    raise RefusedError("on the sum of some time steps; sum all of them first")
-        return values
-
     def _layer(
         self, path: str, module: nn.Module, args: Any, kwargs: Any, stale: list[str], call: _Call
     ) -> list[Value]:
-        self._expect_fresh(stale)
+        expect_fresh(stale)
         rule = rules.LAYERS.get(type(module))
         if rule is None:
             raise RefusedError(f"known are {rules.KNOWN}")
@@ -341,20 +272,16 @@ class Recorder(TorchFunctionMode):
     def _function(
         self, name: str, args: Any, kwargs: Any, stale: list[str], into_a_part: bool, call: _Call
     ) -> list[Value]:
-        self._expect_fresh(stale)
+        expect_fresh(stale)
         if into_a_part:
             raise RefusedError("a write into a part of a tensor; collect the parts in a list and use torch.stack")
         return call_rule(call, name, args, kwargs)
-
-    def kept(self, tensor: Any) -> _Kept | None:
-        """What is known about a tensor of the network's."""
-        return self._kept.get(id(tensor))
 
     def keep(self, node: Node, step: int | None) -> Node:
         """Adds a node; in a loop over time, the nodes of the first step stand for all steps."""
         known = self._nodes.get(node.name)
         if known is not None and step:
-            if not _same(known, node):
+            if not same_node(known, node):
                 raise RefusedError(f"computes something else at step {step} than before; compute the same at all steps")
             return known
         if known is not None:
@@ -364,31 +291,13 @@ class Recorder(TorchFunctionMode):
         return node
 
     def _hold(self, tensor: Tensor, value: Value | None) -> None:
-        self._kept[id(tensor)] = _Kept(tensor, value, tensor._version, _sum(tensor))
+        self.memory.put(tensor, value)
         if value is None or (name := value.node.name) in self.trace.found:
             return
         if value.when == EACH:
             self.trace.found[name] = self.sizes.array(value, tensor, JUDGED_STEPS)
         elif value.step is not None and value.step < JUDGED_STEPS:
             self._steps[name].setdefault(value.step, self.sizes.array(value, tensor))
-
-    def _stale_among(self, tensors: Iterable[Tensor]) -> list[str]:
-        """The names of values that were changed since their layer computed them."""
-        stale = []
-        for tensor in tensors:
-            kept = self.kept(tensor)
-            if kept and (tensor._version != kept.version or _sum(tensor) != kept.sum):
-                stale.append(kept.value.node.name if kept.value else "a value")
-        return stale
-
-    def _check_fresh(self, tensors: Iterable[Tensor]) -> None:
-        self._expect_fresh(self._stale_among(tensors))
-
-    def _expect_fresh(self, stale: list[str]) -> None:
-        if stale:
-            raise RefusedError(
-                f"takes {stale[0]}, which was changed in place through another tensor; write x = x + y, not x += y"
-            )
 
     def _guess(self, name: str, tensor: Tensor) -> Value | None:
         """A stand-in for an unsupported layer's value, so that the layers behind it are checked too."""
@@ -401,43 +310,3 @@ class Recorder(TorchFunctionMode):
         shape = tuple(tensor.shape[count:])
         node = self.keep(Reshape(name=self._names.free(f"{name}.unknown"), inputs=(), shape=shape), None)
         return Value(node, (*front, *numbered(len(shape))))
-
-
-def _is_layer(module: nn.Module) -> bool:
-    """Whether a module is one layer; of other modules, the children are looked at."""
-    if type(module) in rules.LAYERS or isinstance(module, base.MemoryModule):
-        return True
-    known = type(module).__module__.startswith(("torch.nn.", "spikingjelly."))
-    return known and not isinstance(module, nn.Flatten | nn.Identity) and not any(True for _ in module.children())
-
-
-def _same(a: Node, b: Node) -> bool:
-    return type(a) is type(b) and all(
-        np.array_equal(getattr(a, f.name), getattr(b, f.name)) for f in fields(a) if f.name != "windows"
-    )
-
-
-def _sum(tensor: Tensor) -> int:
-    """Of the bytes of a tensor, or of some numbers of a large one."""
-    flat = tensor.detach().reshape(-1)
-    return crc32(flat[:: 1 + flat.numel() // LARGEST_SUM].cpu().numpy().tobytes())
-
-
-def _tensors(value: Any) -> list[Tensor]:
-    """The tensors among arguments or results, also those in lists."""
-    if isinstance(value, Tensor):
-        return [value]
-    if isinstance(value, dict):
-        value = list(value.values())
-    return [tensor for v in value for tensor in _tensors(v)] if isinstance(value, tuple | list) else []
-
-
-def _plain_name(function: Any) -> str:
-    """`add` for torch.add, Tensor.add_, Tensor.__add__ and Tensor.__iadd__; `shape` for the attribute."""
-    name = str(getattr(function, "__name__", function))
-    if name in ("__get__", "__set__"):
-        attribute = str(getattr(function.__self__, "__name__", ""))
-        return attribute if name == "__get__" else f"set {attribute}"
-    if name.startswith("__i") and name.endswith("__") and name[3:-2] in ("add", "sub", "mul", "truediv", "div"):
-        return name[3:-2]
-    return name.strip("_") if name not in FACTS else name

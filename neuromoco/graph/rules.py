@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from spikingjelly.activation_based import layer, neuron
+from spikingjelly.activation_based import base, layer, neuron
 from torch import Tensor, nn
 from torch.nn.modules.utils import _pair
 
@@ -213,6 +213,14 @@ def on_last_axis(
         nodes.append(op.Reshape(name=name, inputs=(conv.name,), shape=(len(weight), *others)))
     axes = tuple(tuple(order.index(i) if isinstance(i, int) else i for i in group) for group in x.axes)
     return nodes, replace(x, node=nodes[-1], axes=axes)
+
+
+def is_layer(module: nn.Module) -> bool:
+    """Whether a module is one layer; of other modules, the children are looked at."""
+    if type(module) in LAYERS or isinstance(module, base.MemoryModule):
+        return True
+    known = type(module).__module__.startswith(("torch.nn.", "spikingjelly."))
+    return known and not isinstance(module, nn.Flatten | nn.Identity) and not any(True for _ in module.children())
 
 
 def describe(module: nn.Module) -> str:

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from neuromoco.frames import POLARITIES
 from neuromoco.graph.judge import judge
+from neuromoco.graph.memory import Trace
 from neuromoco.graph.nodes import Array, Graph, Node, Shape, fold_affine_named
-from neuromoco.graph.recorder import PREFIX, Recorder, Trace
+from neuromoco.graph.recorder import PREFIX, Recorder
 from neuromoco.snn.neurons import evaluation_mode, reset_state
 from neuromoco.unsupported import Unsupported, refuse
 
