@@ -57,7 +57,18 @@ def run_settings(
         if stage != "finetune":
             raise ConfigError(f"--quantize with stage {stage}; train first, then finetune with it")
         values["finetune.quantize"] = quantize
-    return with_values(recipe, values | last)
+    return with_values(recipe, _in_order(values, last))
+
+
+def _in_order(options: Mapping[str, Any], last: Mapping[str, Any]) -> dict[str, Any]:
+    """Options, then what takes precedence over them; but a group that is replaced as a whole comes before its options.
+
+    `--set frames={steps: 2}` says nothing of the crop, so that `--crop` still counts.
+    """
+    groups = {name: value for name, value in last.items() if any(other.startswith(f"{name}.") for other in options)}
+    said = {f"{group}.{name}" for group, value in groups.items() if isinstance(value, Mapping) for name in value}
+    kept = {name: value for name, value in options.items() if name not in said}
+    return {**groups, **kept, **{name: value for name, value in last.items() if name not in groups}}
 
 
 def default_run_folder(config: RunConfig) -> Path:

@@ -175,3 +175,22 @@ def test_a_file_that_crops_events_itself_says_so(folder: Path) -> None:
     np.testing.assert_allclose(own["logits_per_step"], expected, atol=1e-5)  # the given part counts, not the network's
     refused = run("predict", large, "--model", events, "--crop", CROP)
     assert (refused.exit_code, "uses 40,50,34,34 of a sensor itself" in error_line(refused)) == (2, True)
+
+
+def test_a_group_of_settings_leaves_the_crop(folder: Path) -> None:
+    words = ["train", "--data", folder / "large", "--crop", CROP, "--print-config", "--set"]
+    shown = run(*words, "frames={steps: 3, height: 16, width: 16}").stdout
+    assert "crop: [40, 50, 34, 34]" in " ".join(shown.split()) or "- 40 - 50 - 34 - 34" in " ".join(shown.split())
+    assert "steps: 3" in shown
+    given = run(*words, "frames={steps: 3, height: 16, width: 16, crop: '1,2,34,34'}").stdout
+    assert "- 1 - 2 - 34 - 34" in " ".join(given.split()) or "crop: [1, 2, 34, 34]" in " ".join(given.split())
+
+
+def test_8_bit_ranges_are_those_of_the_part(folder: Path) -> None:
+    files = [folder / f"int8-{name}.onnx" for name in ("small", "part", "whole")]
+    options = (["--data", folder / "small"], ["--data", folder / "large", "--crop", CROP], ["--data", folder / "large"])
+    for file, words in zip(files, options, strict=True):
+        exported = run("export", folder / "run", "--quantize=int8", *words, "--out", file)
+        assert exported.exit_code == 0, exported.stderr
+    small, part, whole = (file.read_bytes() for file in files)
+    assert small == part != whole
