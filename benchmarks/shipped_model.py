@@ -32,12 +32,15 @@ from neuromoco.support.files import write_text
 from neuromoco.train import train
 from neuromoco.train.calibrate import calibrate
 from neuromoco.train.run_folder import RunFolder
-from neuromoco.train.stages import labelled_split
+from neuromoco.train.run_split import labelled_split
 from neuromoco.train.task import seen_recordings
 
 LEVEL = 0.05  # of errors among the answers
-SETTINGS = {"stage": "all", "data": "digits", "pretrain.epochs": 30, "finetune.epochs": 40}
-COMMAND = "neuromoco train --stage all --recipe tiny --data digits --set pretrain.epochs=30 --set finetune.epochs=40"
+SETTINGS = {"stage": "all", "compare": False, "data": "digits", "pretrain.epochs": 30, "finetune.epochs": 40}
+COMMAND = (
+    "neuromoco train --stage all --recipe tiny --data digits --set pretrain.epochs=30 --set finetune.epochs=40 "
+    "--set compare=false"
+)
 
 
 def write_examples() -> None:

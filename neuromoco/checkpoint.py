@@ -19,10 +19,10 @@ from safetensors import SafetensorError, safe_open
 
 from neuromoco.confidence import Calibration
 from neuromoco.config import EncoderConfig, FrameConfig, ReadingConfig, Settings
-from neuromoco.errors import CheckpointError
+from neuromoco.errors import CheckpointError, ConfigError
 from neuromoco.events import ReadOptions
 from neuromoco.fit.reference import FitReference
-from neuromoco.support.files import writing
+from neuromoco.support.files import read_json, writing
 from neuromoco.support.untrusted import is_regular, one_line, parse_json
 
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 FORMAT_VERSION: Literal[1] = 1
 KEY = "neuromoco"
 RUN_SETTINGS, BEST, LAST = "config.yaml", "weights/best.safetensors", "weights/last.safetensors"  # of a run folder
+SUMMARY = "metrics.json"
+FINE_TUNED, FROM_SCRATCH, PROBE = COMPARED = ("finetune", "supervised", "probe")  # folders in a run of stage "all"
 LARGEST_HEADER = 1 << 24  # bytes of names and shapes in a file; real ones have some 10 kB
 HD = (720, 1280)  # rows and columns of the largest usual sensor
 LARGEST_RATIO, LEAST_LIMIT = 4, 1024  # of a frame's side to the sensor's; all are allowed up to so many pixels
@@ -132,19 +134,48 @@ def replace_header(path: Path | str, header: CheckpointHeader) -> None:
 def best_weights(path: Path | str) -> Path:
     """The checkpoint to use of a run folder: of the chosen epoch, else of the last; any other path as it is.
 
-    Of a run in two stages, it is the fine-tuned classifier.
+    Of a run of stage "all", it is the classifier that it kept; until it has compared, the fine-tuned one.
+
+    Raises:
+        CheckpointError: a run without weights yet, or with a damaged summary.
+    """
+    path = Path(path)
+    if not (path / RUN_SETTINGS).is_file():
+        return path
+    folder = path / _kept(path) if (path / FINE_TUNED).is_dir() else path
+    for weights in (folder / BEST, folder / LAST):
+        if weights.is_file():
+            return weights
+    raise CheckpointError(f"{path}: is a run without weights yet; complete it: neuromoco train --resume {path}")
+
+
+def _kept(run: Path) -> str:
+    """The folder in a run of stage "all" whose classifier it kept."""
+    if not is_complete(run):
+        return FINE_TUNED
+    summary = run / SUMMARY
+    try:
+        kept = read_json(summary).get("kept", FINE_TUNED)  # earlier versions did not compare
+    except ConfigError as error:
+        raise CheckpointError(str(error)) from None
+    if kept not in COMPARED:
+        raise CheckpointError(f"{summary}: is damaged; name one of {', '.join(COMPARED)} as kept, or give a checkpoint")
+    return str(kept)
+
+
+def is_complete(run: Path) -> bool:
+    """Whether the run in this folder reached its end."""
+    return (run / SUMMARY).is_file()
+
+
+def unfinished_epoch(path: Path | str) -> int | None:
+    """The epoch behind `best_weights` of a run folder whose run has not reached its end; None of any other path.
 
     Raises:
         CheckpointError: a run without weights yet.
     """
     path = Path(path)
-    if not (path / RUN_SETTINGS).is_file():
-        return path
-    folder = path / "finetune" if (path / "finetune").is_dir() else path
-    for weights in (folder / BEST, folder / LAST):
-        if weights.is_file():
-            return weights
-    raise CheckpointError(f"{path}: is a run without weights yet; complete it: neuromoco train --resume {path}")
+    return read_header(path).epoch if (path / RUN_SETTINGS).is_file() and not is_complete(path) else None
 
 
 def is_checkpoint(path: Path | str) -> bool:

@@ -36,7 +36,7 @@ def run_demo(folder: Path | None, seed: int) -> dict[str, Any]:
     folder = folder or free_folder(RUNS / "demo")
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
         raise ConfigError(f"{folder}: exists already; give another --out")
-    config = with_values(load_recipe(RECIPE), {"seed": seed})
+    config = with_values(load_recipe(RECIPE), {"seed": seed, "compare": False})  # it compares on held-out recordings
     runs = {PRETRAINED: folder / "pretrained", SCRATCH: folder / "scratch"}
     train(config, runs[PRETRAINED])
     train(config.model_copy(update={"stage": "supervised", "supervised": config.finetune}), runs[SCRATCH])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,11 +10,12 @@ import typer
 from rich.console import Group
 
 from neuromoco.app.cli.arguments import crop_in
-from neuromoco.app.cli.command_group import EVALUATE, Abstain, AsJson, Backend, Device, Quiet, app, out, show
+from neuromoco.app.cli.command_group import EVALUATE, Abstain, AsJson, Backend, Device, Quiet, app, complain, out, show
 from neuromoco.app.cli.events import CropWord
 from neuromoco.app.cli.recordings import READING, SAMPLES, takes_recordings
 from neuromoco.app.cli.tables import confidence_lines, evaluation_table
 from neuromoco.app.cli.timelines import scores_table
+from neuromoco.checkpoint import unfinished_epoch
 from neuromoco.confidence import abstention
 from neuromoco.config import RecordingsConfig
 from neuromoco.datasets import Listing, list_data
@@ -62,6 +64,9 @@ def evaluate(
         scores = score_timelines(model, list_data(data, "test", recordings=recordings))
         show({"schema": EVALUATE, **scores.to_json()}, as_json, lambda: scores_table(scores))
         return
+    if (epoch := unfinished_epoch(model)) is not None:
+        advice = f"to complete it: neuromoco train --resume {shlex.quote(str(model))}"
+        complain(f"{model}: is not complete; its weights after epoch {epoch} are measured ({advice})")
     classifier = load_classifier(model, device, backend=backend)
     network = classifier.network if isinstance(classifier, OnnxClassifier | LoihiClassifier) else classifier
     calibration = network.header.calibration
@@ -73,8 +78,10 @@ def evaluate(
         from neuromoco.evaluation.report import report_page
 
         spikes = _spikes(model, classifier, result.listing)
-        write_text(report, report_page(str(model), result, confidence, spikes))
+        name = str(model) if epoch is None else f"{model} (not complete: weights after epoch {epoch})"
+        write_text(report, report_page(name, result, confidence, spikes))
     facts = {"schema": EVALUATE, **result.to_json(), **confidence.to_json()}
+    facts |= {} if epoch is None else {"unfinished": {"epoch": epoch}}
     show(facts, as_json, lambda: Group(evaluation_table(result), confidence_lines(confidence)))
     if report is not None and not as_json:
         out.print(f"wrote {escape(str(report))}")

@@ -139,6 +139,7 @@ def starting_point(
         epochs=epochs or chosen.get(f"{section}.epochs"),
         minutes=minutes or MINUTES,
         encoder=chosen.get("encoder.name", ENCODER),
+        compare=chosen.get("compare", True),
     )
     frames = advice.config.frames
     console.print(

@@ -141,6 +141,10 @@ def dry_run_lines(plan: Mapping[str, Any]) -> str:
         ]
         if "queue_size" in stage:
             lines.append(f"  a queue of {stage['queue_size']:,} keys, {stage['queue_share']:.0%} of the recordings")
+    if found := plan.get("comparison"):
+        where = f" in {found['folds']} folds of the labels and on all of them" if found["folds"] else ""
+        text = "[bold]comparison[/] of finetune, supervised and a linear probe: "
+        lines.append(f"{text}{found['networks']} networks to train with labels{where}")
     return "\n".join([*lines, plan["how"]])
 
 

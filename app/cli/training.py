@@ -27,7 +27,7 @@ from neuromoco.support.extras import need
 def train(
     stage: Annotated[
         Literal["pretrain", "finetune", "supervised", "all"] | None,
-        typer.Option(help="pretrain needs no labels; all is pretrain, then finetune."),
+        typer.Option(help="pretrain needs no labels; all is pretrain, then finetune, compared with from scratch."),
     ] = None,
     data: Annotated[
         list[str] | None,
@@ -80,8 +80,14 @@ def train(
 
         _run(resume, lambda run: resume_run(run, device), as_json)
         return
+    plan_only = print_config or dry_run
+    if folder is not None and not plan_only and is_first_here():
+        need("train")
+        from neuromoco.train.run_folder import RunFolder
+
+        RunFolder(folder).check_free()  # before all recordings are looked at
     config = run_settings(
-        starting_point(recipe, words, changes or [], labels_per_class, epochs, minutes, plan=print_config or dry_run),
+        starting_point(recipe, words, changes or [], labels_per_class, epochs, minutes, plan=plan_only),
         words,
         changes or [],
         epochs=epochs,
@@ -118,8 +124,8 @@ def _run(folder: Path, work: Callable[[Path], dict[str, Any]], as_json: bool) ->
     if as_json:
         print_json({"run": str(folder), "weights": str(weights), **summary})
         return
-    for name, line in summary.items():
-        if line:
+    for name in ("last", "best"):
+        if line := summary[name]:
             out.print(f"{name} epoch {line['epoch']}: {_figure(line)}")
     out.print(f"weights: {escape(str(weights))}")
 

@@ -254,6 +254,8 @@ class RunConfig(Settings):
         pretrain: settings of that stage.
         finetune: settings of that stage.
         supervised: settings of that stage.
+        compare: stage "all" also trains from scratch (`supervised`, with the labels of `finetune`) and fits a linear
+            probe, and keeps the best of the three; false keeps the fine-tuned network untested.
         watch: what is measured during training.
         compute: precision, memory, and how often the state is saved.
     """
@@ -270,6 +272,7 @@ class RunConfig(Settings):
     pretrain: PretrainConfig = PretrainConfig()
     finetune: ClassifyConfig = ClassifyConfig()
     supervised: ClassifyConfig = ClassifyConfig()
+    compare: bool = True
     watch: MonitorConfig = MonitorConfig()
     compute: ComputeConfig = ComputeConfig()
 

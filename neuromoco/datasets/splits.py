@@ -17,6 +17,7 @@ from neuromoco.support.console import console
 
 # Of 30 recordings, a 95 % interval around 80 % is 28 points wide: with fewer, the best of many epochs is chance.
 FEWEST_TO_CHOOSE = 30
+COMPARED_FOLDS = 3  # in which stage "all" compares where none validate
 
 
 class NoSplitError(ConfigError):
@@ -134,6 +135,12 @@ def divide_classes(sizes: Sequence[int], validation: float, labels_per_class: in
     if sum(held) < FEWEST_TO_CHOOSE:
         held = [0] * len(held)
     return [(count - part, part) for count, part in zip(labelled, held, strict=True)]
+
+
+def folds_to_compare(parts: Sequence[tuple[int, int]], most: int = COMPARED_FOLDS) -> int:
+    """Folds in which to compare, given numbers of `divide_classes`; 0 where others validate, or a class has one."""
+    folds = min(most, *(train for train, _ in parts))
+    return 0 if folds < 2 or any(held for _, held in parts) else folds
 
 
 def _held_out(size: int, validation: float) -> int:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from sklearn.neighbors import KNeighborsClassifier
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
@@ -73,14 +73,36 @@ def linear_labels(train_x: Values, train_y: Labels, test_x: Values, seed: int = 
     Returns:
         Classes [R].
     """
+    predicted: Labels = _logistic_regression(train_x, train_y, seed).predict(test_x)
+    return predicted
+
+
+def linear_head(train_x: Values, train_y: Labels, seed: int = 0) -> tuple[Values, Values]:
+    """Weights [classes, D] and biases [classes] of a linear layer that gives the probabilities of `linear_labels`.
+
+    Args:
+        train_x: features [S, D].
+        train_y: their classes [S], from 0, each at least once.
+        seed: of the folds.
+    """
+    model = _logistic_regression(train_x, train_y, seed)
+    scaler, regression = model[0], model[-1]
+    weights: Values = regression.coef_ / scaler.scale_
+    biases: Values = regression.intercept_ - weights @ scaler.mean_
+    if len(weights) == 1:  # of two classes: what the second has more than the first
+        weights, biases = np.concatenate([-weights, weights]) / 2, np.concatenate([-biases, biases]) / 2
+    return weights, biases
+
+
+def _logistic_regression(train_x: Values, train_y: Labels, seed: int) -> Pipeline:
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=MOST_ITERATIONS))
     folds = min(FOLDS, int(np.unique(train_y, return_counts=True)[1].min()))
     if folds > 1:
         splits = StratifiedKFold(folds, shuffle=True, random_state=seed)
         model = GridSearchCV(model, {"logisticregression__C": STRENGTHS}, cv=splits)
     with threadpool_limits(1):  # faster: a fit is many small products
-        predicted: Labels = model.fit(train_x, train_y).predict(test_x)
-    return predicted
+        model.fit(train_x, train_y)
+    return model.best_estimator_ if isinstance(model, GridSearchCV) else model
 
 
 def linear_accuracy(train_x: Values, train_y: Labels, test_x: Values, test_y: Labels, seed: int = 0) -> float:

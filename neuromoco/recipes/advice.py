@@ -6,7 +6,7 @@ docs/figures.md. They are the same on every machine: times are those of two CPU 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 from typing import Any, Literal, NamedTuple
@@ -15,11 +15,12 @@ import numpy as np
 
 from neuromoco.config import ClassifyConfig, FrameConfig, RunConfig, ViewConfig, dump_config, with_values
 from neuromoco.datasets.set_survey import SetSurvey
-from neuromoco.datasets.splits import divide_classes
+from neuromoco.datasets.splits import divide_classes, folds_to_compare
 from neuromoco.recipes import DEFAULT, load_recipe
 
 Stage = Literal["pretrain", "finetune", "supervised", "all"]
 MINUTES = 15.0
+SECTION = {"supervised": "supervised", "finetune": "finetune", "all": "finetune"}  # settings with labels, by stage
 ENCODER = "sew_resnet_tiny"
 
 STEPS = 8
@@ -102,6 +103,7 @@ def advise(
     epochs: int | None = None,
     minutes: float = MINUTES,
     encoder: str = ENCODER,
+    compare: bool = True,
 ) -> Advice:
     """Advises settings for the recordings of a survey.
 
@@ -112,6 +114,7 @@ def advise(
         epochs: of the stage, if they are settled; those of "all" are not.
         minutes: that training may take on two CPU cores, without reading the recordings.
         encoder: the network.
+        compare: whether "all" also trains from scratch, to keep what is better.
     """
     stage = stage or ("supervised" if survey.class_names else "pretrain")
     draft = _Draft({"stage": stage, "data": survey.data, "encoder.name": encoder})
@@ -121,7 +124,8 @@ def advise(
     used = 0.0
     if stage != "pretrain":
         limit = _Limit(30 * minutes if stage == "all" else 60 * minutes, pass_seconds, epochs)
-        used += _labelled(survey, stage, labels_per_class, frames, limit, draft)
+        sections = ("finetune", "supervised") if stage == "all" and compare else (SECTION[stage],)
+        used += _labelled(survey, sections, labels_per_class, frames, limit, draft)
     if stage in ("pretrain", "all"):
         used += _pretraining(survey, frames, _Limit(60 * minutes - used, pass_seconds, epochs), draft)
     config = with_values(load_recipe(DEFAULT), draft.values)
@@ -218,32 +222,42 @@ def _views(frames: FrameConfig, strong: bool) -> dict[str, Any]:
 
 def _labelled(
     survey: SetSurvey,
-    stage: Stage,
+    sections: Sequence[str],
     labels_per_class: int | None,
     frames: FrameConfig,
     limit: _Limit,
     draft: _Draft,
 ) -> float:
-    """Settings of training with labels; returns its seconds."""
-    section = "supervised" if stage == "supervised" else "finetune"
+    """Settings of training with labels, of one stage or of two that are compared; returns its seconds."""
     sizes = _class_sizes(survey)
-    count = sum(train for train, _ in divide_classes(sizes, ClassifyConfig().validation, labels_per_class))
+    parts = divide_classes(sizes, ClassifyConfig().validation, labels_per_class)
+    count = sum(train for train, _ in parts)
+    folds, validate = folds_to_compare(parts), any(held for _, held in parts)
+    # Each fold leaves a part out, and then all are trained on.
+    trainings = 2 * max(1, folds) if len(sections) > 1 and (folds or validate) else 1
     few = count <= FEW * len(sizes)
     batch = 20 if few else 32
     each = -(-count // batch)  # steps of an epoch
-    seconds = count * limit.pass_seconds + each * STEP_SECONDS
+    seconds = trainings * (count * limit.pass_seconds + each * STEP_SECONDS)
     epochs, why = limit.choose(min(EPOCHS[1], max(EPOCHS[0], round(LABELLED_STEPS[few] / each))), seconds)
-    draft.set(f"{section}.epochs", epochs, f"{epochs * each:,} steps on {count:,} recordings{why}")
-    draft.set(f"{section}.batch_size", batch, f"{each:,} steps an epoch")
-    draft.set(f"{section}.labels_per_class", labels_per_class)
-    draft.set(f"{section}.views", _views(frames, strong=False), _why_views("shift, rotation, shear and size vary"))
+    for section in sections:
+        draft.set(f"{section}.epochs", epochs, f"{epochs * each:,} steps on {count:,} recordings{why}")
+        draft.set(f"{section}.batch_size", batch, f"{each:,} steps an epoch")
+        draft.set(f"{section}.labels_per_class", labels_per_class)
+        draft.set(f"{section}.views", _views(frames, strong=False), _why_views("shift, rotation, shear and size vary"))
+        _optimizer(section, epochs, draft)
+    if trainings > 1:
+        draft.set("compare", True, f"fine-tuned, from scratch and a probe: {trainings} trainings instead of one")
+    return epochs * seconds
+
+
+def _optimizer(section: str, epochs: int, draft: _Draft) -> None:
     lr, decay, reason = RATES[section]
     draft.set(f"{section}.optimizer.lr", lr, "with AdamW and a cosine")
     draft.set(f"{section}.optimizer.weight_decay", decay, reason)
     draft.set(f"{section}.optimizer.warmup_epochs", round(WARMUP * epochs), "a tenth of the epochs")
     if section == "finetune":
         draft.set("finetune.encoder_lr_scale", 0.3, "the encoder is trained already: it learns slower than the head")
-    return epochs * seconds
 
 
 def _why_views(what: str) -> str:

@@ -22,7 +22,7 @@ from neuromoco.support.files import read_json, write_json
 from neuromoco.sweep.plan import Unit
 from neuromoco.train import resume, train
 from neuromoco.train.run_folder import RunFolder
-from neuromoco.train.stages import labelled_split
+from neuromoco.train.run_split import labelled_split
 
 RESULT = "result.json"
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import cast
 
 import numpy as np
@@ -17,7 +19,7 @@ from neuromoco.confidence import Calibration
 from neuromoco.config import RunConfig
 from neuromoco.datasets import Recordings, Split, hold_out
 from neuromoco.datasets.references import reference_of
-from neuromoco.encoders import Encoder
+from neuromoco.encoders import Encoder, build_encoder
 from neuromoco.errors import ConfigError, EventFileError, NeuromocoError
 from neuromoco.evaluation.accuracy import mean_logits, predict_labels, score
 from neuromoco.evaluation.features import state_sha256
@@ -26,18 +28,21 @@ from neuromoco.snn.batch_norm import sync_batch_norm
 from neuromoco.support.console import console, escape
 from neuromoco.train.calibrate import calibrate
 from neuromoco.train.loihi_rounding import LoihiRounded
+from neuromoco.train.run_folder import RunFolder
 from neuromoco.train.task import Task, build_optimizer
 from neuromoco.views import View
+
+Answers = tuple[NDArray[np.float32], NDArray[np.int64]]  # mean logits over time [S, classes], and classes [S]
 
 
 class ClassifyTask(Task):
     """Cross-entropy of the mean logits over time, for the stages "finetune" and "supervised".
 
     Attributes:
-        folded: mean logits and classes of the training recordings, by networks that did not see them; see `folds`.
+        folded: of the training recordings, by networks that did not see them; see `folds`.
     """
 
-    folded: tuple[NDArray[np.float32], NDArray[np.int64]] | None = None
+    folded: Answers | None = None
 
     def __init__(
         self, config: RunConfig, encoder: Encoder, recordings: Recordings, split: Split, accelerator: Accelerator
@@ -92,11 +97,29 @@ class ClassifyTask(Task):
         if not self.split.validation:
             return {}
         logits = mean_logits(self.network(), self.store.frames, self.split.validation, self.accelerator.device)
-        labels = np.array([self.listing.labels[i] for i in self.split.validation])
-        self._validated = logits.float().numpy(), labels
-        result = score(labels, self._validated[0].argmax(1), self.class_names)
+        self._validated = logits.float().numpy(), self._validation_labels
+        result = score(self._validated[1], self._validated[0].argmax(1), self.class_names)
         low, high = result.interval
         return {"validation_accuracy": result.accuracy, "validation_low": low, "validation_high": high}
+
+    def held_out_answers(self, run: RunFolder) -> Answers | None:
+        """Of the result in `run`, on recordings that did not train it; None if there are none."""
+        if not self.split.validation:
+            return self.folded
+        weights = run.best if run.best.is_file() else run.last
+        return self.logits_of(weights, self.split.validation), self._validation_labels
+
+    def logits_of(self, weights: Path, rows: Sequence[int]) -> NDArray[np.float32]:
+        """Mean logits over time [S, classes] of S recordings by a network like this one, with the weights in a file."""
+        network = Classifier(build_encoder(self.config.encoder), len(self.class_names))
+        load_into(network, load_tensors(weights), weights)
+        device = self.accelerator.device
+        logits = mean_logits(network.to(device).eval(), self.store.frames, rows, device)
+        return cast(NDArray[np.float32], logits.float().numpy())
+
+    @property
+    def _validation_labels(self) -> NDArray[np.int64]:
+        return np.array([self.listing.labels[row] for row in self.split.validation])
 
     @cached_property
     def fit_reference(self) -> FitReference | None:

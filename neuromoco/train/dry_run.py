@@ -11,14 +11,16 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from neuromoco.checkpoint import FINE_TUNED, FROM_SCRATCH
 from neuromoco.config import ClassifyConfig, OptimizerConfig, PretrainConfig, RunConfig
 from neuromoco.datasets.sizes import training_sizes
-from neuromoco.datasets.splits import divide_classes
+from neuromoco.datasets.splits import COMPARED_FOLDS, divide_classes, folds_to_compare
 from neuromoco.encoders import Encoder, build_encoder
 from neuromoco.encoders.blocks import Blocks, recompute_blocks
 from neuromoco.errors import ConfigError
 from neuromoco.frames import POLARITIES
 from neuromoco.moco import Projector
+from neuromoco.train.compare import compared_settings
 from neuromoco.train.processes import divide_batch
 from neuromoco.train.rivals import build_rival
 from neuromoco.train.stages import resolve_init
@@ -36,7 +38,8 @@ def dry_run(config: RunConfig) -> dict[str, Any]:
 
     Returns:
         "data", "recordings" and "classes" (0 if unlabelled); "stages": for each stage its parameters, optimizer steps
-        and "memory_bytes" by use; "how": how memory is counted.
+        and "memory_bytes" by use; "how": how memory is counted; "comparison", if stage "all" compares: "networks" that
+        are trained with labels, and the "folds" in which (0: on validation recordings, or not at all).
 
     Raises:
         ConfigError: settings that cannot be run, or a missing folder.
@@ -44,7 +47,7 @@ def dry_run(config: RunConfig) -> dict[str, Any]:
     """
     config = resolve_init(config)
     sizes, classes = training_sizes(config.data, config.recordings)
-    stages = ("pretrain", "finetune") if config.stage == "all" else (config.stage,)
+    stages = _stages(config)
     with FakeTensorMode():
         encoder = build_encoder(config.encoder)
         if config.compute.recompute_blocks:
@@ -54,9 +57,30 @@ def dry_run(config: RunConfig) -> dict[str, Any]:
     available = [size - (len(range(held.fold, size, held.folds)) if held else 0) for size in sizes]
     if not classes and config.stage != "pretrain":
         raise ConfigError(f"{config.data}: holds no class folders; training with labels needs one folder per class")
-    estimates = {stage: _estimate(config, stage, encoder, activations, available) for stage in stages}
+    estimates = {stage: _estimate(own, stage, encoder, activations, available) for stage, own in stages.items()}
+    comparison = (
+        {"comparison": _comparison(config, available)} if FROM_SCRATCH in stages and FINE_TUNED in stages else {}
+    )
     count = {"recordings": sum(sizes), "classes": len(sizes) if classes else 0}
-    return {"data": config.data, **count, "stages": estimates, "how": HOW}
+    return {"data": config.data, **count, "stages": estimates, **comparison, "how": HOW}
+
+
+def _stages(config: RunConfig) -> dict[str, RunConfig]:
+    """The settings of each stage."""
+    if config.stage != "all":
+        return {config.stage: config}
+    if not config.compare:
+        return {"pretrain": config, FINE_TUNED: config}
+    compared = compared_settings(config)
+    return {"pretrain": config, **{name: compared[name] for name in (FINE_TUNED, FROM_SCRATCH)}}
+
+
+def _comparison(config: RunConfig, sizes: Sequence[int]) -> dict[str, int]:
+    settings = config.finetune
+    parts = divide_classes(sizes, settings.validation, settings.labels_per_class)
+    folds = folds_to_compare(parts, settings.calibration_folds or COMPARED_FOLDS)
+    compares = folds or any(held for _, held in parts)
+    return {"networks": 2 * folds + 2 if compares else 1, "folds": folds}
 
 
 def _estimate(

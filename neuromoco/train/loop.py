@@ -36,6 +36,10 @@ PRINTED = ("loss", "mbc", "mac", "accuracy", "feature_std", "effective_rank", "k
 SHORT_EPOCH_S = 2.0  # shorter epochs do not all write a state, which would take as long
 
 
+class DivergedError(ConfigError):
+    """A loss or gradient that is infinite or NaN."""
+
+
 def learning_rate(peak: float, step: int, steps: int, warmup: int, floor: float) -> float:
     """Rises linearly from 0 over `warmup` steps, then falls as a cosine from `peak` to `floor` at the last step."""
     if step < warmup:
@@ -156,7 +160,7 @@ class _Loop:
         checked = {"loss": "loss"} | ({"gradient": "grad_norm"} if self.accelerator.scaler is None else {})
         for what, name in checked.items():
             if not math.isfinite(means[name]):
-                raise ConfigError(
+                raise DivergedError(
                     f"the {what} became {means[name]} in epoch {progress.epoch}: lower the optimizer's lr"
                 )
         return means

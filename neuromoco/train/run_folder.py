@@ -3,6 +3,7 @@
 config.yaml        the complete settings, from which the run can be repeated
 environment.json   what the numbers depend on: versions, git revision, threads, kernels; and that of later resumptions
 split.json         the training and validation recordings
+folds.json         answers of networks that were trained in folds, each on the recordings that did not train it
 left_out.json      files that cannot be read, and why, if the run goes on without them
 metrics.jsonl      one line per epoch
 curves.png         the metrics as curves, redrawn every minute or so
@@ -10,6 +11,8 @@ logs/              files of the experiment trackers
 metrics.json       the last and the chosen epoch, written at the end
 weights/           last.safetensors, and best.safetensors if there is a validation set
 state/             the last two states to resume from after an interruption
+
+A run of stage "all" has such folders inside: pretrain/, finetune/, and, if it compares, supervised/ and probe/.
 """
 
 from __future__ import annotations
@@ -49,6 +52,7 @@ class RunFolder:
         self.summary = self.path / "metrics.json"
         self.curves = self.path / "curves.png"
         self.states = self.path / "state"
+        self.folds = self.path / "folds.json"
 
     def check_free(self) -> None:
         """Raises ConfigError if the path is a file, or a folder with anything but partial files of a killed run."""
@@ -143,7 +147,10 @@ class RunFolder:
 
 
 def _as_before(config: RunConfig) -> RunConfig:
-    """Settings of a run that began before `decay` was a setting, with what it meant: everything decays."""
+    """Settings of a run that began before some of them, with what it meant: everything decays, nothing is compared."""
     optimizers = {name: getattr(config, name).optimizer for name in ("pretrain", "finetune", "supervised")}
     silent = [name for name, optimizer in optimizers.items() if "decay" not in optimizer.model_fields_set]
-    return with_values(config, {f"{name}.optimizer.decay": "all" for name in silent})
+    changes: dict[str, Any] = {f"{name}.optimizer.decay": "all" for name in silent}
+    if "compare" not in config.model_fields_set:
+        changes["compare"] = False
+    return with_values(config, changes)

@@ -3,31 +3,33 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 
-from neuromoco.checkpoint import read_header
+from neuromoco.checkpoint import FINE_TUNED, PROBE, read_header
 from neuromoco.classifier import check_network
-from neuromoco.config import ClassifyConfig, RunConfig
+from neuromoco.config import RunConfig
 from neuromoco.datasets import Listing, Reader, Recordings, Split, list_data, read_recordings
-from neuromoco.datasets.splits import budget_split, describe_split, hold_out, split_by_class
+from neuromoco.datasets.splits import describe_split
 from neuromoco.encoders import build_encoder
 from neuromoco.encoders.blocks import recompute_blocks
 from neuromoco.errors import CheckpointError, ConfigError, NeuromocoError
 from neuromoco.support.console import console, escape
-from neuromoco.support.files import write_json
-from neuromoco.train import folds
-from neuromoco.train.classify import ClassifyTask
-from neuromoco.train.loop import fit
+from neuromoco.support.files import read_json, write_json
+from neuromoco.train.classify import Answers, ClassifyTask
+from neuromoco.train.compare import WORDS, announcement, choose, compared_folds, compared_settings, comparison_line
+from neuromoco.train.folds import FoldTask, split_in_folds, train_in_folds
+from neuromoco.train.linear_probe import fit_probe
+from neuromoco.train.loop import DivergedError, fit
 from neuromoco.train.pretrain import PretrainTask
 from neuromoco.train.processes import build_accelerator, divide_batch, main_process_first
 from neuromoco.train.rival_task import RivalTask
 from neuromoco.train.run_folder import RunFolder
+from neuromoco.train.run_split import labelled_split, split_line, split_of, write_or_check_split
 from neuromoco.train.task import Task
 from neuromoco.train.trackers import check_trackers
 
@@ -79,7 +81,7 @@ def train(config: RunConfig, out: Path | str, device: str = "auto", read: Reader
     try:
         _begin(run, config, accelerator)
         if config.stage == "all":  # fails before the pre-training rather than after it
-            main_process_first(accelerator, lambda: _check_finetuning(config, accelerator))
+            main_process_first(accelerator, lambda: _check_labels(config, accelerator))
         return _run_stages(run, config, accelerator, read)
     except NeuromocoError:
         # Without an epoch, or a state within one, there is nothing to resume.
@@ -152,31 +154,72 @@ def _begin(run: RunFolder, config: RunConfig, accelerator: Accelerator) -> None:
 def _run_stages(run: RunFolder, config: RunConfig, accelerator: Accelerator, read: Reader) -> dict[str, Any]:
     if config.stage != "all":
         return _run_stage(run, config, accelerator, read)
-    pretrained, tuned = RunFolder(run.path / "pretrain"), RunFolder(run.path / "finetune")
+    pretrained = RunFolder(run.path / "pretrain")
     if not pretrained.is_complete:
         _run_stage(pretrained, config.model_copy(update={"stage": "pretrain"}), accelerator, read)
     tuning = resolve_init(config.model_copy(update={"stage": "finetune", "init": str(pretrained.last)}))
-    summary = _run_stage(tuned, tuning, accelerator, read)
+    if config.compare:
+        summary = _compare(run, tuning, pretrained, accelerator, read)
+    else:
+        summary = _run_stage(RunFolder(run.path / FINE_TUNED), tuning, accelerator, read)
     if accelerator.is_main_process:
         write_json(run.summary, summary)
     return summary
 
 
+def _compare(
+    run: RunFolder, config: RunConfig, pretrained: RunFolder, accelerator: Accelerator, read: Reader
+) -> dict[str, Any]:
+    """Trains the candidates, each in a folder of its own; returns the summary of the best, with the comparison."""
+    summaries: dict[str, dict[str, Any]] = {}
+    answers: dict[str, Answers] = {}
+    for name, settings in compared_settings(config).items():
+        folder = RunFolder(run.path / name)
+        task = _begin_with_labels(folder, settings, accelerator, read)
+        if name == FINE_TUNED:
+            rate = pretrained.history()[-1]["samples_per_s"]
+            console.print(announcement(task, config.supervised, rate), soft_wrap=True)
+        splits = compared_folds(task)
+        try:
+            if name == PROBE:
+                summaries[name] = fit_probe(task, splits, folder)
+            else:
+                task = _folded(task, splits, folder, accelerator, read)
+                summaries[name] = _fit(task, folder, accelerator)
+        except DivergedError as error:
+            if name == FINE_TUNED:
+                raise
+            console.print(f"{WORDS[name]} is left out of the comparison: {escape(str(error))}", soft_wrap=True)
+            continue
+        held_out = task.held_out_answers(folder)
+        if held_out is None:  # nothing to compare on
+            return summaries[name] | {"kept": name}
+        answers[name] = held_out
+    found = choose(answers, "folds" if splits else "validation").to_json()
+    console.print(comparison_line(found), soft_wrap=True)
+    return summaries[found["kept"]] | {"kept": found["kept"], "comparison": found}
+
+
 def _run_stage(run: RunFolder, config: RunConfig, accelerator: Accelerator, read: Reader) -> dict[str, Any]:
+    if config.stage == "pretrain":
+        return _fit(_begun_task(run, config, accelerator, read), run, accelerator)
+    task = _begin_with_labels(run, config, accelerator, read)
+    if task.settings.calibration_folds and not task.split.validation:
+        splits = split_in_folds(task)
+        if not splits:
+            console.print("not calibrated: too few labelled recordings, or groups, to train in folds", soft_wrap=True)
+        task = _folded(task, splits, run, accelerator, read)
+    return _fit(task, run, accelerator)
+
+
+def _begin_with_labels(run: RunFolder, config: RunConfig, accelerator: Accelerator, read: Reader) -> ClassifyTask:
+    return cast(ClassifyTask, _begun_task(run, resolve_init(config), accelerator, read))
+
+
+def _begun_task(run: RunFolder, config: RunConfig, accelerator: Accelerator, read: Reader) -> Task:
     if accelerator.is_main_process:
         run.begin(config, accelerator.device.type)
-    task = _seeded_task(run, config, accelerator, read)
-    if isinstance(task, ClassifyTask) and task.settings.calibration_folds and not task.split.validation:
-        folded = _fold_logits(task, run, accelerator)
-        task = cast(ClassifyTask, _seeded_task(run, config, accelerator, read))
-        task.folded = folded
-    size = sum(parameter.numel() for parameter in task.model.parameters() if parameter.requires_grad)
-    what = f"[bold]{config.stage}[/] {config.encoder.name}, {size / 1e3:.0f} k trainable parameters"
-    console.print(f"{what}, in {escape(str(run.path))}", soft_wrap=True)
-    summary = fit(task, run, accelerator, config.compute)
-    if accelerator.is_main_process:
-        shutil.rmtree(run.path / folds.FOLDER, ignore_errors=True)
-    return summary
+    return _seeded_task(run, config, accelerator, read)
 
 
 def _seeded_task(run: RunFolder, config: RunConfig, accelerator: Accelerator, read: Reader) -> Task:
@@ -184,15 +227,32 @@ def _seeded_task(run: RunFolder, config: RunConfig, accelerator: Accelerator, re
     return main_process_first(accelerator, lambda: _build_task(run, config, accelerator, read))
 
 
-def _fold_logits(task: ClassifyTask, run: RunFolder, accelerator: Accelerator) -> folds.Folded | None:
-    """Logits of the training recordings by networks that were trained without them."""
+def _fit(task: Task, run: RunFolder, accelerator: Accelerator) -> dict[str, Any]:
+    """Trains the task of a run, unless that is done; returns its summary."""
+    if run.is_complete:
+        return read_json(run.summary)
+    size = sum(parameter.numel() for parameter in task.model.parameters() if parameter.requires_grad)
+    what = f"[bold]{task.config.stage}[/] {task.config.encoder.name}, {size / 1e3:.0f} k trainable parameters"
+    console.print(f"{what}, in {escape(str(run.path))}", soft_wrap=True)
+    return fit(task, run, accelerator, task.config.compute)
+
+
+def _folded(
+    task: ClassifyTask, splits: Sequence[Split], run: RunFolder, accelerator: Accelerator, read: Reader
+) -> ClassifyTask:
+    """The task, with the answers of networks that were trained without the recordings that they answer for."""
+    if not splits:
+        return task
     config = task.config.model_copy(update={"watch": task.config.watch.model_copy(update={"trackers": ()})})
     recordings = Recordings(task.listing, task.store, config.frames)
 
     def build(split: Split) -> ClassifyTask:
-        return folds.FoldTask(config, build_encoder(config.encoder), recordings, split, accelerator)
+        return FoldTask(config, build_encoder(config.encoder), recordings, split, accelerator)
 
-    return folds.train_in_folds(task, build, run.path, accelerator)
+    folded = train_in_folds(task, splits, build, run, accelerator)
+    task = cast(ClassifyTask, _seeded_task(run, task.config, accelerator, read))  # as without folds
+    task.folded = folded
+    return task
 
 
 def _build_task(run: RunFolder, config: RunConfig, accelerator: Accelerator, read: Reader) -> Task:
@@ -206,107 +266,32 @@ def _build_task(run: RunFolder, config: RunConfig, accelerator: Accelerator, rea
     config, listing = config.model_copy(update={"frames": recordings.frames}), recordings.listing
     if accelerator.is_main_process and recordings.left_out:
         write_json(run.left_out, {problem.file: problem.reason for problem in recordings.left_out})
-    split = _split_of(run, listing, config)
+    split = split_of(run, listing, config)
     if pretraining:
         kind = PretrainTask if config.pretrain.method == "moco" else RivalTask
         task: Task = kind(config, encoder, recordings, split, accelerator)
     else:
         _check_classes(listing)
         task = ClassifyTask(config, encoder, recordings, split, accelerator)
-        console.print(_split_line(split))
+        console.print(split_line(split))
     content = describe_split(listing, split, config.seed, recordings.store.keys)
-    _write_or_check_split(run, content, accelerator)
+    write_or_check_split(run, content, accelerator)
     return task
 
 
-def _split_of(run: RunFolder, listing: Listing, config: RunConfig) -> Split:
-    """The split of a run: of one that was begun, that in its folder; else a new one."""
-    if (begun := _stored_split(run, listing, config)) is not None:
-        return begun
-    if config.stage == "pretrain":
-        return Split(_pretraining_members(listing, config), ())
-    return labelled_split(listing, config, getattr(config, config.stage))
-
-
-def _stored_split(run: RunFolder, listing: Listing, config: RunConfig) -> Split | None:
-    """The split that a run was begun with, by whatever rule; None if there is none, or it is of other recordings."""
-    before = run.split()
-    if before is None:
-        return None
-    rows = {name: row for row, name in enumerate(listing.names)}
-    parts = [before.get("train"), before.get("validation")]
-    if not all(isinstance(part, list) and rows.keys() >= set(part) for part in parts):
-        return None
-    split = Split(*(tuple(sorted(rows[name] for name in part or ())) for part in parts))
-    now = describe_split(listing, split, config.seed, np.zeros((len(listing), 2), np.uint64))
-    if "recordings_sha256" in before:
-        return split if before["recordings_sha256"] == now["recordings_sha256"] else None
-    # Versions before that did not write it: the rule that they split by tells whether recordings have been added.
-    earlier = None if config.stage == "pretrain" else _earlier_split(listing, config, getattr(config, config.stage))
-    return split if split == earlier else None
-
-
-def _earlier_split(listing: Listing, config: RunConfig, settings: ClassifyConfig) -> Split:
-    """As `labelled_split` before a budget of labels included those to validate on."""
-    members = _members(replace(listing, groups=(), spans=()), config)
-    labels = [listing.labels[i] for i in members]
-    split = split_by_class(labels, settings.validation, settings.labels_per_class, config.seed, listing.class_names)
-    return Split(*(tuple(members[i] for i in part) for part in (split.train, split.validation)))
-
-
-def _split_line(split: Split) -> str:
-    if split.validation:
-        return f"{len(split.train)} recordings to train on, {len(split.validation)} to validate on"
-    return (
-        f"{len(split.train)} recordings to train on; without validation, the weights of the last epoch are the result"
-    )
-
-
-def _check_finetuning(config: RunConfig, accelerator: Accelerator) -> None:
+def _check_labels(config: RunConfig, accelerator: Accelerator) -> None:
+    """Raises what would stop the stages with labels."""
     listing = list_data(config.labelled_data, "train", recordings=config.recordings)
     _check_classes(listing)
     labelled_split(listing, config, config.finetune)
-    divide_batch("finetune", config.finetune.batch_size, config.finetune.accumulate, accelerator.num_processes)
+    stages = ("finetune", "supervised") if config.compare else ("finetune",)
+    for stage in stages:
+        settings = getattr(config, stage)
+        divide_batch(stage, settings.batch_size, settings.accumulate, accelerator.num_processes)
+    if config.compare:
+        compared_settings(config)
 
 
 def _check_classes(listing: Listing) -> None:
     if len(listing.class_names) < 2:
         raise ConfigError(f"{listing.root}: holds one class, {listing.class_names[0]}; a classifier needs two or more")
-
-
-def _write_or_check_split(run: RunFolder, split: dict[str, Any], accelerator: Accelerator) -> None:
-    """Writes the split of a new run; a resumed run must have the split that it started with."""
-    before = run.split()
-    if before is None:
-        if accelerator.is_main_process:
-            write_json(run.path / "split.json", split)
-        return
-    advice = "restore those that its split.json lists, or start a new run"
-    if before.get("sha256") != split["sha256"]:
-        raise ConfigError(f"{split['data']}: holds other recordings than when {run.path} was started; {advice}")
-    known = before.get("content_sha256", split["content_sha256"])  # older versions did not write it
-    if known != split["content_sha256"]:
-        raise ConfigError(
-            f"{split['data']}: the content of recordings has changed since {run.path} was started; {advice}"
-        )
-
-
-def _members(listing: Listing, config: RunConfig) -> tuple[int, ...]:
-    """Recordings that are not held out."""
-    held = config.held_out
-    return hold_out(listing, held.folds, held.fold).train if held else tuple(range(len(listing)))
-
-
-def _pretraining_members(listing: Listing, config: RunConfig) -> tuple[int, ...]:
-    members = np.random.default_rng(config.seed).permutation(_members(listing, config))
-    return tuple(sorted(members[: round(config.pretrain.share * len(members))].tolist()))
-
-
-def labelled_split(listing: Listing, config: RunConfig, settings: ClassifyConfig) -> Split:
-    """The training and validation recordings of a run with labels; `settings` is the stage's section of `config`."""
-    members = _members(listing, config)
-    labels = [listing.labels[i] for i in members]
-    names = listing.class_names
-    groups = [listing.group_of[i] for i in members] if listing.spans or listing.groups else []
-    split = budget_split(labels, settings.validation, settings.labels_per_class, config.seed, names, groups)
-    return Split(tuple(members[i] for i in split.train), tuple(members[i] for i in split.validation))

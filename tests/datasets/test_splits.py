@@ -14,7 +14,7 @@ from neuromoco.config import RunConfig, with_values
 from neuromoco.datasets import Listing, Split
 from neuromoco.datasets.splits import FEWEST_TO_CHOOSE, hold_out
 from neuromoco.errors import ConfigError
-from neuromoco.train.stages import labelled_split
+from neuromoco.train.run_split import labelled_split
 
 
 def listing_of(labels: Sequence[int], groups: Sequence[int]) -> Listing:

@@ -111,6 +111,8 @@ def outcome(run: Path) -> dict[str, Any]:
         folder, name = RunFolder(file.parent), str(file.parent.relative_to(run))
         found[f"{name}: metrics"] = [{k: v for k, v in line.items() if k not in TIMES} for line in folder.history()]
         found |= {f"{name}: {tensor}": value for tensor, value in load_tensors(folder.last).items()}
+    for file in sorted(run.rglob("probe/weights/last.safetensors")):
+        found |= {f"{file.relative_to(run)}: {tensor}": value for tensor, value in load_tensors(file).items()}
     for file in sorted(run.rglob("result*.json")):
         found[str(file.relative_to(run))] = json.loads(file.read_text())
     return found

@@ -78,7 +78,7 @@ def test_few_labels_are_calibrated_in_folds_and_train_as_without(
         patch.setattr("neuromoco.train.classify.reference_of", stop)  # folds need no reference
         with pytest.raises(KeyboardInterrupt):
             train(in_folds, tmp_path / "run", "cpu")
-    assert len(list((tmp_path / "run/folds").iterdir())) == 3
+    assert len(json.loads((tmp_path / "run/folds.json").read_text())["recordings"]) == 30
     with monkeypatch.context() as patch:
         patch.setattr("neuromoco.train.folds.fit", stop)  # the folds are complete
         resume(tmp_path / "run", "cpu")

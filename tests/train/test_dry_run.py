@@ -104,10 +104,13 @@ def test_recomputing_and_16_bits_take_less() -> None:
 def test_a_folder_is_counted_as_a_run_then_uses_it(class_folders: Folders, tmp_path: Path) -> None:
     small = {"frames": {"steps": 2, "height": 16, "width": 16}, "encoder.options": {"width": 4}, "stage": "all"}
     small |= {"pretrain.epochs": 2, "pretrain.batch_size": 4, "finetune.epochs": 2, "finetune.batch_size": 4}
+    small["supervised.epochs"] = 1
     config = with_values(load_recipe("tiny"), small | {"data": str(class_folders(2, 9)), "pretrain.share": 0.5})
-    found = dry_run(config)["stages"]
+    plan = dry_run(config)
+    assert plan["comparison"] == {"networks": 8, "folds": 3}
+    found = plan["stages"]
     train(config, tmp_path / "run", "cpu")
-    for stage in ("pretrain", "finetune"):
+    for stage in ("pretrain", "finetune", "supervised"):
         split = json.loads((tmp_path / f"run/{stage}/split.json").read_text())
         assert found[stage]["recordings"] == len(split["train"])
         state = max((tmp_path / f"run/{stage}/state").glob("step-*"))

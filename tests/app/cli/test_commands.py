@@ -224,8 +224,30 @@ def test_an_interrupted_run_says_how_to_go_on_and_does(class_folders: Folders, t
     assert "Traceback" not in errors
     done = len(RunFolder(out).history())
     assert 2 <= done < 400
+    report = tmp_path / "report.html"
+    measured = run("evaluate", out, "--data", data, "--json", "--report", report)
+    epoch = json.loads(measured.stdout)["unfinished"]["epoch"]
+    assert 1 <= epoch <= done + 1
+    assert f"{out}: is not complete; its weights after epoch {epoch} are measured" in measured.stderr
+    assert f"not complete: weights after epoch {epoch}" in report.read_text()
     config = (out / "config.yaml").read_text()
     (out / "config.yaml").write_text(config.replace("epochs: 400", f"epochs: {done + 2}"))
     result = run("train", "--resume", out)
     assert result.exit_code == 0, result.stderr
     assert [line["epoch"] for line in RunFolder(out).history()] == list(range(1, done + 3))
+    measured = run("evaluate", out, "--data", data, "--json")
+    assert "unfinished" not in json.loads(measured.stdout)
+    assert "not complete" not in measured.stderr
+
+
+def test_a_folder_that_is_taken_is_refused_before_the_recordings_are_looked_at(
+    class_folders: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def survey(*_: object, **__: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr("neuromoco.app.cli.survey.survey_set", survey)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/notes.txt").touch()
+    line = error_line(run("train", "--data", class_folders(2, 4), "--out", tmp_path / "run"))
+    assert "already exists; resume it: neuromoco train --resume" in line
