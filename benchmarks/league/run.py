@@ -63,7 +63,8 @@ class Book:
         scores = {name: self.scores(name) for name, facts in self.sets.items() if "absent" not in facts}
         choices = {name: {"scores": rows, "chosen": best_trials(rows)} for name, rows in scores.items()}
         league = self.league.model_dump(mode="json")
-        return {"league": league, "sets": self.sets, "choices": choices, "units": list(self.units.values())}
+        sets = {name: self.sets[name] for name in self.league.sets if name in self.sets}
+        return {"league": league, "sets": sets, "choices": choices, "units": list(self.units.values())}
 
     def write(self, picture: bool = False) -> None:
         """Writes results and tables, and draws the picture if asked to."""
