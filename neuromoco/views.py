@@ -6,6 +6,9 @@ nothing else in the batch. All warps are then traced back to the pixels they sta
 read there once, all T time steps alike. Reading is nearest neighbour and what moves in from outside is 0, so counts
 stay counts.
 
+Before that, a view may choose its time: recordings come in more and shorter slices than there are steps, and every step
+adds up its slices of a random window, whose speed may change from one end to the other.
+
 Sources: NDA (Li et al. 2022, arXiv 2203.06145) and its M/N form; the set of NeuroMoCo's group is the one in the public
 code that preceded the paper.
 """
@@ -19,7 +22,9 @@ from itertools import zip_longest
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.random import Generator
+from numpy.typing import NDArray
 from torch import Tensor
 
 from neuromoco.config import ViewConfig
@@ -157,6 +162,44 @@ def drop_events(frames: Tensor, shares: Sequence[float], generators: Sequence[Ge
     return torch.from_numpy(after).view(frames.shape)
 
 
+def add_slices(frames: Tensor, bounds: Sequence[NDArray[np.int64]]) -> Tensor:
+    """Adds up slices to steps.
+
+    Args:
+        frames: event counts [N, S, ...] of S slices, integers.
+        bounds: N times T + 1 ascending numbers from 0 to S; step t of recording n adds up the slices from
+            `bounds[n][t]` to before `bounds[n][t + 1]`.
+
+    Returns:
+        int32 [N, T, ...].
+    """
+    before = F.pad(frames.flatten(2).cumsum(1, dtype=torch.int32), (0, 0, 1, 0))  # [N, S + 1, cells]
+    edges = torch.from_numpy(np.stack(bounds))[:, :, None].expand(-1, -1, before.shape[2])
+    steps = before.gather(1, edges).diff(dim=1)
+    return steps.view(len(frames), -1, *frames.shape[2:])
+
+
+def step_bounds(config: ViewConfig, draw: Generator, steps: int) -> NDArray[np.int64]:
+    """Draws a window of the slices, and how its speed changes: bounds [T + 1] for `add_slices`."""
+    slices = steps * config.slices
+    length = draw.uniform(config.window, 1.0) * slices
+    first = draw.uniform(0.0, slices - length)
+    change = draw.uniform(-config.speed, config.speed)
+    lengths = np.linspace(1.0 - change, 1.0 + change, steps)
+    edges = first + length * np.append(0.0, lengths.cumsum()) / lengths.sum()
+    return np.rint(edges).astype(np.int64).clip(0, slices)
+
+
+def lose_stretches(frames: Tensor, config: ViewConfig, generators: Sequence[Generator]) -> Tensor:
+    """Empties one stretch of steps of each recording, of up to the share `burst`, in place: frames [N, T, ...]."""
+    steps = frames.shape[1]
+    for recording, draw in zip(frames, generators, strict=True):
+        lost = min(steps - 1, int(draw.integers(round(config.burst * steps) + 1)))
+        first = int(draw.integers(steps - lost + 1))
+        recording[first : first + lost] = 0
+    return frames
+
+
 def nda(config: ViewConfig, draw: Generator, height: int, width: int) -> Warps:
     """Exactly one of roll, rotate and shear, uniformly, as NDA was published.
 
@@ -210,7 +253,7 @@ POLICIES: dict[str, Policy] = {"nda": nda, "nda-mn": nda_mn, "group": group_set,
 
 @dataclass(frozen=True)
 class View:
-    """The random transformation that the settings describe: a horizontal flip, warps, then dropped events.
+    """The random transformation that the settings describe: time, a horizontal flip, warps, then dropped events.
 
     Attributes:
         config: policy, limits and probabilities.
@@ -232,13 +275,18 @@ class View:
         """One view of each of N recordings.
 
         Args:
-            frames: event counts [N, T, P, H, W], integers.
+            frames: event counts [N, T * slices, P, H, W], integers.
             generators: one for each recording.
 
         Returns:
-            A new tensor [N, T, P, H, W] of the same type.
+            A new tensor [N, T, P, H, W], of the same type unless slices were added up.
         """
+        if self.config.slices > 1 or self.config.moves_in_time:
+            steps = frames.shape[1] // self.config.slices
+            frames = add_slices(frames, [step_bounds(self.config, draw, steps) for draw in generators])
         view = warp_frames(frames, [self._draw(draw, *frames.shape[-2:]) for draw in generators])
+        if self.config.burst:
+            view = lose_stretches(view, self.config, generators)
         if not self.config.drop:
             return view
         return drop_events(view, [self.config.drop * draw.random() for draw in generators], generators)
@@ -250,12 +298,13 @@ class View:
 
 @dataclass(frozen=True)
 class TwoViews:
-    """Two independent views of the same frames [N, T, P, H, W]: one for the query, one for the key."""
+    """Two independent views of the same frames: one for the query, one for the key, which may be of another kind."""
 
     view: View
+    other: View | None = None
 
     def __call__(self, frames: Tensor, generators: Sequence[Generator]) -> tuple[Tensor, Tensor]:
-        return self.view(frames, generators), self.view(frames, generators)
+        return self.view(frames, generators), (self.other or self.view)(frames, generators)
 
 
 def _random_cutout(config: ViewConfig, draw: Generator, height: int, width: int) -> Warp:

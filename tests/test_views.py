@@ -121,8 +121,9 @@ def test_one_draw_serves_all_steps_and_polarities(config: ViewConfig, seed: int)
 def test_a_view_depends_on_its_generator_and_not_on_the_batch(
     config: ViewConfig, seeds: list[int], most: float
 ) -> None:
-    frames = noise(len(seeds), 2, 2, 20, 20)
-    view = views.View(config.model_copy(update={"drop": most}))
+    frames = noise(len(seeds), 4, 2, 20, 20)
+    time = {"window": 0.5, "speed": 0.5, "burst": 0.5, "slices": 2} if most else {}
+    view = views.View(config.model_copy(update={"drop": most} | time))
     batch = view(frames, [generator(seed) for seed in seeds])
     for own, before, seed in zip(batch, frames, seeds, strict=True):
         assert torch.equal(own, seen(view, before, seed))
@@ -187,6 +188,75 @@ def test_dropping_leaves_whole_events_out() -> None:
     shares = [1 - seen(view, frames, seed).sum().item() / frames.sum().item() for seed in range(60)]
     assert max(shares) > 0.4
     assert len({round(share, 4) for share in shares}) > 50
+
+
+def still(**values: object) -> views.View:
+    """A view that changes nothing but what is given."""
+    unmoved = {"shift": 0, "rotate": 0.0, "shear": 0.0, "cutout": 0, "flip": 0.0}
+    return views.View(ViewConfig(policy="affine", **unmoved | values))
+
+
+def test_all_slices_of_a_step_add_up_to_the_step() -> None:
+    frames = noise(3, 12, 2, 9, 11, rate=90.0)  # sums of three pass 255
+    view = still(slices=3)(frames, [generator(seed) for seed in range(3)])
+    assert torch.equal(view, frames.int().view(3, 4, 3, 2, 9, 11).sum(2))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 9), st.integers(1, 6), st.floats(0.05, 1.0), st.floats(0.0, 0.9), st.integers(0, 10_000))
+def test_a_window_is_a_stretch_of_slices_in_order(
+    steps: int, slices: int, window: float, speed: float, seed: int
+) -> None:
+    config = ViewConfig(window=window, speed=speed, slices=slices)
+    bounds = views.step_bounds(config, generator(seed), steps)
+    assert bounds.shape == (steps + 1,)
+    assert bounds[0] >= 0
+    assert bounds[-1] <= steps * slices
+    assert (np.diff(bounds) >= 0).all()
+    assert bounds[-1] - bounds[0] >= window * steps * slices - 1  # rounding moves either end by half a slice
+    frames = noise(1, steps * slices, 2, 3, 3)
+    view = still(window=window, speed=speed, slices=slices)(frames, [generator(seed)])[0]
+    for t in range(steps):
+        assert torch.equal(view[t], frames[0, bounds[t] : bounds[t + 1]].sum(0, dtype=torch.int32))
+
+
+def test_windows_and_speeds_take_the_values_that_they_may() -> None:
+    def drawn(**values: float) -> list[np.ndarray]:
+        return [views.step_bounds(ViewConfig(slices=50, **values), generator(seed), 4) for seed in range(300)]
+
+    shares = np.array([(bounds[-1] - bounds[0]) / 200 for bounds in drawn(window=0.4)])
+    assert 0.39 <= shares.min() < 0.45
+    assert 0.95 < shares.max() <= 1.0
+    firsts = [bounds[0] for bounds in drawn(window=0.4)]
+    assert min(firsts) < 5
+    assert max(firsts) > 70
+    ratios = np.array([np.diff(bounds)[-1] / np.diff(bounds)[0] for bounds in drawn(speed=0.5)])
+    assert 1 / 3 - 0.02 <= ratios.min() < 0.4
+    assert 2.5 < ratios.max() <= 3.1
+    assert 120 < (ratios > 1).sum() < 180  # slower and faster alike
+
+
+def test_a_burst_empties_one_stretch_of_steps_and_never_all() -> None:
+    frames = torch.ones(1, 8, 2, 6, 6, dtype=torch.uint8)
+    lost = []
+    for seed in range(200):
+        full = seen(still(burst=0.5), frames[0], seed).flatten(1).sum(1) > 0
+        lost.append(int((~full).sum()))
+        stretch = (~full).nonzero().flatten()
+        assert not len(stretch) or stretch[-1] - stretch[0] + 1 == len(stretch)
+    assert set(lost) == {0, 1, 2, 3, 4}
+    everything = still(burst=0.99)
+    assert all(seen(everything, frames[0, :2], seed).any() for seed in range(50))
+    assert frames.all()  # the input stays as it was
+
+
+def test_views_without_time_are_what_they_were() -> None:
+    frames = noise(2, 4, 2, 20, 20)
+    draws = [[generator(seed) for seed in range(2)] for _ in range(2)]
+    config = ViewConfig(policy="affine", drop=0.5)
+    view = views.View(config)(frames, draws[0])
+    warped = views.warp_frames(frames, [views.View(config)._draw(draw, 20, 20) for draw in draws[1]])
+    assert torch.equal(view, views.drop_events(warped, [0.5 * draw.random() for draw in draws[1]], draws[1]))
 
 
 @pytest.mark.parametrize(

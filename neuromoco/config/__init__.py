@@ -19,8 +19,8 @@ from neuromoco.config.tree import (
     OptimizerConfig,
     PretrainConfig,
     RunConfig,
-    ViewConfig,
 )
+from neuromoco.config.views import PoolConfig, ViewConfig
 
 __all__ = [
     "ClassifyConfig",
@@ -32,6 +32,7 @@ __all__ = [
     "MonitorConfig",
     "NeuronConfig",
     "OptimizerConfig",
+    "PoolConfig",
     "PretrainConfig",
     "ReadingConfig",
     "RecordingsConfig",

@@ -6,10 +6,11 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, NonNegativeFloat, PositiveFloat, model_validator
 
-from neuromoco.config.base import NonNegativeInt, Pixels, PositiveInt, Settings, Width
+from neuromoco.config.base import NonNegativeInt, PositiveInt, Settings, Width
 from neuromoco.config.frames import FrameConfig
 from neuromoco.config.recordings import RecordingsConfig
 from neuromoco.config.rivals import RivalConfig
+from neuromoco.config.views import PoolConfig, ViewConfig
 
 
 class NeuronConfig(Settings):
@@ -27,34 +28,6 @@ class EncoderConfig(Settings):
     name: str = "sew_resnet_tiny"
     options: dict[str, Any] = {}
     neuron: NeuronConfig = NeuronConfig()
-
-
-class ViewConfig(Settings):
-    """The random transformation that gives a view of a recording, see `neuromoco.views`.
-
-    Attributes:
-        policy: "nda": one of roll, rotate, shear, as NDA was published. "nda-mn": its M/N form, `ops` different
-            operations. "group": the set of NeuroMoCo's group, one of identity, shear x, shear y, translate x,
-            translate y, rotate, cutout. "affine": shear, scale, rotation and shift in one map, then a cutout.
-        flip: probability of a horizontal flip first; 0 where left and right differ in meaning.
-        shift: largest roll or translation, pixels.
-        rotate: largest rotation, degrees.
-        shear: largest shear, as the tangent of its angle.
-        scale: largest relative change of size, "affine" only.
-        cutout: side of the erased square, pixels.
-        drop: largest share of events that is dropped at random, so that their number does not identify a recording.
-        ops: operations per view, "nda-mn" only.
-    """
-
-    policy: Literal["nda", "nda-mn", "group", "affine"] = "group"
-    flip: float = Field(0.5, ge=0.0, le=1.0)
-    shift: Pixels = 5
-    rotate: float = Field(30.0, ge=0.0, le=180.0)
-    shear: NonNegativeFloat = 0.3
-    scale: float = Field(0.0, ge=0.0, lt=1.0)
-    cutout: Pixels = 8
-    drop: float = Field(0.0, ge=0.0, lt=1.0)
-    ops: int = Field(1, ge=1, le=4)
 
 
 class OptimizerConfig(Settings):
@@ -162,9 +135,10 @@ class ClassifyConfig(Settings):
         optimizer: optimizer and schedule.
         calibration_folds: where no recordings validate, train so many times more, each without one fold of the
             recordings, whose answers then calibrate the probabilities; 0 leaves them as they are.
+        pool: what the recordings without labels are used for, beyond pre-training; None for nothing.
     """
 
-    added: ClassVar[tuple[str, ...]] = ("calibration_folds",)
+    added: ClassVar[tuple[str, ...]] = ("calibration_folds", "pool")
     epochs: PositiveInt = 30
     batch_size: PositiveInt = 32
     accumulate: PositiveInt = 1
@@ -180,6 +154,17 @@ class ClassifyConfig(Settings):
     views: ViewConfig | None = None
     optimizer: OptimizerConfig = OptimizerConfig()
     calibration_folds: int = Field(0, ge=0, le=100)
+    pool: PoolConfig | None = None
+
+    @model_validator(mode="after")
+    def _check_pool(self) -> ClassifyConfig:
+        if self.pool is not None and self.quantize:
+            raise ValueError("pool with quantize; train with the pool first, then finetune with rounded weights")
+        if self.pool is not None and self.views is None:
+            raise ValueError("pool without views; the network must see other views than its teacher")
+        if self.pool and self.pool.views and self.views and self.pool.views.slices != self.views.slices:
+            raise ValueError("pool.views.slices: give the number in views.slices")
+        return self
 
 
 class MonitorConfig(Settings):

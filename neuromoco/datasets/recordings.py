@@ -31,6 +31,7 @@ class Recordings(NamedTuple):
     store: FrameStore
     frames: FrameConfig  # with a crop in pixels
     left_out: tuple[Problem, ...] = ()  # files that cannot be used
+    sliced: FrameStore | None = None  # the same recordings in more slices, for views that move in time
 
 
 class Reader(Protocol):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import cast
 
 import numpy as np
+import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
 from numpy.typing import NDArray
@@ -19,6 +20,7 @@ from neuromoco.confidence import Calibration
 from neuromoco.config import RunConfig
 from neuromoco.datasets import Recordings, Split, hold_out
 from neuromoco.datasets.references import reference_of
+from neuromoco.datasets.torch_sets import FrameSet
 from neuromoco.encoders import Encoder, build_encoder
 from neuromoco.errors import ConfigError, EventFileError, NeuromocoError
 from neuromoco.evaluation.accuracy import mean_logits, predict_labels, score
@@ -28,9 +30,10 @@ from neuromoco.snn.batch_norm import sync_batch_norm
 from neuromoco.support.console import console, escape
 from neuromoco.train.calibrate import calibrate
 from neuromoco.train.loihi_rounding import LoihiRounded
+from neuromoco.train.pool import Pool, Taught, pool_loss, pool_rows
 from neuromoco.train.run_folder import RunFolder
 from neuromoco.train.task import Task, build_optimizer
-from neuromoco.views import View
+from neuromoco.views import TwoViews, View
 
 Answers = tuple[NDArray[np.float32], NDArray[np.int64]]  # mean logits over time [S, classes], and classes [S]
 
@@ -57,7 +60,9 @@ class ClassifyTask(Task):
             sync_batch_norm(self.classifier.encoder)
         height, width = config.frames.height, config.frames.width
         self._rounded = LoihiRounded(self.classifier, height, width) if settings.quantize else None
-        self.model = self._rounded or self.classifier
+        self._pool = self._build_pool()
+        self._taught = Taught(self.classifier, len(self.class_names)) if self._pool else None
+        self.model = self._rounded or self._taught or self.classifier
         self._validated = np.empty((0, len(self.class_names)), np.float32), np.empty(0, np.int64)
         self._frozen = state_sha256(self.classifier.encoder) if settings.freeze_encoder else None
         self.load(View(settings.views) if settings.views else None)
@@ -70,12 +75,26 @@ class ClassifyTask(Task):
         share = self._mixed_share(number)
         if share < 1.0:
             frames = frames.lerp(frames.roll(1, 1), 1.0 - share)
-        logits = model(frames).mean(0)  # [N, classes]
-        smoothing = self.settings.label_smoothing
+        smoothing, count = self.settings.label_smoothing, len(labels)
+        processes, rank = self.accelerator.num_processes, self.accelerator.process_index
+        pooled = self._pool.batch(number * processes + rank) if self._pool else None
+        if pooled:
+            frames = torch.cat([frames, pooled[1].to(frames.device)], dim=1)
+        logits, pool_logits = model(frames).mean(0).tensor_split([count])  # [N, classes]
         loss = F.cross_entropy(logits, labels, label_smoothing=smoothing)
         if share < 1.0:
             loss = loss.lerp(F.cross_entropy(logits, labels.roll(1), label_smoothing=smoothing), 1.0 - share)
-        return {"loss": loss, "accuracy": (logits.argmax(1) == labels).float().mean()}
+        metrics = {"accuracy": (logits.argmax(1) == labels).float().mean()}
+        if self._pool and self._taught and pooled:
+            answers = self._taught.answer(pooled[0].to(frames.device), self._class_shares(frames.device))
+            metrics |= pool_loss(pool_logits, *answers, self._pool.config.confidence, smoothing)
+            done = number / (self.epochs * self.steps * self.accumulate)
+            loss = loss + self._pool.weight(done) * metrics["pool_loss"]
+        return {"loss": loss, **metrics}
+
+    def after_step(self, done: float) -> None:
+        if self._pool and self._taught:
+            self._taught.update_teacher(self._pool.config.teacher)
 
     def extra_metrics(self, epoch: int) -> dict[str, float]:
         every, held = self.config.watch.held_out_every, self.config.held_out
@@ -146,6 +165,23 @@ class ClassifyTask(Task):
             return 1.0
         share = float(np.random.default_rng([self.config.seed, number]).beta(alpha, alpha))
         return max(share, 1.0 - share)
+
+    def _build_pool(self) -> Pool | None:
+        settings, rows = self.settings, pool_rows(self.config, self.settings, self.listing, self.split)
+        if not rows or not settings.pool or not settings.views:
+            return None
+        two = TwoViews(View(settings.views), View(settings.pool.views or settings.views))
+        data = FrameSet((self.sliced or self.store).frames, rows, self.listing.labels, two, self.config.seed)
+        size = settings.pool.share * settings.batch_size // (self.accumulate * self.accelerator.num_processes)
+        return Pool(data, max(1, size), settings.pool, self.config.seed)
+
+    def _class_shares(self, device: torch.device) -> Tensor | None:
+        """Shares of the classes among the labelled recordings, if the pool has the same."""
+        assert self.settings.pool
+        if not self.settings.pool.balanced:
+            return None
+        labels = torch.tensor([self.listing.labels[row] for row in self.split.train], device=device)
+        return labels.bincount(minlength=len(self.class_names)) / len(labels)
 
     def _load_weights(self, init: str) -> None:
         """Loads an encoder, or a classifier of the same classes."""

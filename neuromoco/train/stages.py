@@ -244,7 +244,7 @@ def _folded(
     if not splits:
         return task
     config = task.config.model_copy(update={"watch": task.config.watch.model_copy(update={"trackers": ()})})
-    recordings = Recordings(task.listing, task.store, config.frames)
+    recordings = Recordings(task.listing, task.store, config.frames, sliced=task.sliced)
 
     def build(split: Split) -> ClassifyTask:
         return FoldTask(config, build_encoder(config.encoder), recordings, split, accelerator)
@@ -263,6 +263,11 @@ def _build_task(run: RunFolder, config: RunConfig, accelerator: Accelerator, rea
         recompute_blocks(encoder)
     pretraining = config.stage == "pretrain"
     recordings = read(config.data, config.frames, "train", not pretraining, config.recordings)
+    views = getattr(config, config.stage).views
+    if views and views.slices > 1:
+        finer = recordings.frames.model_copy(update={"steps": config.frames.steps * views.slices})
+        sliced = read(config.data, finer, "train", not pretraining, config.recordings).store
+        recordings = recordings._replace(sliced=sliced)
     config, listing = config.model_copy(update={"frames": recordings.frames}), recordings.listing
     if accelerator.is_main_process and recordings.left_out:
         write_json(run.left_out, {problem.file: problem.reason for problem in recordings.left_out})

@@ -40,14 +40,16 @@ class Task(ABC):
         self, config: RunConfig, encoder: Encoder, recordings: Recordings, split: Split, accelerator: Accelerator
     ) -> None:
         self.config, self.encoder, self.split, self.accelerator = config, encoder, split, accelerator
-        self.listing, self.store = recordings.listing, recordings.store
+        self.listing, self.store, self.sliced = recordings.listing, recordings.store, recordings.sliced
         settings: PretrainConfig | ClassifyConfig = getattr(config, config.stage)
         self.epochs, self.schedule, self.accumulate = settings.epochs, settings.optimizer, settings.accumulate
         self.batch_size = settings.batch_size
 
     def load(self, view: View | TwoViews | None, groups: int = 1, drop_last: bool = False) -> None:
         """Sets `data` and `loader`; `groups` are those of batch norm."""
-        self.data = FrameSet(self.store.frames, self.split.train, self.listing.labels, view, self.config.seed)
+        self.data = FrameSet(
+            (self.sliced or self.store).frames, self.split.train, self.listing.labels, view, self.config.seed
+        )
         processes = self.accelerator.num_processes
         size = divide_batch(self.config.stage, self.batch_size, self.accumulate, processes, groups)
         self.loader = DataLoader(self.data, size, shuffle=True, drop_last=drop_last, collate_fn=collate)

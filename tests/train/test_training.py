@@ -135,12 +135,22 @@ def test_one_seed_gives_identical_weights_and_another_does_not(
     assert not same_weights(runs[0].last, runs[2].last)
 
 
+MOVING = {"policy": "affine", "window": 0.5, "speed": 0.5, "burst": 0.5, "slices": 2}
+POOL = {"views": MOVING, "pool": {"confidence": 0.0}, "labels_per_class": 6}
+
+
 @pytest.mark.parametrize("stage", ["pretrain", "supervised"])
 @pytest.mark.parametrize("steps", [1, 5])
+@pytest.mark.parametrize("more", [{}, {"pretrain.views": MOVING} | {f"supervised.{k}": v for k, v in POOL.items()}])
 def test_resuming_ends_in_the_same_weights(
-    class_folders: Folders, tmp_path: Path, stage: str, steps: int, interrupt: Callable[[int], None]
+    class_folders: Folders,
+    tmp_path: Path,
+    stage: str,
+    steps: int,
+    more: dict[str, Any],
+    interrupt: Callable[[int], None],
 ) -> None:
-    config = settings(class_folders(2, 8), stage)
+    config = with_values(settings(class_folders(2, 8), stage), more)
     train(config, tmp_path / "whole", "cpu")
     interrupt(steps)
     with pytest.raises(StopError):

@@ -1,0 +1,70 @@
+"""Whether the recordings of each class come in blocks of one person each, and a table of labels that says so.
+
+    python -m benchmarks.signers --data DVS_Sign/train --block 5 --table signers.csv
+
+Names are numbers; `--block` successive ones are taken for one person. For each offset of the blocks, the share of
+recordings whose most similar recording of *another* class is of the same block (by cosine of event counts on 32 x 32
+pixels): if blocks are persons, offset 0 stands out. Then the accuracy of one nearest neighbour, with and without the
+recording's own block: the difference is what a random fold flatters. One JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neuromoco import read_recording
+from neuromoco.frames import to_frames
+
+SIDE = 32
+
+
+def block_evidence(counts: NDArray[Any], labels: NDArray[Any], numbers: NDArray[Any], size: int) -> dict[str, Any]:
+    """Figures of `size` successive numbers; counts are [S, D], labels and numbers [S]."""
+    values = np.sqrt(counts)
+    values /= np.linalg.norm(values, axis=1, keepdims=True)
+    alike = values @ values.T
+    np.fill_diagonal(alike, -1.0)
+    other_class = np.where(labels[:, None] == labels, -1.0, alike).argmax(1)
+    same = {}
+    for offset in range(size):
+        blocks = (numbers + offset) // size
+        same[offset] = round(float((blocks == blocks[other_class]).mean()), 3)
+    blocks = numbers // size
+    other_block = np.where(blocks[:, None] == blocks, -1.0, alike).argmax(1)
+    return {
+        "nearest_of_another_class_in_same_block_by_offset": same,
+        "chance": round(float((blocks[:, None] == blocks).mean()), 3),
+        "nearest_neighbour": round(float((labels[alike.argmax(1)] == labels).mean()), 3),
+        "nearest_neighbour_of_other_blocks": round(float((labels[other_block] == labels).mean()), 3),
+    }
+
+
+def main() -> None:
+    """Measures one folder of class folders."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="a folder of class folders")
+    parser.add_argument("--block", type=int, default=5, help="recordings of a person in a class")
+    parser.add_argument("--table", type=Path, help="write the table of labels here")
+    options = parser.parse_args()
+    files = sorted(path for path in options.data.glob("*/*") if path.stem.isdecimal())
+    numbers = np.array([int(path.stem) for path in files])
+    frames = [to_frames(read_recording(path), 1, "count", (SIDE, SIDE)).sum(1).ravel() for path in files]
+    labels = np.unique([path.parent.name for path in files], return_inverse=True)[1]
+    print(json.dumps(block_evidence(np.array(frames, float), labels, numbers, options.block)))
+    if options.table:
+        with options.table.open("w", newline="") as file:
+            table = csv.writer(file)
+            table.writerow(["file", "class", "signer"])
+            for path, number in zip(files, numbers.tolist(), strict=True):
+                table.writerow([path.relative_to(options.data).as_posix(), path.parent.name, number // options.block])
+
+
+if __name__ == "__main__":
+    main()
