@@ -16,7 +16,7 @@ NODE_READY := $(JAVASCRIPT)/.installed-onnxruntime-node-$(NODE_RUNTIME)
 # Intel's Lava simulator, for the test of export/lava_runner alone. Its metadata asks for Python < 3.11.
 LAVA_READY := $(VENV)/.installed-lava
 
-.PHONY: help demo test test-slow javascript cpp lava fuzz kills attack check docs bench league league-small clean
+.PHONY: help demo test test-slow javascript cpp lava fuzz kills networks attack check docs bench league league-small clean
 help:
 	@echo "make demo       install, then the whole chain on the built-in recordings (minutes)"
 	@echo "make test       install, then the tests"
@@ -26,6 +26,7 @@ help:
 	@echo "make lava       install Lava too, then the tests of Loihi networks in its simulator"
 	@echo "make fuzz       install, then read damaged event files, models, settings and runs (half an hour)"
 	@echo "make kills      install, then 100 kills and 30 full disks at random moments of training (minutes)"
+	@echo "make networks   install, then 2,000 random networks compared with their exports (half an hour)"
 	@echo "make attack     install, then slow, broken-off and flooding clients at the page and the server (minutes)"
 	@echo "make check      install, then lint and types"
 	@echo "make docs       install, then the documentation as a site in build/site"
@@ -84,6 +85,9 @@ lava: $(DEV) $(LAVA_READY)
 
 fuzz: $(DEV)
 	$(BIN)/python -m tests.fuzz
+
+networks: $(DEV)
+	$(BIN)/python -m tests.graph.random_networks 2000
 
 attack: $(DEV)
 	$(BIN)/python -m tests.app.attack

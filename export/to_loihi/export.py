@@ -118,7 +118,7 @@ def calibrated(
     names = [node.name for node in graph.neurons]
     largest = 0.0
     for frames in batches(classifier, [*recordings, *random_recordings(classifier.header)]):
-        sums = np.cumsum(run_source(classifier.network, frames, [])[0], axis=0)
+        sums = np.cumsum(run_source(classifier.network, graph, frames)[0], axis=0)
         largest = max(largest, float(np.abs(sums).max()))
     graphs = {}
     for factor in FACTORS if search else FACTORS[:1]:
@@ -127,7 +127,7 @@ def calibrated(
     if not search:
         return graphs[1.0]
     frames = next(batches(classifier, recordings[:: max(1, len(recordings) // CALIBRATE)][:CALIBRATE]))
-    spikes = run_source(classifier.network, frames, names)[1]
+    spikes = run_source(classifier.network, graph, frames)[1]
     return map_to_loihi(graph, largest, choose_clipping(graphs, spikes, frames))[0]
 
 

@@ -41,10 +41,9 @@ class Comparison:
 
 def compare_loihi(network: Classifier, graph: Graph, loihi: LoihiGraph, batches: Iterable[Floats]) -> Comparison:
     """Runs frames [T, N, P, H, W] through the float network and through the integer one mapped from its graph."""
-    names = [node.name for node in graph.neurons]
     result = Comparison({block.name: LayerCounts() for block in loihi.blocks[1:]})
     for frames in batches:
-        logits, source = run_source(network, frames, names)
+        logits, source = run_source(network, graph, frames)
         twin = run(loihi, frames, keep=lambda _: True)
         check_readout(twin.logits, loihi.readout.neuron.v_threshold)
         answer = twin.logits / loihi.readout.scale

@@ -56,7 +56,7 @@ class NirExporter(Exporter):
         recordings = comparison_recordings(self.job)
         names = [node.name for node in graph.neurons]
         frames = (self.job.classifier.frames([recording]) for recording in recordings)
-        parity = measure_parity(self.job.classifier.network, names, snntorch_runs(self.read, names, frames))
+        parity = measure_parity(self.job.classifier.network, graph, snntorch_runs(self.read, names, frames))
         figures |= {
             "backend": {name: version(name) for name in BACKEND},
             "compared": {"noise": NOISE, "recordings": len(recordings) - NOISE},

@@ -55,8 +55,7 @@ class OnnxExporter(Exporter):
 
     def compare(self, graph: Graph, part: Path) -> tuple[dict[str, Any], str | None]:
         recordings = comparison_recordings(self.job)
-        names = [node.name for node in graph.neurons]
-        parity = measure_parity(self.job.classifier.network, names, self._runs(graph, recordings))
+        parity = measure_parity(self.job.classifier.network, graph, self._runs(graph, recordings))
         int8 = None
         if self.quantize and parity.problem is None:
             int8 = compare_int8(graph, self.header, self.ranges, self.held_out)

@@ -29,7 +29,7 @@ def largest_terms(node: op.Node, *inputs: Doubles) -> Doubles:
     `inputs` are such sums of the node's inputs.
     """
     if isinstance(node, op.Weighted):
-        node = replace(node, weight=np.abs(node.weight), bias=np.abs(node.bias))
+        node = replace(node, weight=np.abs(node.weight), bias=op.bias_terms(node))
     return compute(node, *inputs)
 
 

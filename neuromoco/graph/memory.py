@@ -11,7 +11,7 @@ from torch import Tensor
 
 from neuromoco.graph.functions import FACTS
 from neuromoco.graph.layout import Value
-from neuromoco.graph.nodes import Array, Node
+from neuromoco.graph.nodes import Array, Node, Tap
 from neuromoco.unsupported import RefusedError, Unsupported
 
 LARGEST_SUM = 1 << 20  # numbers of a tensor that are looked at for changes
@@ -32,6 +32,7 @@ class Trace:
     modules: dict[str, str] = field(default_factory=dict)
     unsupported: list[Unsupported] = field(default_factory=list)
     found: dict[str, Array] = field(default_factory=dict)
+    taps: dict[str, Tap] = field(default_factory=dict)  # of neurons
 
 
 @dataclass

@@ -8,7 +8,7 @@ Weights are numpy float32, batch norm is folded, pooling windows are explicit. N
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 
@@ -42,10 +42,16 @@ class Input(Node):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Weighted(Node):
-    """An operation with a weight and a bias."""
+    """An operation with a weight and a bias.
+
+    Attributes:
+        terms: the magnitudes of all that was added up to the bias, where batch norm was: the network rounds in
+            proportion to them, however small their sum is.
+    """
 
     weight: Array = field(repr=False)
     bias: Array = field(repr=False)
+    terms: Array | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -183,14 +189,32 @@ class Transpose(Node):
 
 
 @dataclass(frozen=True)
+class Tap:
+    """Where the network itself has the value of a node.
+
+    Attributes:
+        path: of the module that returns it, at once or step by step.
+        axes: what the axes of that tensor count, see `layout`; None for [T, N, ...] in C order.
+    """
+
+    path: str
+    axes: tuple[tuple[int | str, ...], ...] | None
+
+
+@dataclass(frozen=True)
 class Graph:
     """Nodes in the order of computing; the first is the input, the last computes the result.
+
+    Attributes:
+        nodes: the nodes.
+        taps: by name, those of its neurons, if it was traced.
 
     Raises:
         ValueError: a name occurs twice, or a node precedes its inputs: a defect of the tracer.
     """
 
     nodes: tuple[Node, ...]
+    taps: Mapping[str, Tap] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         known: set[str] = set()
@@ -273,7 +297,14 @@ def fold_affine_named(nodes: Sequence[Node]) -> tuple[tuple[Node, ...], dict[str
 def _scaled(node: Conv | Linear, affine: Affine) -> Node:
     weight = affine.weight.astype(np.float64).reshape(-1, *(1,) * (node.weight.ndim - 1))
     bias = affine.weight.astype(np.float64) * node.bias + affine.bias
-    return replace(node, weight=(weight * node.weight).astype(np.float32), bias=bias.astype(np.float32))
+    terms = np.abs(affine.weight * bias_terms(node)) + bias_terms(affine)
+    weight = weight * node.weight
+    return replace(node, weight=weight.astype(np.float32), bias=bias.astype(np.float32), terms=terms.astype(np.float32))
+
+
+def bias_terms(node: Weighted) -> Array:
+    """The magnitudes of what was added up to a bias."""
+    return np.abs(node.bias) if node.terms is None else node.terms
 
 
 def same_node(a: Node, b: Node) -> bool:

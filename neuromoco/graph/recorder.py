@@ -24,11 +24,13 @@ from neuromoco.graph.functions import FACTS, call_rule
 from neuromoco.graph.layout import EACH, MEAN, Axes, Sizes, Value, describe, leading, numbered, settled
 from neuromoco.graph.memory import Memory, Names, Trace, expect_fresh, plain_name, tensors_in
 from neuromoco.graph.nodes import (
+    LIF,
     Array,
     Input,
     Node,
     Reshape,
     Shape,
+    Tap,
     same_node,
 )
 from neuromoco.support.untrusted import one_line
@@ -247,6 +249,8 @@ class Recorder(TorchFunctionMode):
         for node in nodes:
             inner = path + node.name.removeprefix(call.place)
             self.trace.modules[node.name] = inner
+            if isinstance(node, LIF):
+                self.trace.taps[node.name] = Tap(inner, value.axes if inner == path else None)
             if inner in self._inner and inner != path:
                 wide = self._inner.pop(inner).cpu().numpy()
                 self.trace.found[node.name] = wide.reshape(*self._sizes_ahead(), *node.shape)[:JUDGED_STEPS]

@@ -72,10 +72,10 @@ def _batch_norm(name: str, module: nn.BatchNorm1d | nn.BatchNorm2d, x: op.Node) 
     gain = 1.0 / np.sqrt(_numpy(module.running_var).astype(np.float64) + module.eps)
     if module.weight is not None:
         gain = gain * _numpy(module.weight)
-    bias = -gain * _numpy(module.running_mean)
-    if module.bias is not None:
-        bias = bias + _numpy(module.bias)
-    return [_affine(name, x, gain, bias)]
+    shift = -gain * _numpy(module.running_mean)
+    offset = 0.0 if module.bias is None else _numpy(module.bias)
+    terms = (np.abs(shift) + np.abs(offset)).astype(np.float32)
+    return [replace(_affine(name, x, gain, shift + offset), terms=terms)]
 
 
 def _neuron(name: str, module: Any, x: op.Node) -> list[op.Node]:

@@ -54,7 +54,7 @@ def lowered(
             return None, run.unsupported
         nodes, renamed = fold_affine_named(run.nodes)
         if graph is None:
-            graph, structure = Graph(nodes), _structure(run.nodes)
+            graph, structure = Graph(nodes, run.taps), _structure(run.nodes)
         elif _structure(run.nodes) != structure:
             return None, [Unsupported("network", "forward", "computes something else for other frames; let it be one")]
         wrong = _first_wrong(graph, run, renamed)

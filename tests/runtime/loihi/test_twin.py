@@ -232,7 +232,7 @@ def mapped(network: Any, frames: torch.Tensor, **options: Any) -> tuple[floats.G
 def both(network: Any, frames: torch.Tensor) -> tuple[floats.Graph, LoihiGraph, dict[str, Any], Any]:
     """Float graph, integer graph, the spikes of the first and all that the second does."""
     graph, found = mapped(network, frames)
-    spikes = run_source(network, frames.numpy(), [node.name for node in graph.neurons])[1]
+    spikes = run_source(network, graph, frames.numpy())[1]
     return graph, found, spikes, run(found, frames.numpy(), keep=lambda _: True)
 
 
@@ -318,7 +318,7 @@ def test_an_outlier_is_cut_and_the_rest_gains() -> None:
         conv1.weight[0, 0, 0, 0] *= 60
     graph = lower(network, 12, 12)
     names = [node.name for node in graph.neurons]
-    spikes = run_source(network, frames.numpy(), names)[1]
+    spikes = run_source(network, graph, frames.numpy())[1]
     graphs = {f: map_to_loihi(graph, 50.0, dict.fromkeys(names, f))[0] for f in FACTORS}
     chosen = choose_clipping(graphs, spikes, frames.numpy())
     assert chosen[names[0]] > 1.0
