@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import copy
 import math
+from typing import cast
 
 import numpy as np
 import torch
@@ -29,10 +30,28 @@ from neuromoco.snn.batch_norm import group_batch_norm, sync_batch_norm
 
 
 class Projector(nn.Sequential):
-    """Projection head: Linear, ReLU, Linear at every time step, features [T, N, F] -> embeddings [T, N, D]."""
+    """Projection head: Linear, ReLU, Linear at every time step, features [T, N, F] -> embeddings [T, N, D].
 
-    def __init__(self, feature_dim: int, hidden_dim: int, embed_dim: int) -> None:
-        super().__init__(nn.Linear(feature_dim, hidden_dim), nn.ReLU(), nn.Linear(hidden_dim, embed_dim))
+    Args:
+        feature_dim: F.
+        hidden_dim: width of the hidden layer.
+        embed_dim: D.
+        batch_norm: normalise after both linear layers, over steps and recordings (Chen et al. 2021, arXiv 2104.02057).
+    """
+
+    def __init__(self, feature_dim: int, hidden_dim: int, embed_dim: int, batch_norm: bool = False) -> None:
+        hidden, last = nn.Linear(feature_dim, hidden_dim), nn.Linear(hidden_dim, embed_dim)
+        if batch_norm:
+            super().__init__(hidden, nn.BatchNorm1d(hidden_dim), nn.ReLU(), last, nn.BatchNorm1d(embed_dim))
+        else:
+            super().__init__(hidden, nn.ReLU(), last)
+        self.batch_norm = batch_norm
+
+    def forward(self, features: Tensor) -> Tensor:
+        if not self.batch_norm:
+            return cast(Tensor, super().forward(features))
+        rows = super().forward(features.flatten(0, 1))  # [T * N, D]
+        return cast(Tensor, rows.unflatten(0, features.shape[:2]))
 
 
 class MoCo(nn.Module):
@@ -64,12 +83,12 @@ class MoCo(nn.Module):
         super().__init__()
         self.config = config
         self.seed = seed
-        if config.batch_norm == "shuffled":
-            group_batch_norm(encoder, self._local_groups())
-        elif config.batch_norm == "sync":
-            sync_batch_norm(encoder)
-        projector = Projector(encoder.feature_dim, config.hidden_dim, config.embed_dim)
+        projector = Projector(encoder.feature_dim, config.hidden_dim, config.embed_dim, config.head == "batch_norm")
         self.encoder_q = nn.Sequential(encoder, projector)
+        if config.batch_norm == "shuffled":
+            group_batch_norm(self.encoder_q, self._local_groups())
+        elif config.batch_norm == "sync":
+            sync_batch_norm(self.encoder_q)
         self.encoder_k = copy.deepcopy(self.encoder_q).requires_grad_(False)
         keys = torch.randn(config.embed_dim, steps, config.queue_size)
         self.register_buffer("queue", F.normalize(keys, dim=0))

@@ -13,7 +13,7 @@ from torch import nn
 from neuromoco.config import EncoderConfig, MocoConfig
 from neuromoco.encoders import Encoder, build_encoder
 from neuromoco.losses import mix_info_nce
-from neuromoco.moco import MoCo
+from neuromoco.moco import MoCo, Projector
 from neuromoco.snn.batch_norm import GroupedBatchNorm
 from neuromoco.snn.neurons import LIFNode
 
@@ -136,8 +136,9 @@ def test_training_tells_a_batch_from_the_keys_of_another() -> None:
     assert losses[-1] < losses[0] - 0.2
 
 
-def test_shuffled_keys_come_back_in_order_and_meet_others_than_the_query_does() -> None:
-    moco, groups = real(batch_norm_groups=4), 4
+@pytest.mark.parametrize("head", ["plain", "batch_norm"])
+def test_shuffled_keys_come_back_in_order_and_meet_others_than_the_query_does(head: str) -> None:
+    moco, groups = real(batch_norm_groups=4, head=head), 4
     query, key = views(batch=16)
     plain = [copy.deepcopy(net) for net in (moco.encoder_q, moco.encoder_k)]
     order = copy.deepcopy(moco)._permutation(16)
@@ -154,6 +155,19 @@ def test_shuffled_keys_come_back_in_order_and_meet_others_than_the_query_does() 
     assert not torch.equal(order, moco._permutation(16))  # another one in the next pass
     still = moco.eval()
     assert torch.allclose(still(query, key)[1], still.encoder_k(key), atol=1e-6)
+
+
+def test_a_head_with_batch_norm_spreads_embeddings_over_steps_and_recordings() -> None:
+    torch.manual_seed(0)
+    features = torch.randn(STEPS, 8, 2) * 0.01 + 5.0  # nearly the same for all
+    plain, normalised = Projector(2, 16, 4), Projector(2, 16, 4, batch_norm=True)
+    assert list(plain.state_dict()) == ["0.weight", "0.bias", "2.weight", "2.bias"]  # as in earlier checkpoints
+    rows = normalised(features).flatten(0, 1)
+    assert torch.allclose(rows.mean(0), torch.zeros(4), atol=1e-5)
+    assert torch.allclose(rows.var(0, correction=0), torch.ones(4), atol=0.1)
+    assert plain(features).flatten(0, 1).var(0).max() < 1e-3
+    normalised.eval()
+    assert torch.allclose(normalised(features)[1], normalised(features[1:2])[0], atol=1e-6)
 
 
 @pytest.mark.parametrize(("kind", "apart"), [("plain", False), ("sync", False), ("shuffled", True)])

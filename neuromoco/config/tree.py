@@ -55,6 +55,8 @@ class MocoConfig(Settings):
     Attributes:
         embed_dim: D, width of an embedding.
         hidden_dim: width of the projection head's hidden layer.
+        head: "batch_norm" normalises within the projection head, which keeps few recordings from collapsing; "plain" is
+            the head of MoCo v2.
         queue_size: K, keys of earlier batches; keep it below the number of training recordings, or the negatives
             of a recording include its own older key.
         momentum: m of `theta_k = m * theta_k + (1 - m) * theta_q`.
@@ -68,8 +70,10 @@ class MocoConfig(Settings):
         batch_norm_groups: number of groups for "shuffled", over all processes; MoCo had 8, on 8 GPUs.
     """
 
+    added: ClassVar[tuple[str, ...]] = ("head",)
     embed_dim: Width = 128
     hidden_dim: Width = 512
+    head: Literal["plain", "batch_norm"] = "plain"
     queue_size: PositiveInt = 1024
     momentum: float = Field(0.99, ge=0.0, lt=1.0)
     momentum_schedule: Literal["constant", "cosine"] = "constant"

@@ -98,7 +98,8 @@ def _estimate(
         views, steps = 2, count // batch_size
         if settings.method == "moco":
             groups = moco.groups
-            learned = _size(encoder) + _size(Projector(encoder.feature_dim, moco.hidden_dim, moco.embed_dim))
+            widths = (encoder.feature_dim, moco.hidden_dim, moco.embed_dim)
+            learned = _size(encoder) + _size(Projector(*widths, moco.head == "batch_norm"))
             fixed = learned  # the key encoder
             queue = {"queue": FLOAT * moco.embed_dim * f.steps * moco.queue_size}
             queue_facts = {"queue_size": moco.queue_size, "queue_share": moco.queue_size / count}

@@ -91,15 +91,17 @@ def _queue(config: RunConfig, recordings: int, history: Sequence[Line]) -> Itera
 def _contrast(config: RunConfig, history: Sequence[Line]) -> Iterator[tuple[str, str]]:
     """Collapse, a loss at chance, and a task that is too easy."""
     moco, last = config.pretrain.moco, history[-PATIENCE:]
+    is_moco = config.pretrain.method == "moco"
+    head = "--set pretrain.moco.head=batch_norm, " if is_moco and moco.head == "plain" else ""
     collapsed = [
         line["feature_std"] < COLLAPSED_STD or line.get("effective_rank", math.inf) < COLLAPSED_RANK for line in last
     ]
     if len(last) >= COLLAPSED_FOR and all(collapsed[-COLLAPSED_FOR:]):
         metrics = [f"{name} {last[-1][name]:.3f}" for name in ("feature_std", "effective_rank") if name in last[-1]]
         other = "a milder pretrain.views" if moco.negatives == "plain" else "pretrain.moco.negatives=plain"
-        text = f"all recordings look nearly the same ({', '.join(metrics)}): {_lower_rate(config)}, or {other}"
+        text = f"all recordings look nearly the same ({', '.join(metrics)}): {head}{_lower_rate(config)}, or {other}"
         yield "collapse", text
-    if len(last) < PATIENCE or config.pretrain.method != "moco":
+    if len(last) < PATIENCE or not is_moco:
         return
     keys = {"mbc": moco.queue_size} if moco.alpha else {}
     if moco.beta:
@@ -109,7 +111,7 @@ def _contrast(config: RunConfig, history: Sequence[Line]) -> Iterator[tuple[str,
     if near and all(near) and not collapsed[-1]:
         text = " and ".join(f"{name} stays at log(1 + {keys[name]}) = {chance[name]:.2f}" for name in keys)
         rate = f"--set pretrain.optimizer.lr={config.pretrain.optimizer.lr * 3:.3g}"
-        yield "loss at chance", f"{text}, as by guessing: {rate}, or a milder pretrain.views"
+        yield "loss at chance", f"{text}, as by guessing: {head}{rate}, or a milder pretrain.views"
     # In the first epoch the queue still holds random numbers, which are easy negatives.
     early = history[1 : 1 + PATIENCE]
     knn = [line["knn_accuracy"] for line in history if "knn_accuracy" in line]
