@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,8 +15,10 @@ from neuromoco.datasets.settle import settle_files
 from neuromoco.errors import ConfigError
 from neuromoco.events import Recording
 from neuromoco.export.exporter import ExportJob
+from neuromoco.support.files import read_json
 from neuromoco.support.sampling import evenly_spaced
 
+SPLIT = "split.json"
 LEAST = 4  # recordings, half of which calibrate
 MOST = 200  # recordings of either half
 LARGEST_LOSS = 0.02  # of accuracy, where classes are known
@@ -48,8 +51,29 @@ def parts_of(folder: Path, job: ExportJob | None) -> tuple[Listing, list[FileJob
     return listing, [FileJob(path, (row,), (span,), options, crop) for row, (path, span) in enumerate(files)]
 
 
-def split_samples(folder: Path, class_names: Sequence[str], job: ExportJob | None = None) -> tuple[Samples, Samples]:
-    """Recordings to calibrate on and others to compare on, of a flat folder or one of class folders."""
+class Halves(NamedTuple):
+    """Recordings that calibrate, others to judge by, and what those others are: a name in `JUDGED_ON`."""
+
+    calibration: Samples
+    judged: Samples
+    source: str
+
+
+# What figures come from, as reports and the command line say it.
+JUDGED_ON = {
+    "validation": "the validation part of its run, which neither trained nor calibrated it",
+    "others": "recordings of another folder than it was trained on, which did not calibrate it",
+    "training": "recordings that trained it, as its run held none out: give others with --data",
+    "unknown": "recordings that may have trained it, as no split.json of its run is beside it: give others with --data",
+    "calibration": "the recordings that calibrated it: figures of others may be worse",
+}
+
+
+def split_samples(folder: Path, class_names: Sequence[str], job: ExportJob | None = None) -> Halves:
+    """Recordings to calibrate on and others to judge by, of a flat folder or one of class folders.
+
+    Of the folder that a run was trained on, its training recordings calibrate and those of its validation part judge.
+    """
     listing, parts = parts_of(folder, job)
     if len(listing) < LEAST:
         raise ConfigError(
@@ -58,9 +82,29 @@ def split_samples(folder: Path, class_names: Sequence[str], job: ExportJob | Non
     labels: list[int | None] = [None] * len(listing)
     if listing.labels and set(listing.class_names) <= set(class_names):
         labels = [class_names.index(listing.class_names[i]) for i in listing.labels]
-    halves = (evenly_spaced(range(first, len(listing), 2), MOST) for first in (0, 1))
-    one, other = (Samples([parts[i] for i in half], [labels[i] for i in half]) for half in halves)
-    return one, other
+    by_half = [list(range(first, len(listing), 2)) for first in (0, 1)]
+    split, source = split_of(job.source) if job else None, "unknown"
+    if split:
+        names = hashlib.sha256("\n".join(listing.names).encode("utf-8", "surrogateescape")).hexdigest()
+        trained_here = names == split.get("recordings_sha256") or str(listing.root) == split.get("data")
+        source = "training" if trained_here else "others"
+        held_out, trained = (set(split.get(part) or ()) for part in ("validation", "train"))
+        by_split = [[i for i, name in enumerate(listing.names) if name in part] for part in (trained, held_out)]
+        if trained_here and all(by_split):
+            by_half, source = by_split, "validation"
+    one, other = (
+        Samples([parts[i] for i in rows], [labels[i] for i in rows])
+        for rows in (evenly_spaced(half, MOST) for half in by_half)
+    )
+    return Halves(one, other, source)
+
+
+def split_of(source: Path) -> dict[str, Any] | None:
+    """The `split.json` of the run that a checkpoint lies in, or beside it, if there is one."""
+    for folder in (source.parent, source.parent.parent):
+        if (folder / SPLIT).is_file():
+            return read_json(folder / SPLIT)
+    return None
 
 
 def copy_figures(

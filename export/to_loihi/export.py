@@ -14,7 +14,7 @@ from neuromoco.export.check.parity import bundled_recordings, random_recordings,
 from neuromoco.export.exporter import Exporter, ExportJob, export_header
 from neuromoco.export.to_loihi.calibrate import FACTORS, choose_clipping
 from neuromoco.export.to_loihi.mapping import map_to_loihi
-from neuromoco.export.to_loihi.report import as_text, compare_loihi, layer_rows, totals, warnings_of
+from neuromoco.export.to_loihi.report import as_text, compare_loihi, judged_on, layer_rows, totals, warnings_of
 from neuromoco.export.to_loihi.write import check_replaceable, describe, write_folder
 from neuromoco.graph.nodes import Graph
 from neuromoco.runtime.checkpoint_file import TrainedClassifier
@@ -53,12 +53,16 @@ class LoihiExporter(Exporter):
         return unsupported or loihi.problems(self.dialect or "extended")
 
     def write(self, graph: Graph, part: Path) -> dict[str, Any]:
-        job, self.labels = self.job, None
+        job = self.job
+        self.labels: Sequence[int | None] | None = None
+        self.judged_on: str | None = None
         if job.data is not None:
-            halves = split_samples(job.data, job.header.class_names, job)
-            self.calibration, self.compared = (list(half.read()) for half in halves)
-            self.labels = halves[1].labels
+            calibration, judged, self.judged_on = split_samples(job.data, job.header.class_names, job)
+            self.calibration, self.compared = (list(half.read()) for half in (calibration, judged))
+            self.labels = judged.labels
         else:
+            if self.is_calibrated:
+                self.judged_on = "calibration"
             self.compared = list(job.recordings or bundled_recordings(job.header))
             self.calibration = self.compared
         self.loihi = calibrated(job.classifier, graph, self.calibration, search=self.is_calibrated)
@@ -76,6 +80,7 @@ class LoihiExporter(Exporter):
         rows = layer_rows(self.loihi, compared, steps)
         figures = {
             "calibrated_on": len(self.calibration) if self.is_calibrated else 0,
+            "judged_on": self.judged_on,
             "compared": {"recordings": len(self.compared)},
             **copy_figures(compared.answers, self.labels, ADVICE),
             "largest_error": compared.largest_error,
@@ -98,8 +103,8 @@ class LoihiExporter(Exporter):
         return [
             f"{out}: {report['dialect']} dialect, T = {report['steps']}, latency {report['latency']} steps, "
             f"{total['neurons']:,} neurons, {total['weights']:,} weights of 8 bits",
-            f"compared with float32 on {report['compared']['recordings']} recordings: same answer on "
-            f"{report['agreement']:.1%}"
+            f"compared with float32 on {report['compared']['recordings']} recordings{judged_on(report)}: same answer "
+            f"on {report['agreement']:.1%}"
             + (f", accuracy {accuracy['loihi']:.1%} (float32 {accuracy['float32']:.1%})" if accuracy else ""),
             f"estimated: {total['cores_loihi1']} cores of Loihi 1 or {total['cores_loihi2']} of Loihi 2, "
             f"{total['operations']:,.0f} synaptic operations and {total['energy_nj'] / 1e3:,.1f} uJ per recording",

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from neuromoco.classifier import Classifier
+from neuromoco.export.check.accuracy_loss import JUDGED_ON
 from neuromoco.export.check.parity import SpikeCounts, logit_error, run_source
 from neuromoco.export.to_loihi.resources import Resources, energy_nj, limits_of, operations, resources_of, total
 from neuromoco.export.to_loihi.resources import __doc__ as rules
@@ -130,7 +131,8 @@ def as_text(report: Mapping[str, Any]) -> str:
         "",
         "## Compared with the float network",
         "",
-        f"Scales chosen on {report['calibrated_on']} recordings, compared on {report['compared']['recordings']}: "
+        f"Scales chosen on {report['calibrated_on']} recordings, compared on {report['compared']['recordings']}"
+        f"{judged_on(report)}: "
         f"same answer on {report['agreement']:.1%}, largest difference of a logit {report['largest_error']:.2g}.",
     ]
     if report["accuracy"] is not None:
@@ -157,6 +159,11 @@ def as_text(report: Mapping[str, Any]) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def judged_on(report: Mapping[str, Any]) -> str:
+    """What the recordings compared on are, in brackets, where scales were chosen on recordings."""
+    return f" ({JUDGED_ON[report['judged_on']]})" if report.get("judged_on") else ""
 
 
 def _row(row: Mapping[str, Any]) -> str:

@@ -41,7 +41,9 @@ class OnnxExporter(Exporter):
         check_onnx(model)
         if self.quantize:
             assert self.job.data is not None, "is one of the options of the table"
-            self.calibration, self.held_out = split_samples(self.job.data, self.header.class_names, self.job)
+            self.calibration, self.held_out, self.judged_on = split_samples(
+                self.job.data, self.header.class_names, self.job
+            )
             self.ranges = measure_ranges(graph, self.header, self.calibration)
             model = quantize_onnx(model, self.header, self.ranges)
         part.write_bytes(model.SerializeToString(deterministic=True))
@@ -61,6 +63,7 @@ class OnnxExporter(Exporter):
             int8 = compare_int8(graph, self.header, self.ranges, self.held_out)
             int8 |= {
                 "calibrated_on": len(self.calibration.parts),
+                "judged_on": self.judged_on,
                 "bytes": {"float32": self.float32.ByteSize(), "int8": part.stat().st_size},
             }
         figures = {

@@ -7,7 +7,7 @@ from itertools import islice
 from typing import Any
 
 from neuromoco.config import FrameConfig
-from neuromoco.export.check.accuracy_loss import Samples, copy_figures
+from neuromoco.export.check.accuracy_loss import JUDGED_ON, Samples, copy_figures
 from neuromoco.export.check.parity import SpikeCounts
 from neuromoco.export.to_onnx.int8 import Ranges, calibrate, quantize_onnx
 from neuromoco.export.to_onnx.model import unrolled
@@ -64,7 +64,7 @@ def int8_summary(figures: Mapping[str, Any]) -> str:
     accuracy = figures["accuracy"]
     return (
         f"int8 compared with float32, calibrated on {figures['calibrated_on']} recordings, on {figures['recordings']} "
-        f"others: same answer on {figures['agreement']:.1%}"
+        f"others ({JUDGED_ON[figures['judged_on']]}): same answer on {figures['agreement']:.1%}"
         + (f", accuracy {accuracy['int8']:.1%} (float32 {accuracy['float32']:.1%})" if accuracy else "")
         + f", at most {worst['differ']:.1%} of a layer's spikes and silences differ ({worst['name']})"
         + f", {size:.0%} of the bytes"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from neuromoco.events import read_recording, write_atis
 from neuromoco.events.recording import Recording
 from neuromoco.export.check import accuracy_loss
 from neuromoco.export.targets import export
+from neuromoco.export.to_onnx.int8_check import int8_summary
 from neuromoco.models import example_paths, model_path
 from neuromoco.runtime.load import OnnxClassifier
 
@@ -44,7 +46,7 @@ def exported(folder: Path) -> Path:
 
 def test_figures_are_those_of_both_files(exported: Path, folder: Path) -> None:
     figures = json.loads(exported.with_name("m.report.json").read_text())["int8"]
-    _, judged = accuracy_loss.split_samples(folder, [str(i) for i in range(10)])
+    _, judged, _ = accuracy_loss.split_samples(folder, [str(i) for i in range(10)])
     recordings = [read_recording(path) for path in judged.paths]
     floats, bytes_ = (OnnxClassifier(path) for path in (model_path(), exported))
     assert bytes_.header.precision == "int8"
@@ -64,10 +66,44 @@ def test_figures_are_those_of_both_files(exported: Path, folder: Path) -> None:
 
 
 def test_calibration_and_judgement_share_no_recording(folder: Path) -> None:
-    calibration, judged = accuracy_loss.split_samples(folder, [str(i) for i in range(10)])
+    calibration, judged, source = accuracy_loss.split_samples(folder, [str(i) for i in range(10)])
+    assert source == "unknown"
     assert not set(calibration.paths) & set(judged.paths)
     assert len(calibration.paths) + len(judged.paths) == 40
     assert [path.parent.name for path in judged.paths] == [str(label) for label in judged.labels]
+
+
+def in_a_run(folder: Path, place: Path, held_out: int) -> Path:
+    """The bundled model as if a run had trained it on a folder, of whose classes the first recordings are held out."""
+    names = [f"{path.parent.name}/{path.name}" for path in sorted(folder.glob("*/*"))]
+    validation = [name for name in names if int(Path(name).stem) < held_out]
+    split = {"data": str(folder), "train": [n for n in names if n not in validation], "validation": validation}
+    (place / "weights").mkdir(parents=True)
+    (place / "split.json").write_text(json.dumps(split))
+    return Path(shutil.copy(SOURCE, place / "weights/best.safetensors"))
+
+
+def test_the_validation_part_of_its_run_judges_and_the_training_part_calibrates(folder: Path, tmp_path: Path) -> None:
+    source = in_a_run(folder, tmp_path / "run", held_out=1)
+    report = export(source, tmp_path / "m.onnx", quantize="int8", data=folder, recordings=[])["int8"]
+    assert (report["judged_on"], report["recordings"], report["calibrated_on"]) == ("validation", 10, 30)
+    assert "the validation part of its run" in int8_summary(report)
+    loihi = export(source, tmp_path / "m.loihi", target="loihi", data=folder)
+    assert (loihi["judged_on"], loihi["compared"]["recordings"], loihi["calibrated_on"]) == ("validation", 10, 30)
+    assert "the validation part of its run" in (tmp_path / "m.loihi/report.md").read_text()
+
+
+@pytest.mark.parametrize(("held_out", "elsewhere", "source"), [(0, False, "training"), (1, True, "others")])
+def test_what_the_figures_come_from_is_said(
+    folder: Path, tmp_path: Path, held_out: int, elsewhere: bool, source: str
+) -> None:
+    weights = in_a_run(folder, tmp_path / "run", held_out)
+    if elsewhere:
+        folder = Path(shutil.copytree(folder, tmp_path / "other"))
+        (folder / "0/0.bin").rename(folder / "0/9.bin")
+    report = export(weights, tmp_path / "m.onnx", quantize="int8", data=folder, recordings=[])["int8"]
+    assert report["judged_on"] == source
+    assert accuracy_loss.JUDGED_ON[source] in int8_summary(report)
 
 
 def test_synapses_are_8_bit_and_neurons_stay_as_they_are(exported: Path) -> None:
