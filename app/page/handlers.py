@@ -16,6 +16,7 @@ from neuromoco.app.worker.reading import FIELDS, reading_of
 from neuromoco.app.worker.sandbox import Sandbox
 from neuromoco.errors import ConfigError, NeuromocoError
 from neuromoco.runtime.load import Backend
+from neuromoco.support.untrusted import one_line
 
 LONG_MS = 1000.0  # longer recordings are kept for a while, so that visitors can go through their windows
 
@@ -41,6 +42,14 @@ def forget(state: PageState | None) -> None:
     """Deletes the file that is kept for a visitor."""
     if state is not None and state.upload is not None:
         delete(state.upload)
+
+
+def level_of(word: str | None) -> float | None:
+    """A share of wrong answers in a word; None of an empty one."""
+    try:
+        return float(word) if word else None
+    except ValueError:
+        raise ConfigError(f"abstain: give a share between 0 and 1, such as 0.05, not {one_line(word)}") from None
 
 
 def _told(handler: Callable[..., View]) -> Callable[..., View]:
@@ -75,13 +84,20 @@ class PageHandlers:
         return self.models[name]
 
     def classify(
-        self, file: Path | None, model: str, backend: str, window_ms: float | None, window: int, *reading: str | None
+        self,
+        file: Path | None,
+        model: str,
+        backend: str,
+        window_ms: float | None,
+        window: int,
+        abstain: float | None,
+        *reading: str | None,
     ) -> Any:
         """The prediction as plain data, for programs; the file is deleted."""
         if file is None:
             raise NeuromocoError("no file was given")
         try:
-            request = self._request(file, model, backend, window_ms, window, *reading)
+            request = self._request(file, model, backend, window_ms, window, abstain, *reading)
             return self._sandbox.analyse(replace(request, timeline=False)).to_json()
         finally:
             delete(file)
@@ -93,13 +109,14 @@ class PageHandlers:
         backend: str,
         window_ms: float | None,
         window: int,
+        abstain: float | None,
         *reading: str | None,
         upload: bool,
     ) -> View:
         """The view of a file. An upload is deleted unless it is long."""
         state = None
         try:
-            request = self._request(file, model, backend, window_ms, window, *reading)
+            request = self._request(file, model, backend, window_ms, window, abstain, *reading)
             state = PageState(request, self._sandbox.analyse(request), file if upload else None)
             if not state.is_long:
                 forget(state)
@@ -119,19 +136,20 @@ class PageHandlers:
         backend: str,
         window_ms: float | None,
         window: int,
+        abstain: float | None,
         *reading: str | None,
     ) -> View:
         """The view of the same file with other settings."""
         if state is None:
             return empty_view(), None
         file = state.request.file
-        request = self._request(file, model, backend, window_ms, window, *reading)
+        request = self._request(file, model, backend, window_ms, window, abstain, *reading)
         if request == state.request:
             return result_view(request, state.analysis), state
         if not file.exists():
             message = "your file was deleted after it was classified: drop it again to use the new settings"
             return error_view(state.request.name, message), None
-        html, new = self.show(file, model, backend, window_ms, window, *reading, upload=False)
+        html, new = self.show(file, model, backend, window_ms, window, abstain, *reading, upload=False)
         if new is not None:
             return html, replace(new, upload=state.upload)
         # A window without events: the visitor of a long upload may choose another.
@@ -146,14 +164,21 @@ class PageHandlers:
         if backend not in state.analysis.predictions:
             window_ms = None if request.window_us is None else request.window_us / 1000
             words = request.reading.fields().values()
-            return self.update(state, request.model.name, backend, window_ms, request.window, *words)
+            return self.update(state, request.model.name, backend, window_ms, request.window, request.abstain, *words)
         analysis = replace(state.analysis, backend=backend, command=predict_command(request))
         return result_view(request, analysis), replace(state, request=request, analysis=analysis)
 
     def _request(
-        self, file: Path, model: str, backend: str, window_ms: float | None, window: int, *reading: str | None
+        self,
+        file: Path,
+        model: str,
+        backend: str,
+        window_ms: float | None,
+        window: int,
+        abstain: float | None,
+        *reading: str | None,
     ) -> AnalysisRequest:
-        """What to do with a file; `reading` are words for `FIELDS`, in their order."""
+        """What to do with a file; `abstain` is 0 without a level; `reading` are words for `FIELDS`, in their order."""
         known = next((one for one in self.backends(model) if one == backend), None)
         if known is None:
             raise ConfigError(f"{model} has no {backend}; it has {', '.join(self.backends(model))}")
@@ -162,5 +187,9 @@ class PageHandlers:
         if (window_ms or 0) > DAY_MS or number > MOST_WINDOWS:
             most = f"up to {DAY_MS:.0f} ms, and numbers up to {MOST_WINDOWS:,}"
             raise ConfigError(f"window {number} of {window_ms} ms; windows have {most}")
+        if abstain and not 0.0 < abstain < 1.0:
+            raise ConfigError(f"{abstain:g} of the answers may be wrong; give a share between 0 and 1, such as 0.05")
         said = reading_of({name: word or "" for name, word in zip(FIELDS, reading, strict=False)})
-        return AnalysisRequest(file, file.name, self.model(model), known, length, number, said, timeline=True)
+        return AnalysisRequest(
+            file, file.name, self.model(model), known, length, number, said, timeline=True, abstain=abstain or None
+        )

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from neuromoco import models
-from neuromoco.app.page.handlers import PageHandlers, PageState, View, forget
+from neuromoco.app.page.handlers import PageHandlers, PageState, View, forget, level_of
 from neuromoco.app.page.model_view import model_view
 from neuromoco.app.page.uploads import KEPT_SECONDS, Uploads
 from neuromoco.app.page.views import BACKEND_NAMES, HEADER, LABELS, READING, empty_view, error_view
@@ -19,6 +19,7 @@ READING_NOTE = '<p class="nm-note">For files that do not say it themselves. Set 
 UNSAID = {"format": "by its content", "time_unit": "as the file says", "flip": "no", "salvage": "no"}
 SAID = {"true": "yes"}
 SHAPES = {"sensor": "640x480", "columns": "txyp", "crop": "40,50,30,24"}
+ABSTAIN_NOTE = 'Answers that are not sure enough for it are "unsure". Empty: none are.'
 TORCH_NOTE = "PyTorch takes seconds to start and runs only when you choose it."
 
 
@@ -56,9 +57,11 @@ def _recording_tab(gr: Any, handlers: PageHandlers, uploads: Uploads, max_mb: in
             backends = _backends(handlers, model.value)
             note = TORCH_NOTE if "torch" in handlers.backends(model.value) else None
             backend = gr.Radio(backends, value=backends[0][1], label="Run by", info=note, elem_id="nm-backend")
+            abstain = gr.Number(None, label="Share of wrong answers, at most", info=ABSTAIN_NOTE, minimum=0, maximum=1,
+                                step=0.01, elem_id="nm-abstain")  # fmt: skip
             with gr.Accordion(READING, open=False, elem_id="nm-reading"):
                 gr.HTML(READING_NOTE, js_on_load=None, apply_default_css=False)
-                reading = [_reading_field(gr, name) for name in FIELDS]
+                words = [abstain, *(_reading_field(gr, name) for name in FIELDS)]
             with gr.Column(visible=False) as windows:
                 length = gr.Number(None, label="Window, ms", info="Empty: the whole recording", minimum=1)
                 number = gr.Number(0, label="Number of the window, from 0", precision=0, minimum=0)
@@ -94,12 +97,12 @@ def _recording_tab(gr: Any, handlers: PageHandlers, uploads: Uploads, max_mb: in
         return show(new, gr.Radio(backends, value=first))
 
     outputs, private = [view, state, windows], {**PRIVATE, "show_progress_on": view}
-    file.upload(uploaded, [file, model, backend, state, *reading], [*outputs, file, example, length, number], **private)
-    example.input(picked, [example, model, backend, state, *reading], [*outputs, length, number], **private)
-    model.input(other_model, [state, model, length, number, *reading], [*outputs, backend], **private)
+    file.upload(uploaded, [file, model, backend, state, *words], [*outputs, file, example, length, number], **private)
+    example.input(picked, [example, model, backend, state, *words], [*outputs, length, number], **private)
+    model.input(other_model, [state, model, length, number, *words], [*outputs, backend], **private)
     backend.input(lambda *inputs: show(handlers.switch_backend(*inputs)), [state, backend], outputs, **private)
-    for event in (length.submit, number.submit, go.click):
-        event(lambda *inputs: show(handlers.update(*inputs)), [state, model, backend, length, number, *reading],
+    for event in (length.submit, number.submit, go.click, abstain.submit):
+        event(lambda *inputs: show(handlers.update(*inputs)), [state, model, backend, length, number, *words],
               outputs, **private)  # fmt: skip
     _api(gr, handlers, uploads)
 
@@ -124,9 +127,11 @@ def _backends(handlers: PageHandlers, model: str) -> list[tuple[str, str]]:
 def _api(gr: Any, handlers: PageHandlers, uploads: Uploads) -> None:
     """Adds `/classify` for programs: it answers as `neuromoco predict --json` does and keeps nothing."""
 
-    def classify(file: Any, model: str, backend: str, window_ms: float | None, window: int, *words: str | None) -> Any:
+    def classify(file: Any, model: str, backend: str, window_ms: float | None, window: int, *more: Any) -> Any:
+        *words, abstain = more
         try:
-            return handlers.classify(_path(file) if file else None, model, backend, window_ms, window, *words)
+            level = level_of(abstain)
+            return handlers.classify(_path(file) if file else None, model, backend, window_ms, window, level, *words)
         except NeuromocoError as error:
             message = with_names(str(error), {name: name for name in FIELDS}, "=")
             raise gr.Error(message, print_exception=False) from None
@@ -138,10 +143,11 @@ def _api(gr: Any, handlers: PageHandlers, uploads: Uploads) -> None:
         window_ms = gr.Number(0, label="window_ms")  # 0: the whole recording
         window = gr.Number(0, precision=0, label="window")
         reading = [gr.Textbox("", label=name) for name in FIELDS]
+        abstain = gr.Textbox("", label="abstain")  # empty: every answer is given
         answer = gr.JSON(label="answer")
         gr.Button("classify").click(
-            classify, [_upload(gr, uploads, label="file"), model, backend, window_ms, window, *reading], answer,
-            api_name="classify", preprocess=False,
+            classify, [_upload(gr, uploads, label="file"), model, backend, window_ms, window, *reading, abstain],
+            answer, api_name="classify", preprocess=False,
         )  # fmt: skip
 
 

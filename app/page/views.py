@@ -157,9 +157,14 @@ def _verdict(request: AnalysisRequest, analysis: Analysis) -> str:
         mark, note = "" if unlike else "nm-agree", f"{', '.join(labels)}: all agree."
     else:
         mark, note = "nm-disagree", f"Not all agree. {', '.join(f'{name}: {label}' for name, label in labels.items())}."
+    label, share = (prediction.label, f"{first[0][1]:.1%}")
+    if prediction.unsure:
+        possible = ", ".join(prediction.possible_classes or ())
+        label, share = "unsure", f"{label} {share}; possible: {possible}"
     return (
         f'<p class="nm-file">{escape(where + request.name)}</p>'
-        f'<p class="nm-label {unlike}">{escape(prediction.label)} <span>{first[0][1]:.1%}</span></p>'
+        f'<p class="nm-label {unlike or ("nm-unsure" if prediction.unsure else "")}">{escape(label)} '
+        f"<span>{escape(share)}</span></p>"
         + (f'<p class="nm-note nm-disagree">{escape(f"This recording is {prediction.fit}.")}</p>' if unlike else "")
         + bars([(name, share, f"{share:.1%}") for name, share in first], full=1.0)
         + f'<p class="nm-note {mark}">{escape(note)}</p>'

@@ -22,7 +22,7 @@ from neuromoco.support.files import read_json, write_json
 from neuromoco.sweep import Unit
 from neuromoco.sweep.unit import RESULT, Worker
 from neuromoco.train.run_folder import RunFolder
-from neuromoco.train.stages import labelled_split
+from neuromoco.train.run_split import labelled_split
 
 SLICES, SIDE = 8, 16  # of the counts
 

@@ -25,7 +25,7 @@ from neuromoco.snn import native
 from neuromoco.train import resume, train
 from neuromoco.train.classify import ClassifyTask
 from neuromoco.train.run_folder import RunFolder
-from neuromoco.train.stages import labelled_split
+from neuromoco.train.run_split import labelled_split
 from neuromoco.train.state import States
 from tests.conftest import make_recording
 from tests.kills.__main__ import may_mount

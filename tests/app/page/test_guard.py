@@ -46,8 +46,9 @@ def number_of(server: Server, kinds: list[str]) -> int:
     return next(one["id"] for one in config["dependencies"] if [kind[i] for i in one["inputs"]] == kinds)
 
 
-UPLOADED = ["file", "dropdown", "radio", "state", *(["dropdown" if choices(name) else "textbox" for name in FIELDS])]
-UNSAID = [""] * len(FIELDS)
+READING = ["dropdown" if choices(name) else "textbox" for name in FIELDS]
+UPLOADED = ["file", "dropdown", "radio", "state", "number", *READING]
+UNSAID = [None, *[""] * len(FIELDS)]  # no level of errors, and nothing about reading
 
 
 def test_a_place_tells_nothing_and_is_answered_under_the_visitors_name(page_server: Server) -> None:
@@ -210,14 +211,16 @@ def test_hostile_words_for_reading_are_told_as_text_and_open_nothing(page_server
         for word in HOSTILE:
             words = [word if other == place else "" for other in range(len(FIELDS))]
             file = {"path": upload(page_server)}
-            assert join(page_server, number, [file, models.DEFAULT, "onnx", None, *words], "s4").status_code == 200
+            assert (
+                join(page_server, number, [file, models.DEFAULT, "onnx", None, None, *words], "s4").status_code == 200
+            )
             text = CLIENT.get(f"{page_server.url}{API}/queue/data?session_hash=s4", timeout=30).text
             assert '"success":true' in text
             assert "nm-error" in text
             assert "<img src" not in text
             assert str(page_server.folder) not in text
     for value in ("x" * 201, 5, True, {"path": "/etc/passwd"}, ["x"]):
-        data = [None, models.DEFAULT, "onnx", None, value, *UNSAID[1:]]
+        data = [None, models.DEFAULT, "onnx", None, None, value, *UNSAID[2:]]
         assert join(page_server, number, data, "s4").status_code == 400
     assert page_server.said() == ""
     assert page_server.left() == []
@@ -226,5 +229,12 @@ def test_hostile_words_for_reading_are_told_as_text_and_open_nothing(page_server
 def test_programs_may_leave_out_what_came_later(page_server: Server) -> None:
     short = [None, models.DEFAULT, "onnx", 0, 0]
     call = f"{page_server.url}{API}/call/classify"
-    for data, status in ((short, 200), ([*short, *UNSAID], 200), (short[:4], 400), ([*short, *UNSAID, ""], 400)):
+    words = [""] * len(FIELDS)
+    for data, status in (
+        (short, 200),
+        ([*short, *words], 200),
+        ([*short, *words, "0.05"], 200),
+        (short[:4], 400),
+        ([*short, *words, "", ""], 400),
+    ):
         assert CLIENT.post(call, json={"data": data}).status_code == status
