@@ -49,28 +49,32 @@ def figures(frames: NDArray[Any], duration_us: int, sensor: tuple[int, int]) -> 
         sensor: its rows and columns.
     """
     steps, polarities, height, width = frames.shape
-    counts = np.ascontiguousarray(frames, np.float32)
-    # Little more than an answer of a small network takes is spent here, so there is one product for all moments.
+    counts = np.ascontiguousarray(frames, np.float32).reshape(steps, polarities, -1)  # [T, P, H * W]
+    off, on = counts[:, 0], counts[:, 1]
+    # A small network answers in little more time than is spent here, so there is one product for all moments, sums do
+    # not go through methods, and single numbers are Python's.
     products = counts.reshape(steps * polarities, -1) @ _places(height, width)
     moments: Values = products.reshape(steps, polarities, -1).astype(np.float64)  # [T, P, moments]
-    off_on = moments.sum(0)
-    (total, *firsts), seconds = off_on.sum(0)[:3].tolist(), off_on.sum(0)[3:].tolist()
+    of_off, of_on = np.add.reduce(moments, 0).tolist()
+    total, first_row, first_column, second_row, second_column = [a + b for a, b in zip(of_off, of_on, strict=True)]
     events = max(1.0, total)
-    row, column = (first / events for first in firsts)
-    tall, wide = (max(0.0, s / events - m * m) + TINY for s, m in zip(seconds, (row, column), strict=True))
-    by_step = counts[:, 0] + counts[:, 1]  # [T, H, W]
-    shares = by_step.sum(0).ravel() / np.float32(events)
+    row, column = first_row / events, first_column / events
+    tall = max(0.0, second_row / events - row * row) + TINY
+    wide = max(0.0, second_column / events - column * column) + TINY
+    by_step = off + on  # [T, H * W]
+    shares = np.add.reduce(by_step, 0) / np.float32(events)
     squares = max(TINY, float(shares @ shares))
     across = float(shares[1:] @ shares[:-1]) - float(shares[width::width] @ shares[width - 1 : -1 : width])
     together = (across + float(shares[width:] @ shares[:-width])) / 2 / squares
-    mixed = float(np.minimum(counts[:, 0], counts[:, 1]).sum()) / events
-    change = float(np.abs(by_step[1:] - by_step[:-1]).sum()) / events
-    filled, duration = max(1, int(np.count_nonzero(counts))), max(1, duration_us)
-    on = float(off_on[1, 0]) / events
-    fixed = [
-        log(1e6 * events / duration), on, row, column, log(tall) / 2, log(wide) / 2, -log(squares * height * width),
-        log(filled / counts.size), together, mixed, change, log(max(1, sensor[0] * sensor[1])),
-    ]  # fmt: skip
+    mixed = float(np.add.reduce(np.minimum(off, on), None)) / events
+    steps_apart = by_step[1:] - by_step[:-1]
+    change = float(np.add.reduce(np.abs(steps_apart, out=steps_apart), None)) / events
+    filled, duration = max(1, int(np.count_nonzero(counts != 0))), max(1, duration_us)
+    fixed = (
+        log(1e6 * events / duration), of_on[0] / events, row, column, log(tall) / 2, log(wide) / 2,
+        -log(squares * height * width), log(filled / counts.size), together, mixed, change,
+        log(max(1, sensor[0] * sensor[1])),
+    )  # fmt: skip
     return np.array([*fixed, *_motion(moments, steps), log(duration)])
 
 
@@ -84,5 +88,15 @@ def _places(height: int, width: int) -> NDArray[np.float32]:
 
 def _motion(moments: Values, steps: int) -> list[float]:
     """From the mean position of OFF to that of ON events along both axes, in parts of the time."""
-    parts = np.add.reduceat(moments[..., :3], [i * steps // MOTION_PARTS for i in range(MOTION_PARTS)], axis=0).tolist()
-    return [on[axis] / on[0] - off[axis] / off[0] if on[0] and off[0] else 0.0 for axis in (1, 2) for off, on in parts]
+    rows, columns = [], []
+    parts = np.add.reduceat(moments[..., :3], _parts(steps), 0).tolist()
+    for (off, off_row, off_column), (on, on_row, on_column) in parts:
+        rows.append(on_row / on - off_row / off if on and off else 0.0)
+        columns.append(on_column / on - off_column / off if on and off else 0.0)
+    return rows + columns
+
+
+@lru_cache(maxsize=16)
+def _parts(steps: int) -> NDArray[np.int64]:
+    """The steps with which the parts begin in which motion is looked at."""
+    return np.array([part * steps // MOTION_PARTS for part in range(MOTION_PARTS)])

@@ -7,6 +7,7 @@ number of figures. Its score is the distance over a limit, which at most 2 % of 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -63,11 +64,10 @@ class Normals:
 
 
 class Nearest(NamedTuple):
-    """How far figures [F] are from the nearest cluster: score, difference from its mean, and its deviations."""
+    """How far figures are from the nearest cluster, and its number."""
 
     score: float
-    away: Values
-    deviations: Values
+    cluster: int
 
 
 class Cluster(Settings):
@@ -123,9 +123,10 @@ class Scale(Settings):
     def nearest(self, values: Values) -> Nearest:
         """The cluster that figures [F] are nearest to."""
         normals = self.normals
-        distances = normals.distances(values[None])[0]
-        one = int(distances.argmin())
-        return Nearest(float(distances[one]) / self.limit, values - normals.means[one], normals.deviations[one])
+        scaled = (values @ normals.factors - normals.offsets).reshape(normals.means.shape)  # [K, F]
+        squares: list[float] = np.add.reduce(scaled * scaled, 1).tolist()
+        least = min(squares)
+        return Nearest(math.sqrt(least) / self.limit, squares.index(least))
 
 
 class FitReference(Settings):
@@ -168,18 +169,20 @@ class FitReference(Settings):
         """
         values = figures(frames, duration_us, sensor)
         if window:
-            nearest = min((scale.nearest(values[:-1]) for scale in self._of_length(duration_us)), key=lambda n: n.score)
-            score = nearest.score
+            values = values[:-1]
+            found = [(scale.nearest(values), scale) for scale in self._of_length(duration_us)]
+            (score, cluster), scale = min(found, key=lambda one: one[0].score)
         else:
-            nearest = self.whole.nearest(values)
-            score = nearest.score
+            scale = self.whole
+            score, cluster = scale.nearest(values)
             if (of_duration := self._of_duration(duration_us)) > 1.0:  # below, it says less than the nearest cluster
                 score = max(score, of_duration)
         score = min(score, LARGEST_SCORE)
         if score <= 1.0:
             return Fit(True, score)
         facts = Facts(duration_us, self.shortest_us, self.longest_us, sensor, self.sensor)
-        return Fit(False, score, reasons_of(nearest.away, nearest.deviations, facts))
+        means, deviations = scale.normals.means[cluster], scale.normals.deviations[cluster]
+        return Fit(False, score, reasons_of(values - means, deviations, facts))
 
     def _of_length(self, duration_us: int) -> tuple[Scale, ...]:
         """The descriptions of windows as long, or of the next longer and shorter ones."""
