@@ -19,7 +19,7 @@ READING_NOTE = '<p class="nm-note">For files that do not say it themselves. Set 
 UNSAID = {"format": "by its content", "time_unit": "as the file says", "flip": "no", "salvage": "no"}
 SAID = {"true": "yes"}
 SHAPES = {"sensor": "640x480", "columns": "txyp", "crop": "40,50,30,24"}
-ABSTAIN_NOTE = 'Answers that are not sure enough for it are "unsure". Empty: none are.'
+ABSTAIN_NOTE = 'Answers that are not sure enough for it are "unsure". 0: none are.'
 TORCH_NOTE = "PyTorch takes seconds to start and runs only when you choose it."
 
 
@@ -57,7 +57,7 @@ def _recording_tab(gr: Any, handlers: PageHandlers, uploads: Uploads, max_mb: in
             backends = _backends(handlers, model.value)
             note = TORCH_NOTE if "torch" in handlers.backends(model.value) else None
             backend = gr.Radio(backends, value=backends[0][1], label="Run by", info=note, elem_id="nm-backend")
-            abstain = gr.Number(None, label="Share of wrong answers, at most", info=ABSTAIN_NOTE, minimum=0, maximum=1,
+            abstain = gr.Number(0, label="Share of wrong answers, at most", info=ABSTAIN_NOTE, minimum=0, maximum=1,
                                 step=0.01, elem_id="nm-abstain")  # fmt: skip
             with gr.Accordion(READING, open=False, elem_id="nm-reading"):
                 gr.HTML(READING_NOTE, js_on_load=None, apply_default_css=False)
