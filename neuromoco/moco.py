@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import copy
 import math
-from typing import cast
 
 import numpy as np
 import torch
@@ -48,10 +47,10 @@ class Projector(nn.Sequential):
         self.batch_norm = batch_norm
 
     def forward(self, features: Tensor) -> Tensor:
-        if not self.batch_norm:
-            return cast(Tensor, super().forward(features))
-        rows = super().forward(features.flatten(0, 1))  # [T * N, D]
-        return cast(Tensor, rows.unflatten(0, features.shape[:2]))
+        embeddings = features.flatten(0, 1) if self.batch_norm else features  # [T * N, F] or [T, N, F]
+        for layer in self:
+            embeddings = layer(embeddings)
+        return embeddings.view(*features.shape[:2], -1)
 
 
 class MoCo(nn.Module):

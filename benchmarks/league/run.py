@@ -26,8 +26,8 @@ from neuromoco.support.files import read_json, write_json, write_text
 from neuromoco.sweep.run import difference
 from neuromoco.sweep.workers import WorkerOptions, run_units
 
-# What may grow after a league was begun: more seeds, more numbers of labels, more sets.
-MAY_GROW = ("seeds", "rounds", "sets")
+# What may grow after a league was begun: more seeds, numbers of labels, sets, and methods.
+MAY_GROW = ("seeds", "rounds", "sets", "methods")
 
 
 class Book:
@@ -89,6 +89,9 @@ def begin(out: Path, league: LeagueConfig, contests: Sequence[Contest]) -> None:
         leagues = [part["league"] for part in (before, content)]
         old, new = ({name: one[name] for name in one if name not in MAY_GROW} for one in leagues)
         changed = difference(old, new)
+        for name, method in leagues[0]["methods"].items():
+            if any((out / "units").glob(f"*/{name}")):  # of one that has not begun, everything may change
+                changed = changed or difference(method, leagues[1]["methods"].get(name), f"method {name}")
         for name in before["sets"].keys() & content["sets"].keys():
             changed = changed or difference(before["sets"][name], content["sets"][name], f"set {name}")
         if changed:

@@ -220,9 +220,15 @@ def test_a_changed_league_or_set_is_refused(class_folders: Folders, tmp_path: Pa
     run.begin(tmp_path / "out", tiny(seeds=3, rounds=[[1], ["all"]]), [contest])
     with pytest.raises(ConfigError, match=r"another measures \(2 before, 5 now\)"):
         run.begin(tmp_path / "out", tiny(measures=5), [contest])
+    methods = {name: dict(method) for name, method in TINY["methods"].items()}
+    methods["mix"]["trials"] = [{}, {"pretrain.optimizer.lr": "x0.5"}]
+    run.begin(tmp_path / "out", tiny(methods=methods), [contest])  # it has not begun
+    (tmp_path / "out/units/tiny/mix").mkdir(parents=True)
+    with pytest.raises(ConfigError, match=r"another method mix\.trials"):
+        run.begin(tmp_path / "out", tiny(), [contest])
     other = contest.__class__(**(contest.__dict__ | {"sha256": "0"}))
     with pytest.raises(ConfigError, match=r"another set tiny\.sha256"):
-        run.begin(tmp_path / "out", tiny(), [other])
+        run.begin(tmp_path / "out", tiny(methods=methods), [other])
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="something other than a league"):
         run.begin(tmp_path, tiny(), [contest])
