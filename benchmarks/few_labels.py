@@ -121,12 +121,11 @@ def main() -> None:
     survey = survey_set(options.data, list_data(options.data, "train", labelled=True))
 
     def settings(stage: Any, labels: int, fold: int, seed: int) -> RunConfig:
-        advice = advise(survey, stage=stage, labels_per_class=labels or None)
+        advice = advise(survey, stage=stage, labels_per_class=labels or None, compare=False)
         held = {"held_out": {"folds": options.folds, "fold": fold}, "seed": seed, "watch.samples": 0}
         config = with_values(advice.config, held | parse_changes(options.set))
-        never = {
-            name: getattr(config, name).model_copy(update={"validation": 0.0}) for name in ("finetune", "supervised")
-        }
+        stages = ("finetune", "supervised")
+        never = {name: getattr(config, name).model_copy(update={"validation": 0.0}) for name in stages}
         return config.model_copy(update={"recordings": given, **never})
 
     def say(seconds: float, **line: Any) -> None:

@@ -19,6 +19,7 @@ COLLAPSED_RANK = 1.05  # of 1 for features that are multiples of one
 NEAR_CHANCE = 0.01  # of log(K + 1)
 EASY_ACCURACY = 0.99
 KNN_PROGRESS = 0.02
+KNN_BELOW_COUNTS = 0.05
 SILENT, SATURATED = 1e-3, 0.95
 EXPLODED = 10.0  # times the median epoch
 MOST_NAMES = 3
@@ -38,7 +39,7 @@ def new_warnings(config: RunConfig, recordings: int, history: Sequence[Line]) ->
     signs = [*_layers(config, history), *_gradient(config, history)]
     if config.stage == "pretrain":
         signs += [*_queue(config, recordings, history)] if config.pretrain.method == "moco" else []
-        signs += _contrast(config, history)
+        signs += [*_contrast(config, history), *_features(history)]
     earlier = {name for line in history for name in line.get("warnings", ())}
     return {name: f"{name}: {text}" for name, text in signs if name not in earlier}
 
@@ -122,6 +123,18 @@ def _contrast(config: RunConfig, history: Sequence[Line]) -> Iterator[tuple[str,
             "task too easy",
             f"own keys are found from the beginning (accuracy {early[0]['accuracy']:.1%}){progress}; the views are too "
             "similar: --set pretrain.views.drop=0.5, stronger pretrain.views, or a larger pretrain.moco.queue_size",
+        )
+
+
+def _features(history: Sequence[Line]) -> Iterator[tuple[str, str]]:
+    """Features, at the end, that say less of the classes than what went into the encoder."""
+    last = history[-1] if history else {}
+    if "knn_counts" in last and last["knn_counts"] - last["knn_accuracy"] > KNN_BELOW_COUNTS:
+        yield (
+            "features below counts",
+            f"nearest neighbours know {last['knn_accuracy']:.1%} of the classes by the features, and "
+            f"{last['knn_counts']:.1%} by event counts alone: set more pretrain.epochs, or compare with from scratch "
+            "(--stage all does)",
         )
 
 

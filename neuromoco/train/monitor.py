@@ -13,6 +13,7 @@ from typing import Any, Self
 import numpy as np
 from accelerate import Accelerator
 
+from neuromoco.evaluation.accuracy import frame_batches
 from neuromoco.evaluation.features import effective_rank, features, spike_rates
 from neuromoco.evaluation.probe import knn_accuracy
 from neuromoco.support.console import console, escape
@@ -110,11 +111,20 @@ class Monitor:
         return warnings
 
 
-def knn_metric(task: Task, labels: Sequence[int], accelerator: Accelerator) -> dict[str, float]:
-    """Leave-one-out kNN accuracy among the training recordings; the labels are used for nothing else."""
+def knn_metric(task: Task, labels: Sequence[int], accelerator: Accelerator, counts: bool = False) -> dict[str, float]:
+    """Leave-one-out kNN accuracy among the training recordings; the labels are used for nothing else.
+
+    With `counts`, also that of event counts at every pixel, which any encoder should surpass.
+    """
     rows = evenly_spaced(task.data.indices, LARGEST_KNN_BANK)
+    classes = np.array(labels)[rows]
     values = features(task.current_encoder(), task.store, rows, accelerator.device)
-    return {"knn_accuracy": knn_accuracy(values, np.array(labels)[rows])}
+    found = {"knn_accuracy": knn_accuracy(values, classes)}
+    if counts:
+        sums = [batch.sum((0, 2)) for batch in frame_batches(task.store.frames, rows)]  # of [T, N, P, H, W]
+        pixels = np.concatenate(sums).reshape(len(rows), -1)
+        found["knn_counts"] = knn_accuracy(np.sqrt(pixels), classes)
+    return found
 
 
 def queue_age(size: int, batch: int, steps: int) -> float:

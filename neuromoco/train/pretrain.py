@@ -67,7 +67,8 @@ def knn_when_due(task: Task, epoch: int) -> dict[str, float]:
     """The kNN accuracy in the epochs that the settings say, and in the first and the last; {} without classes."""
     every, labels = task.config.watch.knn_every, task.listing.labels
     due = every and (epoch % every == 0 or epoch in (1, task.epochs))
-    return knn_metric(task, labels, task.accelerator) if due and len(set(labels)) > 1 else {}
+    last = epoch == task.epochs
+    return knn_metric(task, labels, task.accelerator, counts=last) if due and len(set(labels)) > 1 else {}
 
 
 def contrast_metrics(loss: MixLoss, keys: Tensor, temperature: float) -> dict[str, Tensor]:

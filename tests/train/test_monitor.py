@@ -104,6 +104,12 @@ CASES = [
         "kNN accuracy goes from 31.0% to 30.0%",
     ),
     (
+        "features below counts",
+        config(),
+        [healthy(knn_accuracy=0.8, knn_counts=0.88)],
+        "80.0% of the classes by the features, and 88.0% by event counts alone",
+    ),
+    (
         "queue too old",
         config(),
         [healthy(queue_age=200.0, queue_age_momentum=2.0)],
@@ -157,6 +163,8 @@ HEALTHY = [
     [healthy(accuracy=1.0)],
     [healthy(knn_accuracy=0.3)] + [healthy(accuracy=1.0, knn_accuracy=0.5)] * PATIENCE,
     [healthy(feature_std=0.001), healthy()],
+    [healthy(knn_accuracy=0.88, knn_counts=0.78)],
+    [healthy(knn_accuracy=0.88, knn_counts=0.92)],
     [healthy(**{"spike_rate/stem.2": 0.0})] * (PATIENCE - 1),
     [healthy()] * PATIENCE + [healthy(grad_norm=4.0)],
     [],
@@ -186,6 +194,7 @@ def test_a_run_is_watched(class_folders: Folders, tmp_path: Path, capsys: pytest
     train(watched, tmp_path / "a", "cpu")
     history = RunFolder(tmp_path / "a").history()
     assert ["knn_accuracy" in line for line in history] == [True, True, True]  # first, second, last
+    assert ["knn_counts" in line for line in history] == [False, False, True]
     for line in history:
         assert line["feature_std"] >= 0.0
         assert 1.0 <= line["effective_rank"] <= 7.0
