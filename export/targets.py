@@ -20,6 +20,7 @@ from neuromoco.config.frames import Crop
 from neuromoco.errors import ConfigError, ParityError
 from neuromoco.events import Recording
 from neuromoco.runtime.header import TargetName
+from neuromoco.runtime.onnx_guard.operator_sets import OPSET, OPSETS
 from neuromoco.support.console import printable
 from neuromoco.support.extras import need
 from neuromoco.support.files import replacing_folder, write_json, writing
@@ -49,6 +50,8 @@ OPTIONS = {
     "quantize": Option((None, "int8"), in_name=True, needs_data=True),
     "spike_rates": Option((False, True)),
     "dialect": Option((None, "stock", "extended")),
+    "opset": Option((OPSET, *(version for version in OPSETS if version != OPSET))),
+    "portable": Option((False, True), in_name=True),
 }
 
 
@@ -78,11 +81,12 @@ class Target:
         return exporter
 
 
+FORM = ("opset", "portable")  # of ONNX files
 ONNX_READER = "neuromoco.runtime.onnx_file:OnnxNetwork"
 LOIHI_READER = "neuromoco.runtime.loihi.folder:TwinNetwork"
 TARGETS: dict[str, Target] = {
-    "onnx": Target("to_onnx.export:OnnxExporter", ONNX_READER, ".onnx", ("input", "quantize", "spike_rates")),
-    "onnx-step": Target("to_onnx.export:OnnxStepExporter", ONNX_READER, "-step.onnx"),
+    "onnx": Target("to_onnx.export:OnnxExporter", ONNX_READER, ".onnx", ("input", "quantize", "spike_rates", *FORM)),
+    "onnx-step": Target("to_onnx.export:OnnxStepExporter", ONNX_READER, "-step.onnx", FORM),
     "loihi": Target(
         "to_loihi.export:LoihiExporter", LOIHI_READER, ".loihi", ("dialect",), ("loihi",), replacing_folder
     ),
@@ -130,6 +134,10 @@ def export(
               microseconds, `x`, `y`, `p` [E] and `sensor` [2].
             - `quantize` ("onnx"): "int8" for 8-bit weights, calibrated on `data`.
             - `spike_rates` ("onnx"): True for another output `spike_rates` [N, layers], spikes per neuron and step.
+            - `opset` ("onnx", "onnx-step"): the version of ONNX's operators, 13 to 21; 16 or later for events. 18 by
+              default.
+            - `portable` ("onnx", "onnx-step"): True for a file for other runtimes than ONNX Runtime: one recording a
+              call, no texts, operators that all of them have, numbers within fp16's range, int8 around zero.
             - `dialect` ("loihi"): "stock" (a chain that any Lava-DL loads) or "extended"; by default "stock" where
               the network allows it.
 
@@ -216,7 +224,9 @@ def list_unsupported(source: Path | str, *, target: TargetName = "onnx", **optio
 def default_place(source: Path, target: str, options: dict[str, Any]) -> Path:
     """Where an export lies if no place is given: next to its source, named after it and what is special about it."""
     named = {name: options.get(name, option.values[0]) for name, option in OPTIONS.items() if option.in_name}
-    special = "".join(f"-{value}" for name, value in named.items() if value != OPTIONS[name].values[0])
+    special = "".join(
+        f"-{name if value is True else value}" for name, value in named.items() if value != OPTIONS[name].values[0]
+    )
     return source.with_name(f"{source.stem}{special}{TARGETS[target].suffix}")
 
 

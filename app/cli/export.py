@@ -18,6 +18,7 @@ from neuromoco.config import RecordingsConfig
 from neuromoco.errors import ParityError, UnsupportedLayerError
 from neuromoco.export import targets
 from neuromoco.runtime.header import TargetName
+from neuromoco.runtime.onnx_guard.operator_sets import OPSET
 from neuromoco.support.console import escape
 from neuromoco.support.extras import need
 from neuromoco.support.files import files_in
@@ -46,6 +47,13 @@ def export(
     rates: Annotated[
         bool, typer.Option("--spike-rates", help="Spike rates of every layer as an output of ONNX.")
     ] = False,
+    opset: Annotated[int, typer.Option(help="Version of ONNX's operators, 13 to 21.")] = OPSET,
+    portable: Annotated[
+        bool,
+        typer.Option(
+            "--portable", help="ONNX for any runtime: one recording a call, no texts, plain operators, fp16's range."
+        ),
+    ] = False,
     dialect: Annotated[
         Literal["stock", "extended"] | None,
         typer.Option(
@@ -67,6 +75,7 @@ def export(
     Example: neuromoco export runs/tuned --out walk.onnx
     """
     options: dict[str, Any] = {"input": source, "quantize": quantize, "spike_rates": rates, "dialect": dialect}
+    options |= {"opset": opset, "portable": portable}
     if check:
         unsupported = targets.list_unsupported(model, target=target, **options)
         if as_json or not unsupported:

@@ -11,6 +11,9 @@ Neurons, attention, pooling and the binning of events stay float32.
   answers agreed no better.
 - All time steps of a layer have the same scales. The head's result stays float32.
 - A matrix times pixels becomes a convolution along one axis: there is no integer kernel with int8 on the left.
+
+Portable files have int8 values with zero point 0 instead of uint8 ones, which other runtimes lack: inputs in steps of a
+power of two, results on both sides of 0 in equal ones.
 """
 
 from __future__ import annotations
@@ -34,6 +37,7 @@ from neuromoco.runtime.prediction import Floats
 WEIGHT = ".weight"  # suffix of the names of synapses' weights, see `operators`
 LARGEST_INPUT = 128  # steps, see the module's docstring
 LARGEST_BYTE = 255
+LARGEST_SIGNED = 127
 Range = tuple[float, float]
 
 
@@ -84,7 +88,7 @@ def quantize_onnx(model: onnx.ModelProto, header: ExportHeader, ranges: dict[str
     limits: dict[str, Range] = {}
     for number, synapse in enumerate(_synapses(model)):
         synapse.node.name = f"synapse.{number}"
-        limits[synapse.input] = _exact(ranges[synapse.weight].input)
+        limits[synapse.input] = _exact(ranges[synapse.weight].input, header.portable)
         limits[synapse.result] = ranges[synapse.weight].result
     shapes = list(model.graph.value_info)
     data = {n: TensorData(lowest=np.float32(low), highest=np.float32(high)) for n, (low, high) in limits.items()}
@@ -95,7 +99,7 @@ def quantize_onnx(model: onnx.ModelProto, header: ExportHeader, ranges: dict[str
             per_channel=True,
             reduce_range=False,
             weight_qType=QuantType.QInt8,
-            activation_qType=QuantType.QUInt8,
+            activation_qType=QuantType.QInt8 if header.portable else QuantType.QUInt8,
             tensors_range=TensorsData(CalibrationMethod.MinMax, data),
             nodes_to_quantize=[synapse.node.name for synapse in _synapses(model)],
             nodes_to_exclude=[],
@@ -103,6 +107,7 @@ def quantize_onnx(model: onnx.ModelProto, header: ExportHeader, ranges: dict[str
             extra_options={
                 "OpTypesToExcludeOutputQuantization": ["MatMul"],
                 "QDQOpTypePerChannelSupportToAxis": {"MatMul": 0},
+                "ActivationSymmetric": header.portable,
             },
         )
         quantizer.quantize_model()
@@ -153,13 +158,15 @@ def _with_convolutions(model: onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
-def _exact(limits: Range) -> Range:
-    """The range of 255 steps of a power of two, if nothing is below 0."""
+def _exact(limits: Range, signed: bool) -> Range:
+    """The range of 255 steps of a power of two, or of 127 on each side of 0, if nothing is below 0."""
     low, high = limits
     if low < 0.0:
         return limits
-    step = 2.0 ** math.ceil(math.log2((high or 1.0) / LARGEST_INPUT))  # a layer without spikes here may spike later
-    return 0.0, LARGEST_BYTE * step
+    step = 2.0 ** math.ceil(
+        math.log2((high or 1.0) / (LARGEST_SIGNED if signed else LARGEST_INPUT))
+    )  # one without spikes here may spike later
+    return (-LARGEST_SIGNED * step, LARGEST_SIGNED * step) if signed else (0.0, LARGEST_BYTE * step)
 
 
 @contextmanager

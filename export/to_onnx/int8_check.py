@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any
 
-from neuromoco.config import FrameConfig
 from neuromoco.export.check.accuracy_loss import JUDGED_ON, Samples, copy_figures
 from neuromoco.export.check.parity import SpikeCounts
 from neuromoco.export.to_onnx.int8 import Ranges, calibrate, quantize_onnx
@@ -23,7 +22,7 @@ BATCH = 16
 def measure_ranges(graph: Graph, header: ExportHeader, samples: Samples) -> dict[str, Ranges]:
     """Ranges of the synapses of a graph on recordings, see `calibrate`."""
     plain = header.model_copy(update={"input": "frames"})
-    return calibrate(unrolled(graph, plain), _batches(header.frames, samples))
+    return calibrate(unrolled(graph, plain), _batches(header, samples))
 
 
 def compare_int8(graph: Graph, header: ExportHeader, ranges: dict[str, Ranges], held_out: Samples) -> dict[str, Any]:
@@ -36,7 +35,7 @@ def compare_int8(graph: Graph, header: ExportHeader, ranges: dict[str, Ranges], 
     }
     counts = {node.name: SpikeCounts() for node in graph.neurons}
     answers: dict[str, list[int]] = {name: [] for name in networks}
-    for batch in _batches(header.frames, held_out):
+    for batch in _batches(header, held_out):
         outputs = {name: network.run({"frames": batch}) for name, network in networks.items()}
         for name, values in outputs.items():
             answers[name] += values["logits"].argmax(1).tolist()
@@ -71,7 +70,7 @@ def int8_summary(figures: Mapping[str, Any]) -> str:
     )
 
 
-def _batches(config: FrameConfig, samples: Samples) -> Iterator[Floats]:
+def _batches(header: ExportHeader, samples: Samples) -> Iterator[Floats]:
     recordings = samples.read()
-    while batch := list(islice(recordings, BATCH)):
-        yield batch_frames(batch, config)
+    while batch := list(islice(recordings, 1 if header.portable else BATCH)):
+        yield batch_frames(batch, header.frames)

@@ -12,6 +12,9 @@ it), a power of two, HardSigmoid(h, S, 1 - S th) is 1 from h = th on and 0 up to
   Runtimes that hold convolutions in blocks of channels (ONNX Runtime on x86) compute all of this in that layout if
   S th - S h is a 1x1 convolution, and add u while convolving.
 - else with g = -h, so that the reset is one operator: u = keep * ThresholdedRelu(g, -th), g = x + u.
+
+S, some 1e7, is beyond the range of fp16, and many runtimes have no ThresholdedRelu. So portable files have neurons of
+arithmetic that all of them have, with the same result: Ceil(Clip(th - h, 0, 1)) is 0 from h = th on and 1 below.
 """
 
 from __future__ import annotations
@@ -38,6 +41,7 @@ class Body:
     graph: op.Graph
     steps: int  # T time steps in a value; 1 in a file of one step
     tape: Tape
+    portable: bool = False  # see the module's docstring
     # For a file of one step, the membrane that each layer of neurons starts with, replaced by that it ends with.
     states: dict[str, ir.Value] = field(default_factory=dict)
     _values: dict[str, Value] = field(default_factory=dict)
@@ -79,7 +83,7 @@ class Body:
         """What a layer multiplies its result with, for neurons that are its only user."""
         match self.graph.users[node.name]:
             case [op.LIF() as user] if isinstance(node, op.Conv | op.Linear | op.Affine | op.Attention):
-                return np.float32(user.gain if self.stepwise(node) else -user.gain)
+                return np.float32(user.gain if self.portable or self.stepwise(node) else -user.gain)
         return np.float32(1.0)
 
     def stepwise(self, node: op.Node) -> bool:
@@ -126,6 +130,8 @@ def _affine(body: Body, node: op.Affine) -> Value:
 
 def _lif(body: Body, node: op.LIF) -> Value:
     before = body.graph[node.inputs[0]]
+    if body.portable:
+        return _lif_of_arithmetic(body, node)
     if body.stepwise(before) and len(body.graph.users[before.name]) == 1:
         return _lif_in_blocks(body, node)
     tape, (slope, offset) = body.tape, _slope(node)
@@ -158,6 +164,30 @@ def _lif_in_blocks(body: Body, node: op.LIF) -> Value:
         if node.name in body.states or len(spikes) < body.steps:
             silent = _scaled(tape, h, channels, -slope, offset)
             kept = tape.op("Mul", h, tape.op("Clip", silent, tape.constant(0.0), tape.constant(node.keep)))
+    if node.name in body.states and kept is not None:
+        body.states[node.name] = kept
+    return spikes
+
+
+def _lif_of_arithmetic(body: Body, node: op.LIF) -> Value:
+    """Neurons of operators that all runtimes have."""
+    tape, one = body.tape, body.tape.constant(1.0)
+    drives = body.parts(node.inputs[0])
+    if node.gain != 1.0 and body.factor(body.graph[node.inputs[0]]) == 1.0:
+        drives = [tape.op("Mul", x, tape.constant(node.gain)) for x in drives]
+    threshold, kept = tape.constant(node.v_threshold), body.states.get(node.name)
+    spikes = []
+    for drive in drives:
+        h = drive if kept is None else tape.op("Add", drive, kept)
+        below = tape.op("Clip", tape.op("Sub", threshold, h), tape.constant(0.0), one)
+        silent = tape.op("Ceil", below)
+        spikes.append(tape.op("Sub", one, silent))
+        if node.name in body.states or len(spikes) < body.steps:
+            if node.soft_reset:
+                after = tape.op("Sub", h, tape.op("Mul", spikes[-1], threshold))
+            else:
+                after = tape.op("Mul", h, silent)
+            kept = tape.op("Mul", after, tape.constant(node.keep)) if node.keep != 1.0 else after
     if node.name in body.states and kept is not None:
         body.states[node.name] = kept
     return spikes

@@ -8,16 +8,24 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from neuromoco.runtime.onnx_guard.check import OPSET
+from neuromoco.runtime.onnx_guard.operator_sets import AXES_AS_INPUT, OPSET
 
-IR_VERSION = 8
 BATCH = "N"  # the name of the free axis
+# The first version of the format with an operator set; below opset 15 it is 7.
+IR_VERSIONS = {15: 8, 19: 9, 21: 10}
 
 
 class Tape:
     """Operators in the order of computing, and their constants, each stored once."""
 
-    def __init__(self) -> None:
+    def __init__(self, opset: int = OPSET, batch: str | int = BATCH) -> None:
+        """Begins a file.
+
+        Args:
+            opset: the operator set that it uses.
+            batch: number of recordings in a call, or the name of that axis where it is free.
+        """
+        self.opset, self.batch = opset, batch
         self._tape = ir.tape.Tape()
         self._constants: dict[tuple[str, tuple[int, ...], bytes], ir.Value] = {}
 
@@ -31,8 +39,9 @@ class Tape:
         """Equal parts [N, *shape] along the first axis."""
         # With a name for N, or runtimes would not know that it is the same in all parts, and would not fuse operators.
         kind = ir.TensorType(ir.DataType.FLOAT)
-        outputs = [ir.Value(name=f"{name}.{i}", type=kind, shape=ir.Shape((BATCH, *shape))) for i in range(parts)]
-        return self._tape.op_multi_out("Split", [x], {"axis": 0, "num_outputs": parts}, outputs=outputs)
+        outputs = [ir.Value(name=f"{name}.{i}", type=kind, shape=ir.Shape((self.batch, *shape))) for i in range(parts)]
+        number = {"num_outputs": parts} if self.opset >= AXES_AS_INPUT else {}
+        return self._tape.op_multi_out("Split", [x], {"axis": 0, **number}, outputs=outputs)
 
     def constant(self, value: Any, kind: type[np.generic] = np.float32, name: str | None = None) -> ir.Value:
         """An array in the file; equal arrays are stored once."""
@@ -60,8 +69,9 @@ class Tape:
             outputs,
             nodes=self._tape.nodes,
             initializers=self._tape.initializers,
-            opset_imports={"": OPSET},
+            opset_imports={"": self.opset},
             name="neuromoco",
             doc_string=doc,
         )
-        return ir.Model(graph, ir_version=IR_VERSION, producer_name="neuromoco")
+        version = max((ir for opset, ir in IR_VERSIONS.items() if opset <= self.opset), default=7)
+        return ir.Model(graph, ir_version=version, producer_name="neuromoco")

@@ -5,7 +5,7 @@ In an ONNX file it is one JSON text in the metadata, under "neuromoco". Reading 
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from neuromoco.checkpoint import CheckpointHeader
 
@@ -22,13 +22,16 @@ class ExportHeader(CheckpointHeader):
         input: "frames" or "events".
         precision: "float32" or "int8".
         states: names of the state's inputs; its outputs have the same names behind "next.".
+        portable: whether an ONNX file takes one recording a call and has no texts, as all runtimes can.
         source: name of the checkpoint.
         source_sha256: of the checkpoint's bytes.
     """
 
+    added: ClassVar[tuple[str, ...]] = (*CheckpointHeader.added, "portable")
     target: TargetName
     input: Literal["frames", "events"] = "frames"
     precision: Literal["float32", "int8"] = "float32"
     states: tuple[str, ...] = ()
+    portable: bool = False
     source: str
     source_sha256: str

@@ -89,6 +89,8 @@ class OnnxNetwork:
 
     def frame_logits(self, frames: Floats) -> Floats:
         """Logits [T, N, classes] of frames [T, N, P, H, W], for files that take frames."""
+        if self.header.portable and frames.shape[1] > 1:  # such a file takes one at a time
+            return np.concatenate([self.frame_logits(one) for one in np.split(frames, frames.shape[1], axis=1)], axis=1)
         if self.header.target == "onnx":
             return self.run({"frames": frames})["logits_per_step"]
         state, answers = self.rest(frames.shape[1]), []

@@ -50,7 +50,7 @@ def test_default_places_tell_exports_of_a_checkpoint_apart(target: str, options:
     ("words", "message"),
     [
         ({"target": "tflite"}, "target 'tflite'; choose onnx, onnx-step, loihi, nir"),
-        ({"opset": 20}, "opset=20; allowed are input, quantize, spike_rates, dialect"),
+        ({"levels": 2}, "levels=2; allowed are input, quantize, spike_rates, dialect, opset, portable"),
         ({"input": "images"}, "input='images'; allowed are frames, events"),
         ({"target": "nir", "spike_rates": True}, "--spike-rates with --target nir; omit it, or use --target onnx"),
     ],

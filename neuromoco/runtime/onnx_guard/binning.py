@@ -10,30 +10,16 @@ threads.) For an event outside the sensor the runtime raises an error; it never 
 from __future__ import annotations
 
 import functools
-from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
 from neuromoco.config import FrameConfig
 from neuromoco.frames import POLARITIES
 from neuromoco.runtime.onnx_guard.model import INT32, INT64
+from neuromoco.runtime.onnx_guard.operator_sets import Handle, Tape, reduced
 
-Handle = TypeVar("Handle")
 # Names and types of the inputs, columns with one entry per event, sorted by time.
 COLUMNS = {"t": INT64, "x": INT32, "y": INT32, "p": INT32}
-
-
-class Tape(Protocol[Handle]):
-    """What writes operators one after another."""
-
-    def op(self, kind: str, *inputs: Handle, **attributes: Any) -> Handle:
-        """Adds an operator with one output."""
-
-    def constant(self, value: Any, kind: type[np.generic] = ..., /) -> Handle:
-        """An array in the file."""
-
-    def ints(self, *values: int) -> Handle:
-        """A vector of int64."""
 
 
 def bin_events(tape: Tape[Handle], columns: dict[str, Handle], sensor: Handle, config: FrameConfig) -> Handle:
@@ -54,7 +40,7 @@ def bin_events(tape: Tape[Handle], columns: dict[str, Handle], sensor: Handle, c
         tape.op("Gather", pair, tape.ints(i), axis=0) for pair in (sides, sensor) for i in (0, 1)
     )
     shape = tape.op("Concat", tape.ints(config.steps, POLARITIES), sides, axis=0)
-    cells = tape.op("ReduceProd", shape, tape.ints(0), keepdims=1)
+    cells = reduced(tape, "ReduceProd", shape, 0, keepdims=1)
     row = tape.op("Div", tape.op("Mul", y, rows), height)
     column = tape.op("Div", tape.op("Mul", x, wide), width)
     plane = tape.op("Add", tape.op("Mul", step, tape.ints(POLARITIES)), p)

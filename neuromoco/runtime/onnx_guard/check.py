@@ -16,10 +16,9 @@ from neuromoco.runtime.header import NEXT, ExportHeader
 from neuromoco.runtime.limits import Limits
 from neuromoco.runtime.onnx_guard import binning
 from neuromoco.runtime.onnx_guard.model import FLOAT, INT64, STRING, TYPES, Constant, Declared, Model, Node
+from neuromoco.runtime.onnx_guard.operator_sets import OPSETS
 from neuromoco.runtime.onnx_guard.rules import Shape, Value, need, outputs_of
 
-# The first with ScatterElements with reduction and Split into equal parts; runtimes since 2023 support it.
-OPSET = 18
 BATCH = 64  # recordings that shapes are computed for; any other number gives sizes in proportion
 SHORT = 16  # entries of a constant whose numbers are shapes, axes or indices
 
@@ -31,10 +30,12 @@ def check_model(model: Model, header: ExportHeader) -> None:
         ValueError: an operator, a name, a type or a shape that we do not write, or more memory or work than a network
             for such frames can need.
     """
-    need(model.opsets == {"": OPSET}, f"operator sets {model.opsets}; we write {OPSET}")
+    opset = model.opsets.get("", 0)
+    fits = len(model.opsets) == 1 and opset in OPSETS
+    need(fits, f"operator sets {model.opsets}; we write {OPSETS[0]} to {OPSETS[-1]}")
     need(len(header.class_names) >= 1, "no classes")
-    counting = Counting(header) if header.input == "events" else None
-    batch = BATCH if counting is None else 1
+    counting = Counting(header, opset) if header.input == "events" else None
+    batch = BATCH if counting is None and not header.portable else 1
     known = {name: Value(constant.shape, _short(constant)) for name, constant in model.constants.items()}
     inputs = {name: Value(shape) for name, shape in _inputs(model, header, batch).items()}
     given = [*known, *inputs, *(name for node in model.nodes for name in node.outputs)]
@@ -70,15 +71,16 @@ def _inputs(model: Model, header: ExportHeader, batch: int) -> dict[str, Shape]:
     pixels = (POLARITIES, frames.height, frames.width)
     declared = {value.name: value for value in model.inputs}
     wanted: dict[str, tuple[int, tuple[int | str, ...]]]
+    side = 1 if header.portable else "N"
     if header.input == "events":
         wanted = {**{name: (kind, ("E",)) for name, kind in binning.COLUMNS.items()}, "sensor": (INT64, (2,))}
     elif header.target == "onnx":
-        wanted = {"frames": (FLOAT, (frames.steps, "N", *pixels))}
+        wanted = {"frames": (FLOAT, (frames.steps, side, *pixels))}
     else:
-        wanted = {"frames": (FLOAT, ("N", *pixels))}
+        wanted = {"frames": (FLOAT, (side, *pixels))}
         for name in header.states:
-            sides = declared[name].shape[1:] if name in declared else ()
-            wanted[name] = (FLOAT, ("N", *(side for side in sides if isinstance(side, int) and side >= 1)))
+            sides = [n for n in declared[name].shape[1:] if isinstance(n, int) and n >= 1] if name in declared else []
+            wanted[name] = (FLOAT, (side, *sides))
     need(len(declared) == len(model.inputs) and declared.keys() == wanted.keys(), f"inputs {list(declared)[:5]}")
     need(len(set(header.states)) == len(header.states), "states of the same name")
     for name, (kind, shape) in wanted.items():
@@ -95,7 +97,8 @@ def _check_outputs(model: Model, header: ExportHeader, batch: int, known: Mappin
     classes, outputs = len(header.class_names), {value.name: value for value in model.outputs}
     wanted: dict[str, tuple[int, Shape]] = {"logits": (FLOAT, (batch, classes))}
     if header.target == "onnx":
-        wanted |= {"logits_per_step": (FLOAT, (header.frames.steps, batch, classes)), "label": (STRING, (batch,))}
+        wanted["logits_per_step"] = FLOAT, (header.frames.steps, batch, classes)
+        wanted |= {} if header.portable else {"label": (STRING, (batch,))}
         if "spike_rates" in outputs and "spike_rates" in known:
             wanted["spike_rates"] = (FLOAT, (batch, *known["spike_rates"].shape[1:2]))
     else:
@@ -137,7 +140,8 @@ class Budget:
 class Counting:
     """Recognises the operators that count events."""
 
-    def __init__(self, header: ExportHeader) -> None:
+    def __init__(self, header: ExportHeader, opset: int) -> None:
+        self.opset = opset
         frames = header.frames
         self.shape = (frames.steps, POLARITIES, frames.height, frames.width)
         self._keys: dict[Any, int] = {}

@@ -62,7 +62,7 @@ TENSOR: Table = {
     8: Field("name", BYTES),
     9: Field("raw_data", BYTES),
 }
-VALUE: Table = {1: Field("name", BYTES), 2: Field("type", BYTES)}
+VALUE: Table = {1: Field("name", BYTES), 2: Field("type", BYTES), 3: Field("doc_string", BYTES)}
 TYPE: Table = {1: Field("tensor", BYTES)}
 TENSOR_TYPE: Table = {1: Field("type", VARINT), 2: Field("shape", BYTES)}
 SHAPE: Table = {1: Field("dim", BYTES, repeated=True)}

@@ -171,9 +171,11 @@ def _squeeze(_: Node, values: Sequence[Value]) -> list[Shape]:
 
 def _reduce_mean(node: Node, values: Sequence[Value]) -> list[Shape]:
     shape = values[0].shape
-    axes = _axes(values[1], len(shape))
+    axes = node.attributes.get("axes")
+    need((axes is None) == (len(values) == 2), "axes as input and attribute")
+    gone = _axes(values[1] if axes is None else Value((), axes), len(shape))
     need(node.attributes.get("keepdims") == 0, "keepdims")
-    return [tuple(side for axis, side in enumerate(shape) if axis not in axes)]
+    return [tuple(side for axis, side in enumerate(shape) if axis not in gone)]
 
 
 def _arg_max(node: Node, values: Sequence[Value]) -> list[Shape]:
@@ -193,7 +195,7 @@ def _gather(node: Node, values: Sequence[Value]) -> list[Shape]:
 
 
 def _split(node: Node, values: Sequence[Value]) -> list[Shape]:
-    shape, parts = values[0].shape, node.attributes.get("num_outputs", 0)
+    shape, parts = values[0].shape, node.attributes.get("num_outputs", len(node.outputs))
     axis = _axis(node, len(shape), 0)
     need(parts == len(node.outputs) >= 1 and shape[axis] % parts == 0, f"{shape[axis]} entries in {parts} parts")
     return [(*shape[:axis], shape[axis] // parts, *shape[axis + 1 :])] * parts
@@ -231,6 +233,7 @@ OPERATORS: dict[str, Operator] = {
     "Add": Operator(_broadcast, (2,)),
     "ArgMax": Operator(_arg_max, attributes={"axis": int, "keepdims": int}),
     "AveragePool": Operator(_pool, attributes=WINDOWS, work=_window_size),
+    "Ceil": Operator(_same),
     "Clip": Operator(_clip, (3,)),
     "Concat": Operator(_concat, MANY, {"axis": int}),
     "Conv": Operator(_conv, (3,), WINDOWS | {"dilations": tuple, "group": int}, _weights_per_entry),
@@ -243,10 +246,11 @@ OPERATORS: dict[str, Operator] = {
     "Mul": Operator(_broadcast, (2,)),
     "Neg": Operator(_same),
     "QuantizeLinear": Operator(_quantize, (3,), {"axis": int}),
-    "ReduceMean": Operator(_reduce_mean, (2,), {"keepdims": int}),
+    "ReduceMean": Operator(_reduce_mean, (1, 2), {"axes": tuple, "keepdims": int}),
     "Reshape": Operator(_reshape, (2,)),
     "Split": Operator(_split, attributes={"axis": int, "num_outputs": int}),
     "Squeeze": Operator(_squeeze, (2,)),
+    "Sub": Operator(_broadcast, (2,)),
     "ThresholdedRelu": Operator(_same, attributes={"alpha": float}),
     "Transpose": Operator(_transpose, attributes={"perm": tuple}),
     "Unsqueeze": Operator(_unsqueeze, (2,)),

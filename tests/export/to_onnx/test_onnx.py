@@ -25,7 +25,7 @@ from neuromoco.graph.trace import lower
 from neuromoco.runtime.header import NEXT
 from neuromoco.runtime.onnx_file import OnnxNetwork, event_columns
 from neuromoco.runtime.onnx_guard.binning import COLUMNS, bin_events
-from neuromoco.runtime.onnx_guard.check import OPSET
+from neuromoco.runtime.onnx_guard.operator_sets import OPSET
 from tests.conftest import make_recording
 from tests.helpers.networks import CLASSES, event_frames, export_header, live_classifier
 
