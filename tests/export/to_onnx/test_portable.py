@@ -91,7 +91,7 @@ def test_the_reference_evaluator_and_the_usual_file_agree(name: str) -> None:
     )
 
 
-@pytest.mark.parametrize("opset", (13, 17, 21))
+@pytest.mark.parametrize("opset", [13, 17, 21])
 def test_files_that_are_not_portable_take_every_operator_set_too(opset: int, tmp_path: Path) -> None:
     graph = GRAPHS["sew_resnet_tiny"]
     model, path = unrolled(graph, HEADER, rates=True, opset=opset), tmp_path / "m.onnx"
