@@ -126,7 +126,8 @@ def _run(folder: Path, work: Callable[[Path], dict[str, Any]], as_json: bool) ->
         return
     for name in ("last", "best"):
         if line := summary[name]:
-            out.print(f"{name} epoch {line['epoch']}: {_figure(line)}")
+            epoch = f" epoch {line['epoch']}" if line["epoch"] else ""  # a linear probe has none
+            out.print(f"{name}{epoch}: {_figure(line)}")
     out.print(f"weights: {escape(str(weights))}")
 
 

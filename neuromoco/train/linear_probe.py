@@ -48,6 +48,7 @@ def fit_probe(task: ClassifyTask, folds: Sequence[Split], run: RunFolder) -> dic
     if task.accelerator.is_main_process:
         task.save(run.last, 0, metrics)
         write_json(run.summary, summary)
+    task.accelerator.wait_for_everyone()  # until the checkpoint is there
     return summary
 
 

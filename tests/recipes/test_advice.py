@@ -63,6 +63,19 @@ def test_both_stages_share_the_time(minutes: float) -> None:
     assert advice.config.finetune.epochs > 1
 
 
+def test_what_is_compared_is_advised_and_takes_its_time() -> None:
+    for labels, cost in ((5, 6), (2, 4), (None, 2)):  # in folds of 3 or 2, and on validation recordings
+        alone, compared = (advise(a_set(), stage="all", labels_per_class=labels, compare=on) for on in (False, True))
+        both = compared.config
+        assert both.supervised.epochs == both.finetune.epochs == alone.config.finetune.epochs
+        assert both.supervised.labels_per_class == labels
+        assert both.supervised.optimizer.weight_decay > both.finetune.optimizer.weight_decay  # each has its own
+        assert both.pretrain.epochs < alone.config.pretrain.epochs
+        assert f"{cost} trainings instead of one" in compared.reasons["compare"]
+        assert "supervised.epochs" not in alone.reasons
+    assert "compare" not in advise(a_set(), stage="all", labels_per_class=1).reasons
+
+
 @pytest.mark.parametrize("count", [2, 3, 7, 40, 400, 60_000])
 def test_pre_training_fits_any_number_of_recordings(count: int) -> None:
     advice = advise(replace(a_set(classes=0, each=1), recordings=count))
