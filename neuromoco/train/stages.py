@@ -45,14 +45,17 @@ def train(config: RunConfig, out: Path | str, device: str = "auto", read: Reader
 
     Args:
         config: complete settings, for example of `neuromoco.recipes.load_recipe`. `config.stage` is "pretrain" (without
-            labels), "finetune" (needs `config.init`), "supervised" (from scratch), or "all" (pretrain, then finetune).
-        out: the run folder, new or empty. Stage "all" writes its two runs to `out/pretrain` and `out/finetune`.
+            labels), "finetune" (needs `config.init`), "supervised" (from scratch), or "all": pretrain, then finetune,
+            and, unless `config.compare` is false, from scratch and a linear probe, of which the best is kept.
+        out: the run folder, new or empty. Stage "all" writes its runs to `out/pretrain`, `out/finetune`,
+            `out/supervised` and `out/probe`.
         device: "auto" (CUDA if there is one), "cpu" or "cuda".
         read: returns the recordings and their frames; the default reads from disk and caches the frames.
 
     Returns:
         The content of `metrics.json`: "last" and "best" (None without validation), each the metrics of an epoch by
-        name. Rates of metrics are 0 to 1, "seconds" are of the epoch. Of the last stage if there are two.
+        name. Rates of metrics are 0 to 1, "seconds" are of the epoch. Of stage "all", those of the classifier that is
+        kept; "kept" is its folder, and "comparison", if it was compared, has the accuracies of all.
 
     Raises:
         ConfigError: settings, data or folder cannot be used, or the loss became infinite or NaN.
