@@ -46,8 +46,10 @@ def forget(state: PageState | None) -> None:
 
 def level_of(word: str | None) -> float | None:
     """A share of wrong answers in a word; None of an empty one."""
+    if not word:
+        return None
     try:
-        return float(word) if word else None
+        return float(word)
     except ValueError:
         raise ConfigError(f"abstain: give a share between 0 and 1, such as 0.05, not {one_line(word)}") from None
 
