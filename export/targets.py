@@ -27,6 +27,8 @@ from neuromoco.support.files import replacing_folder, write_json, writing
 from neuromoco.unsupported import Unsupported, refuse
 
 if TYPE_CHECKING:
+    from torch import Tensor, nn
+
     from neuromoco.export.exporter import Exporter
 
 
@@ -53,6 +55,9 @@ OPTIONS = {
     "opset": Option((OPSET, *(version for version in OPSETS if version != OPSET))),
     "portable": Option((False, True), in_name=True),
 }
+
+
+MODULE_OPTIONS = {"steps", "layout", "class_names"}  # of torch modules
 
 
 @dataclass(frozen=True)
@@ -95,8 +100,9 @@ TARGETS: dict[str, Target] = {
 
 
 def export(
-    source: Path | str,
-    out: Path | str | None = None,
+    source: Path | str | nn.Module,
+    out: Path | str | Tensor | None = None,
+    path: Path | str | None = None,
     *,
     target: TargetName = "onnx",
     data: Path | str | None = None,
@@ -105,17 +111,22 @@ def export(
     crop: Crop = None,
     **options: Any,
 ) -> dict[str, Any]:
-    """Writes a trained classifier for another runtime and compares it with its source, layer by layer.
+    """Writes a trained classifier, or any spiking network, for another runtime and compares the two, layer by layer.
+
+    `export(module, example, path)` takes any torch module of known layers, spikingjelly's models among them, without a
+    checkpoint: channels, T, N and sizes are those of the example. The file's input is `frames`, of the example's layout
+    and any N; its outputs are `logits_per_step` [T, N, ...] and their mean `logits` [N, ...], whatever they mean.
 
     The network is run once and traced into a graph, which the target writes. Then source and export run the same
     recordings: spikes of every layer, logits and answers are compared. Nothing but a report is written if they
     differ too much.
 
     Args:
-        source: checkpoint of a classifier (`.safetensors`), or the run folder that has it.
-        out: file to write (for "loihi" a folder; an earlier export there is replaced). By default it is named after
-            the checkpoint and lies in the same folder.
-        target: what to write:
+        source: checkpoint of a classifier (`.safetensors`), or the run folder that has it; or a torch module.
+        out: of a module, an example of its input, a float32 tensor. Else the file to write (for "loihi" a folder; an
+            earlier export there is replaced). By default it is named after the checkpoint and lies in the same folder.
+        path: of a module, the file to write.
+        target: what to write ("onnx" or "nir" of a module):
 
             - "onnx": an ONNX file that computes all T time steps in one call: float32 `frames` [T, N, P, H, W] in,
               `logits` [N, classes] and `logits_per_step` [T, N, classes] out.
@@ -138,6 +149,9 @@ def export(
               default.
             - `portable` ("onnx", "onnx-step"): True for a file for other runtimes than ONNX Runtime: one recording a
               call, no texts, operators that all of them have, numbers within fp16's range, int8 around zero.
+            - `steps` (of a module): T, for a module that takes one time step [N, ...] per call and keeps its state.
+            - `layout` (of a module): "TN" (default) or "NT", the order of the example's first axes.
+            - `class_names` (of a module): names of the classes, for another output `label`.
             - `dialect` ("loihi"): "stock" (a chain that any Lava-DL loads) or "extended"; by default "stock" where
               the network allows it.
 
@@ -160,6 +174,10 @@ def export(
         >>> neuromoco.load_classifier("digits.onnx").header.target
         'onnx'
     """
+    if not isinstance(source, str | Path):
+        return _export_module(source, out, path, target, options)
+    if path is not None:
+        raise ConfigError(f"{path}: is for modules, export(module, example, path); of a checkpoint, give two arguments")
     row, chosen = _choose(target, options)  # says what is not installed, which the next lines import
     from neuromoco.export.exporter import ExportJob, report_path
     from neuromoco.graph.trace import lower
@@ -169,7 +187,7 @@ def export(
     for name, value in chosen.items():
         if OPTIONS[name].needs_data and value != OPTIONS[name].values[0] and data is None:
             raise ConfigError(f"--{name} {value} is calibrated on your recordings: give them with --data FOLDER")
-    out = default_place(source, target, options) if out is None else Path(out)
+    out = default_place(source, target, options) if out is None else Path(out)  # type: ignore[arg-type]
     classifier = TrainedClassifier(source, "cpu")
     job = ExportJob(source, classifier, target, data, recordings, reading or RecordingsConfig(), crop)
     exporter = row.exporter()(job, **chosen)
@@ -195,6 +213,22 @@ def export(
             raise ParityError(f"{out}: not written: {problem}; see {report_path(out)}")
         exporter.write_report(report, part, out)
     return report
+
+
+def _export_module(module: Any, example: Any, path: Any, target: str, options: dict[str, Any]) -> dict[str, Any]:
+    """Exports a torch module."""
+    need("export")
+    from torch import nn
+
+    from neuromoco.export.modules.export import export_module
+
+    if not isinstance(module, nn.Module):
+        raise ConfigError(f"a {type(module).__name__} to export; give a checkpoint's path, or a torch module")
+    if not isinstance(path, str | Path):
+        raise ConfigError("a module without a place to write; use export(module, example, path)")
+    if odd := options.keys() - MODULE_OPTIONS:
+        raise ConfigError(f"{min(odd)} of a module; allowed are {', '.join(sorted(MODULE_OPTIONS))}")
+    return export_module(module, example, path, target=target, **options)
 
 
 def list_unsupported(source: Path | str, *, target: TargetName = "onnx", **options: Any) -> list[Unsupported]:

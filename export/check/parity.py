@@ -21,7 +21,6 @@ from torch import Tensor, nn
 
 from neuromoco import models
 from neuromoco.checkpoint import CheckpointHeader
-from neuromoco.classifier import Classifier
 from neuromoco.datasets.prepare import recordings_of
 from neuromoco.datasets.samples import read_options
 from neuromoco.datasets.settle import settle_files
@@ -31,8 +30,8 @@ from neuromoco.export.check.accuracy_loss import parts_of
 from neuromoco.export.exporter import ExportJob
 from neuromoco.frames import cropped, filled_part_of
 from neuromoco.graph.judge import ROUNDING, judge
-from neuromoco.graph.layout import Sizes, Value
-from neuromoco.graph.nodes import Graph
+from neuromoco.graph.layout import EACH, MEAN, Sizes, Value
+from neuromoco.graph.nodes import RESULT, Graph
 from neuromoco.runtime.prediction import Floats
 from neuromoco.support.files import files_in
 from neuromoco.support.sampling import evenly_spaced
@@ -105,7 +104,7 @@ class ExportRun(NamedTuple):
     spikes_logits: Floats | None = None  # of the network that the spikes are from, where that is not the export itself
 
 
-def measure_parity(classifier: Classifier, graph: Graph, runs: Iterable[ExportRun]) -> Parity:
+def measure_parity(classifier: nn.Module, graph: Graph, runs: Iterable[ExportRun]) -> Parity:
     """Compares what an export of a graph computed for at least one recording with what torch computes."""
     names = [node.name for node in graph.neurons]
     counts = {name: SpikeCounts() for name in names}
@@ -205,21 +204,25 @@ def random_recordings(header: CheckpointHeader, count: int = NOISE) -> list[Reco
 
 
 @torch.inference_mode()
-def run_source(classifier: Classifier, graph: Graph, frames: Floats) -> tuple[Floats, dict[str, Floats]]:
+def run_source(classifier: nn.Module, graph: Graph, frames: Floats) -> tuple[Floats, dict[str, Floats]]:
     """A source's logits [T, N, classes] of frames [T, N, P, H, W], and its spikes [T, N, ...] by layer of neurons.
 
-    `graph` is that which the source was traced into.
+    The logits of a source that returns their mean over time are [1, N, classes]. `graph` is that which the source was
+    traced into.
     """
     sizes, modules = Sizes(*frames.shape[:2]), dict(classifier.eval().named_modules())
-    calls: dict[str, list[Tensor]] = {name: [] for name in graph.taps}
+    calls: dict[str, list[Tensor]] = {node.name: [] for node in graph.neurons}
     with ExitStack() as hooks:
-        for name, tap in graph.taps.items():
+        for name in calls:
+            tap = graph.taps[name]
 
             def keep(_: nn.Module, __: Any, result: Tensor, name: str = name) -> None:
                 calls[name].append(result.clone())  # what follows may add to it in place
 
             hooks.callback(modules[tap.path].register_forward_hook(keep).remove)
-        logits: Floats = classifier(torch.from_numpy(frames)).numpy()
+        result = classifier(torch.from_numpy(frames))
+    tap = graph.taps[RESULT]
+    logits = sizes.array(Value(graph.output, tap.axes, MEAN if tap.is_mean else EACH), result)  # type: ignore[arg-type]
     return logits, {name: _spikes(graph, name, results, sizes) for name, results in calls.items()}
 
 

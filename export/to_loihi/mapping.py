@@ -103,6 +103,8 @@ class _Mapper:
 
     def neurons(self, node: floats.LIF) -> Signal:
         """A block of these neurons and the synapse before them."""
+        if node.soft_reset:
+            raise RefusedError("a soft reset, which Loihi's neurons do not have; use v_reset=0.0")
         x = self.signal(node)
         if isinstance(x.drive, floats.Attention):
             return self._attention(node, x.drive, x)

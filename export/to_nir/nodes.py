@@ -80,6 +80,8 @@ def _reason(graph: op.Graph, node: op.Node) -> str | None:
         return (
             f"{twice} enters the sum twice, and NIR has one edge between nodes; double its weights" if twice else None
         )
+    if isinstance(node, op.LIF) and node.soft_reset:
+        return "a soft reset; NIR's neurons are set to v_reset; use v_reset=0.0"
     if isinstance(node, op.Conv) and len(set(node.weight.shape[2:])) > 1:
         # nir infers both sides of a convolution's result from the first side of its kernel.
         return (

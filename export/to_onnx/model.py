@@ -43,23 +43,57 @@ def unrolled(
     else:
         inputs = [_value("frames", ir.DataType.FLOAT, (steps, tape.batch, *shape))]
         frames = tape.op("Reshape", inputs[0], tape.ints(-1, *shape))
-    body = Body(graph, steps, tape, portable=header.portable)
-    logits = body.write(frames)
-    per_step = tape.op("Reshape", logits, tape.ints(steps, -1, *graph.output.shape), name="logits_per_step")
-    mean = reduced(tape, "ReduceMean", per_step, 0, keepdims=0, name="logits")
-    classes = graph.output.shape[0]
     batch = 1 if header.input == "events" else tape.batch
+    names = None if header.portable else header.class_names
+    body = Body(graph, steps, tape, portable=header.portable)
+    outputs = _outputs(body, frames, names, batch, rates=rates, taps=taps)
+    return _finish(tape, inputs, outputs, header)
+
+
+def unrolled_module(
+    graph: Graph, steps: int, layout: str, class_names: Sequence[str] | None, *, taps: bool = False
+) -> onnx.ModelProto:
+    """All T time steps of any network in one call, without a header.
+
+    The input is `frames` float32 [T, N, ...], or [N, T, ...] with layout "NT". Outputs are those of `unrolled`, of any
+    shape; `label` is there if the classes have names.
+    """
+    tape, shape = Tape(), graph.input.shape
+    sides = (steps, BATCH) if layout == "TN" else (BATCH, steps)
+    frames = _value("frames", ir.DataType.FLOAT, (*sides, *shape))
+    by_step = frames if layout == "TN" else tape.op("Transpose", frames, perm=[1, 0, *range(2, len(shape) + 2)])
+    flat = tape.op("Reshape", by_step, tape.ints(-1, *shape))
+    outputs = _outputs(Body(graph, steps, tape), flat, class_names, BATCH, taps=taps)
+    proto: onnx.ModelProto = ir.to_proto(tape.model([frames], outputs, "a spiking network, all time steps unrolled"))
+    return proto
+
+
+def _outputs(
+    body: Body,
+    frames: ir.Value,
+    class_names: Sequence[str] | None,
+    batch: int | str,
+    *,
+    rates: bool = False,
+    taps: bool = False,
+) -> list[ir.Value]:
+    """The operators from frames [T * N, ...] to the outputs."""
+    tape, graph, steps = body.tape, body.graph, body.steps
+    shape = graph.output.shape
+    logits = body.write(frames)
+    per_step = tape.op("Reshape", logits, tape.ints(steps, -1, *shape), name="logits_per_step")
+    mean = reduced(tape, "ReduceMean", per_step, 0, keepdims=0, name="logits")
     outputs = [
-        _typed(mean, ir.DataType.FLOAT, (batch, classes)),
-        _typed(per_step, ir.DataType.FLOAT, (steps, batch, classes)),
+        _typed(mean, ir.DataType.FLOAT, (batch, *shape)),
+        _typed(per_step, ir.DataType.FLOAT, (steps, batch, *shape)),
     ]
-    if not header.portable:
-        outputs.append(_label(tape, mean, header.class_names, batch))
+    if class_names is not None:
+        outputs.append(_label(tape, mean, class_names, batch))
     if rates:
         outputs.append(_spike_rates(body, batch))
     if taps:
         outputs += [_tap(body, node) for node in graph.neurons]
-    return _finish(tape, inputs, outputs, header)
+    return outputs
 
 
 def single_step(graph: Graph, header: ExportHeader, *, opset: int = OPSET) -> onnx.ModelProto:

@@ -132,8 +132,10 @@ def _lif(body: Body, node: op.LIF) -> Value:
     before = body.graph[node.inputs[0]]
     if body.portable:
         return _lif_of_arithmetic(body, node)
-    if body.stepwise(before) and len(body.graph.users[before.name]) == 1:
+    if not node.soft_reset and body.stepwise(before) and len(body.graph.users[before.name]) == 1:
         return _lif_in_blocks(body, node)
+    if node.soft_reset:
+        return _lif_soft(body, node)
     tape, (slope, offset) = body.tape, _slope(node)
     drives = body.parts(before.name)
     if body.factor(before) == 1.0:
@@ -149,6 +151,25 @@ def _lif(body: Body, node: op.LIF) -> Value:
         body.states[node.name] = tape.op("Neg", kept)
     joined = tape.op("Concat", *membranes, axis=0) if len(membranes) > 1 else membranes[0]
     return [tape.op("HardSigmoid", joined, alpha=-slope, beta=1.0 - offset, name=node.name)]
+
+
+def _lif_soft(body: Body, node: op.LIF) -> Value:
+    """Neurons that lose the threshold with each spike, and keep the rest: u = keep * (h - th * s)."""
+    tape, (slope, offset) = body.tape, _slope(node)
+    before = body.graph[node.inputs[0]]
+    factor = np.float32(node.gain) if body.factor(before) == 1.0 else np.float32(node.gain) / body.factor(before)
+    kept: ir.Value | None = body.states.get(node.name)
+    spikes = []
+    for drive in body.parts(before.name):
+        x = drive if factor == 1.0 else tape.op("Mul", drive, tape.constant(factor))
+        h = x if kept is None else tape.op("Add", x, kept)
+        spikes.append(tape.op("HardSigmoid", h, alpha=slope, beta=1.0 - offset))
+        if node.name in body.states or len(spikes) < body.steps:
+            lost = tape.op("Mul", spikes[-1], tape.constant(node.v_threshold))
+            kept = tape.op("Mul", tape.op("Sub", h, lost), tape.constant(node.keep))
+    if node.name in body.states and kept is not None:
+        body.states[node.name] = kept
+    return spikes
 
 
 def _lif_in_blocks(body: Body, node: op.LIF) -> Value:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 
 import numpy as np
@@ -188,6 +188,9 @@ class Transpose(Node):
     order: Shape
 
 
+RESULT = ""  # the path of the network itself
+
+
 @dataclass(frozen=True)
 class Tap:
     """Where the network itself has the value of a node.
@@ -195,10 +198,12 @@ class Tap:
     Attributes:
         path: of the module that returns it, at once or step by step.
         axes: what the axes of that tensor count, see `layout`; None for [T, N, ...] in C order.
+        is_mean: whether it is the mean over time.
     """
 
     path: str
     axes: tuple[tuple[int | str, ...], ...] | None
+    is_mean: bool = False
 
 
 @dataclass(frozen=True)
@@ -207,7 +212,7 @@ class Graph:
 
     Attributes:
         nodes: the nodes.
-        taps: by name, those of its neurons, if it was traced.
+        taps: by name, those of its neurons, and that of its result by RESULT, if it was traced.
 
     Raises:
         ValueError: a name occurs twice, or a node precedes its inputs: a defect of the tracer.
@@ -273,40 +278,6 @@ def averaging_matrix(windows: Sequence[Window], side: int) -> NDArray[np.float64
     return matrix
 
 
-def fold_affine(nodes: Sequence[Node]) -> tuple[Node, ...]:
-    """Folds each `Affine` into the convolution or linear layer before it, if that has no other user."""
-    return fold_affine_named(nodes)[0]
-
-
-def fold_affine_named(nodes: Sequence[Node]) -> tuple[tuple[Node, ...], dict[str, str]]:
-    """The nodes with each `Affine` folded; and by name of those, in order, the layer that took it in."""
-    result: dict[str, Node] = {}
-    renamed: dict[str, str] = {}
-    users = Graph(tuple(nodes)).users
-    for node in nodes:
-        inputs = tuple(renamed.get(name, name) for name in node.inputs)
-        before = result.get(inputs[0]) if inputs else None
-        if isinstance(node, Affine) and isinstance(before, Conv | Linear) and len(users[node.inputs[0]]) == 1:
-            result[before.name] = _scaled(before, node)
-            renamed[node.name] = before.name
-        else:
-            result[node.name] = replace(node, inputs=inputs)
-    return tuple(result.values()), renamed
-
-
-def _scaled(node: Conv | Linear, affine: Affine) -> Node:
-    weight = affine.weight.astype(np.float64).reshape(-1, *(1,) * (node.weight.ndim - 1))
-    bias = affine.weight.astype(np.float64) * node.bias + affine.bias
-    terms = np.abs(affine.weight * bias_terms(node)) + bias_terms(affine)
-    weight = weight * node.weight
-    return replace(node, weight=weight.astype(np.float32), bias=bias.astype(np.float32), terms=terms.astype(np.float32))
-
-
-def bias_terms(node: Weighted) -> Array:
-    """The magnitudes of what was added up to a bias."""
-    return np.abs(node.bias) if node.terms is None else node.terms
-
-
 def same_node(a: Node, b: Node) -> bool:
     """Whether two nodes compute the same, under the same names."""
     return (
@@ -314,3 +285,8 @@ def same_node(a: Node, b: Node) -> bool:
         and all(np.array_equal(getattr(a, f.name), getattr(b, f.name)) for f in fields(a) if f.name != "windows")
         and getattr(a, "windows", None) == getattr(b, "windows", None)
     )
+
+
+def bias_terms(node: Weighted) -> Array:
+    """The magnitudes of what was added up to a bias."""
+    return np.abs(node.bias) if node.terms is None else node.terms

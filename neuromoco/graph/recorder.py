@@ -25,6 +25,7 @@ from neuromoco.graph.layout import EACH, MEAN, Axes, Sizes, Value, describe, lea
 from neuromoco.graph.memory import Memory, Names, Trace, expect_fresh, plain_name, tensors_in
 from neuromoco.graph.nodes import (
     LIF,
+    RESULT,
     Array,
     Input,
     Node,
@@ -64,8 +65,10 @@ class _Call:
 class Recorder(TorchFunctionMode):
     """Follows tensors through one forward pass and records nodes for every layer and function."""
 
-    def __init__(self, network: nn.Module, frames: Tensor) -> None:
+    def __init__(self, network: nn.Module, frames: Tensor, prefix: str = PREFIX, logits: bool = True) -> None:
+        """Takes frames [T, N, ...]; `prefix` is removed from names, and `logits` demands a vector as the result."""
         super().__init__()
+        self.prefix, self.logits = prefix, logits
         self.network = network
         self.trace = Trace()
         self.sizes = Sizes(*frames.shape[:2])
@@ -93,9 +96,9 @@ class Recorder(TorchFunctionMode):
             raise
         except Exception as error:  # of the user's code
             if not self.trace.unsupported:
-                place = (self._layers or self._containers or [""])[-1].removeprefix(PREFIX) or "network"
+                place = (self._layers or self._containers or [""])[-1].removeprefix(self.prefix) or "network"
                 sides = " x ".join(map(str, frames.shape))
-                reason = f"fails on frames [T, N, P, H, W] of {sides} ({one_line(error)}); let it take any T and N"
+                reason = f"fails on frames [T, N, ...] of {sides} ({one_line(error)}); let it take any T and N"
                 self.trace.unsupported.append(Unsupported(place, "forward", reason))
             return self.trace
         self._finish(result)
@@ -128,12 +131,13 @@ class Recorder(TorchFunctionMode):
         expect_fresh(self.memory.stale(result))
         if kept.value is None:
             raise RefusedError("comes from an unsupported layer")
-        value, nodes = settled(kept.value, "result")
+        value, nodes = settled(kept.value, self._names.free("result"))
+        self.trace.taps[RESULT] = Tap(RESULT, value.axes, value.when == MEAN)
         for node in nodes:
             self.keep(node, None)
         if value.when not in (EACH, MEAN) or "N" not in [label for group in value.axes for label in group]:
             raise RefusedError(f"is {describe(value)}; return [T, N, classes], or its mean over time")
-        if len(value.node.shape) != 1:
+        if len(value.node.shape) != 1 and self.logits:
             raise RefusedError(f"is {describe(value)}, no logits; end in a linear layer, [T, N, classes]")
         for name, count in self._fired.items():
             if count != self.sizes.steps:
@@ -202,7 +206,7 @@ class Recorder(TorchFunctionMode):
     ) -> None:
         """Records the nodes of a rule, or why there are none."""
         values = [kept.value for tensor in involved if (kept := self.memory.get(tensor))]
-        name = name.removeprefix(PREFIX)
+        name = name.removeprefix(self.prefix)
         if any(value is None for value in values):  # behind an unsupported layer of unknown axes
             found: list[Value | None] = [None] * len(results)
         else:

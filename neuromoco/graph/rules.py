@@ -79,9 +79,7 @@ def _batch_norm(name: str, module: nn.BatchNorm1d | nn.BatchNorm2d, x: op.Node) 
 
 
 def _neuron(name: str, module: Any, x: op.Node) -> list[op.Node]:
-    if module.v_reset is None:
-        raise RefusedError("a soft reset; use v_reset=0.0")
-    if module.v_reset != 0.0:
+    if module.v_reset not in (None, 0.0):
         raise RefusedError(f"a reset to {module.v_reset}; use v_reset=0.0")
     steps = torch.tensor([-2.0, -1e-6, 0.0, 1e-6, 2.0])
     if module.surrogate_function(steps).tolist() != [0.0, 0.0, 1.0, 1.0, 1.0]:
@@ -96,7 +94,9 @@ def _neuron(name: str, module: Any, x: op.Node) -> list[op.Node]:
     threshold = _number("v_threshold", module.v_threshold)
     if not SMALLEST_THRESHOLD <= threshold < math.inf:
         raise RefusedError(f"a threshold of {threshold:g}; use a positive one, and change the sign of the weights")
-    return [op.LIF(name=name, inputs=(x.name,), shape=x.shape, tau=tau, v_threshold=threshold, decay_input=decay_input)]
+    constants: dict[str, Any] = {"tau": tau, "v_threshold": threshold, "decay_input": decay_input}
+    soft = module.v_reset is None
+    return [op.LIF(name=name, inputs=(x.name,), shape=x.shape, **constants, soft_reset=soft)]
 
 
 def _number(name: str, value: Any) -> float:
@@ -151,6 +151,16 @@ def _chain(name: str, module: nn.Module, parts: Sequence[str], x: op.Node) -> li
     return nodes
 
 
+def _voting(name: str, module: layer.VotingLayer, x: op.Node) -> list[op.Node]:
+    """The mean over each group of neighbours, which vote for one class."""
+    if len(x.shape) != 1:
+        raise RefusedError(f"on values of shape {x.shape}; flatten them")
+    row = op.Reshape(name=f"{name}.row", inputs=(x.name,), shape=(1, *x.shape))
+    size = module.voting_size
+    pool = _averaged(f"{name}.pool", row, (op.strided_windows(x.shape[0], size, size),))
+    return [row, pool, op.Reshape(name=name, inputs=(pool.name,), shape=pool.shape[1:])]
+
+
 def _nothing(name: str, module: nn.Module, x: op.Node) -> list[op.Node]:
     """The nodes of a layer that only acts in training."""
     return []
@@ -166,6 +176,7 @@ LAYERS: dict[type, Callable[[str, Any, op.Node], list[op.Node]]] = {
     **dict.fromkeys((nn.AdaptiveAvgPool2d, layer.AdaptiveAvgPool2d), _adaptive_pool),
     **dict.fromkeys((nn.Dropout, nn.Dropout2d, layer.Dropout, layer.Dropout2d), _nothing),
     layer.SpikingSelfAttention: _attention,
+    layer.VotingLayer: _voting,
 }
 NEURONS = frozenset({LIFNode, neuron.LIFNode, neuron.ParametricLIFNode, neuron.IFNode})
 # Layers that treat each number of a tensor alone, whatever its axes count.
@@ -173,8 +184,9 @@ ELEMENTWISE = NEURONS | {nn.Dropout, nn.Dropout2d, layer.Dropout, layer.Dropout2
 ON_LAST_AXIS = frozenset({nn.Linear, layer.Linear})
 MULTI_STEP = frozenset({layer.SpikingSelfAttention})  # without a step_mode
 KNOWN = (
-    "convolution, linear, batch norm, LIF, ParametricLIF and IF neurons with hard reset, max pool, average pool, "
-    "adaptive average pool, dropout, SpikingSelfAttention; and between layers +, -, *, flatten, reshape, transpose, "
+    "convolution, linear, batch norm, LIF, ParametricLIF and IF neurons, max pool, average pool, "
+    "adaptive average pool, dropout, SpikingSelfAttention, VotingLayer; and "
+    "between layers +, -, *, flatten, reshape, transpose, "
     "mean and sum over axes, x[t] and torch.stack in a loop over time"
 )
 

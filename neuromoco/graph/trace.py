@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from neuromoco.frames import POLARITIES
+from neuromoco.graph.folding import fold_affine_named
 from neuromoco.graph.judge import judge
 from neuromoco.graph.memory import Trace
-from neuromoco.graph.nodes import Array, Graph, Node, Shape, fold_affine_named
+from neuromoco.graph.nodes import Array, Graph, Node, Shape
 from neuromoco.graph.recorder import PREFIX, Recorder
 from neuromoco.snn.neurons import evaluation_mode, reset_state
 from neuromoco.unsupported import Unsupported, refuse
@@ -46,10 +47,24 @@ def lowered(
 ) -> tuple[Graph | None, list[Unsupported]]:
     """The graph of a classifier as `lower` makes it, if nothing is unsupported, and what is."""
     noise = (_noise((steps, BATCH, POLARITIES, height, width), rate) for rate in RATES)
+    return lowered_on(network, (*noise, *map(torch.from_numpy, examples)))
+
+
+def lowered_on(
+    network: nn.Module, examples: Iterable[Tensor], prefix: str = PREFIX, logits: bool = True
+) -> tuple[Graph | None, list[Unsupported]]:
+    """The graph of any network that computes what it does on examples [T, N, ...], and what is unsupported.
+
+    Args:
+        network: takes such examples, and returns [T, N, ...], or the mean over time.
+        examples: two or more of one T and N, of which no two are alike.
+        prefix: is removed from the names of its layers.
+        logits: whether its result has to be a vector for each step of a recording.
+    """
     graph: Graph | None = None
     structure: list[Any] = []
-    for frames in (*noise, *(torch.from_numpy(example) for example in examples)):
-        run = record(network, frames)
+    for frames in examples:
+        run = record(network, frames, prefix, logits)
         if run.unsupported:
             return None, run.unsupported
         nodes, renamed = fold_affine_named(run.nodes)
@@ -90,11 +105,11 @@ def trace(network: nn.Module, height: int, width: int, steps: int = STEPS) -> Tr
 
 
 @torch.no_grad()
-def record(network: nn.Module, frames: Tensor) -> Trace:
-    """Runs a network once on frames [T, N, P, H, W], and records its layers and functions."""
+def record(network: nn.Module, frames: Tensor, prefix: str = PREFIX, logits: bool = True) -> Trace:
+    """Runs a network once on frames [T, N, P, H, W], and records its layers and functions; see `lowered_on`."""
     with evaluation_mode(network):
         reset_state(network)
         try:
-            return Recorder(network, frames).run(frames)
+            return Recorder(network, frames, prefix, logits).run(frames)
         finally:
             reset_state(network)

@@ -61,6 +61,7 @@ class Draw:
             "v_threshold": float(self.rng.uniform(0.2, 1.6)),
             "detach_reset": self.flag(),
             "store_v_seq": self.flag(),
+            "v_reset": self.one_of(0.0, 0.0, None),
             "surrogate_function": self.one_of(surrogate.ATan(), surrogate.Sigmoid(2.0), surrogate.PiecewiseQuadratic()),
             "step_mode": "m",
         }
@@ -79,7 +80,9 @@ class Draw:
     def conv(self, channels: int, side: int, *, same: bool = False) -> tuple[nn.Module, int, int]:
         groups = int(self.one_of(1, 1, 2, channels))  # type: ignore[call-overload]
         groups = groups if channels % groups == 0 else 1
-        outputs = channels if same else groups * self.integer(1, max(1, 8 // groups))
+        outputs = (
+            channels if same else groups * int(self.one_of(self.integer(1, max(1, 8 // groups)), 16 // groups or 1))
+        )  # type: ignore[call-overload]
         kernel = 3 if same else self.integer(1, 3)
         stride, dilation = (1, 1) if same else (self.integer(1, 2), self.integer(1, 2))
         padding = 1 if same else self.integer(0, 2)

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from neuromoco.graph.folding import fold_affine
 from neuromoco.graph.nodes import (
     Add,
     Affine,
@@ -19,7 +20,6 @@ from neuromoco.graph.nodes import (
     Input,
     Linear,
     adaptive_windows,
-    fold_affine,
     strided_windows,
 )
 from neuromoco.runtime.loihi.blocks import conv_shape

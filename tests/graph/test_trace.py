@@ -148,7 +148,6 @@ class Merged(nn.Module):
 REFUSED = {
     "relu": (nn.ReLU(), r"what: ReLU: known are convolution"),
     "function": (torch.relu, r"relu: relu: use a neuron"),
-    "soft reset": (spiking(v_reset=None), r"what: spikingjelly LIFNode: a soft reset; use v_reset=0.0"),
     "reset elsewhere": (spiking(v_reset=-0.1), r"a reset to -0.1; use v_reset=0.0"),
     "another neuron": (neuron.QIFNode(step_mode="m"), r"what: spikingjelly QIFNode: known are"),
     "a subclass": (type("Own", (neuron.LIFNode,), {})(step_mode="m"), r"what: \S+ Own: known are"),
@@ -180,7 +179,7 @@ def test_what_cannot_be_lowered_is_named_with_a_substitute(what: nn.Module, mess
 
 
 def test_all_that_cannot_be_lowered_is_found_in_one_run() -> None:
-    body = Between(nn.Sequential(nn.ReLU(), layer.Conv2d(4, 4, 1, step_mode="m"), nn.GELU(), spiking(v_reset=None)))
+    body = Between(nn.Sequential(nn.ReLU(), layer.Conv2d(4, 4, 1, step_mode="m"), nn.GELU(), spiking(v_reset=-0.1)))
     network = around(body, event_frames(2, 3, 12))
     found = trace(network, 12, 12).unsupported
     assert [(entry.name, entry.layer) for entry in found] == [

@@ -1,0 +1,1 @@
+"""Any torch module, without a checkpoint, to other runtimes."""

@@ -1,0 +1,178 @@
+"""Any torch module of known layers exports, without a checkpoint, and the file computes what the module does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from spikingjelly.activation_based import functional, layer, neuron
+from spikingjelly.activation_based.model import parametric_lif_net, sew_resnet, spikformer, spiking_resnet
+from torch import Tensor, nn
+
+import neuromoco
+from neuromoco.errors import ConfigError, UnsupportedLayerError
+from tests.helpers.networks import alive
+
+STEPS, BATCH, SIDE = 3, 2, 32
+
+
+def inputs(channels: int = 3, side: int = SIDE) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.poisson(torch.full((STEPS, BATCH, channels, side, side), 0.5), generator=generator)
+
+
+def lively(network: nn.Module, example: Tensor) -> nn.Module:
+    """A network in evaluation mode whose neurons spike."""
+    torch.manual_seed(0)
+    alive(network, example)
+    functional.reset_net(network)
+    return network
+
+
+def answers(path: Path, frames: Tensor) -> dict[str, Any]:
+    session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
+    names = [value.name for value in session.get_outputs()]
+    return dict(zip(names, session.run(names, {"frames": frames.numpy()}), strict=True))
+
+
+def multi_step(build: Callable[..., nn.Module], **options: Any) -> nn.Module:
+    network = build(spiking_neuron=neuron.LIFNode, **options)
+    functional.set_step_mode(network, "m")
+    return network
+
+
+ZOO: dict[str, tuple[Callable[[], nn.Module], Tensor]] = {
+    "sew_resnet18": (lambda: multi_step(sew_resnet.sew_resnet18, cnf="ADD", num_classes=5), inputs()),
+    "spiking_resnet18": (lambda: multi_step(spiking_resnet.spiking_resnet18, num_classes=5), inputs()),
+    "parametric_lif_net": (lambda: multi_step(parametric_lif_net.NMNISTNet, channels=8), inputs(2, 34)),
+    "spikformer": (
+        lambda: spikformer.Spikformer(
+            T=STEPS, img_size_h=16, img_size_w=16, patch_size=4, embed_dims=32, num_heads=4, depths=1, num_classes=5
+        ),
+        inputs(3, 16),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ZOO)
+@pytest.mark.filterwarnings("ignore")
+def test_spikingjellys_models_export_without_a_flipped_spike(name: str, tmp_path: Path) -> None:
+    build, example = ZOO[name]
+    network = lively(build(), example)
+    report = neuromoco.export(network, example, tmp_path / "m.onnx")
+    layers = report["parity"]["layers"]
+    assert sum(entry["flipped"] for entry in layers) == 0
+    assert sum(entry["rate"] > 0.01 for entry in layers) >= len(layers) // 2
+    onnx.checker.check_model(onnx.load(tmp_path / "m.onnx"), full_check=True)
+    with torch.no_grad():
+        wanted = network(example).numpy()
+    functional.reset_net(network)
+    found = answers(tmp_path / "m.onnx", example)
+    key = "logits_per_step" if wanted.ndim == 3 else "logits"
+    assert found[key] == pytest.approx(wanted, abs=1e-5)
+
+
+class Small(nn.Module):
+    """Analog channels, soft and hard reset; takes [T, N, ...], [N, T, ...] or one step."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind, mode = kind, "s" if kind == "step" else "m"
+        self.conv = layer.Conv2d(3, 8, 3, padding=1, step_mode=mode)
+        self.soft = neuron.LIFNode(v_reset=None, v_threshold=0.3, step_mode=mode)
+        self.down = layer.Conv2d(8, 16, 3, 2, 1, step_mode=mode)
+        self.fire = neuron.IFNode(v_reset=None, v_threshold=0.1, step_mode=mode)
+        self.head = nn.Linear(16, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.transpose(0, 1) if self.kind == "NT" else x
+        x = self.fire(self.down(self.soft(self.conv(x)))).mean((-1, -2))
+        x = self.head(x)
+        return x.transpose(0, 1) if self.kind == "NT" else x.mean(0) if self.kind == "mean" else x
+
+
+def stepped(network: nn.Module, frames: Tensor) -> np.ndarray:
+    with torch.no_grad():
+        result = torch.stack([network(frames) for _ in range(STEPS)]).numpy()
+    functional.reset_net(network)
+    return result
+
+
+@pytest.mark.parametrize("kind", ["TN", "NT", "mean", "step"])
+def test_layouts_steps_and_soft_resets(kind: str, tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    network, example = Small(kind).eval(), torch.rand(STEPS, BATCH, 3, 8, 8)
+    options: dict[str, Any] = {"NT": {"layout": "NT"}, "step": {"steps": STEPS}}.get(kind, {})
+    example = {"NT": example.transpose(0, 1).contiguous(), "step": example[0]}.get(kind, example)
+    names = ("ant", "bee", "cow", "dog")
+    report = neuromoco.export(network, example, tmp_path / "m.onnx", class_names=names, **options)
+    assert report["parity"]["problem"] is None
+    assert all(entry["rate"] > 0.01 for entry in report["parity"]["layers"])
+    if kind == "step":
+        wanted = stepped(network, example)
+        example = torch.stack([example] * STEPS)
+    else:
+        with torch.no_grad():
+            wanted = network(example).numpy()
+        wanted = wanted.swapaxes(0, 1) if kind == "NT" else wanted
+    found = answers(tmp_path / "m.onnx", example)
+    assert found["logits" if kind == "mean" else "logits_per_step"] == pytest.approx(wanted, abs=1e-5)
+    assert found["label"].tolist() == [names[i] for i in found["logits"].argmax(1)]
+
+
+def test_the_files_input_has_any_batch(tmp_path: Path) -> None:
+    network, example = Small("TN").eval(), torch.rand(STEPS, 1, 3, 8, 8)
+    neuromoco.export(network, example, tmp_path / "m.onnx")
+    assert answers(tmp_path / "m.onnx", torch.rand(STEPS, 5, 3, 8, 8))["logits"].shape == (5, 4)
+
+
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+    "target": ({"target": "loihi"}, "target 'loihi' of a module; choose onnx or nir"),
+    "layout": ({"layout": "CN"}, "layout 'CN'; choose TN or NT"),
+    "option": ({"quantize": "int8"}, "quantize of a module; allowed are class_names, layout, steps"),
+    "names": ({"class_names": ("ant",)}, r"1 class names for results of shape \(4,\)"),
+    "steps": ({"steps": 0}, "steps=0, layout='TN'; steps counts"),
+}
+
+
+@pytest.mark.parametrize(("options", "message"), REFUSED.values(), ids=REFUSED)
+def test_what_does_not_go_together_is_one_line(options: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=message) as error:
+        neuromoco.export(Small("TN").eval(), torch.rand(STEPS, BATCH, 3, 8, 8), tmp_path / "m.onnx", **options)
+    assert "\n" not in str(error.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+class Odd(nn.Module):
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__()
+        self.conv, self.function = layer.Conv2d(3, 4, 1, step_mode="m"), function
+
+    def forward(self, x: Tensor, *more: Any) -> Any:
+        return self.function(self.conv(x), *more)
+
+
+RAISES: dict[str, tuple[Callable[..., Any], str]] = {
+    "fixed T": (lambda x: x.view(4, BATCH, -1), r"view: view: splits time steps or recordings"),
+    "fixed size": (lambda x: x.view(STEPS, BATCH, 7), r"network: forward: fails on frames .* 3 x 2 x 3 x 8 x 8"),
+    "another argument": (lambda x, y: x + y, r"forward: fails on .* missing 1 required positional argument"),
+    "a tuple": (lambda x: (x, x), r"network: result: is a tuple; return the logits"),
+    "a constant": (lambda x: torch.zeros(3), r"network: result: is a tensor that no layer made"),
+    "one number": (lambda x: x.mean(), r"mean: mean: a mean or sum over recordings"),
+}
+
+
+@pytest.mark.parametrize(("function", "message"), RAISES.values(), ids=RAISES)
+def test_a_module_that_cannot_be_traced_is_refused_in_one_line(
+    function: Callable[..., Any], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UnsupportedLayerError, match=message) as error:
+        neuromoco.export(Odd(function).eval(), torch.rand(STEPS, BATCH, 3, 8, 8), tmp_path / "m.onnx")
+    assert "\n" not in str(error.value)
+    assert list(tmp_path.iterdir()) == []
