@@ -39,7 +39,7 @@ def new_warnings(config: RunConfig, recordings: int, history: Sequence[Line]) ->
     signs = [*_layers(config, history), *_gradient(config, history)]
     if config.stage == "pretrain":
         signs += [*_queue(config, recordings, history)] if config.pretrain.method == "moco" else []
-        signs += [*_contrast(config, history), *_features(history)]
+        signs += [*_contrast(config, history), *_features(config, history)]
     earlier = {name for line in history for name in line.get("warnings", ())}
     return {name: f"{name}: {text}" for name, text in signs if name not in earlier}
 
@@ -126,15 +126,16 @@ def _contrast(config: RunConfig, history: Sequence[Line]) -> Iterator[tuple[str,
         )
 
 
-def _features(history: Sequence[Line]) -> Iterator[tuple[str, str]]:
+def _features(config: RunConfig, history: Sequence[Line]) -> Iterator[tuple[str, str]]:
     """Features, at the end, that say less of the classes than what went into the encoder."""
     last = history[-1] if history else {}
     if "knn_counts" in last and last["knn_counts"] - last["knn_accuracy"] > KNN_BELOW_COUNTS:
+        by_time = config.frames.slice_by == "time"
         yield (
             "features below counts",
             f"nearest neighbours know {last['knn_accuracy']:.1%} of the classes by the features, and "
-            f"{last['knn_counts']:.1%} by event counts alone: set more pretrain.epochs, or compare with from scratch "
-            "(--stage all does)",
+            f"{last['knn_counts']:.1%} by event counts alone: {'--set frames.slice_by=count, ' if by_time else ''}"
+            "more pretrain.epochs, or compare with from scratch (--stage all does)",
         )
 
 

@@ -107,7 +107,13 @@ CASES = [
         "features below counts",
         config(),
         [healthy(knn_accuracy=0.8, knn_counts=0.88)],
-        "80.0% of the classes by the features, and 88.0% by event counts alone",
+        "80.0% of the classes by the features, and 88.0% by event counts alone: more pretrain.epochs",
+    ),
+    (
+        "features below counts",
+        config(frames__slice_by="time"),
+        [healthy(knn_accuracy=0.629, knn_counts=0.82)],
+        "82.0% by event counts alone: --set frames.slice_by=count, more pretrain.epochs",
     ),
     (
         "queue too old",
