@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 from rich.text import Text
@@ -15,19 +17,23 @@ from neuromoco.app.cli.events import CropWord
 from neuromoco.app.cli.recordings import READING, takes_recordings
 from neuromoco.app.cli.tables import verified_table
 from neuromoco.config import RecordingsConfig
-from neuromoco.errors import ParityError, UnsupportedLayerError
+from neuromoco.errors import ConfigError, ParityError, UnsupportedLayerError
 from neuromoco.export import targets
 from neuromoco.runtime.header import TargetName
 from neuromoco.runtime.onnx_guard.operator_sets import OPSET
 from neuromoco.support.console import escape
 from neuromoco.support.extras import need
 from neuromoco.support.files import files_in
+from neuromoco.unsupported import Unsupported
 
 
 @app.command()
 @takes_recordings(READING)
 def export(
-    model: Annotated[Path, typer.Argument(help="A run of a classifier, or its checkpoint.")],
+    model: Annotated[
+        Path,
+        typer.Argument(help="A run of a classifier, its checkpoint, or file.py:name of a torch module, which is run."),
+    ],
     file: Annotated[
         Path | None, typer.Option("--out", help="File (loihi: folder) to write; by default next to the checkpoint.")
     ] = None,
@@ -64,29 +70,67 @@ def export(
         Path | None, typer.Option(help="Recordings to calibrate the result on and to compare it with its source on.")
     ] = None,
     crop: CropWord = None,
+    weights: Annotated[Path | None, typer.Option(help="Of a module: its weights, .safetensors or .pth.")] = None,
+    example: Annotated[
+        str | None, typer.Option(help="Of a module: the shape of its input, T,N,C,H,W, or a .npy of an example.")
+    ] = None,
+    layout: Annotated[
+        Literal["TN", "NT"], typer.Option(help="Of a module: the order of the first axes of its input.")
+    ] = "TN",
+    steps: Annotated[
+        int | None, typer.Option(help="Of a module that takes one time step N,C,H,W per call: how many.")
+    ] = None,
     check: Annotated[bool, typer.Option("--check", help="List what cannot be exported; write nothing.")] = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
     *,
     recordings: RecordingsConfig,
 ) -> None:
-    """Write a trained classifier for another runtime, and compare the two layer by layer.
+    """Write a trained classifier, or any spiking network, for another runtime, and compare the two layer by layer.
 
     Example: neuromoco export runs/tuned --out walk.onnx
+    Example: neuromoco export net.py:build --weights net.pth --example 4,2,3,32,32 --out net.onnx
     """
+    if re.search(r"\.py:\w+$", str(model)):
+        _export_module(str(model), weights, example, file, as_json, check, target=target, layout=layout, steps=steps)
+        return
+    if weights or example or steps or layout != "TN":
+        raise ConfigError(f"{model}: is no module; --weights, --example, --layout and --steps go with file.py:name")
     options: dict[str, Any] = {"input": source, "quantize": quantize, "spike_rates": rates, "dialect": dialect}
     options |= {"opset": opset, "portable": portable}
     if check:
-        unsupported = targets.list_unsupported(model, target=target, **options)
-        if as_json or not unsupported:
-            line = f"{escape(str(model))}: every layer can be exported"
-            show([vars(layer) for layer in unsupported], as_json, lambda: line)
-        for layer in unsupported:
-            complain(UnsupportedLayerError(str(layer)))
-        raise typer.Exit(UnsupportedLayerError.exit_code if unsupported else 0)
+        _show_unsupported(targets.list_unsupported(model, target=target, **options), str(model), as_json)
     file = file or targets.default_place(model, target, options)
     report = targets.export(model, file, target=target, data=data, reading=recordings, crop=crop_in(crop), **options)
     show(report, as_json, lambda: Text(targets.summary(file, report)))
+
+
+def _export_module(
+    source: str, weights: Path | None, example: str | None, file: Path | None, as_json: bool, check: bool, **how: Any
+) -> None:
+    """Exports a torch module of the user's, or lists what cannot be exported."""
+    need("export", "exporting a torch module")
+    if example is None:
+        raise ConfigError(f"{source}: give the shape of its input, --example T,N,C,H,W, or a .npy of an example")
+    from neuromoco.export.modules.export import export_module, summary, unsupported_in
+    from neuromoco.export.modules.source import load_example, load_module
+
+    given, module = load_example(example), load_module(source, weights)
+    if check:
+        _show_unsupported(unsupported_in(module, given, **how), source, as_json)
+    file = file or Path(source.partition(":")[0]).with_suffix(targets.TARGETS[how["target"]].suffix)
+    report = export_module(module, given, file, **how)
+    show(report, as_json, lambda: Text("\n".join(summary(file, report))))
+
+
+def _show_unsupported(unsupported: Sequence[Unsupported], source: str, as_json: bool) -> NoReturn:
+    """Shows what cannot be exported, and ends."""
+    if as_json or not unsupported:
+        line = f"{escape(source)}: every layer can be exported"
+        show([vars(layer) for layer in unsupported], as_json, lambda: line)
+    for layer in unsupported:
+        complain(UnsupportedLayerError(str(layer)))
+    raise typer.Exit(UnsupportedLayerError.exit_code if unsupported else 0)
 
 
 @app.command()

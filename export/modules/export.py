@@ -22,7 +22,7 @@ from neuromoco.runtime.onnx_guard.operator_sets import OPSET
 from neuromoco.runtime.prediction import Floats
 from neuromoco.snn.neurons import evaluation_mode, reset_state
 from neuromoco.support.files import write_json, writing
-from neuromoco.unsupported import refuse
+from neuromoco.unsupported import Unsupported, refuse
 
 Layout = Literal["TN", "NT"]
 PREFIX = "network."  # of the names of a module's layers within `Stepped`
@@ -62,7 +62,7 @@ def export_module(
 ) -> dict[str, Any]:
     """Writes a spiking network for another runtime; see `neuromoco.export`."""
     out = Path(out)
-    frames = _check(network, example, out, target, steps, layout, class_names)
+    frames = _check(network, example, out, target, steps, layout)
     stepped = Stepped(network, layout, steps is not None)
     examples = [frames, *_noise_like(frames)]
     begin = time.perf_counter()
@@ -94,6 +94,21 @@ def export_module(
     return report
 
 
+def unsupported_in(
+    network: nn.Module, example: Tensor, *, target: str = "onnx", steps: int | None = None, layout: Layout = "TN"
+) -> list[Unsupported]:
+    """Lists every layer of a module that a target cannot express, in the order of computing."""
+    frames = _check(network, example, Path("-"), target, steps, layout)
+    with evaluation_mode(network):
+        stepped = Stepped(network, layout, steps is not None)
+        graph, unsupported = lowered_on(stepped, [frames, *_noise_like(frames)], PREFIX, logits=False)
+    if graph is not None and target == "nir":
+        from neuromoco.export.to_nir.nodes import find_unsupported_nir
+
+        return find_unsupported_nir(graph)
+    return unsupported
+
+
 def _check(
     network: nn.Module,
     example: Any,
@@ -101,7 +116,6 @@ def _check(
     target: str,
     steps: int | None,
     layout: str,
-    class_names: Sequence[str] | None,
 ) -> Tensor:
     """The example as [T, N, ...] of two recordings or more; refuses what does not go together."""
     if target not in TARGETS:
