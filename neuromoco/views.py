@@ -187,7 +187,8 @@ def step_bounds(config: ViewConfig, draw: Generator, steps: int) -> NDArray[np.i
     change = draw.uniform(-config.speed, config.speed)
     lengths = np.linspace(1.0 - change, 1.0 + change, steps)
     edges = first + length * np.append(0.0, lengths.cumsum()) / lengths.sum()
-    return np.rint(edges).astype(np.int64).clip(0, slices)
+    bounds: NDArray[np.int64] = np.rint(edges).astype(np.int64).clip(0, slices)
+    return bounds
 
 
 def lose_stretches(frames: Tensor, config: ViewConfig, generators: Sequence[Generator]) -> Tensor:
