@@ -12,7 +12,7 @@ from accelerate.utils import set_seed
 
 from neuromoco.checkpoint import FINE_TUNED, PROBE, read_header
 from neuromoco.classifier import check_network
-from neuromoco.config import RunConfig
+from neuromoco.config import RunConfig, with_values
 from neuromoco.datasets import Listing, Reader, Recordings, Split, list_data, read_recordings
 from neuromoco.datasets.splits import describe_split
 from neuromoco.encoders import build_encoder
@@ -268,7 +268,8 @@ def _build_task(run: RunFolder, config: RunConfig, accelerator: Accelerator, rea
     recordings = read(config.data, config.frames, "train", not pretraining, config.recordings)
     views = getattr(config, config.stage).views
     if views and views.slices > 1:
-        finer = recordings.frames.model_copy(update={"steps": config.frames.steps * views.slices})
+        steps = config.frames.steps * views.slices
+        finer = with_values(config, {"frames": {**recordings.frames.model_dump(), "steps": steps}}).frames
         sliced = read(config.data, finer, "train", not pretraining, config.recordings).store
         recordings = recordings._replace(sliced=sliced)
     config, listing = config.model_copy(update={"frames": recordings.frames}), recordings.listing

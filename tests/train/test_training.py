@@ -170,6 +170,12 @@ def test_resuming_ends_in_the_same_weights(
         resume(tmp_path / "cut", "cpu")
 
 
+def test_more_slices_than_frames_may_have_are_refused(class_folders: Folders, tmp_path: Path) -> None:
+    config = settings(class_folders(2, 8), "pretrain", frames__steps=2048, pretrain__views=MOVING | {"slices": 64})
+    with pytest.raises(ConfigError, match="131,072 steps of 16 x 16 pixels; at most"):
+        train(config, tmp_path / "run", "cpu")
+
+
 def test_resuming_on_other_recordings_is_refused(
     class_folders: Folders, tmp_path: Path, interrupt: Callable[[int], None]
 ) -> None:
