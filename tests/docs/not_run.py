@@ -13,6 +13,7 @@ NOT_RUN = {
     "neuromoco app": "runs until it is stopped; tests/app/page starts it",
     "neuromoco serve": "runs until it is stopped; tests/app/server starts it",
     "neuromoco download": "needs a network; tests/datasets/test_downloads.py has a server of its own",
+    "neuromoco export net.py:build": "needs a file of the user's; tests/app/cli/test_export_module.py has one",
     "neuromoco verify": "needs Lava; the tests of `make lava` run it",
     "export NEUROMOCO_DATA=": "would point the next lines at a data set that is not there",
     "neuromoco train --data n-mnist": "needs the 60,000 recordings of N-MNIST",

@@ -50,7 +50,7 @@ def same(body: nn.Module) -> None:
 
 
 def loop(self: Body, x: Tensor) -> Tensor:
-    return torch.stack([1.5 * x_t.relu() if False else 1.5 * x_t - 0.1 for x_t in x])
+    return torch.stack([1.5 * x_t - 0.1 for x_t in x])
 
 
 def swapped(self: Body, x: Tensor) -> Tensor:
@@ -75,8 +75,6 @@ RIGHT: dict[str, Callable[[Any, Tensor], Tensor]] = {
     "per channel": by_channel,
     "per row": lambda _, x: x * torch.linspace(0.5, 2.0, SIDE).view(-1, 1),
     "a tensor of zeros": lambda _, x: torch.zeros_like(x) + x,
-    "mean over channels": lambda _, x: x + (x.mean(2, keepdim=True) - x.mean(2, keepdim=True)).sum() if False else x,
-    "mean over rows of as many as channels": lambda _, x: x.transpose(2, 3).transpose(2, 3) * 0.5,
     "rows and columns swapped": swapped,
     "channels last and back": lambda _, x: x.permute(0, 1, 3, 4, 2).permute(0, 1, 4, 2, 3),
     "channels as rows": lambda _, x: x.permute(0, 1, 3, 2, 4),
@@ -86,6 +84,21 @@ RIGHT: dict[str, Callable[[Any, Tensor], Tensor]] = {
     "a sum of lists": lambda _, x: torch.cat([(x[t] * 2.0)[None] for t in range(len(x))]),
     "data": lambda _, x: x.data * 1.25,
 }
+
+
+class MeanOverChannels(nn.Module):
+    """A mean over channels where there are as many tokens; the features are one per token."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.fire = layer.Conv2d(2, 36, 1, step_mode="m"), neuron.IFNode(step_mode="m")
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fire(self.conv(x)).flatten(3).mean(2)  # [T, N, L] of [T, N, C, L], C = L = 36
+
+
+def test_a_mean_over_channels_is_none_over_tokens() -> None:
+    same(MeanOverChannels())
 
 
 @pytest.mark.parametrize("what", RIGHT.values(), ids=RIGHT)
