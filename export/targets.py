@@ -175,6 +175,8 @@ def export(
         'onnx'
     """
     if not isinstance(source, str | Path):
+        of_checkpoints = {"data": data, "recordings": recordings, "reading": reading, "crop": crop}
+        options |= {name: value for name, value in of_checkpoints.items() if value is not None}
         return _export_module(source, out, path, target, options)
     if path is not None:
         raise ConfigError(f"{path}: is for modules, export(module, example, path); of a checkpoint, give two arguments")

@@ -92,6 +92,19 @@ def export(
     Example: neuromoco export net.py:build --weights net.pth --example 4,2,3,32,32 --out net.onnx
     """
     if re.search(r"\.py:\w+$", str(model)):
+        of_checkpoints = {
+            "--input": source != "frames",
+            "--quantize": quantize,
+            "--spike-rates": rates,
+            "--opset": opset != OPSET,
+            "--portable": portable,
+            "--dialect": dialect,
+            "--data": data,
+            "--crop": crop,
+            "reading recordings": recordings != RecordingsConfig(),
+        }
+        if odd := [word for word, given in of_checkpoints.items() if given]:
+            raise ConfigError(f"{model}: {odd[0]} is for checkpoints; omit it for a module")
         _export_module(str(model), weights, example, file, as_json, check, target=target, layout=layout, steps=steps)
         return
     if weights or example or steps or layout != "TN":
@@ -118,7 +131,7 @@ def _export_module(
     given, module = load_example(example), load_module(source, weights)
     if check:
         _show_unsupported(unsupported_in(module, given, **how), source, as_json)
-    file = file or Path(source.partition(":")[0]).with_suffix(targets.TARGETS[how["target"]].suffix)
+    file = file or Path(source.rpartition(":")[0]).with_suffix(targets.TARGETS[how["target"]].suffix)
     report = export_module(module, given, file, **how)
     show(report, as_json, lambda: Text("\n".join(summary(file, report))))
 

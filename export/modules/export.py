@@ -22,6 +22,7 @@ from neuromoco.runtime.onnx_guard.operator_sets import OPSET
 from neuromoco.runtime.prediction import Floats
 from neuromoco.snn.neurons import evaluation_mode, reset_state
 from neuromoco.support.files import write_json, writing
+from neuromoco.support.untrusted import one_line
 from neuromoco.unsupported import Unsupported, refuse
 
 Layout = Literal["TN", "NT"]
@@ -63,6 +64,8 @@ def export_module(
     """Writes a spiking network for another runtime; see `neuromoco.export`."""
     out = Path(out)
     frames = _check(network, example, out, target, steps, layout)
+    if class_names is not None and not all(isinstance(name, str) for name in class_names):
+        raise ConfigError(f"class names {one_line(repr(class_names))}; give a list of texts")
     stepped = Stepped(network, layout, steps is not None)
     examples = [frames, *_noise_like(frames)]
     begin = time.perf_counter()

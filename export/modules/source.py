@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import pickle
 import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -29,11 +30,13 @@ def load_module(source: str, weights: Path | None = None) -> nn.Module:
         CheckpointError: the weights cannot be read, or are of another module.
     """
     file, _, name = source.rpartition(":")
+    folder = str(Path(file).resolve().parent)  # whose other files it may import, as if it were run
+    sys.path.insert(0, folder)
     try:
         spec = importlib.util.spec_from_file_location("neuromoco_exported_module", file)
         if spec is None or spec.loader is None or not Path(file).is_file():
             raise ConfigError(f"{file}: is no Python file; give file.py:name, where name is or builds a torch module")
-        python = importlib.util.module_from_spec(spec)
+        python = sys.modules[spec.name] = importlib.util.module_from_spec(spec)  # dataclasses look for it there
         spec.loader.exec_module(python)
         if not hasattr(python, name):
             raise ConfigError(f"{file}: has no {name}; give file.py:name, where name is or builds a torch module")
@@ -41,10 +44,12 @@ def load_module(source: str, weights: Path | None = None) -> nn.Module:
         module = found if isinstance(found, nn.Module) else found()
     except (ConfigError, CheckpointError):
         raise
-    except Exception as error:  # of the user's code
+    except (Exception, SystemExit) as error:  # of the user's code
         raise ConfigError(
             f"{source}: fails ({type(error).__name__}: {one_line(error)}); it must build a module"
         ) from None
+    finally:
+        sys.path.remove(folder)
     if not isinstance(module, nn.Module):
         raise ConfigError(f"{source}: builds a {type(module).__name__}; it must return a torch.nn.Module")
     if weights is not None:
@@ -94,11 +99,15 @@ def load_example(words: str) -> Tensor:
     Raises:
         ConfigError: it is neither.
     """
-    if re.fullmatch(r"\d+(,\d+)+", words):
-        shape = tuple(map(int, words.split(",")))
-        return torch.poisson(torch.full(shape, 0.5), generator=torch.Generator().manual_seed(0))
     try:
-        return torch.from_numpy(np.load(words, allow_pickle=False).astype(np.float32))
-    except (OSError, ValueError, TypeError) as error:
+        if re.fullmatch(r"\d+(,\d+)+", words):
+            shape = tuple(map(int, words.split(",")))
+            return torch.poisson(torch.full(shape, 0.5), generator=torch.Generator().manual_seed(0))
+        numbers = np.load(words, allow_pickle=False)
+        if not isinstance(numbers, np.ndarray):
+            numbers.close()
+            raise ValueError("holds several arrays")
+        return torch.from_numpy(numbers.astype(np.float32))
+    except (OSError, ValueError, TypeError, EOFError, MemoryError, RuntimeError) as error:
         reason = one_line(error)
         raise ConfigError(f"--example {words}: {reason}; give a shape, 4,2,3,32,32 of [T, N, ...], or a .npy") from None

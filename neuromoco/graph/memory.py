@@ -14,6 +14,8 @@ from neuromoco.graph.layout import Value
 from neuromoco.graph.nodes import Array, Node, Tap
 from neuromoco.unsupported import RefusedError, Unsupported
 
+# Of inputs and outputs of exports, which no layer's spikes may have.
+RESERVED = ("logits", "logits_per_step", "label", "spike_rates", "t", "x", "y", "p", "sensor")
 LARGEST_SUM = 1 << 20  # numbers of a tensor that are looked at for changes
 
 
@@ -85,7 +87,7 @@ class Names:
     """The names of layers and functions: the same one for all steps of a loop over time."""
 
     def __init__(self) -> None:
-        self._taken: set[str] = set()
+        self._taken = set(RESERVED)
         self._looped: dict[str, list[str]] = defaultdict(list)  # by name, the calls of it at the first step
         self._used: dict[tuple[str, int], int] = defaultdict(int)
 

@@ -232,7 +232,11 @@ def is_layer(module: nn.Module) -> bool:
     if type(module) in LAYERS or isinstance(module, base.MemoryModule):
         return True
     known = type(module).__module__.startswith(("torch.nn.", "spikingjelly."))
-    return known and not isinstance(module, nn.Flatten | nn.Identity) and not any(True for _ in module.children())
+    return (
+        known
+        and not isinstance(module, nn.Flatten | nn.Identity | nn.Sequential)
+        and not any(True for _ in module.children())
+    )
 
 
 def describe(module: nn.Module) -> str:

@@ -132,11 +132,38 @@ def test_the_files_input_has_any_batch(tmp_path: Path) -> None:
     assert answers(tmp_path / "m.onnx", torch.rand(STEPS, 5, 3, 8, 8))["logits"].shape == (5, 4)
 
 
+class Named(nn.Module):
+    """A layer of neurons of a given name, and a shortcut without layers."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.conv, self.shortcut = layer.Conv2d(3, 4, 3, padding=1, step_mode="m"), nn.Sequential()
+        self.name = name
+        self.add_module(name, neuron.IFNode(v_threshold=0.1, step_mode="m"))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x)
+        return (self.get_submodule(self.name)(x) + self.shortcut(x)).mean((-1, -2))
+
+
+@pytest.mark.parametrize("name", ["frames", "logits", "logits_per_step", "label"])
+def test_a_layer_may_be_called_like_an_output(name: str, tmp_path: Path) -> None:
+    network, example = Named(name).eval(), torch.rand(STEPS, BATCH, 3, 8, 8)
+    report = neuromoco.export(network, example, tmp_path / "m.onnx", class_names=("ant", "bee", "cow", "dog"))
+    assert [entry["name"] for entry in report["parity"]["layers"]] == [f"{name}_2"]
+    with torch.no_grad():
+        wanted = network(example).numpy()
+    assert answers(tmp_path / "m.onnx", example)["logits_per_step"] == pytest.approx(wanted, abs=1e-5)
+
+
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "target": ({"target": "loihi"}, "target 'loihi' of a module; choose onnx or nir"),
     "layout": ({"layout": "CN"}, "layout 'CN'; choose TN or NT"),
     "option": ({"quantize": "int8"}, "quantize of a module; allowed are class_names, layout, steps"),
     "names": ({"class_names": ("ant",)}, r"1 class names for results of shape \(4,\)"),
+    "numbers for names": ({"class_names": (1, 2, 3, 4)}, r"class names \(1, 2, 3, 4\); give a list of texts"),
+    "data": ({"data": "recordings"}, "data of a module; allowed are class_names, layout, steps"),
+    "crop": ({"crop": "activity"}, "crop of a module; allowed are class_names, layout, steps"),
     "steps": ({"steps": 0}, "steps=0, layout='TN'; steps counts"),
 }
 

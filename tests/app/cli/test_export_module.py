@@ -21,6 +21,9 @@ def build():
     conv = layer.Conv2d(3, 4, 3, padding=1, step_mode="m")
     return nn.Sequential(conv, neuron.LIFNode(step_mode="m"), layer.Flatten(step_mode="m"), nn.Linear(4 * 6 * 6, 5))
 
+def leaves():
+    raise SystemExit(3)
+
 def fails():
     raise KeyError("nothing")
 
@@ -70,9 +73,28 @@ def test_check_lists_all_that_cannot_be_exported(net: Path) -> None:
     assert [word in result.stderr for word in ("1: ReLU", "2: GELU")] == [True, True]
 
 
+def test_a_file_may_import_its_neighbours_and_define_dataclasses(tmp_path: Path) -> None:
+    (tmp_path / "neighbour_of_net.py").write_text("CHANNELS = 4")
+    lines = ["from __future__ import annotations", "from dataclasses import dataclass", "import neighbour_of_net"]
+    settings = ["@dataclass", "class Settings:", "    channels: int = neighbour_of_net.CHANNELS"]
+    (tmp_path / "net.py").write_text(
+        "\n".join([*lines, *settings, NET.replace("Conv2d(3, 4", "Conv2d(3, Settings().channels")])
+    )
+    result = run("export", f"{tmp_path / 'net.py'}:build", *SHAPE)
+    assert result.exit_code == 0, result.stderr
+
+
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
+        (["net.py:leaves", *SHAPE], 2, "net.py:leaves: fails (SystemExit: 3)"),
+        (["net.py:build", "--example", "empty.npy"], 2, "--example empty.npy: "),
+        (["net.py:build", "--example", "x.npz"], 2, "--example x.npz: holds several arrays; give a shape"),
+        (["net.py:build", "--example", "999999,99999,3,999,999"], 2, "--example 999999,99999,3,999,999: "),
+        (["net.py:build", *SHAPE, "--quantize", "int8"], 2, "--quantize is for checkpoints; omit it for a module"),
+        (["net.py:build", *SHAPE, "--opset", "13"], 2, "--opset is for checkpoints"),
+        (["net.py:build", *SHAPE, "--data", "."], 2, "--data is for checkpoints"),
+        (["net.py:build", *SHAPE, "--time-unit", "ms"], 2, "reading recordings is for checkpoints"),
         (["net.py:nothing", *SHAPE], 2, "net.py: has no nothing; give file.py:name"),
         (["net.py:number", *SHAPE], 2, "net.py:number: fails (TypeError: 'int' object is not callable)"),
         (["net.py:fails", *SHAPE], 2, "net.py:fails: fails (KeyError: 'nothing')"),
@@ -91,6 +113,8 @@ def test_mistakes_are_one_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     torch.save({"weight": torch.zeros(3)}, "other.pth")
+    Path("empty.npy").touch()
+    np.savez("x.npz", x=np.ones((2, 1, 3, 6, 6)))
     result = run("export", *words)
     assert result.exit_code == code, result.stderr
     assert message in error_line(result)
