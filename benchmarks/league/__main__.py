@@ -13,7 +13,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from benchmarks.league.run import Book, describe, run_league
+from benchmarks.league.run import Book, begin, describe, run_league
 from benchmarks.league.sets import Contest, enter, find_data
 from benchmarks.league.settings import LeagueConfig
 from neuromoco.config import load_settings
@@ -54,6 +54,7 @@ def _run(options: argparse.Namespace) -> None:
     if options.table:
         if not (options.out / "results.json").is_file():
             raise ConfigError(f"{options.out}: holds no results of a league yet")
+        begin(options.out, league, [])  # refuses the results of another league
         Book(options.out, league).write(picture=True)
         print((options.out / "table.md").read_text(encoding="utf-8"), end="")
         return

@@ -21,6 +21,7 @@ from neuromoco.graph.trace import lowered_on
 from neuromoco.runtime.onnx_guard.operator_sets import OPSET
 from neuromoco.runtime.prediction import Floats
 from neuromoco.snn.neurons import evaluation_mode, reset_state
+from neuromoco.support.extras import need
 from neuromoco.support.files import write_json, writing
 from neuromoco.support.untrusted import one_line
 from neuromoco.unsupported import Unsupported, refuse
@@ -123,6 +124,8 @@ def _check(
     """The example as [T, N, ...] of two recordings or more; refuses what does not go together."""
     if target not in TARGETS:
         raise ConfigError(f"target {target!r} of a module; choose {' or '.join(TARGETS)}")
+    if target == "nir":
+        need("nir", "--target nir")
     if layout not in get_args(Layout):
         raise ConfigError(f"layout {layout!r}; choose {' or '.join(get_args(Layout))}")
     if not isinstance(example, Tensor) or example.dtype != torch.float32:

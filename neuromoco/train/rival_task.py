@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from neuromoco.config import RunConfig
 from neuromoco.datasets import Recordings, Split
 from neuromoco.encoders import Encoder
+from neuromoco.errors import ConfigError
 from neuromoco.train.pretrain import check_batch, knn_when_due
 from neuromoco.train.rivals import build_rival, pair_metrics
 from neuromoco.train.task import Task, build_optimizer
@@ -24,6 +25,12 @@ class RivalTask(Task):
         settings = config.pretrain
         assert settings.method != "moco"
         check_batch(settings.batch_size, len(split.train))
+        parts = settings.accumulate * accelerator.num_processes
+        if settings.batch_size < 2 * parts:
+            raise ConfigError(
+                f"{settings.method} compares the recordings of a pass, and a batch of {settings.batch_size} in {parts} "
+                f"parts has one in each: --set pretrain.batch_size={2 * parts}"
+            )
         self.model = self.rival = build_rival(settings.method, encoder, settings.rival)
         self.load(TwoViews(View(settings.views)), drop_last=True)
         learning = [parameter for parameter in self.rival.parameters() if parameter.requires_grad]

@@ -121,6 +121,13 @@ def test_a_league_of_seconds(class_folders: Folders, tmp_path: Path, capsys: pyt
         assert picture.size[0] > 400
     assert main([words[0], "--out", words[-1], "--table"]) == 0
     assert capsys.readouterr().out.endswith(text)
+    # Another league's file neither fails on these results nor replaces them.
+    others = {"scratch": TINY["methods"]["scratch"] | {"trials": [{}]}}
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(TINY | {"methods": others}, sort_keys=False))
+    written = (tmp_path / "league/results.json").read_bytes()
+    assert main([words[0], "--out", words[-1], "--table"]) == 2
+    assert "holds a league with another method" in capsys.readouterr().err
+    assert (tmp_path / "league/results.json").read_bytes() == written
 
 
 def test_every_recording_of_the_test_fold_is_new_to_training(class_folders: Folders, tmp_path: Path) -> None:

@@ -16,7 +16,8 @@ from spikingjelly.activation_based.model import parametric_lif_net, sew_resnet, 
 from torch import Tensor, nn
 
 import neuromoco
-from neuromoco.errors import ConfigError, UnsupportedLayerError
+from neuromoco.errors import ConfigError, MissingExtraError, UnsupportedLayerError
+from neuromoco.support import extras
 from tests.helpers.networks import alive
 
 STEPS, BATCH, SIDE = 3, 2, 32
@@ -174,6 +175,12 @@ def test_what_does_not_go_together_is_one_line(options: dict[str, Any], message:
         neuromoco.export(Small("TN").eval(), torch.rand(STEPS, BATCH, 3, 8, 8), tmp_path / "m.onnx", **options)
     assert "\n" not in str(error.value)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_missing_package_of_a_target_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(extras.PACKAGES, "nir", ("no_such_package",))
+    with pytest.raises(MissingExtraError, match="--target nir"):
+        neuromoco.export(Small("TN").eval(), torch.rand(STEPS, BATCH, 3, 8, 8), tmp_path / "m.nir", target="nir")
 
 
 class Odd(nn.Module):

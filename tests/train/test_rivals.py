@@ -19,7 +19,7 @@ from torch import nn
 from neuromoco.config import EncoderConfig, PretrainConfig, RivalConfig, RunConfig, dump_config
 from neuromoco.datasets import hold_out, list_recordings, read_recordings
 from neuromoco.encoders import Encoder, build_encoder
-from neuromoco.errors import MissingExtraError
+from neuromoco.errors import ConfigError, MissingExtraError
 from neuromoco.evaluation.accuracy import predict_labels
 from neuromoco.runtime.checkpoint_file import TrainedClassifier
 from neuromoco.support import extras
@@ -176,6 +176,15 @@ def settings(data: Path, name: str) -> RunConfig:
     }
     values["watch__samples"] = 0
     return small_settings(data, "pretrain", 4, values)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_pass_has_recordings_to_compare(name: str, class_folders: Any, tmp_path: Path) -> None:
+    config = settings(class_folders(2, 8), name)
+    alone = config.pretrain.model_copy(update={"batch_size": 4, "accumulate": 4})
+    with pytest.raises(ConfigError, match=r"4 parts has one in each: --set pretrain.batch_size=8"):
+        train(config.model_copy(update={"pretrain": alone}), tmp_path / "run", "cpu")
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("name", ["simclr", "byol"])  # vicreg has no state that simclr has not
