@@ -108,12 +108,13 @@ def split_of(source: Path) -> dict[str, Any] | None:
 
 
 def copy_figures(
-    answers: Mapping[str, Sequence[int]], labels: Sequence[int | None] | None, advice: str
+    answers: Mapping[str, Sequence[int]], labels: Sequence[int | None] | None, advice: str, source: str | None = None
 ) -> dict[str, Any]:
     """How often a copy of a network answers as the network does, and whether that is often enough.
 
     `answers` are class indices of "float32" and of the copy, under its name; there are no accuracies where a label is
-    unknown. `advice` says what to do about a copy that is not good enough.
+    unknown. `advice` says what to do about a copy that is not good enough, `source` what the recordings are, see
+    `JUDGED_ON`.
     """
     _, copy = answers
     agreement = float(np.mean(np.equal(answers["float32"], answers[copy])))
@@ -125,9 +126,10 @@ def copy_figures(
         problem = f"accuracy falls {change}; {LARGEST_LOSS:.0%} are allowed"
     elif agreement < LEAST_AGREEMENT:
         problem = f"answers agree with float32 on {agreement:.1%}; at least {LEAST_AGREEMENT:.0%} must"
+    judged = f" (judged on {JUDGED_ON[source]})" if source else ""
     return {
         "agreement": agreement,
         "accuracy": accuracy,
         "allowed": {"loss": LARGEST_LOSS, "agreement": LEAST_AGREEMENT},
-        "problem": problem and f"{copy}: {problem}; {advice}",
+        "problem": problem and f"{copy}: {problem}{judged}; {advice}",
     }

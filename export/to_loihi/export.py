@@ -82,7 +82,7 @@ class LoihiExporter(Exporter):
             "calibrated_on": len(self.calibration) if self.is_calibrated else 0,
             "judged_on": self.judged_on,
             "compared": {"recordings": len(self.compared)},
-            **copy_figures(compared.answers, self.labels, ADVICE),
+            **copy_figures(compared.answers, self.labels, ADVICE, self.judged_on),
             "largest_error": compared.largest_error,
             "cut_counts": compared.cut_counts,
             "layers": rows,

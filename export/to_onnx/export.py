@@ -89,7 +89,7 @@ class OnnxExporter(Exporter):
         parity = measure_parity(self.job.classifier.network, graph, self._runs(graph, recordings))
         int8 = None
         if self.quantize and parity.problem is None:
-            int8 = compare_int8(graph, self.header, self.ranges, self.held_out)
+            int8 = compare_int8(graph, self.header, self.ranges, self.held_out, self.judged_on)
             int8 |= {
                 "calibrated_on": len(self.calibration.parts),
                 "judged_on": self.judged_on,

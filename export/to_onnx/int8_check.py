@@ -25,7 +25,9 @@ def measure_ranges(graph: Graph, header: ExportHeader, samples: Samples) -> dict
     return calibrate(unrolled(graph, plain), _batches(header, samples))
 
 
-def compare_int8(graph: Graph, header: ExportHeader, ranges: dict[str, Ranges], held_out: Samples) -> dict[str, Any]:
+def compare_int8(
+    graph: Graph, header: ExportHeader, ranges: dict[str, Ranges], held_out: Samples, judged_on: str | None = None
+) -> dict[str, Any]:
     """Figures for the report, of held-out recordings in both networks; "problem" says why int8 is too bad, or None."""
     plain = header.model_copy(update={"input": "frames"})
     tapped = unrolled(graph, plain, taps=True)
@@ -52,7 +54,7 @@ def compare_int8(graph: Graph, header: ExportHeader, ranges: dict[str, Ranges], 
             }
             for name, count in counts.items()
         ],
-        **copy_figures(answers, held_out.labels, "give more recordings to calibrate on, or keep float32"),
+        **copy_figures(answers, held_out.labels, "give more recordings to calibrate on, or keep float32", judged_on),
     }
 
 
