@@ -17,6 +17,9 @@ So a time step of a recording is one dt, from v = 0, and a neuron of the graph, 
 
 The graph's neurons fire at the threshold, NIR's above it: v_threshold is the float32 just below. Sums are no nodes: NIR
 adds the edges that end in one node, so each term has an edge to each user of the sum.
+
+NIR has no max pool. Of spikes it is a convolution with ones, which counts the spikes of each window, and neurons that
+fire at any: nir.IF with v_threshold 0.5, whose v is 0 after each step, as it is reset where there was a spike.
 """
 
 from __future__ import annotations
@@ -34,7 +37,8 @@ DT = 1e-4  # seconds per time step, the default of NIR's readers
 # Why there is no node for it, and a substitute.
 NO_ADD = "(SEW-ResNet: options {connect: ADD})"
 REFUSED: dict[type[op.Node], str] = {
-    op.MaxPool: "NIR has no max pool; use a strided convolution or an average pool (SEW-ResNet: options {stem: conv})",
+    op.MaxPool: "NIR has no max pool, and only one of spikes with a square window can be written otherwise; put it "
+    "right behind neurons, or use a strided convolution or an average pool (SEW-ResNet: options {stem: conv})",
     op.Attention: "NIR has no product of values; use a convolutional encoder, such as sew_resnet_tiny",
     op.Transpose: "NIR has no transpose; keep the channels first, [T, N, C, ...]",
     op.Multiply: f"NIR adds values and does not multiply them; join branches with + {NO_ADD}",
@@ -45,7 +49,7 @@ REFUSED: dict[type[op.Node], str] = {
 
 def to_nir(graph: op.Graph, metadata: dict[str, str | float] | None = None) -> nir.NIRGraph:
     """The graph in NIR, with the names of the network's layers and the metadata of the file; refuses what NIR lacks."""
-    graph = _fold_pools(graph)
+    graph = _fold_pools(_pool_by_neurons(graph))
     refuse(_refused(graph))
     names = {node.name: node.name for node in graph.nodes}
     names[graph.input.name] = _free("input", names)
@@ -63,7 +67,7 @@ def to_nir(graph: op.Graph, metadata: dict[str, str | float] | None = None) -> n
 
 def find_unsupported_nir(graph: op.Graph) -> list[Unsupported]:
     """Every node that NIR cannot express, in the order of computing, with substitutes."""
-    return _refused(_fold_pools(graph))
+    return _refused(_fold_pools(_pool_by_neurons(graph)))
 
 
 def _refused(graph: op.Graph) -> list[Unsupported]:
@@ -173,6 +177,41 @@ def _flattened_axes(node: op.Reshape, before: op.Shape) -> int | None:
     first = len(node.shape) - 1
     flat = (*before[:first], math.prod(before[first:]))
     return len(before) - first if flat == node.shape and len(before) > first else None
+
+
+def _pool_by_neurons(graph: op.Graph) -> op.Graph:
+    """Writes each max pool of spikes as a convolution and neurons, see the module's docstring."""
+    nodes: list[op.Node] = []
+    names = {node.name: node.name for node in graph.nodes}
+    for node in graph.nodes:
+        square = isinstance(node, op.MaxPool) and len(set(node.kernel)) == 1
+        if isinstance(node, op.MaxPool) and square and _spikes(graph, node.inputs[0]):
+            channels, axes, name = node.shape[0], len(node.kernel), _free(f"{node.name}.count", names)
+            nodes.append(
+                op.Conv(
+                    name=name,
+                    inputs=node.inputs,
+                    shape=node.shape,
+                    weight=np.ones((channels, 1, *node.kernel), np.float32),
+                    bias=np.zeros(channels, np.float32),
+                    stride=node.stride,
+                    padding=node.padding,
+                    dilation=(1,) * axes,
+                    groups=channels,
+                )
+            )
+            facts = {"tau": math.inf, "v_threshold": 0.5, "decay_input": False}
+            nodes.append(op.LIF(name=node.name, inputs=(name,), shape=node.shape, **facts))
+        else:
+            nodes.append(node)
+    return op.Graph(tuple(nodes))
+
+
+def _spikes(graph: op.Graph, name: str) -> bool:
+    """Whether a value holds nothing but zeros and ones."""
+    node = graph[name]
+    passes = isinstance(node, op.MaxPool | op.Reshape | op.Transpose)
+    return isinstance(node, op.LIF) or (passes and _spikes(graph, node.inputs[0]))
 
 
 def _fold_pools(graph: op.Graph) -> op.Graph:

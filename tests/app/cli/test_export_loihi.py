@@ -150,7 +150,6 @@ def test_a_chain_is_stock_and_a_finer_net_is_not(tmp_path: Path, monkeypatch: py
             2,
             "only an earlier export is replaced: give another --out",
         ),
-        (["--target", "nir"], 6, "stem.3: MaxPool: NIR has no max pool; use a strided convolution"),
     ],
 )
 def test_mistakes_are_one_line_and_write_nothing(

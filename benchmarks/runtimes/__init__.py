@@ -1,0 +1,1 @@
+"""How other runtimes answer from portable ONNX files, in a table."""
