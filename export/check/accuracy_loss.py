@@ -86,7 +86,8 @@ def split_samples(folder: Path, class_names: Sequence[str], job: ExportJob | Non
     split, source = split_of(job.source) if job else None, "unknown"
     if split:
         names = hashlib.sha256("\n".join(listing.names).encode("utf-8", "surrogateescape")).hexdigest()
-        trained_here = names == split.get("recordings_sha256") or str(listing.root) == split.get("data")
+        root = Path(str(split.get("data"))).resolve()  # as it was typed, of the folder that training was started in
+        trained_here = names == split.get("recordings_sha256") or listing.root.resolve() == root
         source = "training" if trained_here else "others"
         held_out, trained = (set(split.get(part) or ()) for part in ("validation", "train"))
         by_split = [[i for i, name in enumerate(listing.names) if name in part] for part in (trained, held_out)]

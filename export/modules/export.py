@@ -133,9 +133,9 @@ def _check(
         raise ConfigError(f"an example of {what}; give a float32 tensor [T, N, ...] of what the module takes")
     if out.is_dir():
         raise ConfigError(f"{out}: is a folder; name a new file")
-    if steps is not None and (steps < 1 or layout != "TN"):
+    if steps is not None and (not isinstance(steps, int) or steps < 1 or layout != "TN"):
         raise ConfigError(
-            f"steps={steps}, layout={layout!r}; steps counts the calls of a module of [N, ...], 1 or more"
+            f"steps={steps!r}, layout={layout!r}; steps counts the calls of a module of [N, ...], 1 or more"
         )
     if example.ndim < (2 if steps else 3) or not example.numel():
         raise ConfigError(f"an example of shape {tuple(example.shape)}; give [T, N, ...], or [N, ...] with steps=")

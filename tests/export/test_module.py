@@ -165,6 +165,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "numbers for names": ({"class_names": (1, 2, 3, 4)}, r"class names \(1, 2, 3, 4\); give a list of texts"),
     "data": ({"data": "recordings"}, "data of a module; allowed are class_names, layout, steps"),
     "crop": ({"crop": "activity"}, "crop of a module; allowed are class_names, layout, steps"),
+    "steps as text": ({"steps": "3"}, "steps='3', layout='TN'; steps counts"),
     "steps": ({"steps": 0}, "steps=0, layout='TN'; steps counts"),
 }
 

@@ -14,9 +14,11 @@ from neuromoco.errors import ConfigError, ParityError
 from neuromoco.events import read_recording, write_atis
 from neuromoco.events.recording import Recording
 from neuromoco.export.check import accuracy_loss
+from neuromoco.export.exporter import ExportJob
 from neuromoco.export.targets import export
 from neuromoco.export.to_onnx.int8_check import int8_summary
 from neuromoco.models import example_paths, model_path
+from neuromoco.runtime.checkpoint_file import TrainedClassifier
 from neuromoco.runtime.load import OnnxClassifier
 
 SOURCE = model_path(suffix=".safetensors")
@@ -104,6 +106,14 @@ def test_what_the_figures_come_from_is_said(
     report = export(weights, tmp_path / "m.onnx", quantize="int8", data=folder, recordings=[])["int8"]
     assert report["judged_on"] == source
     assert accuracy_loss.JUDGED_ON[source] in int8_summary(report)
+
+
+def test_a_run_knows_its_folder_by_any_path(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    weights = in_a_run(folder, tmp_path / "run", held_out=1)
+    monkeypatch.chdir(folder.parent)
+    job = ExportJob(weights, TrainedClassifier(weights, "cpu"), "onnx")
+    halves = accuracy_loss.split_samples(Path(folder.name), [str(i) for i in range(10)], job)
+    assert (halves.source, len(halves.judged.parts)) == ("validation", 10)
 
 
 def test_synapses_are_8_bit_and_neurons_stay_as_they_are(exported: Path) -> None:
