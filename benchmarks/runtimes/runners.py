@@ -182,7 +182,7 @@ if __name__ == "__main__":
         try:
             answer = main(sys.argv[1], Path(sys.argv[2]))
         except BaseException as error:  # of any library, some of which exit
-            lines = [line for line in printed.getvalue().splitlines() if "error:" in line.lower()]
+            lines = [line for line in printed.getvalue().splitlines() if "ERROR:" in line]
             reason = lines[0] if isinstance(error, SystemExit) and lines else f"{type(error).__name__}: {error}"
             answer = {"problem": " ".join(reason.split())}
     print(json.dumps(answer))

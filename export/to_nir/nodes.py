@@ -200,8 +200,11 @@ def _pool_by_neurons(graph: op.Graph) -> op.Graph:
                     groups=channels,
                 )
             )
-            facts = {"tau": math.inf, "v_threshold": 0.5, "decay_input": False}
-            nodes.append(op.LIF(name=node.name, inputs=(name,), shape=node.shape, **facts))
+            nodes.append(
+                op.LIF(
+                    name=node.name, inputs=(name,), shape=node.shape, tau=math.inf, v_threshold=0.5, decay_input=False
+                )
+            )
         else:
             nodes.append(node)
     return op.Graph(tuple(nodes))
