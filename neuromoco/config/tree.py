@@ -99,7 +99,8 @@ class PretrainConfig(Settings):
         share: of the recordings to train on, drawn by the seed; a larger share includes every smaller one.
         epochs: passes over these recordings.
         batch_size: recordings per optimizer step, over all processes and passes.
-        accumulate: passes through the network that a batch is divided into, to save memory.
+        accumulate: passes through the network that a batch is divided into, to save memory; "simclr" and "vicreg"
+            compare within a pass, so it changes their loss.
         moco: momentum contrast and its loss.
         rival: the other methods.
         views: the random transformation for both views.

@@ -281,6 +281,7 @@ def _pretraining(survey: SetSurvey, frames: FrameConfig, limit: _Limit, draft: _
     draft.set("pretrain.epochs", epochs, f"{epochs * each:,} steps on {count:,} recordings{why}")
     draft.set("pretrain.batch_size", batch, f"{each:,} steps an epoch")
     draft.set("pretrain.moco.queue_size", queue, "below the number of recordings: none is its own negative")
+    draft.set("pretrain.moco.head", "batch_norm", "without it few recordings look alike for long (docs/league.md)")
     draft.set("pretrain.moco.temperature", 0.5, "better than 0.2 with few recordings (docs/pretraining-study.md)")
     draft.set("pretrain.views", _views(frames, strong=True), _why_views("stronger than with labels"))
     draft.set("pretrain.optimizer.lr", 5e-3, "with AdamW and a cosine")

@@ -91,7 +91,7 @@ def test_changes_are_typed() -> None:
     [
         ("seed", "give a name and a value"),
         ("seed=x", "seed: should be a whole number, given 'x'"),
-        ("pretrain.moco.queue=5", "pretrain.moco.queue: no such name; known names: embed_dim, hidden_dim, queue_size"),
+        ("pretrain.moco.queue=5", "pretrain.moco.queue: no such name; known names: embed_dim, hidden_dim, head"),
         ("supervised.views.policy=spin", "'nda', 'nda-mn', 'group' or 'affine', given 'spin'"),
         ("frames.steps=0", "greater than 0, given 0"),
         ("encoder.neuron.tau=1", "greater than 1, given 1"),
