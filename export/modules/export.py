@@ -72,7 +72,7 @@ def export_module(
     begin = time.perf_counter()
     with evaluation_mode(network):
         graph, unsupported = lowered_on(stepped, examples, PREFIX, logits=False)
-        refuse(unsupported)
+        refuse(unsupported or _one_recording(stepped, frames))
         assert graph is not None, "or something is unsupported"
         if class_names is not None and graph.output.shape != (len(class_names),):
             raise ConfigError(f"{len(class_names)} class names for results of shape {graph.output.shape}; omit them")
@@ -106,11 +106,25 @@ def unsupported_in(
     with evaluation_mode(network):
         stepped = Stepped(network, layout, steps is not None)
         graph, unsupported = lowered_on(stepped, [frames, *_noise_like(frames)], PREFIX, logits=False)
-    if graph is not None and target == "nir":
+        unsupported = unsupported or _one_recording(stepped, frames)
+    if graph is not None and not unsupported and target == "nir":
         from neuromoco.export.to_nir.nodes import find_unsupported_nir
 
         return find_unsupported_nir(graph)
     return unsupported
+
+
+def _one_recording(stepped: Stepped, frames: Tensor) -> list[Unsupported]:
+    """Why a module that takes frames [T, N, ...] does not take those of one recording, as the comparison gives them."""
+    reset_state(stepped)
+    try:
+        with torch.no_grad():
+            stepped(frames[:, :1])
+    except Exception as error:  # of the user's code
+        return [Unsupported("network", "forward", f"fails on one recording ({one_line(error)}); let it take any N")]
+    finally:
+        reset_state(stepped)
+    return []
 
 
 def _check(

@@ -190,7 +190,10 @@ class _Mapper:
     def refuse_transpose(self, node: floats.Transpose) -> Signal:
         raise RefusedError("moves values to other places; keep the channels first, or average over all tokens")
 
-    def refuse_multiply(self, node: floats.Multiply) -> Signal:
+    def refuse_parts(self, node: floats.Node) -> Signal:
+        raise RefusedError("repeats, joins or takes apart values; give each part a layer of its own, and join with +")
+
+    def refuse_multiply(self, node: floats.Multiply | floats.MatMul) -> Signal:
         raise RefusedError("a product of spikes; use SEW-ResNet's connect=ADD")
 
     def refuse_affine(self, node: floats.Affine) -> Signal:
@@ -239,6 +242,7 @@ WRITERS: dict[type[floats.Node], Callable[[_Mapper, Any], Signal]] = {
     floats.AvgPool: _Mapper.avg_pool,
     floats.Reshape: _Mapper.reshape,
     floats.Transpose: _Mapper.refuse_transpose,
-    floats.Multiply: _Mapper.refuse_multiply,
+    **dict.fromkeys((floats.Multiply, floats.MatMul), _Mapper.refuse_multiply),
+    **dict.fromkeys((floats.Expand, floats.Slice, floats.Concat), _Mapper.refuse_parts),
     floats.Affine: _Mapper.refuse_affine,
 }

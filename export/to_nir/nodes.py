@@ -41,6 +41,10 @@ REFUSED: dict[type[op.Node], str] = {
     "right behind neurons, or use a strided convolution or an average pool (SEW-ResNet: options {stem: conv})",
     op.Attention: "NIR has no product of values; use a convolutional encoder, such as sew_resnet_tiny",
     op.Transpose: "NIR has no transpose; keep the channels first, [T, N, C, ...]",
+    op.MatMul: "NIR has no product of values; use a convolutional encoder, such as sew_resnet_tiny",
+    op.Expand: "NIR repeats no values; join branches of one shape",
+    op.Slice: "NIR takes no part of a layer; give each part a layer of its own",
+    op.Concat: "NIR joins no channels; join branches with +",
     op.Multiply: f"NIR adds values and does not multiply them; join branches with + {NO_ADD}",
     op.Affine: "NIR has no scale and shift of channels; use batch norm right behind a convolution or linear layer of "
     f"its own, and + between branches {NO_ADD}",

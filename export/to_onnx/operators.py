@@ -262,6 +262,11 @@ def _transpose(body: Body, node: op.Transpose) -> Value:
     return body.each(node, lambda x: body.tape.op("Transpose", x, perm=order))
 
 
+def _slice(body: Body, node: op.Slice) -> Value:
+    numbers = body.tape.ints(*range(node.start, node.end))
+    return body.each(node, lambda x: body.tape.op("Gather", x, numbers, axis=node.axis + 1))
+
+
 WRITERS: dict[type[op.Node], Callable[[Body, Any], Value]] = {
     op.Conv: _conv,
     op.Linear: _linear,
@@ -273,6 +278,10 @@ WRITERS: dict[type[op.Node], Callable[[Body, Any], Value]] = {
     op.AvgPool: _avg_pool,
     op.Attention: _attention,
     op.Transpose: _transpose,
+    op.Expand: lambda body, node: body.each(node, lambda x: x),  # the sums and products that take it repeat it
+    op.MatMul: lambda body, node: body.each(node, lambda a, b: body.tape.op("MatMul", a, b)),
+    op.Slice: _slice,
+    op.Concat: lambda body, node: body.each(node, lambda *parts: body.tape.op("Concat", *parts, axis=node.axis + 1)),
     op.Reshape: lambda body, node: body.each(
         node, lambda x: body.tape.op("Reshape", x, body.tape.ints(-1, *node.shape))
     ),

@@ -9,7 +9,7 @@ import numpy as np
 
 from neuromoco.graph import nodes as op
 from neuromoco.graph.calls import Call, constant, network_value, one_number, scaled, settle
-from neuromoco.graph.layout import EACH, MEAN, Value, describe
+from neuromoco.graph.layout import EACH, MEAN, Value, describe, numbered
 from neuromoco.unsupported import RefusedError
 
 
@@ -39,11 +39,31 @@ def mul(call: Call, input: Any, other: Any) -> Value:
         value, number = (a, other) if a is not None else (b, input)
         assert value is not None, "one of them is the network's"
         return scaled(call, value, number, 0.0)
-    if a.when != b.when or (a.when != EACH and a.step is None):
-        raise RefusedError("a product of means over time, or of different time steps; multiply step by step")
+    _expect_same_steps(a, b)
     a, b = _aligned(call, a, b)
     node = op.Multiply(name=call.place, inputs=(a.node.name, b.node.name), shape=a.node.shape)
     return replace(a, node=call.keep(node))
+
+
+def matmul(call: Call, input: Any, other: Any) -> Value:
+    a, b = settle(call, network_value(call, input), ".a"), settle(call, network_value(call, other), ".b")
+    _expect_same_steps(a, b)
+    shapes = a.node.shape, b.node.shape
+    if a.axes != b.axes or min(map(len, shapes)) < 2 or a.axes[-2:] != numbered(len(shapes[0]))[-2:]:
+        raise RefusedError(f"a matrix product of {describe(a)} and {describe(b)}; give both [T, N, ..., rows, columns]")
+    if shapes[0][:-2] != shapes[1][:-2]:
+        raise RefusedError(f"a matrix product of {describe(a)} and {describe(b)}; all axes but two must be the same")
+    shape = (*shapes[0][:-1], shapes[1][-1])
+    return replace(a, node=call.keep(op.MatMul(name=call.place, inputs=(a.node.name, b.node.name), shape=shape)))
+
+
+def rmatmul(call: Call, input: Any, other: Any) -> Value:
+    return matmul(call, other, input)
+
+
+def _expect_same_steps(a: Value, b: Value) -> None:
+    if a.when != b.when or (a.when != EACH and a.step is None):
+        raise RefusedError("a product of means over time, or of different time steps; multiply step by step")
 
 
 def div(call: Call, input: Any, other: Any, *, rounding_mode: Any = None) -> Value:
@@ -99,10 +119,19 @@ def _times(call: Call, x: Any, factor: Any, suffix: str) -> Any:
 
 
 def _aligned(call: Call, a: Value, b: Value) -> tuple[Value, Value]:
-    """Two tensors of one shape as values whose nodes have one shape."""
+    """Two tensors as values whose nodes have one shape, repeated along axes of size 1."""
     if a.axes == b.axes and a.node.shape == b.node.shape:
         return a, b
     a, b = settle(call, a, ".a"), settle(call, b, ".b")
-    if a.axes != b.axes or a.node.shape != b.node.shape:
-        raise RefusedError(f"of shapes {describe(a)} and {describe(b)}; both must be the same")
-    return a, b
+    pairs = list(zip(a.node.shape, b.node.shape, strict=False))
+    if a.axes != b.axes or any(i != j and 1 not in (i, j) for i, j in pairs):
+        raise RefusedError(f"of shapes {describe(a)} and {describe(b)}; both must be the same, or 1")
+    shape = tuple(max(pair) for pair in pairs)
+    return _expanded(call, a, shape, ".a"), _expanded(call, b, shape, ".b")
+
+
+def _expanded(call: Call, value: Value, shape: op.Shape, suffix: str) -> Value:
+    if value.node.shape == shape:
+        return value
+    name = f"{call.place}{suffix}.expand"
+    return replace(value, node=call.keep(op.Expand(name=name, inputs=(value.node.name,), shape=shape)))

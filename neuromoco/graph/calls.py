@@ -111,7 +111,10 @@ def scaled(call: Call, value: Value, weight: Any, bias: Any, suffix: str = "") -
 
 
 # Their mean over time is their value of the mean.
-LINEAR = (op.Conv, op.Linear, op.Affine, op.AvgPool, op.Reshape, op.Transpose, op.Add)
+LINEAR = (
+    *(op.Conv, op.Linear, op.Affine, op.AvgPool, op.Reshape, op.Transpose, op.Add),
+    *(op.Expand, op.Slice, op.Concat),
+)
 
 
 def check_results(call: Call, values: list[Value]) -> list[Value]:

@@ -11,7 +11,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from neuromoco.graph import arithmetic, loops, shapes
+from neuromoco.graph import arithmetic, loops, parts, shapes
 from neuromoco.graph.calls import Call
 from neuromoco.graph.layout import Value
 from neuromoco.graph.rules import KNOWN
@@ -53,6 +53,9 @@ FUNCTIONS: dict[str, Callable[..., Value | list[Value]]] = {
     "truediv": arithmetic.div,
     "rdiv": arithmetic.rdiv,
     "rtruediv": arithmetic.rdiv,
+    "matmul": arithmetic.matmul,
+    "bmm": arithmetic.matmul,
+    "rmatmul": arithmetic.rmatmul,
     "flatten": shapes.flatten,
     "reshape": shapes.reshape,
     "view": shapes.reshape,
@@ -75,13 +78,17 @@ FUNCTIONS: dict[str, Callable[..., Value | list[Value]]] = {
     "sum": shapes.sum_over,
     "getitem": loops.getitem,
     "unbind": loops.unbind,
+    "chunk": parts.chunk,
+    "split": parts.split,
+    "narrow": parts.narrow,
     "stack": loops.stack,
     "cat": loops.cat,
+    "concat": loops.cat,
+    "concatenate": loops.cat,
 }
 # Substitutes for common functions; the message for others lists what is known.
 SUBSTITUTES = {
     "relu": "use a neuron, such as neuromoco.snn.neurons.lif",
-    "matmul": "use spikingjelly's layer.SpikingSelfAttention",
     "softmax": "spiking attention has none; use spikingjelly's layer.SpikingSelfAttention",
     "layer_norm": "use batch norm, which folds into the layer before it",
     "setitem": "a write into a part of a tensor; collect the parts in a list and use torch.stack",

@@ -109,6 +109,10 @@ RULES: dict[type[op.Node], Callable[..., Doubles]] = {
     op.Attention: _attention,
     op.Reshape: lambda node, x: x.reshape(*x.shape[:2], *node.shape),
     op.Transpose: lambda node, x: x.transpose(0, 1, *(axis + 2 for axis in node.order)),
+    op.Expand: lambda node, x: np.broadcast_to(x, (*x.shape[:2], *node.shape)),
+    op.MatMul: lambda node, a, b: a @ b,
+    op.Slice: lambda node, x: x.take(range(node.start, node.end), node.axis + 2),
+    op.Concat: lambda node, *parts: np.concatenate(parts, node.axis + 2),
 }
 
 

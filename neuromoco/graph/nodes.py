@@ -188,6 +188,32 @@ class Transpose(Node):
     order: Shape
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Expand(Node):
+    """The same numbers, repeated along axes of size 1, for the sums and products that take it."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class MatMul(Node):
+    """y = a b, matrices of the last two axes [M, K] and [K, N], for each place along the axes before them."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Slice(Node):
+    """The numbers from `start` up to `end` along an axis."""
+
+    axis: int
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Concat(Node):
+    """All inputs behind one another along an axis."""
+
+    axis: int
+
+
 RESULT = ""  # the path of the network itself
 
 

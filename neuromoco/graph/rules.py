@@ -186,7 +186,7 @@ MULTI_STEP = frozenset({layer.SpikingSelfAttention})  # without a step_mode
 KNOWN = (
     "convolution, linear, batch norm, LIF, ParametricLIF and IF neurons, max pool, average pool, "
     "adaptive average pool, dropout, SpikingSelfAttention, VotingLayer; and "
-    "between layers +, -, *, flatten, reshape, transpose, "
+    "between layers +, -, *, @, flatten, reshape, transpose, chunk, split, cat, "
     "mean and sum over axes, x[t] and torch.stack in a loop over time"
 )
 

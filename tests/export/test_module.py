@@ -49,8 +49,8 @@ def multi_step(build: Callable[..., nn.Module], **options: Any) -> nn.Module:
 
 
 ZOO: dict[str, tuple[Callable[[], nn.Module], Tensor]] = {
-    "sew_resnet18": (lambda: multi_step(sew_resnet.sew_resnet18, cnf="ADD", num_classes=5), inputs()),
-    "spiking_resnet18": (lambda: multi_step(spiking_resnet.spiking_resnet18, num_classes=5), inputs()),
+    "sew_resnet18": (lambda: multi_step(sew_resnet.sew_resnet18, cnf="ADD", num_classes=5), inputs(3, 16)),
+    "spiking_resnet18": (lambda: multi_step(spiking_resnet.spiking_resnet18, num_classes=5), inputs(3, 16)),
     "parametric_lif_net": (lambda: multi_step(parametric_lif_net.NMNISTNet, channels=8), inputs(2, 34)),
     "spikformer": (
         lambda: spikformer.Spikformer(
@@ -193,8 +193,22 @@ class Odd(nn.Module):
         return self.function(self.conv(x), *more)
 
 
+@pytest.mark.parametrize("what", ["Slice", "Concat", "MatMul"])
+def test_nir_refuses_parts_and_products_of_values(what: str, tmp_path: Path) -> None:
+    functions = {
+        "Slice": lambda x: x[:, :, :2],
+        "Concat": lambda x: torch.cat([x, x], 2),
+        "MatMul": lambda x: x @ x,
+    }
+    network = Odd(lambda x: functions[what](x).flatten(2)).eval()
+    with pytest.raises(UnsupportedLayerError, match=f": {what}: NIR ") as error:
+        neuromoco.export(network, torch.rand(STEPS, BATCH, 3, 8, 8), tmp_path / "m.nir", target="nir")
+    assert "\n" not in str(error.value)
+
+
 RAISES: dict[str, tuple[Callable[..., Any], str]] = {
     "fixed T": (lambda x: x.view(4, BATCH, -1), r"view: view: splits time steps or recordings"),
+    "fixed N": (lambda x: x.view(STEPS, BATCH, 4, 64), r"network: forward: fails on one recording \("),
     "fixed size": (lambda x: x.view(STEPS, BATCH, 7), r"network: forward: fails on frames .* 3 x 2 x 3 x 8 x 8"),
     "another argument": (lambda x, y: x + y, r"forward: fails on .* missing 1 required positional argument"),
     "a tuple": (lambda x: (x, x), r"network: result: is a tuple; return the logits"),

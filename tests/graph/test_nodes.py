@@ -11,7 +11,11 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from neuromoco.export.to_loihi import mapping as loihi_mapping
+from neuromoco.export.to_onnx import operators as onnx_operators
+from neuromoco.graph import nodes
 from neuromoco.graph.folding import fold_affine
+from neuromoco.graph.interpret import RULES
 from neuromoco.graph.nodes import (
     Add,
     Affine,
@@ -19,6 +23,8 @@ from neuromoco.graph.nodes import (
     Graph,
     Input,
     Linear,
+    Node,
+    Weighted,
     adaptive_windows,
     strided_windows,
 )
@@ -94,15 +100,23 @@ def test_an_affine_stays_where_another_node_needs_the_layer_as_it_is() -> None:
 
 
 def test_two_affines_fold_after_one_another() -> None:
-    nodes: list[Any] = [
+    layers: list[Any] = [
         Input(name="frames", inputs=(), shape=(2,)),
         Linear(name="linear", inputs=("frames",), shape=(1,), weight=array(1, 2), bias=np.zeros(1, np.float32)),
         Affine(name="twice", inputs=("linear",), shape=(1,), weight=np.full(1, 2.0), bias=np.full(1, 1.0)),
         Affine(name="thrice", inputs=("twice",), shape=(1,), weight=np.full(1, 3.0), bias=np.zeros(1)),
     ]
-    linear: Any = fold_affine(nodes)[1]
-    assert linear.weight == pytest.approx(6 * nodes[1].weight)
+    linear: Any = fold_affine(layers)[1]
+    assert linear.weight == pytest.approx(6 * layers[1].weight)
     assert linear.bias == pytest.approx([3.0])
+
+
+def test_the_reference_and_the_targets_know_every_kind_of_node() -> None:
+    kinds = {kind for kind in vars(nodes).values() if isinstance(kind, type) and issubclass(kind, Node)}
+    kinds -= {Node, Weighted}
+    assert set(RULES) == kinds - {Input}
+    assert set(onnx_operators.WRITERS) == kinds - {Input}
+    assert set(loihi_mapping.WRITERS) == kinds
 
 
 def test_a_graph_refuses_a_name_twice_and_an_input_that_comes_later() -> None:

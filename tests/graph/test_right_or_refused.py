@@ -63,6 +63,12 @@ def residual(self: Body, x: Tensor) -> Tensor:
     return y.sub_(0.2)
 
 
+def heads(self: Body, x: Tensor) -> Tensor:
+    """Attention of two heads, from one tensor of queries, keys and values."""
+    q, k, v = torch.cat([x, 0.5 * x, x], 2).flatten(3).unflatten(2, (3, 2, -1)).unbind(2)
+    return (0.1 * (torch.matmul(q.mT, k) @ v.mT)).mT.reshape(x.shape)
+
+
 def by_channel(self: Body, x: Tensor) -> Tensor:
     return torch.mul(torch.linspace(0.5, 2.0, CHANNELS).view(1, 1, -1, 1, 1), x)
 
@@ -82,6 +88,20 @@ RIGHT: dict[str, Callable[[Any, Tensor], Tensor]] = {
     "tokens first": lambda _, x: x.flatten(3).transpose(2, 3).reshape(STEPS, BATCH, SIDE, SIDE, CHANNELS),
     "a loop over time": loop,
     "a sum of lists": lambda _, x: torch.cat([(x[t] * 2.0)[None] for t in range(len(x))]),
+    "a mean of each row": lambda _, x: x - 0.7 * x.mean(-1, keepdim=True),
+    "rows times columns": lambda _, x: x.sum(-1, keepdim=True) * x.mean(-2, keepdim=True),
+    "a sum over channels": lambda _, x: x + x.sum(2, keepdim=True),
+    "chunks": lambda _, x: torch.cat(x.chunk(4, 2)[::-1], 2),
+    "unequal parts": lambda _, x: torch.cat(list(x.split([1, 2, 3], dim=3))[::-1], 3),
+    "numbered parts": lambda _, x: x[:, :, 3:4] - 0.5 * x[..., 1:2] + x[:, :, None, -1],
+    "parts of heads": lambda _, x: (
+        x.reshape(*x.shape[:2], 2, 3, *x.shape[3:]).flatten(2, 3).narrow(2, 1, 4).sum(2, True)
+    ),
+    "branches stacked": lambda _, x: torch.stack([x, 0.3 * x.mT], 2).sum(2),
+    "chunks in a loop over time": lambda _, x: torch.stack([torch.cat(x_t.chunk(2, 1)[::-1], 1) for x_t in x]),
+    "matrices": lambda _, x: 0.2 * (x @ x.mT),
+    "matrices over channels": lambda _, x: (x.permute(0, 1, 3, 4, 2) @ x.transpose(2, 3)).transpose(2, 3) * 0.2,
+    "heads": heads,
     "data": lambda _, x: x.data * 1.25,
 }
 
@@ -99,6 +119,42 @@ class MeanOverChannels(nn.Module):
 
 def test_a_mean_over_channels_is_none_over_tokens() -> None:
     same(MeanOverChannels())
+
+
+class PublishedSpikformer(nn.Module):
+    """Two layers of attention as Spikformers are published: [T, B, ...], linear layers on tokens, q k^T v in heads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.norm = nn.Conv2d(2, 8, 3, 2, 1, bias=False), nn.BatchNorm2d(8)
+        self.fire = neuron.LIFNode(v_threshold=0.3, step_mode="m")
+        self.linears, self.norms = (
+            nn.ModuleList(nn.Linear(8, 8) for _ in range(4)),
+            nn.ModuleList(nn.BatchNorm1d(8) for _ in range(4)),
+        )
+        self.neurons = nn.ModuleList(neuron.LIFNode(v_threshold=0.3, step_mode="m") for _ in range(5))
+
+    def tokens(self, number: int, x: Tensor) -> Tensor:
+        steps, batch, tokens, channels = x.shape
+        x = self.linears[number](x.flatten(0, 1))
+        x = self.norms[number](x.transpose(-1, -2)).transpose(-1, -2).reshape(steps, batch, tokens, channels)
+        return self.neurons[number](x.contiguous())
+
+    def forward(self, x: Tensor) -> Tensor:
+        steps, batch = x.shape[:2]
+        x = self.norm(self.embed(x.flatten(0, 1)))
+        x = self.fire(x.reshape(steps, batch, -1, *x.shape[-2:])).flatten(-2).transpose(-1, -2)
+        tokens, channels = x.shape[2:]
+        split = lambda x: x.reshape(steps, batch, tokens, 2, channels // 2).permute(0, 1, 3, 2, 4)  # noqa: E731
+        q, k, v = (split(self.tokens(number, x)).contiguous() for number in range(3))
+        attended = ((q @ k.transpose(-2, -1)) @ v) * 0.25
+        attended = self.neurons[4](attended.transpose(2, 3).reshape(steps, batch, tokens, channels).contiguous())
+        return (x + self.tokens(3, attended)).mean(2)
+
+
+def test_a_spikformer_as_published_lowers() -> None:
+    torch.manual_seed(0)
+    same(PublishedSpikformer())
 
 
 @pytest.mark.parametrize("what", RIGHT.values(), ids=RIGHT)
@@ -229,10 +285,18 @@ WRONG: dict[str, tuple[Callable[..., Tensor] | nn.Module, str]] = {
         r"head: Linear: takes the last axis of",
     ),
     "recurrent": (recurrent, r"add: add: a sum of different layers"),
-    "turned in time": (turned, r"stack: stack: .*other values"),
+    "turned in time": (turned, r"stack: stack: joins values of different time steps"),
     "uneven steps": (uneven, r"mul: computes something else at step \d than before"),
-    "a step alone": (lambda _, x: x[0:1] + x, r"getitem: getitem: a part of the axes"),
-    "a part of channels": (lambda _, x: x[:, :, ::2], r"getitem: getitem: a part of the axes"),
+    "a step alone": (lambda _, x: x[0:1] + x, r"getitem: getitem: takes apart or joins axis 0 of \[T, N, "),
+    "every other channel": (lambda _, x: x[:, :, ::2], r"getitem: getitem: a part of an axis of 6 in steps of 2"),
+    "chosen channels": (lambda _, x: x[:, :, [0, 2]], r"getitem: getitem: a part of the axes by anything but numbers"),
+    "chunks of recordings": (lambda _, x: torch.cat(x.chunk(2, 1), 1), r"chunk: chunk: takes apart or joins axis 1"),
+    "a chunk that changes": (lambda _, x: (lambda a, b: a.add_(1) * b)(*x.chunk(2, 2)), r"mul_2: mul: takes chunk.1"),
+    "a product of heads and rows": (
+        lambda _, x: x.permute(0, 3, 2, 1, 4) @ x.permute(0, 3, 2, 4, 1),
+        r"matmul: matmul: a matrix product of \[T, 6, 6, N, 6\]",
+    ),
+    "a row for all recordings": (lambda _, x: x + x.unsqueeze(1), r"add: add: of shapes \["),
     "another neuron's constants": (fires(v_threshold=-1.0), r"a threshold of -1; use a positive one"),
     "no threshold": (fires(v_threshold=0.0), r"a threshold of 0; use a positive one"),
     "a vector of tau": (vector(), r"w of shape \(6, 1, 1\); use one number"),

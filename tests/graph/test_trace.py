@@ -154,7 +154,7 @@ REFUSED = {
     "one step per call": (neuron.LIFNode(step_mode="s"), r"what: .* takes one time step per call; set step_mode='m'"),
     "neuron on single frames": (Merged(), r"what.neuron: .* does not take \[T, N, ...\]"),
     "neuron twice": (Twice(), r"used twice; give each place its own"),
-    "cat": (lambda x: torch.cat([x, x], 2), r"cat: cat: .*; join branches with \+"),
+    "cat": (lambda x: torch.cat([x, x], 1), r"cat: cat: takes apart or joins axis 1 of \[T, N, "),
     "one step": (lambda x: x[0][None].expand_as(x), r"expand_as: expand_as: known are"),
     "mean over time": (lambda x: x.mean(0) * x.mean(0), r"mul: mul: a product of means over time"),
     "mean over recordings": (lambda x: x - x.mean(1, keepdim=True), r"mean: mean: a mean or sum over recordings"),
