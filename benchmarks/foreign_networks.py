@@ -88,6 +88,33 @@ def snntorch_leaky(reset: str) -> Build:
     return built
 
 
+class HandedOn(nn.Module):
+    """snnTorch's neurons in a loop over time that hands their membranes on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        import snntorch
+
+        self.conv, self.head = nn.Conv2d(2, 8, 3), nn.Linear(8 * 14 * 14, 10)
+        self.one, self.two = snntorch.Leaky(beta=0.9, threshold=0.5), snntorch.Leaky(beta=0.7, threshold=0.2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        first, second = self.one.init_leaky(), self.two.init_leaky()
+        spikes = []
+        for x_t in x:
+            hidden, first = self.one(self.conv(x_t), first)
+            out, second = self.two(self.head(hidden.flatten(1)), second)
+            spikes.append(out)
+        return torch.stack(spikes)
+
+
+def snntorch_synaptic() -> nn.Module:
+    import snntorch
+
+    synaptic = snntorch.Synaptic(alpha=0.8, beta=0.9, init_hidden=True)
+    return nn.Sequential(nn.Conv2d(2, 8, 3), synaptic, nn.Flatten(), nn.Linear(8 * 14 * 14, 10))
+
+
 EVENTS, SMALL, PICTURES, TINY = noise(2, 34), noise(2, 16), noise(3, 32), noise(3, 16)
 SLIM: dict[str, Any] = {"num_classes": 10, "embed_dims": 64}
 NETWORKS: dict[str, tuple[Build, Tensor, dict[str, Any]]] = {
@@ -158,6 +185,8 @@ NETWORKS: dict[str, tuple[Build, Tensor, dict[str, Any]]] = {
     "spikingjelly QIF": (plain(neuron.QIFNode, "m"), SMALL, {}),
     "snnTorch Leaky, reset by subtraction": (snntorch_leaky("subtract"), SMALL[0], {"steps": STEPS}),
     "snnTorch Leaky, reset to zero": (snntorch_leaky("zero"), SMALL[0], {"steps": STEPS}),
+    "snnTorch Leaky, membranes handed on": (HandedOn, SMALL, {}),
+    "snnTorch Synaptic": (snntorch_synaptic, SMALL[0], {"steps": STEPS}),
 }
 
 

@@ -216,8 +216,9 @@ def run_source(classifier: nn.Module, graph: Graph, frames: Floats) -> tuple[Flo
         for name in calls:
             tap = graph.taps[name]
 
-            def keep(_: nn.Module, __: Any, result: Tensor, name: str = name) -> None:
-                calls[name].append(result.clone())  # what follows may add to it in place
+            def keep(_: nn.Module, __: Any, result: Any, name: str = name) -> None:
+                spikes = result[0] if isinstance(result, tuple) else result  # others are membranes
+                calls[name].append(spikes.clone())  # what follows may add to it in place
 
             hooks.callback(modules[tap.path].register_forward_hook(keep).remove)
         result = classifier(torch.from_numpy(frames))

@@ -154,7 +154,7 @@ def _lif(body: Body, node: op.LIF) -> Value:
 
 
 def _lif_soft(body: Body, node: op.LIF) -> Value:
-    """Neurons that lose the threshold with each spike, and keep the rest: u = keep * (h - th * s)."""
+    """Neurons that lose a part with each spike, and keep the rest: u = keep * (h - lost * s)."""
     tape, (slope, offset) = body.tape, _slope(node)
     before = body.graph[node.inputs[0]]
     factor = np.float32(node.gain) if body.factor(before) == 1.0 else np.float32(node.gain) / body.factor(before)
@@ -165,7 +165,7 @@ def _lif_soft(body: Body, node: op.LIF) -> Value:
         h = x if kept is None else tape.op("Add", x, kept)
         spikes.append(tape.op("HardSigmoid", h, alpha=slope, beta=1.0 - offset))
         if node.name in body.states or len(spikes) < body.steps:
-            lost = tape.op("Mul", spikes[-1], tape.constant(node.v_threshold))
+            lost = tape.op("Mul", spikes[-1], tape.constant(node.lost))
             kept = tape.op("Mul", tape.op("Sub", h, lost), tape.constant(node.keep))
     if node.name in body.states and kept is not None:
         body.states[node.name] = kept
@@ -205,7 +205,7 @@ def _lif_of_arithmetic(body: Body, node: op.LIF) -> Value:
         spikes.append(tape.op("Sub", one, silent))
         if node.name in body.states or len(spikes) < body.steps:
             if node.soft_reset:
-                after = tape.op("Sub", h, tape.op("Mul", spikes[-1], threshold))
+                after = tape.op("Sub", h, tape.op("Mul", spikes[-1], tape.constant(node.lost)))
             else:
                 after = tape.op("Mul", h, silent)
             kept = tape.op("Mul", after, tape.constant(node.keep)) if node.keep != 1.0 else after

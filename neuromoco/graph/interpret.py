@@ -39,7 +39,7 @@ def membranes(node: op.LIF, x: Doubles, spikes: Doubles) -> Doubles:
     v: Any = 0.0
     for t in range(len(x)):
         h[t] = node.keep * v + node.gain * x[t]
-        v = h[t] - node.v_threshold * spikes[t] if node.soft_reset else h[t] * (1.0 - spikes[t])
+        v = h[t] - node.lost * spikes[t] if node.soft_reset else h[t] * (1.0 - spikes[t])
     return h
 
 
@@ -50,7 +50,7 @@ def fire(node: op.LIF, x: Doubles) -> Doubles:
     for t in range(len(x)):
         h = node.keep * v + node.gain * x[t]
         spikes[t] = h >= node.v_threshold
-        v = h - node.v_threshold * spikes[t] if node.soft_reset else h * (1.0 - spikes[t])
+        v = h - node.lost * spikes[t] if node.soft_reset else h * (1.0 - spikes[t])
     return spikes
 
 

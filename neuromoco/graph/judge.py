@@ -104,7 +104,7 @@ def _verdict_of_spikes(node: LIF, given: NDArray[Any], x: Doubles, terms: _Terms
     flipped, wrong, largest = int(np.count_nonzero(off)), 0, 0.0
     if flipped:
         # The membrane holds rounded terms of all steps before, as far as they did not leak away.
-        sums = membranes(node, terms.before(node.inputs[0]), np.zeros_like(x)) + node.v_threshold
+        sums = membranes(node, terms.before(node.inputs[0]), np.zeros_like(x)) + max(node.v_threshold, node.lost)
         far = np.abs(h - node.v_threshold)
         outside = off & ~(far <= ROUNDING * sums)
         wrong = int(np.count_nonzero(outside))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 from zlib import crc32
 
+import numpy as np
 from torch import Tensor
 
 from neuromoco.graph.functions import FACTS
@@ -110,6 +111,35 @@ class Names:
             free, number = f"{name}_{number}", number + 1
         self._taken.add(free)
         return free
+
+
+class Membranes:
+    """The membranes that neurons of other libraries return with their spikes, to be handed back one step later."""
+
+    def __init__(self) -> None:
+        self._last: dict[str, list[Tensor]] = {}
+
+    def put(self, path: str, states: list[Tensor]) -> None:
+        """Keeps those that neurons returned, by the path of their module."""
+        self._last[path] = states
+
+    def expect_own(self, path: str, given: list[Any]) -> None:
+        """Refuses membranes that are neither at rest nor those that the same neurons returned one step before."""
+        before, given = self._last.get(path, []), [state for state in given if state is not None]
+        if before and given:
+            if len(before) != len(given) or any(a is not b for a, b in zip(before, given, strict=True)):
+                raise RefusedError("other membranes than it returned one step before; hand those on")
+        elif any(not isinstance(state, Tensor) or bool(state.count_nonzero()) for state in given):
+            raise RefusedError("membranes that are not at rest; begin with zeros")
+
+
+def same_node(a: Node, b: Node) -> bool:
+    """Whether two nodes compute the same, under the same names."""
+    return (
+        type(a) is type(b)
+        and all(np.array_equal(getattr(a, f.name), getattr(b, f.name)) for f in fields(a) if f.name != "windows")
+        and getattr(a, "windows", None) == getattr(b, "windows", None)
+    )
 
 
 def _sum(tensor: Tensor) -> int:

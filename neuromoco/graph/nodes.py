@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -95,7 +95,7 @@ class LIF(Node):
         h[t] = v[t-1] - v[t-1] / tau + x[t]          without
         s[t] = 1 if h[t] >= v_threshold else 0
         v[t] = h[t] * (1 - s[t])                     hard reset
-        v[t] = h[t] - v_threshold * s[t]             with `soft_reset`
+        v[t] = h[t] - lost * s[t]                    with `soft_reset`; lost is v_threshold, or `subtracted`
 
     An infinite tau without `decay_input` is integrate-and-fire.
     """
@@ -104,6 +104,12 @@ class LIF(Node):
     v_threshold: float
     decay_input: bool
     soft_reset: bool = False
+    subtracted: float | None = None
+
+    @property
+    def lost(self) -> float:
+        """What a spike takes from the membrane in a soft reset."""
+        return self.v_threshold if self.subtracted is None else self.subtracted
 
     @property
     def keep(self) -> float:
@@ -302,15 +308,6 @@ def averaging_matrix(windows: Sequence[Window], side: int) -> NDArray[np.float64
     for row, (first, end) in zip(matrix, windows, strict=True):
         row[first:end] = 1.0 / (end - first)
     return matrix
-
-
-def same_node(a: Node, b: Node) -> bool:
-    """Whether two nodes compute the same, under the same names."""
-    return (
-        type(a) is type(b)
-        and all(np.array_equal(getattr(a, f.name), getattr(b, f.name)) for f in fields(a) if f.name != "windows")
-        and getattr(a, "windows", None) == getattr(b, "windows", None)
-    )
 
 
 def bias_terms(node: Weighted) -> Array:

@@ -22,18 +22,8 @@ from neuromoco.graph import rules
 from neuromoco.graph.calls import check_results
 from neuromoco.graph.functions import FACTS, call_rule
 from neuromoco.graph.layout import EACH, MEAN, Axes, Sizes, Value, describe, leading, numbered, settled
-from neuromoco.graph.memory import Memory, Names, Trace, expect_fresh, plain_name, tensors_in
-from neuromoco.graph.nodes import (
-    LIF,
-    RESULT,
-    Array,
-    Input,
-    Node,
-    Reshape,
-    Shape,
-    Tap,
-    same_node,
-)
+from neuromoco.graph.memory import Membranes, Memory, Names, Trace, expect_fresh, plain_name, same_node, tensors_in
+from neuromoco.graph.nodes import LIF, RESULT, Array, Input, Node, Reshape, Tap
 from neuromoco.support.untrusted import one_line
 from neuromoco.unsupported import RefusedError, Unsupported
 
@@ -79,6 +69,7 @@ class Recorder(TorchFunctionMode):
         self._layers: list[str] = []  # that are being computed, each inside the one before
         self._stale: list[str] = []
         self._inner: dict[str, Tensor] = {}  # spikes of neurons inside of a layer, by path
+        self._membranes = Membranes()
         self._neurons: dict[str, str] = {}  # by path of the module, the node
         self._fired: dict[str, int] = defaultdict(int)  # steps that neurons that see one step per call have seen
         self._steps: dict[str, dict[int, Array]] = defaultdict(dict)
@@ -130,7 +121,7 @@ class Recorder(TorchFunctionMode):
             raise RefusedError(f"is {what}; return the logits of its last layer")
         expect_fresh(self.memory.stale(result))
         if kept.value is None:
-            raise RefusedError("comes from an unsupported layer")
+            raise RefusedError("comes from membranes or an unsupported layer; return what spikes lead to")
         value, nodes = settled(kept.value, self._names.free("result"))
         self.trace.taps[RESULT] = Tap(RESULT, value.axes, value.when == MEAN)
         for node in nodes:
@@ -176,13 +167,19 @@ class Recorder(TorchFunctionMode):
                 self._stale = self.memory.stale(args)
 
         def leave(module: nn.Module, args: Any, kwargs: Any, result: Any) -> None:
-            involved = self.memory.known((args, kwargs))
+            stateful = rules.is_stateful(module)
+            involved = self.memory.known(args[:1] if stateful else (args, kwargs))
+            results = tensors_in(result)
+            results, states = (results[:1], results[1:]) if stateful else (results, [])
             if len(self._layers) > 1:
                 if type(module) in rules.NEURONS:
                     self._inner[path] = result.detach().clone()
             elif involved:
                 rule = partial(self._layer, path, module, args, kwargs, self._stale)
-                self._write(path, rules.describe(module), involved, tensors_in(result), rule)
+                self._write(path, rules.describe(module), involved, results, rule)
+                for state in states:
+                    self._hold(state, None)
+                self._membranes.put(path, states)
             self._layers.pop()
 
         return enter, leave
@@ -227,16 +224,19 @@ class Recorder(TorchFunctionMode):
         self, path: str, module: nn.Module, args: Any, kwargs: Any, stale: list[str], call: _Call
     ) -> list[Value]:
         expect_fresh(stale)
-        rule = rules.LAYERS.get(type(module))
+        rule = rules.rule_of(module)
         if rule is None:
-            raise RefusedError(f"known are {rules.KNOWN}")
+            raise RefusedError(rules.SUBSTITUTES.get(type(module).__name__, f"known are {rules.KNOWN}"))
+        if rules.is_stateful(module):
+            self._membranes.expect_own(path, [*args[1:], *kwargs.values()])
+            args, kwargs = args[:1], {}
         if kwargs or len(args) != 1:
             raise RefusedError("takes more than one argument, or takes it by name; give it its input alone")
         x = call.value(args[0])
         if x is None:
             raise RefusedError("takes a tensor that no layer made")
-        if type(module) in rules.ELEMENTWISE:
-            if type(module) in rules.NEURONS:
+        if type(module) in rules.ELEMENTWISE or rules.is_stateful(module):
+            if type(module) in rules.NEURONS or rules.is_stateful(module):
                 self._neuron(path, module, x, call)
             nodes = rule(call.place, module, x.node)
             value = replace(x, node=nodes[-1] if nodes else x.node)
@@ -257,21 +257,21 @@ class Recorder(TorchFunctionMode):
                 self.trace.taps[node.name] = Tap(inner, value.axes if inner == path else None)
             if inner in self._inner and inner != path:
                 wide = self._inner.pop(inner).cpu().numpy()
-                self.trace.found[node.name] = wide.reshape(*self._sizes_ahead(), *node.shape)[:JUDGED_STEPS]
+                self.trace.found[node.name] = wide.reshape(self.sizes.steps, self.sizes.batch, *node.shape)[
+                    :JUDGED_STEPS
+                ]
         return [value]
-
-    def _sizes_ahead(self) -> Shape:
-        return (self.sizes.steps, self.sizes.batch)
 
     def _neuron(self, path: str, module: Any, x: Value, call: _Call) -> None:
         """Checks that neurons see each time step of each recording once, in order."""
         if self._neurons.setdefault(path, call.place) != call.place:
             raise RefusedError("a neuron that is used twice; give each place its own")
-        if module.step_mode == "m":
+        if getattr(module, "step_mode", "s") == "m":
             if not x.axes or x.axes[0] != ("T",):
                 raise RefusedError("a neuron that does not take [T, N, ...]; keep it out of SeqToANNContainer")
         elif x.step is None:
-            raise RefusedError("takes one time step per call; set step_mode='m'")
+            way = "set step_mode='m'" if hasattr(module, "step_mode") else "loop over time, or give steps= and one step"
+            raise RefusedError(f"takes one time step per call; {way}")
         elif x.step != self._fired[call.place]:
             raise RefusedError(f"sees step {x.step} after {self._fired[call.place]} steps; give it all, in order")
         else:
@@ -311,7 +311,7 @@ class Recorder(TorchFunctionMode):
         """A stand-in for an unsupported layer's value, so that the layers behind it are checked too."""
         front: Axes = (("T",), ("N",))
         count = 2
-        if tuple(tensor.shape[:2]) != self._sizes_ahead():
+        if tuple(tensor.shape[:2]) != (self.sizes.steps, self.sizes.batch):
             front, count = (("T", "N"),), 1
             if not tensor.ndim or tensor.shape[0] != self.sizes.steps * self.sizes.batch:
                 return None

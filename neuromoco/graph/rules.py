@@ -13,19 +13,16 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import torch
 from spikingjelly.activation_based import base, layer, neuron
 from torch import Tensor, nn
 from torch.nn.modules.utils import _pair
 
-from neuromoco.graph import layout
+from neuromoco.graph import layout, neurons
 from neuromoco.graph import nodes as op
 from neuromoco.graph.layout import Value
 from neuromoco.runtime.loihi.blocks import conv_shape
 from neuromoco.snn.neurons import LIFNode
 from neuromoco.unsupported import RefusedError
-
-SMALLEST_THRESHOLD = 1e-30  # the slope at it must be a float32
 
 
 def _convolution(name: str, module: nn.Conv1d | nn.Conv2d, x: op.Node) -> list[op.Node]:
@@ -76,33 +73,6 @@ def _batch_norm(name: str, module: nn.BatchNorm1d | nn.BatchNorm2d, x: op.Node) 
     offset = 0.0 if module.bias is None else _numpy(module.bias)
     terms = (np.abs(shift) + np.abs(offset)).astype(np.float32)
     return [replace(_affine(name, x, gain, shift + offset), terms=terms)]
-
-
-def _neuron(name: str, module: Any, x: op.Node) -> list[op.Node]:
-    if module.v_reset not in (None, 0.0):
-        raise RefusedError(f"a reset to {module.v_reset}; use v_reset=0.0")
-    steps = torch.tensor([-2.0, -1e-6, 0.0, 1e-6, 2.0])
-    if module.surrogate_function(steps).tolist() != [0.0, 0.0, 1.0, 1.0, 1.0]:
-        raise RefusedError("a surrogate function that gives no spikes; set its spiking=True")
-    tau, decay_input = math.inf, False
-    if isinstance(module, neuron.ParametricLIFNode):
-        tau, decay_input = 1.0 / _number("w", torch.sigmoid(module.w)), bool(module.decay_input)
-    elif isinstance(module, neuron.LIFNode):
-        tau, decay_input = _number("tau", module.tau), bool(module.decay_input)
-    if not tau >= 1.0:
-        raise RefusedError(f"tau {tau:g}, which makes membranes grow or alternate; use 1 or more")
-    threshold = _number("v_threshold", module.v_threshold)
-    if not SMALLEST_THRESHOLD <= threshold < math.inf:
-        raise RefusedError(f"a threshold of {threshold:g}; use a positive one, and change the sign of the weights")
-    constants: dict[str, Any] = {"tau": tau, "v_threshold": threshold, "decay_input": decay_input}
-    soft = module.v_reset is None
-    return [op.LIF(name=name, inputs=(x.name,), shape=x.shape, **constants, soft_reset=soft)]
-
-
-def _number(name: str, value: Any) -> float:
-    if isinstance(value, Tensor) and value.numel() != 1:
-        raise RefusedError(f"{name} of shape {tuple(value.shape)}; use one number for all neurons of the layer")
-    return float(value)
 
 
 def _max_pool(name: str, module: nn.MaxPool2d, x: op.Node) -> list[op.Node]:
@@ -170,7 +140,7 @@ LAYERS: dict[type, Callable[[str, Any, op.Node], list[op.Node]]] = {
     **dict.fromkeys((nn.Conv1d, nn.Conv2d, layer.Conv1d, layer.Conv2d), _convolution),
     **dict.fromkeys((nn.Linear, layer.Linear), _linear),
     **dict.fromkeys((nn.BatchNorm1d, nn.BatchNorm2d, layer.BatchNorm1d, layer.BatchNorm2d), _batch_norm),
-    **dict.fromkeys((LIFNode, neuron.LIFNode, neuron.ParametricLIFNode, neuron.IFNode), _neuron),
+    **dict.fromkeys((LIFNode, neuron.LIFNode, neuron.ParametricLIFNode, neuron.IFNode), neurons.spiking),
     **dict.fromkeys((nn.MaxPool2d, layer.MaxPool2d), _max_pool),
     **dict.fromkeys((nn.AvgPool2d, layer.AvgPool2d), _avg_pool),
     **dict.fromkeys((nn.AdaptiveAvgPool2d, layer.AdaptiveAvgPool2d), _adaptive_pool),
@@ -181,10 +151,15 @@ LAYERS: dict[type, Callable[[str, Any, op.Node], list[op.Node]]] = {
 NEURONS = frozenset({LIFNode, neuron.LIFNode, neuron.ParametricLIFNode, neuron.IFNode})
 # Layers that treat each number of a tensor alone, whatever its axes count.
 ELEMENTWISE = NEURONS | {nn.Dropout, nn.Dropout2d, layer.Dropout, layer.Dropout2d}
+# By name, as their library is no dependency.
+SNNTORCH = "snntorch._neurons."
+STATEFUL = {
+    f"{SNNTORCH}leaky.Leaky": neurons.snntorch_leaky
+}  # take one step per call, return spikes, and membranes if asked
 ON_LAST_AXIS = frozenset({nn.Linear, layer.Linear})
 MULTI_STEP = frozenset({layer.SpikingSelfAttention})  # without a step_mode
 KNOWN = (
-    "convolution, linear, batch norm, LIF, ParametricLIF and IF neurons, max pool, average pool, "
+    "convolution, linear, batch norm, LIF, ParametricLIF and IF neurons, snnTorch's Leaky, max pool, average pool, "
     "adaptive average pool, dropout, SpikingSelfAttention, VotingLayer; and "
     "between layers +, -, *, @, flatten, reshape, transpose, chunk, split, cat, "
     "mean and sum over axes, x[t] and torch.stack in a loop over time"
@@ -227,11 +202,30 @@ def on_last_axis(
     return nodes, replace(x, node=nodes[-1], axes=axes)
 
 
+SUBSTITUTES = {
+    **dict.fromkeys(("Synaptic", "Alpha", "RLeaky", "RSynaptic"), "a second state; use snnTorch's Leaky"),
+    **dict.fromkeys(
+        ("LIF", "LIFCell", "LIFRecurrent", "LIFRecurrentCell"), "a synaptic current; use a LIF without one"
+    ),
+}
+
+
+def rule_of(module: nn.Module) -> Callable[[str, Any, op.Node], list[op.Node]] | None:
+    """The rule of a layer, if it has one."""
+    kind = type(module)
+    return LAYERS.get(kind) or STATEFUL.get(f"{kind.__module__}.{kind.__qualname__}")
+
+
+def is_stateful(module: nn.Module) -> bool:
+    """Whether it is one of `STATEFUL`."""
+    return type(module) not in LAYERS and rule_of(module) is not None
+
+
 def is_layer(module: nn.Module) -> bool:
     """Whether a module is one layer; of other modules, the children are looked at."""
-    if type(module) in LAYERS or isinstance(module, base.MemoryModule):
+    if rule_of(module) or isinstance(module, base.MemoryModule):
         return True
-    known = type(module).__module__.startswith(("torch.nn.", "spikingjelly."))
+    known = type(module).__module__.startswith(("torch.nn.", "spikingjelly.", SNNTORCH, "norse."))
     return (
         known
         and not isinstance(module, nn.Flatten | nn.Identity | nn.Sequential)

@@ -162,3 +162,6 @@ def evaluation_mode(module: nn.Module) -> Iterator[None]:
 def reset_state(module: nn.Module) -> None:
     """Resets the membrane of every neuron in a module to rest, as at the start of a recording."""
     functional.reset_net(module)
+    for part in module.modules():
+        if type(part).__module__.startswith("snntorch.") and callable(rest := getattr(part, "reset_mem", None)):
+            rest()

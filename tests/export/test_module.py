@@ -133,6 +133,94 @@ def test_the_files_input_has_any_batch(tmp_path: Path) -> None:
     assert answers(tmp_path / "m.onnx", torch.rand(STEPS, 5, 3, 8, 8))["logits"].shape == (5, 4)
 
 
+def leaky(**options: Any) -> nn.Module:
+    """Neurons of snnTorch's that hold their membranes."""
+    snntorch = pytest.importorskip("snntorch")
+    hidden = snntorch.Leaky(**{"beta": 0.9, "threshold": 0.3, "init_hidden": True, **options})
+    last = snntorch.Leaky(beta=0.5, threshold=0.2, init_hidden=True)
+    return nn.Sequential(nn.Conv2d(2, 8, 3), hidden, nn.Flatten(), nn.Linear(8 * 6 * 6, 10), last)
+
+
+class Handed(nn.Module):
+    """Neurons of snnTorch's in a loop over time that hands membranes on, or something else."""
+
+    def __init__(self, reset: str, hand: Callable[[Tensor], Tensor] = lambda x: x) -> None:
+        super().__init__()
+        snntorch = pytest.importorskip("snntorch")
+        self.conv, self.head, self.hand = nn.Conv2d(2, 8, 3), nn.Linear(8 * 6 * 6, 10), hand
+        self.one = snntorch.Leaky(beta=0.9, threshold=0.3, reset_mechanism=reset)
+        self.two = snntorch.Leaky(beta=0.7, threshold=0.2, reset_mechanism=reset)
+
+    def forward(self, x: Tensor) -> Tensor:
+        first, second = self.one.init_leaky(), self.two.init_leaky()
+        spikes, membranes = [], []
+        for x_t in x:
+            hidden, first = self.one(self.conv(x_t), self.hand(first))
+            out, second = self.two(self.head(hidden.flatten(1)), second)
+            spikes.append(out)
+            membranes.append(second)
+        torch.stack(membranes)  # used by a loss
+        return torch.stack(spikes)
+
+
+def leaky_input() -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.poisson(torch.full((6, BATCH, 2, 8, 8), 0.8), generator=generator)
+
+
+SNNTORCH: dict[str, Callable[[], nn.Module]] = {
+    "subtract": leaky,
+    "zero": lambda: leaky(reset_mechanism="zero"),
+    "no leak": lambda: leaky(beta=1.0),
+    "membranes handed on, subtract": lambda: Handed("subtract"),
+    "membranes handed on, zero": lambda: Handed("zero"),
+}
+
+
+@pytest.mark.parametrize("name", SNNTORCH)
+def test_snntorchs_neurons_export_without_a_flipped_spike(name: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network, frames = SNNTORCH[name]().eval(), leaky_input()
+    stepwise = isinstance(network, nn.Sequential)
+    report = neuromoco.export(
+        network, frames[0] if stepwise else frames, tmp_path / "m.onnx", steps=len(frames) if stepwise else None
+    )
+    layers = report["parity"]["layers"]
+    assert [entry["flipped"] for entry in layers] == [0, 0]
+    assert all(0.05 < entry["rate"] < 0.95 for entry in layers)
+    with torch.no_grad():
+        wanted = torch.stack([network(x) for x in frames]) if stepwise else network(frames)
+    assert answers(tmp_path / "m.onnx", frames)["logits_per_step"].tolist() == wanted.tolist()
+
+
+LEAKY_REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
+    "no reset": (lambda: leaky(reset_mechanism="none"), "Leaky: reset_mechanism 'none'; use 'subtract' or 'zero'"),
+    "reset at once": (lambda: leaky(reset_delay=False), "Leaky: reset_delay=False; use True"),
+    "vector": (lambda: leaky(beta=torch.full((6,), 0.5)), r"Leaky: beta of shape \(6,\); use one number"),
+    "graded": (lambda: leaky(graded_spikes_factor=2.0), "Leaky: a graded_spikes_factor; use 1"),
+    "threshold": (lambda: leaky(threshold=-1.0), "Leaky: a threshold of -1; use a positive one"),
+    "no memory": (lambda: leaky(beta=0.0), "Leaky: beta 0 with reset_mechanism 'subtract'"),
+    "other membranes": (lambda: Handed("zero", lambda x: 0.5 * x), "one: snntorch Leaky: other membranes than it"),
+    "not at rest": (
+        lambda: Handed("zero", lambda x: x if x.numel() else torch.ones(BATCH, 8, 6, 6)),
+        "begin with zeros",
+    ),
+    "a second state": (
+        lambda: nn.Sequential(pytest.importorskip("snntorch").Synaptic(0.5, 0.9, init_hidden=True), nn.Flatten()),
+        "0: snntorch Synaptic: a second state; use snnTorch's Leaky",
+    ),
+}
+
+
+@pytest.mark.parametrize(("build", "message"), LEAKY_REFUSED.values(), ids=LEAKY_REFUSED)
+def test_other_neurons_of_snntorchs_are_refused(build: Callable[[], nn.Module], message: str, tmp_path: Path) -> None:
+    network, frames = build().eval(), leaky_input()
+    given: Any = (frames[0], len(frames)) if isinstance(network, nn.Sequential) else (frames, None)
+    with pytest.raises(UnsupportedLayerError, match=message) as error:
+        neuromoco.export(network, given[0], tmp_path / "m.onnx", steps=given[1])
+    assert "\n" not in str(error.value)
+
+
 class Named(nn.Module):
     """A layer of neurons of a given name, and a shortcut without layers."""
 

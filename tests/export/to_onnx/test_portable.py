@@ -149,7 +149,7 @@ def equation(x: NDArray[Any], neuron: LIF) -> NDArray[np.bool_]:
     for drive in x:
         h = drive + kept
         found.append(h >= FLOAT(neuron.v_threshold))
-        after = h - found[-1] * FLOAT(neuron.v_threshold) if neuron.soft_reset else np.where(found[-1], FLOAT(0), h)
+        after = h - found[-1] * FLOAT(neuron.lost) if neuron.soft_reset else np.where(found[-1], FLOAT(0), h)
         kept = after * FLOAT(neuron.keep)
     return np.stack(found)
 
@@ -180,6 +180,7 @@ NEURONS = [
     lif(4.0 / 3.0, 0.7),
     lif(2.0, 1.0, soft_reset=True),
     lif(5.0, 0.3, False, soft_reset=True),
+    replace(lif(5.0, 0.3, False, soft_reset=True), subtracted=0.375),
     lif(np.inf, 1.3, False),
     lif(np.inf, 1.0, False, soft_reset=True),
 ]

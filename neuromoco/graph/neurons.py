@@ -1,0 +1,78 @@
+"""The nodes for neurons of other libraries; see `rules`."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from spikingjelly.activation_based import neuron
+from torch import Tensor
+
+from neuromoco.graph import nodes as op
+from neuromoco.support.untrusted import one_line
+from neuromoco.unsupported import RefusedError
+
+SMALLEST_BETA = 1e-3  # below it, what a spike leaves to subtract drowns the membrane's digits
+SMALLEST_THRESHOLD = 1e-30  # the slope at it must be a float32
+
+
+def spiking(name: str, module: Any, x: op.Node) -> list[op.Node]:
+    if module.v_reset not in (None, 0.0):
+        raise RefusedError(f"a reset to {module.v_reset}; use v_reset=0.0")
+    steps = torch.tensor([-2.0, -1e-6, 0.0, 1e-6, 2.0])
+    if module.surrogate_function(steps).tolist() != [0.0, 0.0, 1.0, 1.0, 1.0]:
+        raise RefusedError("a surrogate function that gives no spikes; set its spiking=True")
+    tau, decay_input = math.inf, False
+    if isinstance(module, neuron.ParametricLIFNode):
+        tau, decay_input = 1.0 / _number("w", torch.sigmoid(module.w)), bool(module.decay_input)
+    elif isinstance(module, neuron.LIFNode):
+        tau, decay_input = _number("tau", module.tau), bool(module.decay_input)
+    if not tau >= 1.0:
+        raise RefusedError(f"tau {tau:g}, which makes membranes grow or alternate; use 1 or more")
+    threshold = _number("v_threshold", module.v_threshold)
+    if not SMALLEST_THRESHOLD <= threshold < math.inf:
+        raise RefusedError(f"a threshold of {threshold:g}; use a positive one, and change the sign of the weights")
+    constants: dict[str, Any] = {"tau": tau, "v_threshold": threshold, "decay_input": decay_input}
+    soft = module.v_reset is None
+    return [op.LIF(name=name, inputs=(x.name,), shape=x.shape, **constants, soft_reset=soft)]
+
+
+def snntorch_leaky(name: str, module: Any, x: op.Node) -> list[op.Node]:
+    """snnTorch's Leaky, which fires above its threshold, and whose reset acts on the next step, not decayed:
+
+    mem[t] = beta * mem[t-1] + x[t] - threshold * s[t-1], or beta * mem[t-1] * (1 - s[t-1]) + x[t]
+    """
+    steps = torch.tensor([-2.0, -1e-6, 0.0, 1e-6, 2.0])
+    if module.spike_grad(steps).tolist() != [0.0, 0.0, 0.0, 1.0, 1.0]:
+        raise RefusedError("a spike_grad that fires at other values than those above 0; omit it")
+    plain = {"inhibition": False, "state_quant": False, "reset_delay": True}
+    for option, usual in plain.items():
+        if getattr(module, option) is not usual:
+            raise RefusedError(f"{option}={one_line(repr(getattr(module, option)))}; use {usual}")
+    if _number("graded_spikes_factor", module.graded_spikes_factor) != 1.0:
+        raise RefusedError("a graded_spikes_factor; use 1, and scale the weights of the layer behind")
+    beta = min(1.0, max(0.0, _number("beta", module.beta)))
+    threshold, reset = _number("threshold", module.threshold), int(module.reset_mechanism_val)
+    if not SMALLEST_THRESHOLD <= threshold < math.inf:
+        raise RefusedError(f"a threshold of {threshold:g}; use a positive one, and change the sign of the weights")
+    if reset not in (0, 1):
+        raise RefusedError(f"reset_mechanism {module.reset_mechanism!r}; use 'subtract' or 'zero'")
+    soft = reset == 0
+    if soft and beta < SMALLEST_BETA:
+        raise RefusedError(f"beta {beta:g} with reset_mechanism 'subtract'; use {SMALLEST_BETA} or more, or 'zero'")
+    constants: dict[str, Any] = {
+        "tau": math.inf if beta == 1.0 else 1.0 / (1.0 - beta),
+        "v_threshold": float(np.nextafter(np.float32(threshold), np.float32(math.inf))),
+        "decay_input": False,
+        "soft_reset": soft,
+        "subtracted": threshold / beta if soft else None,
+    }
+    return [op.LIF(name=name, inputs=(x.name,), shape=x.shape, **constants)]
+
+
+def _number(name: str, value: Any) -> float:
+    if isinstance(value, Tensor) and value.numel() != 1:
+        raise RefusedError(f"{name} of shape {tuple(value.shape)}; use one number for all neurons of the layer")
+    return float(value)
