@@ -40,6 +40,8 @@ OPTIONAL = {
     ("tests", "gradio_client"),  # part of gradio's interface: gradio declares which version fits
     ("tests", "dv_processing"),  # an independent reader, whose wheels lag behind Python
 }
+# Scripts that run in other Pythons, whose runtimes and readers do not install beside each other.
+ELSEWHERE = ("benchmarks/runtimes/runners.py", "benchmarks/runtimes/nir_readers.py")
 # Distributions whose module has another name, for those that are not installed here.
 MODULES = {"dv_processing": "dv-processing", "event_stream": "event-stream"}
 
@@ -97,7 +99,7 @@ def distributions(module: str) -> set[str]:
 def files() -> list[Path]:
     found = [file for top in ("neuromoco", "export", "app", "models", "benchmarks", "tests") for file in
              (ROOT / top).rglob("*.py") if "lava_runner" not in file.parts]  # fmt: skip
-    return sorted(file.relative_to(ROOT) for file in found)
+    return sorted({file.relative_to(ROOT) for file in found} - {Path(name) for name in ELSEWHERE})
 
 
 def room_of(file: Path) -> str:

@@ -286,7 +286,7 @@ def test_a_run_goes_on_with_the_split_that_it_began_with_whatever_the_rule_is_no
 
     monkeypatch.setattr(ClassifyTask, "__init__", watched)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("neuromoco.train.stages.budget_split", other_rule)
+        patch.setattr("neuromoco.train.run_split.budget_split", other_rule)
         stop_after(patch, 1)
         with pytest.raises(KeyboardInterrupt):
             train(config, tmp_path / "run", "cpu")
