@@ -6,6 +6,8 @@ import math
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from neuromoco.graph import nodes as op
 from neuromoco.graph.calls import Call, keep_all, moved, network_value, scaled
 from neuromoco.graph.layout import MEAN, Value, regrouped, settled
@@ -88,12 +90,12 @@ def mean(call: Call, input: Any, dim: Any = None, keepdim: bool = False, *, dtyp
 
 
 def sum_over(call: Call, input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Value:
-    value, count = _reduced(call, input, dim, keepdim)
+    value, count = _reduced(call, input, dim, keepdim, summed=True)
     return scaled(call, value, float(count), 0.0, ".count")
 
 
-def _reduced(call: Call, input: Any, dim: Any, keepdim: bool) -> tuple[Value, int]:
-    """The mean over some axes, and the number of values in each mean."""
+def _reduced(call: Call, input: Any, dim: Any, keepdim: bool, summed: bool = False) -> tuple[Value, int]:
+    """The mean over some axes, or the sum over those of a node, and what it has to be multiplied with for the sum."""
     value = network_value(call, input)
     dims = range(len(value.axes)) if dim is None or dim == () else dim if isinstance(dim, tuple | list) else (dim,)
     chosen = {range(len(value.axes))[d] for d in dims}
@@ -107,9 +109,38 @@ def _reduced(call: Call, input: Any, dim: Any, keepdim: bool) -> tuple[Value, in
             raise RefusedError("a mean or sum over time steps that are mixed with another axis; keep them apart")
         value = replace(value, when=MEAN, axes=tuple(tuple(x for x in g if x != "T") for g in value.axes))
     if over:
-        value = _pooled(call, value, over)
+        value = _added(call, value, over) if summed else _pooled(call, value, over)
+    if summed:
+        count = call.sizes.steps if "T" in labels else 1
     axes = tuple(group for i, group in enumerate(value.axes) if keepdim or i not in chosen)
     return replace(value, axes=axes), count
+
+
+def _added(call: Call, value: Value, over: set[int]) -> Value:
+    """The sum over some axes of the node, by a convolution of ones: of spikes it is exact, as a mean times n is not."""
+    node, shape = value.node, value.node.shape
+    kept = [i for i in range(len(shape)) if i not in over]
+    if not kept:
+        raise RefusedError("a mean or sum over all axes; keep the channels")
+    order = (*sorted(over), *kept)
+    if order != tuple(range(len(shape))):
+        node = call.keep(moved(node, order, f"{call.place}.transpose"))
+    flat, left = (math.prod(shape[i] for i in over), math.prod(shape[i] for i in kept)), tuple(shape[i] for i in kept)
+    if node.shape != flat:
+        node = call.keep(op.Reshape(name=f"{call.place}.flat", inputs=(node.name,), shape=flat))
+    once: dict[str, Any] = {"stride": (1,), "padding": (0,), "dilation": (1,), "groups": 1}
+    ones, none = np.ones((1, flat[0], 1), np.float32), np.zeros(1, np.float32)
+    row = (1, flat[1])
+    node = call.keep(op.Conv(name=f"{call.place}.sum", inputs=(node.name,), shape=row, weight=ones, bias=none, **once))
+    return _without(call, value, over, node, left)
+
+
+def _without(call: Call, value: Value, over: set[int], node: op.Node, left: op.Shape) -> Value:
+    """The value whose axes `over` are reduced in a node, whose numbers have the shape `left`."""
+    kept = [i for i in range(len(value.node.shape)) if i not in over]
+    node = call.keep(op.Reshape(name=call.place, inputs=(node.name,), shape=left))
+    axes = tuple(tuple(kept.index(x) if isinstance(x, int) else x for x in g if x not in over) for g in value.axes)
+    return replace(value, node=node, axes=axes)
 
 
 def _pooled(call: Call, value: Value, over: set[int]) -> Value:
@@ -132,7 +163,4 @@ def _pooled(call: Call, value: Value, over: set[int]) -> Value:
         )
     sides = (node.shape[0], *map(len, windows))
     pool = call.keep(op.AvgPool(name=f"{call.place}.pool", inputs=(node.name,), shape=sides, windows=windows))
-    left = tuple(shape[i] for i in kept)
-    node = call.keep(op.Reshape(name=call.place, inputs=(pool.name,), shape=left))
-    axes = tuple(tuple(kept.index(x) if isinstance(x, int) else x for x in g if x not in over) for g in value.axes)
-    return replace(value, node=node, axes=axes)
+    return _without(call, value, over, pool, tuple(shape[i] for i in kept))

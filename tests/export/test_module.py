@@ -221,6 +221,25 @@ def test_other_neurons_of_snntorchs_are_refused(build: Callable[[], nn.Module], 
     assert "\n" not in str(error.value)
 
 
+class Summed(nn.Module):
+    """A sum of spikes that reaches the threshold exactly."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.fire = layer.Conv2d(3, 6, 3, padding=1, step_mode="m"), neuron.IFNode(step_mode="m")
+        self.last = neuron.IFNode(v_reset=None, step_mode="m")
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.fire(self.conv(x)).sum((-1, -2)))
+
+
+def test_a_sum_of_spikes_is_exact(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    example = torch.poisson(torch.full((4, BATCH, 3, 11, 11), 0.3))  # 121 * (1 / 121) is no 1 for every runtime
+    report = neuromoco.export(Summed().eval(), example, tmp_path / "m.onnx")
+    assert [entry["flipped"] for entry in report["parity"]["layers"]] == [0, 0]
+
+
 class Named(nn.Module):
     """A layer of neurons of a given name, and a shortcut without layers."""
 
