@@ -124,7 +124,7 @@ class Draw:
 
     def part(self) -> Iterator[nn.Module]:
         channels = self.channels
-        match self.integer(0, 14):
+        match self.integer(0, 17):
             case 0 | 1:
                 conv, self.channels, self.side = self.conv(channels, self.side)
                 yield conv
@@ -170,6 +170,17 @@ class Draw:
             case 13:
                 inner = nn.Conv2d(channels, channels, 3, padding="same", bias=self.flag())
                 yield layer.SeqToANNContainer(inner, nn.BatchNorm2d(channels))
+                yield self.neurons()
+            case 14:
+                parts, axis = self.integer(1, channels), self.integer(2, 4)
+                yield Step(lambda x: torch.cat(x.chunk(parts, axis)[::-1], axis))
+            case 15:
+                axis = self.integer(2, 4)
+                yield Step(lambda x: x + 0.3 * x.sum(axis, keepdim=True) - x.mean((-1, -2), keepdim=True))
+                yield self.neurons()
+            case 16:
+                gain = float(self.rng.uniform(0.1, 0.5))
+                yield Step(lambda x: gain * (x.mT @ x))
                 yield self.neurons()
             case _:
                 yield self.neurons()
