@@ -80,6 +80,7 @@ def tiny(**changes: Any) -> LeagueConfig:
     return LeagueConfig.model_validate(TINY | changes)
 
 
+@pytest.mark.slow
 def test_a_league_of_seconds(class_folders: Folders, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(TINY, sort_keys=False))
     words = [str(tmp_path / "tiny.yaml"), "--data", f"tiny={class_folders(2, 8)}", "--out", str(tmp_path / "league")]

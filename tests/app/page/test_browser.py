@@ -121,6 +121,7 @@ def test_a_file_that_does_not_say_how_it_is_read(open_page: Callable[..., Any], 
     page.get_by_role("textbox", name="Sensor Sensor").fill("34x34")
     page.get_by_label("Time unit").first.click()
     page.get_by_role("option", name="ms").click()
+    page.wait_for_function("[...document.querySelectorAll('input')].some(field => field.value === 'ms')")
     assert page.evaluate("document.documentElement.scrollWidth") == 400
     drop(page, walk)
     page.wait_for_selector(".nm-label")
