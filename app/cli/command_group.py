@@ -16,8 +16,9 @@ from typer.core import TyperGroup
 from neuromoco import __version__
 from neuromoco.errors import NeuromocoError
 from neuromoco.support.console import PlainConsole, console, is_first_here, printable
+from neuromoco.support.ending import Terminated
 
-INTERRUPTED = 130
+INTERRUPTED, TERMINATED = 130, 143
 # What JSON says that it is; schemas/ describes it. Keys may be added to a version, none may go or change its meaning.
 PREDICT, EVALUATE, ERROR = "neuromoco/predict/1", "neuromoco/evaluate/1", "neuromoco/error/1"
 # Typer has it, in one version as its own, in another as click's, and does not export it.
@@ -25,7 +26,7 @@ UsageError: Any = typer.BadParameter.__base__
 
 
 class Commands(TyperGroup):
-    """Commands that report a user's mistake in one line with its exit code, and end with code 130 when interrupted."""
+    """Commands that report a user's mistake in one line with its exit code; interrupted, they end with code 130."""
 
     def invoke(self, ctx: Any) -> Any:
         as_json = "--json" in [*ctx._protected_args, *ctx.args]
@@ -37,8 +38,8 @@ class Commands(TyperGroup):
             if ctx.params["debug"]:
                 raise
             _end(str(error), error.exit_code, as_json)
-        except KeyboardInterrupt:
-            raise typer.Exit(INTERRUPTED) from None
+        except KeyboardInterrupt as request:
+            raise typer.Exit(TERMINATED if isinstance(request, Terminated) else INTERRUPTED) from None
         except UsageError as error:  # a name of a file may look like an option
             message = printable(error.format_message())
             if as_json:

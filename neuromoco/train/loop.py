@@ -25,6 +25,7 @@ from neuromoco.snn.batch_norm import average_running_statistics
 from neuromoco.snn.memory import keep_freed_memory
 from neuromoco.support.console import console, progress_bar
 from neuromoco.support.disk_errors import disk_errors
+from neuromoco.support.ending import EndRequest
 from neuromoco.support.files import syncing_later, write_json
 from neuromoco.train.monitor import Monitor
 from neuromoco.train.run_folder import RunFolder
@@ -53,8 +54,13 @@ def fit(task: Task, run: RunFolder, accelerator: Accelerator, compute: ComputeCo
 
     Raises:
         ConfigError: the loss became infinite or NaN, or another number of processes began the run.
+        KeyboardInterrupt: Ctrl-C or SIGTERM; the state after the step that was under way is written.
     """
-    states = States(run, accelerator, compute.save_minutes)
+    with EndRequest() as request:
+        return _fit(task, run, accelerator, States(run, accelerator, compute.save_minutes, request))
+
+
+def _fit(task: Task, run: RunFolder, accelerator: Accelerator, states: States) -> dict[str, Any]:
     loop = _Loop(task, accelerator, states)
     progress = states.read()
     history = run.history(progress.epoch - 1)

@@ -11,6 +11,7 @@ logs/              files of the experiment trackers
 metrics.json       the last and the chosen epoch, written at the end
 weights/           last.safetensors, and best.safetensors if there is a validation set
 state/             the last two states to resume from after an interruption
+.lock              held by the process that trains in the folder
 
 A run of stage "all" has such folders inside: pretrain/, finetune/, and, if it compares, supervised/ and probe/.
 """
@@ -18,12 +19,18 @@ A run of stage "all" has such folders inside: pretrain/, finetune/, and, if it c
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
+
+from accelerate import Accelerator
+from filelock import FileLock, Timeout
 
 from neuromoco.checkpoint import BEST, LAST, RUN_SETTINGS
 from neuromoco.config import RunConfig, dump_config, load_config, with_values
 from neuromoco.errors import ConfigError
+from neuromoco.support.disk_errors import disk_errors
 from neuromoco.support.files import (
     LARGEST_JSON,
     is_partial,
@@ -36,7 +43,9 @@ from neuromoco.support.files import (
 )
 from neuromoco.support.untrusted import parse_json, read_bytes
 from neuromoco.train.environment import environment, report_changes
+from neuromoco.train.processes import main_process_first
 
+LOCK = ".lock"
 KEPT_STATES = 2  # the last one, and the one before it should that be damaged
 
 
@@ -55,10 +64,31 @@ class RunFolder:
         self.folds = self.path / "folds.json"
 
     def check_free(self) -> None:
-        """Raises ConfigError if the path is a file, or a folder with anything but partial files of a killed run."""
-        if self.path.is_file() or (self.path.is_dir() and not all(map(is_partial, self.path.iterdir()))):
+        """Raises ConfigError if the path is a file, or a folder with anything but what a killed run leaves behind."""
+        if self.path.is_file() or (self.path.is_dir() and not all(map(_is_left_over, self.path.iterdir()))):
             advice = f"resume it: neuromoco train --resume {self.path}, or give another --out"
             raise ConfigError(f"{self.path}: already exists; {advice}")
+
+    @contextmanager
+    def kept_alone(self) -> Iterator[None]:
+        """Keeps other processes from training in this folder, which is made if missing; ends with this process.
+
+        Raises:
+            ConfigError: another process trains in it.
+            DiskError: the folder cannot be made, or its disk knows no locks.
+        """
+        lock = FileLock(self.path / LOCK, timeout=0, mode=0o600, fallback_to_soft=False)
+        with disk_errors(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            try:
+                lock.acquire()
+            except Timeout:
+                advice = "wait until it ends, or give another --out"
+                raise ConfigError(f"{self.path}: another process is training in it; {advice}") from None
+        try:
+            yield
+        finally:
+            lock.release()
 
     def begin(self, config: RunConfig, device: str) -> None:
         """Creates the folder of a new run, or adds what an interrupted start did not write.
@@ -144,6 +174,30 @@ class RunFolder:
     def write_history(self, history: list[dict[str, Any]]) -> None:
         """Rewrites the whole file, so that an interruption leaves no incomplete line."""
         write_text(self.metrics, "".join(json.dumps(line) + "\n" for line in history))
+
+
+@contextmanager
+def keeping_alone(run: RunFolder, accelerator: Accelerator, check: Callable[[], None]) -> Iterator[None]:
+    """Keeps the folder of a run for the processes of an accelerator, and checks it once nobody else writes to it.
+
+    Raises:
+        ConfigError: others train in it.
+        DiskError: the folder cannot be made.
+        NeuromocoError: what `check` raises.
+    """
+    with ExitStack() as kept:
+
+        def enter() -> None:
+            if accelerator.is_main_process:
+                kept.enter_context(run.kept_alone())
+                check()
+
+        main_process_first(accelerator, enter)
+        yield
+
+
+def _is_left_over(path: Path) -> bool:
+    return is_partial(path) or path.name == LOCK
 
 
 def _as_before(config: RunConfig) -> RunConfig:

@@ -28,7 +28,7 @@ from neuromoco.train.loop import DivergedError, fit
 from neuromoco.train.pretrain import PretrainTask
 from neuromoco.train.processes import build_accelerator, divide_batch, main_process_first
 from neuromoco.train.rival_task import RivalTask
-from neuromoco.train.run_folder import RunFolder
+from neuromoco.train.run_folder import RunFolder, keeping_alone
 from neuromoco.train.run_split import labelled_split, split_line, split_of, write_or_check_split
 from neuromoco.train.task import Task
 from neuromoco.train.trackers import check_trackers
@@ -81,16 +81,18 @@ def train(config: RunConfig, out: Path | str, device: str = "auto", read: Reader
         return resolve_init(config)
 
     config = main_process_first(accelerator, check)
-    try:
-        _begin(run, config, accelerator)
-        if config.stage == "all":  # fails before the pre-training rather than after it
-            main_process_first(accelerator, lambda: _check_labels(config, accelerator))
-        return _run_stages(run, config, accelerator, read)
-    except NeuromocoError:
-        # Without an epoch, or a state within one, there is nothing to resume.
-        if accelerator.is_main_process and not any(any(run.path.rglob(name)) for name in ("metrics.jsonl", "step-*")):
-            shutil.rmtree(run.path, ignore_errors=True)
-        raise
+    with keeping_alone(run, accelerator, run.check_free):
+        try:
+            _begin(run, config, accelerator)
+            if config.stage == "all":  # fails before the pre-training rather than after it
+                main_process_first(accelerator, lambda: _check_labels(config, accelerator))
+            return _run_stages(run, config, accelerator, read)
+        except NeuromocoError:
+            # Without an epoch, or a state within one, there is nothing to resume.
+            begun = any(any(run.path.rglob(name)) for name in ("metrics.jsonl", "step-*"))
+            if accelerator.is_main_process and not begun:
+                shutil.rmtree(run.path, ignore_errors=True)
+            raise
 
 
 def resume(out: Path | str, device: str = "auto", read: Reader = read_recordings) -> dict[str, Any]:
@@ -120,12 +122,15 @@ def resume(out: Path | str, device: str = "auto", read: Reader = read_recordings
         100
     """
     run, config = RunFolder.open(out)
-    if run.is_complete:
-        raise ConfigError(f"{out}: is complete; its weights are in {run.last.parent}")
     accelerator = build_accelerator(device, config.seed, config.compute)
-    accelerator.wait_for_everyone()  # before the main process writes
-    _begin(run, config, accelerator)
-    return _run_stages(run, config, accelerator, read)
+
+    def check() -> None:
+        if run.is_complete:
+            raise ConfigError(f"{out}: is complete; its weights are in {run.last.parent}")
+
+    with keeping_alone(run, accelerator, check):
+        _begin(run, config, accelerator)
+        return _run_stages(run, config, accelerator, read)
 
 
 def resolve_init(config: RunConfig) -> RunConfig:

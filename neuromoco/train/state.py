@@ -11,6 +11,7 @@ position.
 from __future__ import annotations
 
 import shutil
+import signal
 import time
 from dataclasses import asdict, dataclass, field
 from hashlib import file_digest
@@ -23,6 +24,7 @@ from accelerate.utils import gather_object
 from neuromoco.errors import CheckpointError, ConfigError, NeuromocoError
 from neuromoco.support.console import console, escape
 from neuromoco.support.disk_errors import disk_errors
+from neuromoco.support.ending import EndRequest, raise_request
 from neuromoco.support.files import LARGEST_JSON, remove, sync, sync_all, write_json
 from neuromoco.support.untrusted import parse_json, read_bytes
 from neuromoco.train.processes import main_process_first
@@ -49,23 +51,36 @@ class Progress:
 
 
 class States:
-    """Writes and reads the states of one run, once the accelerator has prepared model, optimizer and loader."""
+    """Writes and reads the states of one run, once the accelerator has prepared model, optimizer and loader.
 
-    def __init__(self, run: RunFolder, accelerator: Accelerator, minutes: float) -> None:
-        self.run, self.accelerator, self.seconds = run, accelerator, 60.0 * minutes
+    Args:
+        run: its folder.
+        accelerator: of the run.
+        minutes: after which a state is due.
+        request: to end, of this process.
+    """
+
+    def __init__(self, run: RunFolder, accelerator: Accelerator, minutes: float, request: EndRequest) -> None:
+        self.run, self.accelerator, self.seconds, self._request = run, accelerator, 60.0 * minutes, request
         self.written = time.monotonic()
+        self._ending = False
 
     def due(self, seconds: float | None = None) -> bool:
-        """Whether the last state is older than `seconds`, by default the settings' time; equal in all processes."""
-        late = float(time.monotonic() - self.written >= (self.seconds if seconds is None else seconds))
-        flag = torch.tensor(late, device=self.accelerator.device)
-        return bool(self.accelerator.reduce(flag, "sum") > 0)
+        """Whether the last state is older than `seconds`, by default the settings' time, or a process is to end.
+
+        The answer is equal in all processes.
+        """
+        late = time.monotonic() - self.written >= (self.seconds if seconds is None else seconds)
+        flags = torch.tensor([float(late), float(self._request.signal > 0)], device=self.accelerator.device)
+        some_late, self._ending = (self.accelerator.reduce(flags, "sum") > 0).tolist()
+        return bool(some_late or self._ending)
 
     def write(self, progress: Progress, step: int) -> None:
         """Writes the state after `step` optimizer steps and removes all but the one before it.
 
         Raises:
             DiskError: the disk is full, read-only or gone; the states before are kept.
+            KeyboardInterrupt: the state is written, and `due` found a process that is to end.
         """
         accelerator = self.accelerator
         state = self.run.states / f"step-{step:09d}"
@@ -91,6 +106,8 @@ class States:
             shutil.rmtree(part, ignore_errors=True)
             raise
         self.written = time.monotonic()
+        if self._ending:
+            raise_request(self._request.signal or signal.SIGTERM)
 
     def read(self) -> Progress:
         """Loads the newest undamaged state, if there is one.
