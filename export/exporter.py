@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -110,3 +110,15 @@ def export_header(classifier: TrainedClassifier, source: Path, target: TargetNam
 def report_path(out: Path) -> Path:
     """Where the report of a file is."""
     return out.with_name(f"{out.stem if out.suffix == '.onnx' else out.name}.report.json")
+
+
+def check_replaceable(path: Path, names: Collection[str], sign: str, target: str) -> None:
+    """Refuses a folder to write that holds anything but an earlier export: these `names`, `sign` among them."""
+    if not path.exists():
+        return
+    if not path.is_dir():
+        raise ConfigError(f"{path}: is a file; --out names a folder to make")
+    others = sorted(entry.name for entry in path.iterdir() if entry.name not in names)
+    if others or not (path / sign).is_file():
+        problem = f"holds {others[0]}" if others else f"is empty, or no {target} export"
+        raise ConfigError(f"{path}: {problem}; only an earlier export is replaced: give another --out")

@@ -89,12 +89,14 @@ class Target:
 FORM = ("opset", "portable")  # of ONNX files
 ONNX_READER = "neuromoco.runtime.onnx_file:OnnxNetwork"
 LOIHI_READER = "neuromoco.runtime.loihi.folder:TwinNetwork"
+C_READER = "neuromoco.runtime.spiking.native:CompiledNetwork"
 TARGETS: dict[str, Target] = {
     "onnx": Target("to_onnx.export:OnnxExporter", ONNX_READER, ".onnx", ("input", "quantize", "spike_rates", *FORM)),
     "onnx-step": Target("to_onnx.export:OnnxStepExporter", ONNX_READER, "-step.onnx", FORM),
     "loihi": Target(
         "to_loihi.export:LoihiExporter", LOIHI_READER, ".loihi", ("dialect",), ("loihi",), replacing_folder
     ),
+    "c": Target("to_c.export:CExporter", C_READER, "-c", place=replacing_folder),
     "nir": Target("to_nir.export:NirExporter", "nir:read", ".nir", extras=("nir",)),
 }
 
@@ -123,8 +125,9 @@ def export(
 
     Args:
         source: checkpoint of a classifier (`.safetensors`), or the run folder that has it; or a torch module.
-        out: of a module, an example of its input, a float32 tensor. Else the file to write (for "loihi" a folder; an
-            earlier export there is replaced). By default it is named after the checkpoint and lies in the same folder.
+        out: of a module, an example of its input, a float32 tensor. Else the file to write (for "loihi" and "c" a
+            folder; an earlier export there is replaced). By default it is named after the checkpoint and lies in the
+            same folder.
         path: of a module, the file to write.
         target: what to write ("onnx" or "nir" of a module):
 
@@ -132,9 +135,10 @@ def export(
               `logits` [N, classes] and `logits_per_step` [T, N, classes] out.
             - "onnx-step": an ONNX file of one time step; the caller keeps the neurons' state.
             - "loihi": a folder for Intel's Lava with 8-bit weights.
+            - "c": a folder of C99 with 8-bit weights, for microcontrollers.
             - "nir": a graph of the Neuromorphic Intermediate Representation (Pedersen et al. 2024).
-        data: file or folder of recordings to compare on, or (for "loihi" and `quantize="int8"`) to calibrate on one
-            half of and compare on the other. By default the bundled example recordings.
+        data: file or folder of recordings to compare on, or (for "loihi", "c" and `quantize="int8"`) to
+            calibrate on one half of and compare on the other. By default the bundled example recordings.
         recordings: to compare on instead of those in `data`; an empty list leaves noise alone.
         reading: how those in `data` are read, where it is not as the training recordings were.
         crop: the part of their sensor that is used instead of the network's, see `FrameConfig`; "activity" is that in

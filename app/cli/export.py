@@ -35,12 +35,12 @@ def export(
         typer.Argument(help="A run of a classifier, its checkpoint, or file.py:name of a torch module, which is run."),
     ],
     file: Annotated[
-        Path | None, typer.Option("--out", help="File (loihi: folder) to write; by default next to the checkpoint.")
+        Path | None, typer.Option("--out", help="File (loihi, c: folder) to write; by default next to the checkpoint.")
     ] = None,
     target: Annotated[
         TargetName,
         typer.Option(
-            help="onnx: all time steps in one call; onnx-step: one per call; loihi: for Lava; nir: for others."
+            help="onnx: all time steps in one call; onnx-step: one per call; loihi: for Lava; c: C99; nir: for others."
         ),
     ] = "onnx",
     source: Annotated[

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,15 +12,17 @@ import numpy as np
 from neuromoco.events import Recording
 from neuromoco.export.check.accuracy_loss import copy_figures, split_samples
 from neuromoco.export.check.parity import bundled_recordings, random_recordings, run_source
-from neuromoco.export.exporter import Exporter, ExportJob, export_header
+from neuromoco.export.exporter import Exporter, ExportJob, check_replaceable, export_header
 from neuromoco.export.to_loihi.calibrate import FACTORS, choose_clipping
 from neuromoco.export.to_loihi.mapping import map_to_loihi
 from neuromoco.export.to_loihi.report import as_text, compare_loihi, judged_on, layer_rows, totals, warnings_of
-from neuromoco.export.to_loihi.write import check_replaceable, describe, write_folder
+from neuromoco.export.to_loihi.resources import limits_of
+from neuromoco.export.to_loihi.write import describe, write_folder
 from neuromoco.graph.nodes import Graph
 from neuromoco.runtime.checkpoint_file import TrainedClassifier
+from neuromoco.runtime.header import ExportHeader
 from neuromoco.runtime.loihi.blocks import LARGEST_MESSAGE, Dialect, LoihiGraph
-from neuromoco.runtime.loihi.manifest import REPORT, REPORT_TEXT
+from neuromoco.runtime.loihi.manifest import MANIFEST, OURS, REPORT, REPORT_TEXT
 from neuromoco.runtime.prediction import Floats
 from neuromoco.support.files import write_json, write_text
 from neuromoco.unsupported import Unsupported, refuse
@@ -32,25 +35,25 @@ ADVICE = "train on with --stage finetune --quantize loihi, or give more recordin
 CALIBRATE = 16  # recordings on which scales are tried, fewer if they are large
 
 
-class LoihiExporter(Exporter):
-    """Writes a folder for Lava.
+class IntegerExporter(Exporter):
+    """Computes the integer network, which the subclasses write, and compares its answers with the source's.
 
     With `data`, one half of its recordings calibrates and the other is compared on; given recordings serve for both.
     Without either, the bundled recordings measure the range of the readout alone: scales are exact, and no result is
     refused.
     """
 
-    def __init__(self, job: ExportJob, dialect: Dialect | None = None) -> None:
+    def __init__(self, job: ExportJob) -> None:
         super().__init__(job)
-        self.dialect = dialect
         self.is_calibrated = bool(job.recordings) or job.data is not None
-
-    def check_place(self, out: Path) -> None:
-        check_replaceable(out)
 
     def find_unsupported(self, graph: Graph) -> list[Unsupported]:
         loihi, unsupported = map_to_loihi(graph, 0.0)
-        return unsupported or loihi.problems(self.dialect or "extended")
+        return unsupported or self.find_too_large(loihi)
+
+    def find_too_large(self, loihi: LoihiGraph) -> list[Unsupported]:
+        """Blocks that the target cannot hold."""
+        return loihi.problems("extended")
 
     def write(self, graph: Graph, part: Path) -> dict[str, Any]:
         job = self.job
@@ -66,12 +69,12 @@ class LoihiExporter(Exporter):
             self.compared = list(job.recordings or bundled_recordings(job.header))
             self.calibration = self.compared
         self.loihi = calibrated(job.classifier, graph, self.calibration, search=self.is_calibrated)
-        dialect = self.dialect or ("stock" if not self.loihi.problems("stock") else "extended")
         header = export_header(job.classifier, job.source, job.target, precision="int8")
-        frames = np.minimum(job.classifier.frames(self.compared[:SAMPLES]), LARGEST_MESSAGE).astype(np.uint8)
-        write_folder(part, self.loihi, describe(self.loihi, dialect, header), frames)
-        facts = {"encoder": header.encoder.name, "dialect": dialect}
-        return facts | {"steps": header.frames.steps, "latency": self.loihi.latency}
+        return {"encoder": header.encoder.name, **self.write_integers(part, header), "steps": header.frames.steps}
+
+    @abstractmethod
+    def write_integers(self, part: Path, header: ExportHeader) -> dict[str, Any]:
+        """Writes the integer network; returns facts for the report."""
 
     def compare(self, graph: Graph, part: Path) -> tuple[dict[str, Any], str | None]:
         steps = self.job.header.frames.steps
@@ -92,6 +95,31 @@ class LoihiExporter(Exporter):
         if not self.is_calibrated:
             figures["problem"] = None
         return figures, figures["problem"]
+
+
+class LoihiExporter(IntegerExporter):
+    """Writes a folder for Lava."""
+
+    def __init__(self, job: ExportJob, dialect: Dialect | None = None) -> None:
+        super().__init__(job)
+        self.dialect = dialect
+
+    def check_place(self, out: Path) -> None:
+        check_replaceable(out, OURS, MANIFEST, "Loihi")
+
+    def find_too_large(self, loihi: LoihiGraph) -> list[Unsupported]:
+        return loihi.problems(self.dialect or "extended")
+
+    def write_integers(self, part: Path, header: ExportHeader) -> dict[str, Any]:
+        dialect = self.dialect or ("stock" if not self.loihi.problems("stock") else "extended")
+        frames = np.minimum(self.job.classifier.frames(self.compared[:SAMPLES]), LARGEST_MESSAGE).astype(np.uint8)
+        write_folder(part, self.loihi, describe(self.loihi, dialect, header), frames)
+        return {"dialect": dialect, "latency": self.loihi.latency}
+
+    def compare(self, graph: Graph, part: Path) -> tuple[dict[str, Any], str | None]:
+        figures, problem = super().compare(graph, part)
+        figures["warnings"] += limits_of(self.loihi)
+        return figures, problem
 
     def write_report(self, report: dict[str, Any], part: Path, out: Path) -> None:
         write_json(part / REPORT, report)

@@ -11,7 +11,7 @@ import numpy as np
 from neuromoco.classifier import Classifier
 from neuromoco.export.check.accuracy_loss import JUDGED_ON
 from neuromoco.export.check.parity import SpikeCounts, logit_error, run_source
-from neuromoco.export.to_loihi.resources import Resources, energy_nj, limits_of, operations, resources_of, total
+from neuromoco.export.to_loihi.resources import Resources, energy_nj, operations, resources_of, total
 from neuromoco.export.to_loihi.resources import __doc__ as rules
 from neuromoco.graph.nodes import Graph
 from neuromoco.runtime.loihi.blocks import LoihiAttention, LoihiConv, LoihiGraph, exact_steps
@@ -114,7 +114,6 @@ def warnings_of(graph: LoihiGraph, steps: int, compared: Comparison) -> list[str
             )
     if compared.cut_counts:
         lines.append(f"{compared.cut_counts} event counts above 255 were sent as 255; use more time steps")
-    lines += limits_of(graph)
     silent = [name for name, layer in compared.layers.items() if layer.compared and not layer.export]
     lines += [f"{name}: never spikes on the recordings compared" for name in silent]
     return lines

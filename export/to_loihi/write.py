@@ -8,14 +8,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from neuromoco.errors import ConfigError
 from neuromoco.runtime.header import ExportHeader
 from neuromoco.runtime.loihi.blocks import LARGEST_MESSAGE, Dialect, LoihiGraph
 from neuromoco.runtime.loihi.manifest import (
     FRAMES,
     MANIFEST,
     NET,
-    OURS,
     InputCoding,
     Manifest,
     ManifestLayer,
@@ -77,15 +75,3 @@ def write_folder(folder: Path, graph: LoihiGraph, manifest: Manifest, samples: N
         place = folder / source.relative_to(RUNNER)
         place.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, place)
-
-
-def check_replaceable(path: Path) -> None:
-    """Refuses a path that holds anything but an earlier export."""
-    if not path.exists():
-        return
-    if not path.is_dir():
-        raise ConfigError(f"{path}: is a file; --out names a folder to make")
-    others = sorted(entry.name for entry in path.iterdir() if entry.name not in OURS)
-    if others or not (path / MANIFEST).is_file():
-        problem = f"holds {others[0]}" if others else "is empty, or no Loihi export"
-        raise ConfigError(f"{path}: {problem}; only an earlier export is replaced: give another --out")

@@ -8,30 +8,21 @@ compiles its own.
 from __future__ import annotations
 
 import ctypes
-import errno
 import functools
-import hashlib
 import multiprocessing
-import os
 import platform
-import shlex
-import subprocess
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
 
-from neuromoco.errors import NeuromocoError
-from neuromoco.support.cache import cache_folder, is_own_file
+from neuromoco.support import compiled
 from neuromoco.support.console import is_first_here, say_once
-from neuromoco.support.files import locked, writing
 
 SOURCES = tuple(Path(__file__).with_name(name) for name in ("kernels.c", "spike_conv.c"))
 # No contraction: the neuron's equation rounds as torch does. The norm calls its fused multiply-add explicitly.
 FLAGS = ("-O3", "-march=native", "-ffp-contract=off", "-fno-math-errno", "-fopenmp", "-fPIC", "-shared")
-DIGEST_BYTES = hashlib.sha256().digest_size
 
 
 class Shape(ctypes.Structure):
@@ -44,31 +35,13 @@ class Shape(ctypes.Structure):
     )
 
 
-class _CompilerError(Exception):
-    """The compiler is missing or fails."""
-
-
-class Kernels(ctypes.CDLL):
-    """The compiled kernels."""
-
-    sha256: str  # of their code
-
-
 @functools.cache
-def library() -> Kernels | None:
+def library() -> compiled.Compiled | None:
     """The compiled kernels. None where they cannot be compiled: this is then reported on the console, once."""
-    compiler = shlex.split(os.environ.get("CC", "cc"))
     try:
-        try:
-            return _cached(compiler)
-        except (OSError, NeuromocoError) as error:
-            _report(f"{error}; the kernels of this process are compiled in a temporary folder")
-            with TemporaryDirectory() as folder:
-                path = Path(folder) / "kernels.so"
-                path.write_bytes(_compiled(compiler))
-                return _load(path)
-    except (OSError, _CompilerError):
-        name = " ".join(compiler)
+        return compiled.compiled_library("kernels", SOURCES, FLAGS, _report)
+    except (OSError, compiled.CompilerError):
+        name = " ".join(compiled.compiler_words())
         _report(
             f"The C compiler {name!r} is missing or fails, so training on a CPU will be slower and its numbers rounded "
             "otherwise: install gcc (on Debian and Ubuntu: apt install gcc), or set CC to a C compiler with OpenMP"
@@ -79,51 +52,6 @@ def library() -> Kernels | None:
 def _report(message: str) -> None:
     if is_first_here() and multiprocessing.parent_process() is None:  # workers keep silent
         say_once(message)
-
-
-def _cached(compiler: list[str]) -> Kernels:
-    """The kernels from the cache folder, compiled if they are missing there, damaged, or not this user's own."""
-    content = b"".join(map(Path.read_bytes, SOURCES)) + repr((compiler, FLAGS, _processor())).encode()
-    folder = cache_folder("kernels")
-    path = folder / f"{hashlib.sha256(content).hexdigest()[:32]}.so"
-    with locked(folder / ".lock"):
-        try:
-            return _load(path)
-        except OSError:
-            with writing(path) as part:
-                part.write_bytes(_compiled(compiler))
-            return _load(path)
-
-
-def _load(path: Path) -> Kernels:
-    """Loads what `_compiled` returned; OSError if the file is missing, cut, damaged, a link or another user's."""
-    with open(path, "rb", opener=_open_no_link) as file:
-        content = file.read()
-        code, digest = content[:-DIGEST_BYTES], content[-DIGEST_BYTES:]
-        if not is_own_file(file.fileno()) or hashlib.sha256(code).digest() != digest:
-            raise OSError(errno.EINVAL, "is damaged or another user's", str(path))
-        # The file that was just checked, whatever has its name by now.
-        opened = Path(f"/proc/self/fd/{file.fileno()}")
-        kernels = Kernels(str(opened if opened.exists() else path))
-    kernels.sha256 = digest.hex()
-    return kernels
-
-
-def _open_no_link(path: str, flags: int) -> int:
-    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
-
-
-def _compiled(compiler: list[str]) -> bytes:
-    """The shared library, and after its end, where loading ignores it, its SHA-256."""
-    try:
-        with TemporaryDirectory() as folder:
-            path = Path(folder) / "kernels.so"
-            command = [*compiler, *FLAGS, "-o", str(path), *map(str, SOURCES), "-lm"]
-            subprocess.run(command, check=True, capture_output=True, timeout=60)
-            code = path.read_bytes()
-    except (OSError, subprocess.SubprocessError) as error:
-        raise _CompilerError from error
-    return code + hashlib.sha256(code).digest()
 
 
 def call(name: str, shape: ctypes.Structure, *arrays: Tensor | None) -> None:
@@ -161,14 +89,7 @@ def identity() -> str | None:
 
 def processor_name() -> str:
     """The processor's name, such as "Intel(R) Xeon(R) Processor"."""
-    names = [line.partition(":")[2].strip() for line in _processor().splitlines() if line.startswith("model name")]
+    names = [
+        line.partition(":")[2].strip() for line in compiled.processor().splitlines() if line.startswith("model name")
+    ]
     return names[0] if names else platform.processor() or platform.machine()
-
-
-def _processor() -> str:
-    """What -march=native depends on: machines with different processors may share a cache folder."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    return "\n".join(sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))}))

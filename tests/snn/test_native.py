@@ -7,10 +7,12 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from neuromoco.snn import native
+from neuromoco.support import compiled
 from neuromoco.support.console import say_once
 
 pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
@@ -30,7 +32,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     say_once.cache_clear()
 
 
-def load() -> native.Kernels:
+def load() -> compiled.Compiled:
     native.library.cache_clear()
     kernels = native.library()
     assert kernels is not None
@@ -44,13 +46,13 @@ def cached(cache: Path) -> Path:
 
 def compilations(monkeypatch: pytest.MonkeyPatch) -> list[None]:
     counted: list[None] = []
-    compiled = native._compiled
+    compile_code = compiled.compile_code
 
-    def count(compiler: list[str]) -> bytes:
+    def count(*what: Any) -> bytes:
         counted.append(None)
-        return compiled(compiler)
+        return compile_code(*what)
 
-    monkeypatch.setattr(native, "_compiled", count)
+    monkeypatch.setattr(compiled, "compile_code", count)
     return counted
 
 

@@ -12,6 +12,7 @@ Reading needs h5py and no torch.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -24,11 +25,19 @@ from neuromoco.runtime.loihi.manifest import MANIFEST, NET, read_manifest
 from neuromoco.runtime.loihi.net_file import read_net
 from neuromoco.runtime.loihi.twin import check_readout, run
 from neuromoco.runtime.prediction import Floats
+from neuromoco.runtime.spiking.native import CompiledNetwork, library
+from neuromoco.runtime.spiking.network import list_uncompiled, pack_network
 from neuromoco.support.untrusted import one_line
 
 
 class TwinNetwork:
-    """A classifier in the folder of a Loihi export, computed by the integer twin."""
+    """A classifier in the folder of a Loihi export, computed by the integer twin: compiled where possible.
+
+    Attributes:
+        manifest: what the folder says about itself.
+        header: that of the manifest.
+        graph: the blocks.
+    """
 
     def __init__(self, folder: Path | str) -> None:
         self.manifest, net = read_manifest(folder), Path(folder) / NET
@@ -50,6 +59,16 @@ class TwinNetwork:
 
     def frame_logits(self, frames: Floats) -> Floats:
         """Logits [T, N, classes] of frames [T, N, P, H, W]; refuses those out of the hardware's range."""
-        logits = run(self.graph, frames).logits
-        check_readout(logits, self.graph.readout.neuron.v_threshold)
+        logits = self.compiled.logits(frames) if self.compiled else None
+        if logits is None:  # numpy, which also says what is out of range
+            logits = run(self.graph, frames).logits
+            check_readout(logits, self.graph.readout.neuron.v_threshold)
         return (logits / self.graph.readout.scale).astype(np.float32)
+
+    @cached_property
+    def compiled(self) -> CompiledNetwork | None:
+        """The network in the compiled runtime; None where it cannot be compiled."""
+        runtime = library()
+        if runtime is None or list_uncompiled(self.graph):
+            return None
+        return CompiledNetwork(pack_network(self.graph, self.header.frames), runtime)
