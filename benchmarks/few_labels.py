@@ -12,7 +12,9 @@ is chosen. One JSON object a line:
                             by nearest neighbours and by a linear classifier with all labels, and with groups, how well
                             a linear classifier tells the groups of other classes than it was trained on
 
-Pre-training is kept in `--out` and taken up again by the same command.
+Pre-training is kept in `--out` and taken up again by the same command. With `--init NAME`, all begin with that encoder:
+it is fine-tuned as it is, or with `--further` after pre-training on the set's own recordings without labels. Rivals
+have its network, too; frames are those of the settings.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from neuromoco.checkpoint import best_weights, read_header
 from neuromoco.config import RecordingsConfig, RunConfig, parse_changes, with_values
 from neuromoco.datasets import Recordings, hold_out, list_data, read_recordings
 from neuromoco.datasets.set_survey import survey_set
@@ -115,6 +118,8 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, required=True, help="where pre-trained encoders are kept")
     parser.add_argument("--name", default="advised", help="of the settings")
+    parser.add_argument("--init", help="an encoder to start from: a path or a name")
+    parser.add_argument("--further", action="store_true", help="pre-train it on the set's own recordings first")
     parser.add_argument("--set", action="append", default=[], metavar="A.B=VALUE", help="change a setting")
     options = parser.parse_args()
     given = RecordingsConfig(labels=options.table and str(Path(options.table).absolute()), group=options.group)
@@ -126,7 +131,11 @@ def main() -> None:
         config = with_values(advice.config, held | parse_changes(options.set))
         stages = ("finetune", "supervised")
         never = {name: getattr(config, name).model_copy(update={"validation": 0.0}) for name in stages}
-        return config.model_copy(update={"recordings": given, **never})
+        config = config.model_copy(update={"recordings": given, **never})
+        if options.init is None:
+            return config
+        begun = {"init": options.init, "own_frames": True} if stage != "supervised" else {}
+        return config.model_copy(update={"encoder": read_header(options.init).encoder, **begun})
 
     def say(seconds: float, **line: Any) -> None:
         print(json.dumps({"name": options.name, **line, "seconds": round(time.monotonic() - seconds)}), flush=True)
@@ -135,8 +144,11 @@ def main() -> None:
         weights, begun = None, time.monotonic()
         if {"probe", "finetune"} & {*options.stages}:
             config = settings("pretrain", 0, fold, 0)
-            weights = pretrained(config, options.out / options.name / f"fold-{fold}")
-            say(begun, stage="pretrain", fold=fold, set=options.set)
+            if options.init and not options.further:
+                weights = best_weights(options.init)
+            else:
+                weights = pretrained(config, options.out / options.name / f"fold-{fold}")
+                say(begun, stage="pretrain", fold=fold, set=options.set)
         for stage in options.stages:
             if stage == "probe" and weights:
                 begun = time.monotonic()

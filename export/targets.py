@@ -19,6 +19,7 @@ from neuromoco.config import RecordingsConfig
 from neuromoco.config.frames import Crop
 from neuromoco.errors import ConfigError, ParityError
 from neuromoco.events import Recording
+from neuromoco.hub.names import find_checkpoint, is_on_hub
 from neuromoco.runtime.header import TargetName
 from neuromoco.runtime.onnx_guard.operator_sets import OPSET, OPSETS
 from neuromoco.support.console import printable
@@ -189,11 +190,13 @@ def export(
     from neuromoco.graph.trace import lower
     from neuromoco.runtime.checkpoint_file import TrainedClassifier
 
-    source, data = best_weights(source), None if data is None else Path(data)
+    word, source, data = Path(source), best_weights(source), None if data is None else Path(data)
     for name, value in chosen.items():
         if OPTIONS[name].needs_data and value != OPTIONS[name].values[0] and data is None:
             raise ConfigError(f"--{name} {value} is calibrated on your recordings: give them with --data FOLDER")
-    out = default_place(source, target, options) if out is None else Path(out)  # type: ignore[arg-type]
+    # What a name or a repository stands for does not lie where exports are wanted.
+    beside = word if find_checkpoint(word) != word else source
+    out = default_place(beside, target, options) if out is None else Path(out)  # type: ignore[arg-type]
     classifier = TrainedClassifier(source, "cpu")
     job = ExportJob(source, classifier, target, data, recordings, reading or RecordingsConfig(), crop)
     exporter = row.exporter()(job, **chosen)
@@ -264,6 +267,7 @@ def list_unsupported(source: Path | str, *, target: TargetName = "onnx", **optio
 def default_place(source: Path, target: str, options: dict[str, Any]) -> Path:
     """Where an export lies if no place is given: next to its source, named after it and what is special about it."""
     named = {name: options.get(name, option.values[0]) for name, option in OPTIONS.items() if option.in_name}
+    source = Path(source.name) if is_on_hub(source) else source
     special = "".join(
         f"-{name if value is True else value}" for name, value in named.items() if value != OPTIONS[name].values[0]
     )

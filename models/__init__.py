@@ -1,8 +1,8 @@
-"""Trained classifiers that ship with the package, each with its card, and recordings to try them on.
+"""Trained classifiers and pre-trained encoders that ship with the package, each with its card, and recordings.
 
-A model is a set of files with one name: `NAME.safetensors` (the checkpoint), `NAME.onnx` (time unrolled, takes
+A classifier is a set of files with one name: `NAME.safetensors` (the checkpoint), `NAME.onnx` (time unrolled, takes
 frames), `NAME.loihi` (a folder for the integer twin), `NAME.md` (the card). `python -m benchmarks.shipped_model`
-writes all of them.
+writes all of them. An encoder is `NAME.safetensors` and `NAME.md`, which `python -m benchmarks.shipped_encoder` writes.
 """
 
 from __future__ import annotations
@@ -15,8 +15,13 @@ SUFFIXES = {"onnx": ".onnx", "loihi-sim": ".loihi", "torch": ".safetensors"}  # 
 
 
 def available_models() -> list[str]:
-    """Names of the models."""
+    """Names of the classifiers."""
     return sorted(path.stem for path in FOLDER.glob("*.onnx"))
+
+
+def available_encoders() -> list[str]:
+    """Names of the encoders, to train from."""
+    return sorted({path.stem for path in FOLDER.glob("*.safetensors")} - set(available_models()))
 
 
 def model_path(name: str = DEFAULT, suffix: str = ".onnx") -> Path:

@@ -22,6 +22,7 @@ from neuromoco.config import EncoderConfig, FrameConfig, ReadingConfig, Settings
 from neuromoco.errors import CheckpointError, ConfigError
 from neuromoco.events import ReadOptions
 from neuromoco.fit.reference import FitReference
+from neuromoco.hub.names import find_checkpoint, names_in_words
 from neuromoco.support.files import read_json, writing
 from neuromoco.support.untrusted import is_regular, one_line, parse_json
 
@@ -132,14 +133,16 @@ def replace_header(path: Path | str, header: CheckpointHeader) -> None:
 
 
 def best_weights(path: Path | str) -> Path:
-    """The checkpoint to use of a run folder: of the chosen epoch, else of the last; any other path as it is.
+    """The checkpoint that a word names: a run folder, a name that ships, hf://owner/name; any other path as it is.
 
-    Of a run of stage "all", it is the classifier that it kept; until it has compared, the fine-tuned one.
+    Of a run folder, it is that of the chosen epoch, else of the last; of a run of stage "all", the classifier that it
+    kept; until it has compared, the fine-tuned one.
 
     Raises:
-        CheckpointError: a run without weights yet, or with a damaged summary.
+        CheckpointError: a run without weights yet, or with a damaged summary; a repository that cannot be had.
+        MissingExtraError: the Hub's package is not installed.
     """
-    path = Path(path)
+    path = find_checkpoint(path)
     if not (path / RUN_SETTINGS).is_file():
         return path
     folder = path / _kept(path) if (path / FINE_TUNED).is_dir() else path
@@ -249,6 +252,8 @@ def _open(path: Path | str, framework: str) -> Iterator[Any]:
     path = best_weights(path)
     if not is_regular(path):
         what = "is a folder, and no run of neuromoco train" if path.is_dir() else "does not exist"
+        if not path.exists() and path.name == str(path) and not path.suffix:
+            what += f" ({names_in_words()})"
         raise CheckpointError(f"{path}: {'is no regular file' if path.exists() and not path.is_dir() else what}")
     try:
         with path.open("rb") as begin:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from neuromoco.checkpoint import CheckpointHeader, stored_tensors
+from neuromoco.config import FrameConfig
 from neuromoco.encoders import Encoder, build_encoder
 from neuromoco.errors import CheckpointError, ConfigError
 from neuromoco.support.untrusted import one_line
@@ -37,8 +38,22 @@ class Classifier(nn.Module):
         return logits
 
 
-def check_network(path: Path | str, header: CheckpointHeader) -> None:
+def check_size(path: Path | str, frames: FrameConfig, encoder: Encoder) -> None:
+    """Refuses frames that are too small for the encoder of a checkpoint.
+
+    Raises:
+        ConfigError: a side has too few pixels.
+    """
+    if min(frames.height, frames.width) < encoder.smallest:
+        sides = f"frames of {frames.height} x {frames.width} pixels"
+        raise ConfigError(f"{path}: {sides}; its encoder takes {encoder.smallest} or more a side")
+
+
+def check_network(path: Path | str, header: CheckpointHeader) -> Encoder:
     """Checks that the tensors of a checkpoint are those of the network in its header, before either takes memory.
+
+    Returns:
+        The encoder, without values.
 
     Raises:
         CheckpointError: the header describes no network, or another one.
@@ -65,3 +80,4 @@ def check_network(path: Path | str, header: CheckpointHeader) -> None:
             raise CheckpointError(f"{path}: has {one_line(name)} of shape {list(entry.shape)}, {OTHER_NETWORK}")
     if missing := sorted(wanted.keys() - stored.keys()):
         raise CheckpointError(f"{path}: lacks {missing[0]}, {OTHER_NETWORK}")
+    return encoder

@@ -34,7 +34,7 @@ ORDER = (
     ("views", "fit"),
     ("datasets", "snn"),
     ("encoders", "losses"),
-    ("moco", "checkpoint"),
+    ("moco", "checkpoint", "hub"),
     ("classifier",),
     ("runtime",),
     ("evaluation", "graph"),

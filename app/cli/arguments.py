@@ -8,6 +8,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from neuromoco.checkpoint import read_header
 from neuromoco.config import FrameConfig, RunConfig, parse_changes, parse_settings, with_values
 from neuromoco.config.frames import Crop
 from neuromoco.config.recordings import duration_us, sides
@@ -36,10 +37,13 @@ def run_settings(
     last = parse_changes(changes)
     values = {name: value for name, value in chosen.items() if value is not None}
     stage = (values | last).get("stage", recipe.stage)
-    if stage == "finetune":
+    init = (values | last).get("init", recipe.init)
+    if stage == "finetune" or init:
         for name in values | last:
-            if name.startswith(("encoder", "frames")):
-                raise ConfigError(f"{name} with stage finetune; network and frames are those of --init")
+            if name.partition(".")[0] == "encoder":
+                raise ConfigError(f"{name} with --init; the network is that of --init")
+    if init and any(name.partition(".")[0] == "frames" for name in values | last):
+        recipe = recipe.model_copy(update={"frames": read_header(init).frames, "own_frames": True})
     labelled = "finetune" if stage == "all" else stage
     if epochs is not None:
         if stage == "all":

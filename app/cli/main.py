@@ -2,7 +2,21 @@
 
 from __future__ import annotations
 
-from neuromoco.app.cli import evaluate, events, export, fit, page, predict, probe, server, survey, sweep, training  # noqa: F401
+from neuromoco.app.cli import (
+    corpus,
+    evaluate,
+    events,
+    export,
+    fit,
+    page,
+    predict,
+    probe,
+    publish,
+    server,
+    survey,
+    sweep,
+    training,
+)
 from neuromoco.app.cli.command_group import app
 
 

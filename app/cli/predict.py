@@ -194,12 +194,11 @@ def bench(
 
 @app.command(name="models")
 def list_models(as_json: AsJson = False, quiet: Quiet = False) -> None:
-    """List the models that ship with the package.
+    """List the classifiers and the encoders that ship with the package.
 
     Example: neuromoco models
     """
-    rows = [
-        {"name": name, "file": str(models.model_path(name)), **facts_of(models.model_path(name))}
-        for name in models.available_models()
-    ]
+    files = [models.model_path(name) for name in models.available_models()]
+    files += [models.model_path(name, ".safetensors") for name in models.available_encoders()]
+    rows = [{"name": file.stem, "file": str(file), **facts_of(file)} for file in files]
     show(rows, as_json, lambda: "\n".join(map(model_lines, rows)))

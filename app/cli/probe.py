@@ -13,13 +13,22 @@ from neuromoco.app.cli.command_group import AsJson, Device, Quiet, app, complain
 from neuromoco.app.cli.events import CropWord
 from neuromoco.app.cli.recordings import READING, SAMPLES, takes_recordings
 from neuromoco.app.cli.tables import evaluation_table, probe_lines
-from neuromoco.config import RecordingsConfig
+from neuromoco.config import RecordingsConfig, parse_changes
 from neuromoco.datasets.samples import read_options
 from neuromoco.errors import ConfigError
 from neuromoco.support.console import escape
 from neuromoco.support.extras import need
 
-Model = Annotated[Path, typer.Argument(help="A run, or its checkpoint, of an encoder or a classifier.")]
+Model = Annotated[
+    Path,
+    typer.Argument(
+        help="An encoder or a classifier: a run, a checkpoint, a name of `neuromoco models`, hf://owner/name."
+    ),
+]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="FRAMES.B=VALUE", help="Other frames than it was trained with; repeatable."),
+]
 Features = Annotated[Literal["mean", "steps"], typer.Option(help="Use the mean over time, or every step.")]
 
 
@@ -38,6 +47,7 @@ def probe(
     features: Features = "mean",
     labels_per_class: Annotated[int | None, typer.Option(min=1, help="Train on this many per class.")] = None,
     crop: CropWord = None,
+    changes: Changes = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed for choosing recordings.")] = 0,
     device: Device = "auto",
     as_json: AsJson = False,
@@ -68,6 +78,7 @@ def probe(
         labels_per_class=labels_per_class,
         seed=seed,
         device=device,
+        frames=parse_changes(changes or []),
     )
     show(result.to_json(), as_json, lambda: Group(evaluation_table(result.evaluation), probe_lines(result)))
 
@@ -86,6 +97,7 @@ def embed(
     ] = "tsne",
     seed: Annotated[int, typer.Option(min=0, help="Seed for t-SNE.")] = 0,
     crop: CropWord = None,
+    changes: Changes = None,
     any_length: Annotated[
         bool, typer.Option("--any-length", help="Accept recordings much shorter than those of the training.")
     ] = False,
@@ -103,7 +115,8 @@ def embed(
     from neuromoco.evaluation.embedding import embed_files, find_files, output_paths, write_embedding
 
     output_paths(to)  # reports a wrong name before the work
-    embedding = embed_files(model, find_files(files), device, read_options(recordings), any_length, crop_in(crop))
+    reading, frames = read_options(recordings), parse_changes(changes or [])
+    embedding = embed_files(model, find_files(files), device, reading, any_length, crop_in(crop), frames)
     written = write_embedding(to, embedding, features == "steps", method, seed)
     for problem in embedding.problems:
         complain(problem)

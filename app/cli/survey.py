@@ -16,7 +16,8 @@ from neuromoco.app.cli.events import CropWord
 from neuromoco.app.cli.recordings import READING, SAMPLES, takes_recordings, words_of
 from neuromoco.app.cli.survey_page import survey_page
 from neuromoco.app.cli.survey_words import class_table, finding_lines, survey_facts
-from neuromoco.config import FrameConfig, RecordingsConfig, RunConfig, parse_changes, with_values
+from neuromoco.checkpoint import CheckpointHeader, read_header
+from neuromoco.config import FrameConfig, RecordingsConfig, RunConfig, frames_with, parse_changes, with_values
 from neuromoco.config.frames import Crop
 from neuromoco.datasets import Listing, list_data
 from neuromoco.datasets.named import DIGITS, SETS, set_folder
@@ -24,7 +25,7 @@ from neuromoco.datasets.set_survey import survey_set
 from neuromoco.datasets.settle import settle
 from neuromoco.errors import ConfigError
 from neuromoco.recipes import DEFAULT, load_recipe
-from neuromoco.recipes.advice import ENCODER, MINUTES, Advice, advise
+from neuromoco.recipes.advice import ENCODER, MINUTES, Advice, Stage, advise
 from neuromoco.support.console import console, escape
 from neuromoco.support.files import write_text
 
@@ -119,27 +120,31 @@ def starting_point(
         ConfigError: recordings that cannot be surveyed, or minutes for settings that are not advised.
     """
     chosen = {name: value for name, value in words.items() if value is not None} | parse_changes(changes)
+    init = read_header(chosen["init"]) if chosen.get("init") else None
     data = chosen.get("data", DIGITS)
     sets = [data] if isinstance(data, str) else list(data)
     absent = plan and any(one in SETS and not set_folder(one).is_dir() for one in sets)
     if recipe is not None or sets == [DIGITS] or absent:
         if minutes is not None:
             raise ConfigError("--minutes is for advised settings: give --data without --recipe; or set --epochs")
-        return load_recipe(recipe or DEFAULT)
+        tuning = {"stage": "finetune"} if init and recipe is None and "stage" not in chosen else {}
+        return with_values(load_recipe(recipe or DEFAULT), tuning)
     given = {name: value for name, value in chosen.items() if name.startswith("recordings.")}
     recordings = with_values(RunConfig(), given).recordings
     crop = crop_in(chosen.get("frames.crop"))
     found = [survey_set(one, _settled(one, recordings, crop), most=MOST_READ) for one in sets]
-    stage = chosen.get("stage")
+    largest = max(found, key=lambda one: one.recordings)
+    stage: Stage | None = chosen.get("stage") or (("finetune" if largest.class_names else "pretrain") if init else None)
     section = "finetune" if stage == "all" else stage or "supervised"
     advice = advise(
-        max(found, key=lambda one: one.recordings),
+        largest,
         stage=stage,
         labels_per_class=labels_per_class or chosen.get(f"{section}.labels_per_class"),
         epochs=epochs or chosen.get(f"{section}.epochs"),
         minutes=minutes or MINUTES,
-        encoder=chosen.get("encoder.name", ENCODER),
+        encoder=init.encoder.name if init else chosen.get("encoder.name", ENCODER),
         compare=chosen.get("compare", True),
+        frames=_frames_from(init, chosen) if init else None,
     )
     frames = advice.config.frames
     console.print(
@@ -149,7 +154,28 @@ def starting_point(
         soft_wrap=True,
         markup=False,
     )
-    return advice.config
+    if init is None:
+        return advice.config
+    own = advise(largest, stage=stage).config.frames
+    if _size(own) != _size(frames):
+        names = ("steps", "height", "width")
+        words_for = " ".join(f"--set frames.{name}={getattr(own, name)}" for name in names)
+        console.print(
+            f"frames are those of {chosen['init']}; for these recordings alone, others are advised: {words_for}",
+            soft_wrap=True,
+            markup=False,
+        )
+    return advice.config.model_copy(update={"encoder": init.encoder})
+
+
+def _frames_from(init: CheckpointHeader, chosen: Mapping[str, Any]) -> FrameConfig:
+    """The frames of the checkpoint to start from, with the changes of the command line."""
+    changes = {name: value for name, value in chosen.items() if name.partition(".")[0] == "frames"}
+    return frames_with(init.frames, changes)
+
+
+def _size(frames: FrameConfig) -> tuple[int, int, int]:
+    return frames.steps, frames.height, frames.width
 
 
 def _settled(data: str, recordings: RecordingsConfig, crop: Crop) -> Listing:

@@ -180,8 +180,10 @@ def model_lines(row: Mapping[str, Any]) -> str:
     """A model that ships with the package."""
     frames = "{steps} steps of {height} x {width}".format(**row["frames"])
     trained = f"trained on {row['trained_on']['count']:,} recordings"
-    classes = f"classes {escape(', '.join(row['class_names']))}"
-    return f"[bold]{row['name']}[/]: {row['encoder']}, {frames}, {trained}, {classes}\n  {escape(row['file'])}"
+    use = f"for neuromoco train --init {row['name']} --data FOLDER"
+    use = f"classes {escape(', '.join(row['class_names']))}" if row["class_names"] else use
+    what = f"{row['kind']}, {row['encoder']}, {frames}, {trained}, {use}"
+    return f"[bold]{row['name']}[/]: {what}\n  {escape(row['file'])}"
 
 
 def bench_table(result: Mapping[str, Any]) -> Table:

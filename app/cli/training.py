@@ -38,7 +38,10 @@ def train(
     ] = None,
     recipe: Annotated[str | None, typer.Option(help=f"One of {', '.join(list_recipes())}, or a .yaml file.")] = None,
     encoder: Annotated[str | None, typer.Option(help="A name from `neuromoco encoders`.")] = None,
-    init: Annotated[str | None, typer.Option(help="Run or checkpoint of the encoder to finetune.")] = None,
+    init: Annotated[
+        str | None,
+        typer.Option(help="Encoder to start from: a run, a checkpoint, a name of `neuromoco models`, hf://owner/name."),
+    ] = None,
     labels_per_class: Annotated[int | None, typer.Option(help="Use this many labels per class, in all.")] = None,
     freeze: Annotated[bool, typer.Option("--freeze", help="Finetune only the head.")] = False,
     quantize: Annotated[
@@ -65,9 +68,11 @@ def train(
 ) -> None:
     """Train an encoder or a classifier.
 
-    Without --recipe, the settings are those that `neuromoco survey` advises for the recordings.
+    Without --recipe, the settings are those that `neuromoco survey` advises for the recordings. With --init alone, the
+    encoder is fine-tuned on class folders, and pre-trained further on a flat folder.
 
     Example: neuromoco train --stage pretrain --data recordings/ --out runs/pretrain
+    Example: neuromoco train --init runs/pretrain --data labelled/ --out runs/tuned
     """
     sets = data[0] if data and len(data) == 1 else data
     words = {"stage": stage, "data": sets or None, "init": init, "seed": seed, "encoder.name": encoder}

@@ -5,23 +5,19 @@ The pictures are those of Debian's package dataset-fashion-mnist, or of a folder
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import zlib
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from neuromoco.errors import ConfigError
 from neuromoco.events import write_atis
 from neuromoco.simulate import Saccades, record
+from neuromoco.simulate.pictures import read_idx
 from neuromoco.support.cache import cache_folder
 from neuromoco.support.console import track
 from neuromoco.support.files import locked, replacing_folder
 
-DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte")
 EACH = 60  # of every class, the first
 MOTION = Saccades(base=6.0, height=5.5)
@@ -34,7 +30,7 @@ def clothes_folder(source: Path, each: int = EACH) -> Path:
     Raises:
         ConfigError: `source` lacks the files, or they are damaged.
     """
-    images, labels = (_read_idx(source, name) for name in FILES)
+    images, labels = (read_idx(source, name) for name in FILES)
     if images.ndim != 3 or labels.shape != images.shape[:1]:
         raise ConfigError(f"{source}: {images.shape} images and {labels.shape} labels")
     facts = repr((VERSION, each, MOTION)).encode()
@@ -49,20 +45,3 @@ def clothes_folder(source: Path, each: int = EACH) -> Path:
                     target.parent.mkdir(exist_ok=True)
                     write_atis(target, record(images[row], motion=MOTION, seed=int(row)))
     return folder
-
-
-def _read_idx(source: Path, name: str) -> NDArray[np.uint8]:
-    """Reads a file of bytes in the IDX format, zipped or not: 0, 0, 8, rank, then sizes and values."""
-    path = next((path for path in (source / name, source / f"{name}.gz") if path.is_file()), None)
-    if path is None:
-        raise ConfigError(f"{source}: has no {name}.gz; install Debian's dataset-fashion-mnist, or name its folder")
-    try:
-        raw: Any = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-        rank = raw[3]
-        shape = np.frombuffer(raw, ">u4", rank, 4)
-        values = np.frombuffer(raw, np.uint8, int(np.prod(shape.astype(np.int64))), 4 + 4 * rank)
-        if raw[:3] != b"\0\0\x08":
-            raise ValueError("not bytes")
-        return values.reshape(shape)
-    except (OSError, EOFError, ValueError, IndexError, zlib.error) as error:
-        raise ConfigError(f"{path}: is no file of bytes in the IDX format ({error})") from None

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.league.clothes import DEBIAN, clothes_folder
+from benchmarks.league.clothes import clothes_folder
 from benchmarks.league.settings import Labels, LeagueConfig, SetConfig
 from neuromoco.config import RunConfig, with_values
 from neuromoco.datasets import Listing, list_data, read_recordings
 from neuromoco.datasets.set_survey import survey_set
 from neuromoco.recipes.advice import WARMUP, advise
+from neuromoco.simulate.pictures import FASHION
 
 MOST_WARMUP = 20  # epochs of pre-training
 NO_LIMIT = 1e6  # minutes
@@ -47,7 +48,7 @@ class Contest:
 def find_data(name: str, config: SetConfig, given: Mapping[str, Path]) -> str | None:
     """The folder or the name of a set's recordings; None if there are none."""
     if config.source == "clothes":
-        source = given.get(name, DEBIAN)
+        source = given.get(name, FASHION)
         return str(clothes_folder(source)) if name in given or source.is_dir() else None
     if name in given:
         return str(given[name])

@@ -7,7 +7,15 @@ from neuromoco.config.base import Settings
 from neuromoco.config.frames import FrameConfig
 from neuromoco.config.recordings import ReadingConfig, RecordingsConfig
 from neuromoco.config.rivals import RivalConfig
-from neuromoco.config.text import dump_config, load_config, load_settings, parse_changes, parse_settings, with_values
+from neuromoco.config.text import (
+    dump_config,
+    frames_with,
+    load_config,
+    load_settings,
+    parse_changes,
+    parse_settings,
+    with_values,
+)
 from neuromoco.config.tree import (
     ClassifyConfig,
     ComputeConfig,
@@ -41,6 +49,7 @@ __all__ = [
     "Settings",
     "ViewConfig",
     "dump_config",
+    "frames_with",
     "load_config",
     "load_settings",
     "parse_changes",

@@ -12,6 +12,7 @@ import yaml
 from pydantic import ValidationError
 
 from neuromoco.config.base import Settings
+from neuromoco.config.frames import FrameConfig
 from neuromoco.config.plain_yaml import DEEPEST, LONGEST, parse_yaml
 from neuromoco.config.tree import RunConfig
 from neuromoco.errors import ConfigError
@@ -141,6 +142,17 @@ def with_values(config: RunConfig, values: Mapping[str, Any], source: str = "set
             node = node[group]
         node[leaf] = value
     return parse_settings(RunConfig, tree, source)
+
+
+def frames_with(frames: FrameConfig, changes: Mapping[str, Any]) -> FrameConfig:
+    """Frames with changes by name, such as `frames.steps`.
+
+    Raises:
+        ConfigError: a name that is none of the frames, or a value that is not allowed.
+    """
+    if others := [name for name in changes if name.partition(".")[0] != "frames"]:
+        raise ConfigError(f"--set {one_line(others[0])}: only frames can be changed here, such as frames.steps=8")
+    return with_values(RunConfig(frames=frames), changes).frames
 
 
 def parse_changes(changes: Iterable[str]) -> dict[str, Any]:

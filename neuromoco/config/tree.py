@@ -237,7 +237,8 @@ class RunConfig(Settings):
         data: a folder of recordings or the name of a data set (`neuromoco.datasets.named`); a list pre-trains on all.
         recordings: how its recordings are read and become samples.
         held_out: recordings that no stage uses, or None.
-        init: the checkpoint that "finetune" starts from.
+        init: the checkpoint that training starts from: a path, a name that ships, or hf://owner/name.
+        own_frames: frames are those of `frames`, not those of `init`.
         seed: of weights, order, views and splits.
         frames: how recordings become frames.
         encoder: the network.
@@ -251,11 +252,12 @@ class RunConfig(Settings):
     """
 
     stage: Literal["pretrain", "finetune", "supervised", "all"] = "all"
-    added: ClassVar[tuple[str, ...]] = ("recordings",)
+    added: ClassVar[tuple[str, ...]] = ("recordings", "own_frames")
     data: str | tuple[str, ...] = "digits"
     recordings: RecordingsConfig = RecordingsConfig()
     held_out: HoldOutConfig | None = None
     init: str | None = None
+    own_frames: bool = False
     seed: int = Field(0, ge=0, lt=2**32)
     frames: FrameConfig = FrameConfig()
     encoder: EncoderConfig = EncoderConfig()

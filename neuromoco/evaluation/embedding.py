@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice
@@ -81,18 +81,20 @@ def embed_files(
     options: ReadOptions | None = None,
     any_length: bool = False,
     crop: Crop = None,
+    frames: Mapping[str, Any] | None = None,
 ) -> Embedding:
     """Computes the features of event files; files that cannot be read become `problems` of the result.
 
     With `any_length`, recordings may be much shorter than the training recordings. `crop` is the part of the sensor
-    that is used instead of the network's; "activity" is settled for all files.
+    that is used instead of the network's; "activity" is settled for all files. `frames` are changes of the frames that
+    the encoder was trained with, by name, such as {"frames.steps": 8}.
 
     Raises:
         CheckpointError: no usable checkpoint.
         EventFileError: no file can be read.
     """
     torch_device = pick_device(device)
-    encoder, header = load_encoder(model, torch_device)
+    encoder, header = load_encoder(model, torch_device, frames)
     problems: list[EventFileError] = []
     reading, part = settle_files([file.path for file in files], header.read_options(options), crop)
 
@@ -112,8 +114,8 @@ def embed_files(
     stream = readable()
     while batch := list(islice(stream, BATCH)):
         used += [file for file, _ in batch]
-        frames = np.stack([frames for _, frames in batch], axis=1, dtype=np.float32)  # [T, N, P, H, W]
-        values.append(features_by_step(encoder, frames, torch_device))
+        counts = np.stack([counts for _, counts in batch], axis=1, dtype=np.float32)  # [T, N, P, H, W]
+        values.append(features_by_step(encoder, counts, torch_device))
     if not used:
         raise EventFileError("; ".join(map(str, problems[:3])))
     return Embedding(header, state_sha256(encoder), tuple(used), np.concatenate(values), tuple(problems))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from neuromoco.checkpoint import CheckpointHeader, load_into, load_tensors, read_header
-from neuromoco.classifier import check_network
+from neuromoco.classifier import check_network, check_size
+from neuromoco.config import frames_with
 from neuromoco.datasets.cache import FrameStore
 from neuromoco.encoders import Encoder, build_encoder
 from neuromoco.evaluation.accuracy import frame_batches
@@ -23,14 +24,22 @@ from neuromoco.snn.neurons import LIFNode, evaluation_mode
 PREFIX = "encoder."  # of the encoder's tensors in a classifier's checkpoint
 
 
-def load_encoder(path: Path | str, device: torch.device) -> tuple[Encoder, CheckpointHeader]:
+def load_encoder(
+    path: Path | str, device: torch.device, changes: Mapping[str, Any] | None = None
+) -> tuple[Encoder, CheckpointHeader]:
     """Loads the encoder of a checkpoint, pre-trained or a classifier's, in evaluation mode, and the header.
+
+    `changes` are those of its frames, by name, such as `frames.steps`; the header has them.
 
     Raises:
         CheckpointError: no readable checkpoint.
+        ConfigError: frames that are not allowed, or too small for the encoder.
     """
     header = read_header(path)
-    check_network(path, header)
+    described = check_network(path, header)
+    if changes:
+        header = header.model_copy(update={"frames": frames_with(header.frames, changes)})
+        check_size(path, header.frames, described)
     tensors = load_tensors(path)
     if header.kind == "classifier":
         tensors = {name.removeprefix(PREFIX): tensor for name, tensor in tensors.items() if name.startswith(PREFIX)}

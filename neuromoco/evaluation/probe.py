@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -159,13 +159,14 @@ def probe(
     labels_per_class: int | None = None,
     seed: int = 0,
     device: str = "auto",
+    frames: Mapping[str, Any] | None = None,
 ) -> ProbeResult:
     """Trains a simple classifier on the features of a frozen encoder and measures its accuracy.
 
     The frames are cached in $NEUROMOCO_CACHE; nothing else is written.
 
     Args:
-        model: checkpoint of a pre-trained encoder, or of a classifier, whose head is ignored.
+        model: checkpoint of a pre-trained encoder, or of a classifier, whose head is ignored; or its name.
         train: recordings with labels to train the probe on.
         test: recordings with labels to measure on; None measures on a fraction of each class of `train`.
         kind: "knn" (`knn_labels`) or "linear" (`linear_labels`).
@@ -174,6 +175,7 @@ def probe(
         labels_per_class: train on at most this many recordings of each class; None trains on all.
         seed: of the choice of recordings and of the probe.
         device: "auto" (CUDA if there is one), "cpu" or "cuda".
+        frames: changes of the frames that the encoder was trained with, by name, such as {"frames.steps": 8}.
 
     Raises:
         CheckpointError: no usable checkpoint.
@@ -197,7 +199,7 @@ def probe(
     if test is not None:
         test.labels_among(names)  # raises before anything is read
     torch_device = pick_device(device)
-    encoder, header = load_encoder(model, torch_device)
+    encoder, header = load_encoder(model, torch_device, frames)
     before = state_sha256(encoder)
     train, store, *_ = frames_of(train.known_by(header.read_options(train.options)), header.frames)
     names, labels = train.class_names, np.array(train.labels)

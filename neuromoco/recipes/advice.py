@@ -104,6 +104,7 @@ def advise(
     minutes: float = MINUTES,
     encoder: str = ENCODER,
     compare: bool = True,
+    frames: FrameConfig | None = None,
 ) -> Advice:
     """Advises settings for the recordings of a survey.
 
@@ -115,10 +116,14 @@ def advise(
         minutes: that training may take on two CPU cores, without reading the recordings.
         encoder: the network.
         compare: whether "all" also trains from scratch, to keep what is better.
+        frames: that are settled, such as those of an encoder to start from; None advises them.
     """
     stage = stage or ("supervised" if survey.class_names else "pretrain")
     draft = _Draft({"stage": stage, "data": survey.data, "encoder.name": encoder})
-    frames = _frames(survey, draft)
+    if frames is None:
+        frames = _frames(survey, draft)
+    else:
+        draft.set("frames", frames.model_dump(), "given: all else is advised for them")
     _encoder(encoder, draft)
     pass_seconds = frames.steps * frames.height * frames.width / SPEED.get(encoder, SLOW)
     used = 0.0

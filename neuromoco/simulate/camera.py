@@ -7,6 +7,7 @@ fallen by a threshold. A still image causes no events, so images are recorded in
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, NamedTuple
@@ -125,11 +126,32 @@ def record(
     intensity = _intensity(image)
     check_values({"width": width, "height": height}, Integral, 1, 4096)
     check_values({"seed": seed}, Integral, 0, 2**63 - 1)
-    thresholds = _thresholds(sensor, (height, width))
     times = np.minimum(np.arange(0, motion.duration_us + sensor.step_us, sensor.step_us), motion.duration_us)
     frames = displace(intensity, motion.path(times), width=width, height=height)
-    signal = threshold_crossings(np.log(frames + sensor.eps), times, *thresholds)
-    noise = background_noise(sensor, motion.duration_us, width * height, np.random.default_rng(seed))
+    return record_scene(frames, times, sensor=sensor, seed=seed)
+
+
+def record_scene(
+    frames: NDArray[np.floating[Any]],
+    times_us: NDArray[np.int64],
+    *,
+    sensor: SensorConfig = DEFAULT_SENSOR,
+    seed: int | Sequence[int] = 0,
+) -> Recording:
+    """Records a scene whose light is known at S times.
+
+    Args:
+        frames: intensities, 0 to 1, [S, height, width].
+        times_us: increasing, [S], microseconds; the first is 0.
+        sensor: how the pixels respond; its `step_us` is not used.
+        seed: seeds the background events.
+
+    Returns:
+        Events in order of time, from 0 to the last of `times_us`.
+    """
+    height, width = frames.shape[1:]
+    signal = threshold_crossings(np.log(frames + sensor.eps), times_us, *_thresholds(sensor, (height, width)))
+    noise = background_noise(sensor, int(times_us[-1]), width * height, np.random.default_rng(seed))
     columns = ([getattr(events, name) for events in (signal, noise)] for name in PixelEvents._fields)
     t, pixel, p = drop_refractory(_in_order(*map(np.concatenate, columns)), sensor.refractory_us)
     return Recording.from_columns(

@@ -25,6 +25,7 @@ PACKAGES = {
     "app": ("gradio", "markdown_it", "matplotlib", "PIL"),
     "datasets": ("tonic",),
     "league": ("lightly",),
+    "hub": ("huggingface_hub",),
 }
 
 

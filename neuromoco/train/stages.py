@@ -10,8 +10,8 @@ from typing import Any, cast
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 
-from neuromoco.checkpoint import FINE_TUNED, PROBE, read_header
-from neuromoco.classifier import check_network
+from neuromoco.checkpoint import FINE_TUNED, PROBE, load_into, load_tensors, read_header
+from neuromoco.classifier import check_network, check_size
 from neuromoco.config import RunConfig, with_values
 from neuromoco.datasets import Listing, Reader, Recordings, Split, list_data, read_recordings
 from neuromoco.datasets.splits import describe_split
@@ -45,8 +45,9 @@ def train(config: RunConfig, out: Path | str, device: str = "auto", read: Reader
 
     Args:
         config: complete settings, for example of `neuromoco.recipes.load_recipe`. `config.stage` is "pretrain" (without
-            labels), "finetune" (needs `config.init`), "supervised" (from scratch), or "all": pretrain, then finetune,
-            and, unless `config.compare` is false, from scratch and a linear probe, of which the best is kept.
+            labels), "finetune" (needs `config.init`, from which "pretrain" and "all" may start, too), "supervised"
+            (from scratch), or "all": pretrain, then finetune, and, unless `config.compare` is false, from scratch and
+            a linear probe, of which the best is kept.
         out: the run folder, new or empty. Stage "all" writes its runs to `out/pretrain`, `out/finetune`,
             `out/supervised` and `out/probe`.
         device: "auto" (CUDA if there is one), "cpu" or "cuda".
@@ -135,22 +136,24 @@ def resume(out: Path | str, device: str = "auto", read: Reader = read_recordings
 
 def resolve_init(config: RunConfig) -> RunConfig:
     """Settings with encoder and frames of the checkpoint to start from, if there is one; checks `init`."""
-    if config.stage != "finetune":
-        if config.init:
-            raise ConfigError(f"--init is for --stage finetune, not {config.stage}")
-        return config
     if not config.init:
-        raise ConfigError(
-            "--stage finetune needs a pre-trained encoder: --init runs/.../weights/last.safetensors "
-            "(or --stage supervised to train from scratch)"
-        )
+        if config.stage == "finetune":
+            raise ConfigError(
+                "--stage finetune needs a pre-trained encoder: --init runs/.../weights/last.safetensors, or a name of "
+                "neuromoco models (or --stage supervised to train from scratch)"
+            )
+        return config
+    if config.stage == "supervised":
+        raise ConfigError("--init with stage supervised, which trains from scratch; --stage finetune starts from it")
     header = read_header(config.init)
     if header.kind != "encoder" and not config.finetune.quantize:
         raise CheckpointError(
             f"{config.init}: is a trained classifier; --init takes a pre-trained encoder (a classifier with --quantize)"
         )
-    check_network(config.init, header)
-    return config.model_copy(update={"encoder": header.encoder, "frames": header.frames})
+    encoder = check_network(config.init, header)
+    frames = config.frames if config.own_frames else header.frames
+    check_size(config.init, frames, encoder)
+    return config.model_copy(update={"encoder": header.encoder, "frames": frames})
 
 
 def _begin(run: RunFolder, config: RunConfig, accelerator: Accelerator) -> None:
@@ -270,6 +273,8 @@ def _build_task(run: RunFolder, config: RunConfig, accelerator: Accelerator, rea
     if config.compute.recompute_blocks:
         recompute_blocks(encoder)
     pretraining = config.stage == "pretrain"
+    if pretraining and config.init:
+        load_into(encoder, load_tensors(config.init), config.init)
     recordings = read(config.data, config.frames, "train", not pretraining, config.recordings)
     views = getattr(config, config.stage).views
     if views and views.slices > 1:

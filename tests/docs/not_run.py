@@ -26,4 +26,9 @@ NOT_RUN = {
     "torchrun": "starts processes of its own; tests/train does it with small settings",
     "accelerate launch": "starts processes of its own; tests/train does it with small settings",
     "python -m benchmarks": "measures for minutes",
+    "sudo apt-get": "installs packages",
+    "neuromoco corpus": "needs pictures that Debian has; tests/simulate/test_corpus.py makes its own",
+    "neuromoco push": "needs a network; tests/hub has a server of its own",
+    "neuromoco train --init hf://": "needs a network; tests/hub has a server of its own",
+    "neuromoco train --recipe encoder-small": "needs the corpus, and an hour",
 }

@@ -293,7 +293,7 @@ def test_mistakes_are_found_before_anything_is_trained(class_folders: Folders, t
     out = tmp_path / "run"
     for config, words in (
         (settings(data, "finetune"), "needs a pre-trained encoder"),
-        (settings(data, "pretrain", init="x"), "--init is for --stage finetune"),
+        (settings(data, "supervised", init="x"), "--init with stage supervised, which trains from scratch"),
         (settings(data, "pretrain", pretrain__batch_size=99), "8 recordings are fewer than a batch of 99"),
         (settings(data, "supervised", supervised__labels_per_class=9), "class class0 has 4 recordings"),
     ):

@@ -166,7 +166,7 @@ def test_settings_come_from_recipe_options_and_set_in_that_order() -> None:
         ),
         (["train", "--set", "encoder.options.stem=7"], 2, "option stem=7; it is a name, for example conv-pool"),
         (["train", "--seed", "4294967296"], 2, "seed: should be less than 4294967296"),
-        (["train", "--stage", "finetune", "--encoder", "spikformer_tiny"], 2, "network and frames are those of --init"),
+        (["train", "--stage", "finetune", "--encoder", "spikformer_tiny"], 2, "the network is that of --init"),
         (["train", "--set", "data=2024-13-45"], 2, "the value is not YAML"),
         (["train", "--resume", "nowhere"], 2, "holds no run"),
         (["train", "--resume", "nowhere", "--seed", "1"], 2, "--resume takes its settings from the run folder"),
