@@ -38,20 +38,25 @@ def slice_bounds(recording: Recording, steps: int, by: SliceBy) -> NDArray[np.in
     Raises:
         ConfigError: fewer than one slice, or an unknown `by`.
     """
+    return bounds_in(recording.t, steps, by)
+
+
+def bounds_in(t: NDArray[np.int64], steps: int, by: SliceBy) -> NDArray[np.int64]:
+    """As `slice_bounds`, of events at times t [E] in microseconds that never decrease."""
     if steps < 1:
         raise ConfigError(f"{steps} time steps; at least 1 is needed")
     if by == "count":
-        bounds = np.arange(steps + 1) * (len(recording) // steps)
+        bounds = np.arange(steps + 1) * (len(t) // steps)
     elif by == "time":
-        if not len(recording):
+        if not len(t):
             return np.zeros(steps + 1, np.int64)
         # Python integers: times in microseconds multiplied by T could pass 63 bits.
-        first, span = int(recording.t[0]), recording.duration + 1
+        first, span = int(t[0]), int(t[-1]) - int(t[0]) + 1
         edges = [first - (-span * i // steps) for i in range(steps + 1)]  # ceil(span * i / steps)
-        bounds = np.searchsorted(recording.t, edges)
+        bounds = np.searchsorted(t, edges)
     else:
         raise ConfigError(f"slices by {by!r}; allowed are 'count' and 'time'")
-    bounds[-1] = len(recording)
+    bounds[-1] = len(t)
     return bounds
 
 
@@ -82,22 +87,50 @@ def to_frames(
         >>> frames.shape, int(frames.sum()) == len(recording)
         ((4, 2, 34, 34), True)
     """
-    height, width = size or (recording.height, recording.width)
-    if height < 1 or width < 1:
-        raise ConfigError(f"frames of {height} x {width} pixels; both sides must be at least 1")
-    rows, columns = min(height, recording.height), min(width, recording.width)
-    cells = POLARITIES * rows * columns
-    frames = np.empty((steps, cells), np.int32)
+    sensor = (recording.height, recording.width)
+    grid = Grid(sensor, size or sensor)
+    frames = np.empty((steps, grid.cells), np.int32)
     # One slice at a time, in small integers: the counts stay in the processor's cache.
     for step, (first, last) in enumerate(pairwise(slice_bounds(recording, steps, by))):
-        cell: NDArray[Any] = recording.p[first:last].astype(np.uint32 if cells <= 1 << 32 else np.int64)
-        cell *= rows
-        cell += _shrink(recording.y[first:last], recording.height, rows)
-        cell *= columns
-        cell += _shrink(recording.x[first:last], recording.width, columns)
-        frames[step] = np.bincount(cell, minlength=cells)
-    counts = frames.reshape(steps, POLARITIES, rows, columns)
-    return _repeat(_repeat(counts, height, axis=2), width, axis=3)
+        cell = grid.cell(*(getattr(recording, name)[first:last] for name in "xyp"))
+        frames[step] = np.bincount(cell, minlength=grid.cells)
+    return grid.frames(frames)
+
+
+class Grid:
+    """The cells of frames in which the events of a sensor are counted.
+
+    Args:
+        sensor: (H, W) of the sensor.
+        size: (H, W) of the frames, see `to_frames`.
+
+    Attributes:
+        cells: how many there are, of both polarities; fewer than pixels where the sensor is smaller.
+
+    Raises:
+        ConfigError: an empty size.
+    """
+
+    def __init__(self, sensor: tuple[int, int], size: tuple[int, int]) -> None:
+        if size[0] < 1 or size[1] < 1:
+            raise ConfigError(f"frames of {size[0]} x {size[1]} pixels; both sides must be at least 1")
+        self._sensor, self._size = sensor, size
+        self._rows, self._columns = min(size[0], sensor[0]), min(size[1], sensor[1])
+        self.cells = POLARITIES * self._rows * self._columns
+
+    def cell(self, x: NDArray[np.uint16], y: NDArray[np.uint16], p: NDArray[np.uint8]) -> NDArray[Any]:
+        """The cell of each event [E]."""
+        cell: NDArray[Any] = p.astype(np.uint32 if self.cells <= 1 << 32 else np.int64)
+        cell *= self._rows
+        cell += _shrink(y, self._sensor[0], self._rows)
+        cell *= self._columns
+        cell += _shrink(x, self._sensor[1], self._columns)
+        return cell
+
+    def frames(self, counts: NDArray[np.int32]) -> NDArray[np.int32]:
+        """Frames [T, P, H, W] of events counted by cell [T, cells]."""
+        pixels = counts.reshape(len(counts), POLARITIES, self._rows, self._columns)
+        return _repeat(_repeat(pixels, self._size[0], axis=2), self._size[1], axis=3)
 
 
 def check_crop(recording: Recording, config: FrameConfig) -> None:

@@ -20,7 +20,7 @@ from neuromoco.support.ending import Terminated
 
 INTERRUPTED, TERMINATED = 130, 143
 # What JSON says that it is; schemas/ describes it. Keys may be added to a version, none may go or change its meaning.
-PREDICT, EVALUATE, ERROR = "neuromoco/predict/1", "neuromoco/evaluate/1", "neuromoco/error/1"
+EVALUATE, ERROR = "neuromoco/evaluate/1", "neuromoco/error/1"
 # Typer has it, in one version as its own, in another as click's, and does not export it.
 UsageError: Any = typer.BadParameter.__base__
 

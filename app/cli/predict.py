@@ -25,7 +25,7 @@ from neuromoco.app.cli.command_group import (
 )
 from neuromoco.app.cli.events import CropWord, warn_of
 from neuromoco.app.cli.recordings import READING, takes_recordings
-from neuromoco.app.cli.tables import answer_facts, answer_line, bench_table, model_lines
+from neuromoco.app.cli.tables import answer_line, bench_table, model_lines
 from neuromoco.app.cli.timelines import (
     AsTimeline,
     LabelsOut,
@@ -119,7 +119,7 @@ def predict(
         if isinstance(answer.result, Timeline):
             timelines[answer.file] = answer.result
         if as_json:
-            print_json(answer_facts(answer), indent=None)
+            print_json(answer.to_json(), indent=None)
         elif isinstance(answer.result, Timeline):
             out.print(timeline_table(answer.file, answer.result))
         elif not isinstance(answer.result, NeuromocoError):

@@ -27,6 +27,10 @@ def serve(
     workers: Annotated[int, typer.Option(min=1, max=64, help="Number of processes that read and classify.")] = 2,
     token: Token = None,
     root_path: RootPath = "",
+    cors: Annotated[
+        list[str] | None,
+        typer.Option(help="An origin whose pages may ask, too, such as https://lab.example; by default none."),
+    ] = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -36,15 +40,17 @@ def serve(
     """
     need("serve", "neuromoco serve")
     from neuromoco.app.server.access import Gate, access_for
-    from neuromoco.app.server.application import Service, build_app
+    from neuromoco.app.server.application import build_app
     from neuromoco.app.server.running import address_of, end_on_sigterm, listen, run, warning_of
+    from neuromoco.app.server.service import Service
+    from neuromoco.app.server.stream import LARGEST_MESSAGE
     from neuromoco.app.server.upload import Limits
     from neuromoco.app.worker.analysis import offered_models
     from neuromoco.runtime.facts import facts_of
 
     end_on_sigterm()
     with listen(host, port) as listening:
-        access = access_for(listening.getsockname()[0], root_path, token)
+        access = access_for(listening.getsockname()[0], root_path, token, cors or ())
         if model is not None and "class_names" not in facts_of(model):
             raise ConfigError(f"--model {model}: is a recording; give an exported file, a Loihi export or a checkpoint")
         service = Service(offered_models(model), Limits(max_bytes=max_mb << 20), workers)
@@ -56,4 +62,5 @@ def serve(
         else:
             out.print(f"neuromoco serves at {url}/classify (described at {url}/docs)")
         sys.stdout.flush()  # the program that started the server may wait for this line
-        run(Gate(build_app(service), access, where=url.rsplit(":", 1)[1]), listening, service.end)
+        gate = Gate(build_app(service), access, where=url.rsplit(":", 1)[1])
+        run(gate, listening, service.end, LARGEST_MESSAGE)

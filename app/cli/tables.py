@@ -7,10 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Column, Table
 
-from neuromoco.app.cli.command_group import PREDICT
 from neuromoco.fit.verdict import UNLIKE, plain
 from neuromoco.runtime.prediction import Prediction
-from neuromoco.runtime.timeline import Timeline
 from neuromoco.support.console import escape
 from neuromoco.sweep.summary import SPREAD, accuracy_cell, column_title, difference_cell, row_title
 
@@ -100,18 +98,6 @@ def answer_line(answer: FileResult) -> str:
     """A file, or a window of it, and its class, as one line."""
     place = escape(place_of(answer))
     return f"{place}: {prediction_line(answer.result) if isinstance(answer.result, Prediction) else 'no events'}"
-
-
-def answer_facts(answer: FileResult) -> dict[str, Any]:
-    """A file, or a window of it, and its prediction or error, as plain data."""
-    facts: dict[str, Any] = {"schema": PREDICT, "file": str(answer.file)}
-    if answer.window is not None:
-        facts["window_us"] = list(answer.window)
-    if isinstance(answer.result, Prediction | Timeline):
-        return facts | answer.result.to_json()
-    if answer.result is None:
-        return facts | {"label": None}
-    return facts | {"error": str(answer.result), "exit_code": answer.result.exit_code}
 
 
 def encoder_table(rows: Sequence[Mapping[str, Any]]) -> Table:

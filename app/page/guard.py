@@ -24,7 +24,9 @@ from neuromoco.app.page.gradio_parts import API, MOST_QUEUED, GradioSessions
 from neuromoco.app.page.sessions import Sessions
 from neuromoco.app.page.uploads import KEPT_SECONDS, Uploads
 from neuromoco.app.server.access import CLOSED
-from neuromoco.app.server.upload import Receiver, RefusedError, clean_name, drain
+from neuromoco.app.server.bodies import clean_name
+from neuromoco.app.server.errors import RefusedError
+from neuromoco.app.server.upload import Receiver, drain
 
 LARGEST_CALL = 1 << 14  # bytes of JSON
 CALL_SECONDS = 10.0  # longest duration until a call's body is there
@@ -86,7 +88,7 @@ class Guard:
             if error.status == 503:
                 answer.headers["retry-after"] = "1"
             if getattr(request.state, "unread", True) and request.method == "POST":
-                if error.outcome not in ("slow", "ending"):
+                if error.code not in ("slow", "ending"):
                     await drain(request)
                 answer.headers["connection"] = "close"
         except ClientDisconnect:
@@ -160,9 +162,9 @@ class Guard:
 
     async def _upload(self, request: Request) -> Response:
         async with self._receiver.received(request) as upload:
-            if upload.file is None:
+            if not upload.files:
                 raise RefusedError(400, "invalid", "the form has no file in its field `files`")
-            return JSONResponse([self._uploads.keep(upload.file, upload.name)])
+            return JSONResponse([self._uploads.keep(upload.files[0].path, upload.files[0].name)])
 
     async def _call(self, request: Request, send: Send, name: str | None) -> None:
         call = await _read(request)

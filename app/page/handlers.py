@@ -100,7 +100,7 @@ class PageHandlers:
             raise NeuromocoError("no file was given")
         try:
             request = self._request(file, model, backend, window_ms, window, abstain, *reading)
-            return self._sandbox.analyse(replace(request, timeline=False)).to_json()
+            return self._sandbox.analyse(replace(request, timeline=False, pictures=False)).to_json()
         finally:
             delete(file)
 
@@ -193,5 +193,15 @@ class PageHandlers:
             raise ConfigError(f"{abstain:g} of the answers may be wrong; give a share between 0 and 1, such as 0.05")
         said = reading_of({name: word or "" for name, word in zip(FIELDS, reading, strict=False)})
         return AnalysisRequest(
-            file, file.name, self.model(model), known, length, number, said, timeline=True, abstain=abstain or None
+            file,
+            file.name,
+            self.model(model),
+            known,
+            length,
+            number,
+            said,
+            timeline=True,
+            abstain=abstain or None,
+            compare=True,
+            pictures=True,
         )

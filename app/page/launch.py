@@ -39,7 +39,7 @@ class Page:
     def __init__(
         self, sandbox: Sandbox, known: Sequence[ModelFiles], folder: Path, max_mb: int, access: Access, where: str
     ) -> None:
-        gradio, limits = load_gradio(), Limits(max_bytes=max_mb << 20)
+        gradio, limits = load_gradio(), Limits(max_bytes=max_mb << 20, most_files=1)
         self._sandbox, self._receiver = sandbox, Receiver(folder, limits, field="files")
         uploads = Uploads(folder, MOST_UPLOADS * limits.max_bytes)
         page = lay_out(gradio, PageHandlers(sandbox, known), uploads, max_mb)

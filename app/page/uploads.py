@@ -8,7 +8,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from neuromoco.app.server.upload import clean_name
+from neuromoco.app.server.bodies import clean_name
 
 KEPT_SECONDS = 600.0
 MOST_FILES = 256

@@ -174,6 +174,7 @@ def _verdict(request: AnalysisRequest, analysis: Analysis) -> str:
 def player(analysis: Analysis) -> str:
     """The animation: all frames in one picture, which page.js colours and plays without asking the server."""
     frames = analysis.animation
+    assert frames is not None
     steps, _, height, width = frames.shape
     begin, end = analysis.window_us
     length = min(end, round(analysis.facts["duration_ms"] * 1e3) + 1) - begin  # the last window may be shorter

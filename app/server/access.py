@@ -11,14 +11,16 @@ import hashlib
 import hmac
 import ipaddress
 import socket
+from collections.abc import Collection
 from dataclasses import dataclass
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.responses import HTMLResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from neuromoco.app.server.errors import error_response
 from neuromoco.errors import ConfigError
 
 SHORTEST_TOKEN = 16
@@ -27,6 +29,14 @@ LARGEST_QUERY = 1024  # bytes
 FORGEABLE = (b"forwarded", b"x-forwarded-", b"x-gradio-server", b"x-original-", b"x-rewrite-url", b"x-real-ip")
 CLOSED = "frame-ancestors 'none'; form-action 'none'"
 NO_SCRIPTS = f"default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; {CLOSED}"
+ELSEWHERE = "requests of pages elsewhere are refused"
+SHARED = {  # of pages elsewhere that may ask: no cookies
+    "access-control-allow-methods": "GET, POST, OPTIONS",
+    "access-control-allow-headers": "authorization, content-type",
+    "access-control-expose-headers": "retry-after",
+    "access-control-max-age": "600",
+    "vary": "Origin",
+}
 ALWAYS = {
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
@@ -49,6 +59,7 @@ class Access:
         origin: how a proxy is reached, such as `https://lab.example`; None without one.
         root: the path that a proxy puts before every other, such as `/events`, or "".
         token: the secret that every request must carry; None to ask for none.
+        shared: origins whose pages may ask, too, such as `https://lab.example`.
     """
 
     names: frozenset[str] = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -56,6 +67,7 @@ class Access:
     origin: str | None = None
     root: str = ""
     token: str | None = None
+    shared: frozenset[str] = frozenset()
 
     def has_host(self, host: str) -> bool:
         """Whether a `Host` header names this server."""
@@ -74,20 +86,24 @@ class Access:
         return origin == self.origin or (scheme in ("http", "https") and place == host.lower())
 
 
-def access_for(address: str, root_path: str = "", token: str | None = None) -> Access:
+def access_for(address: str, root_path: str = "", token: str | None = None, shared: Collection[str] = ()) -> Access:
     """Who may ask a server that listens on `address`.
 
     Args:
         address: of the listening socket.
         root_path: a path, or the whole address at which a proxy offers the server.
         token: a secret, if one is to be asked for.
+        shared: origins whose pages may ask, too.
 
     Raises:
-        ConfigError: not a root path or not a safe token.
+        ConfigError: not a root path, a safe token or an origin.
     """
     if token is not None and (len(token) < SHORTEST_TOKEN or not token.isascii() or not token.isprintable()):
         make = "such as those of: openssl rand -hex 16"
         raise ConfigError(f"--token: give at least {SHORTEST_TOKEN} printable ASCII characters, {make}")
+    for one in shared:
+        if not _is_origin(one):
+            raise ConfigError(f"--cors {one}: give an origin as browsers send it, such as https://lab.example:8443")
     parts = _root(root_path)
     is_url = bool(parts.netloc)
     is_local = ipaddress.ip_address(address).is_loopback
@@ -98,7 +114,17 @@ def access_for(address: str, root_path: str = "", token: str | None = None) -> A
     if is_url:
         names.add(str(parts.hostname))
     origin = f"{parts.scheme}://{parts.netloc.lower()}" if is_url else None
-    return Access(frozenset(names), is_local, origin, parts.path.rstrip("/"), token)
+    return Access(frozenset(names), is_local, origin, parts.path.rstrip("/"), token, frozenset(shared))
+
+
+def _is_origin(given: str) -> bool:
+    with contextlib.suppress(ValueError):
+        parts = urlsplit(given)
+        plain = (
+            parts.scheme in ("http", "https") and bool(parts.hostname) and f"{parts.scheme}://{parts.netloc}" == given
+        )
+        return plain and "@" not in given and given == given.lower() and (parts.port is None or parts.port > 0)
+    return False
 
 
 def _root(given: str) -> SplitResult:
@@ -128,16 +154,17 @@ class Gate:
         self._ticket = hmac.new(secret, b"neuromoco cookie", hashlib.sha256).hexdigest()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers or passes on one request."""
-        if scope["type"] != "http":
+        """Answers or passes on one request, or one WebSocket."""
+        if scope["type"] not in ("http", "websocket"):
             return await self._app(scope, receive, send)
+        shared = self._shared_with(Headers(scope=scope))
 
         async def send_bound(message: Message) -> None:
-            if message["type"] == "http.response.start":
+            if message["type"] in ("http.response.start", "websocket.http.response.start"):
                 headers = MutableHeaders(scope=message)
                 for name in [name for name in headers if name.startswith("access-control-")]:
                     del headers[name]
-                for name, value in {**ALWAYS, "content-security-policy": self._policy}.items():
+                for name, value in {**ALWAYS, "content-security-policy": self._policy, **shared}.items():
                     headers.setdefault(name, value)
             await send(message)
 
@@ -150,18 +177,29 @@ class Gate:
         headers, access = Headers(scope=scope), self._access
         host = headers.get("host", "")
         if len(headers.getlist("host")) != 1 or not access.has_host(host):
-            return _error(400, "this server has another name; --root-path gives it more")
+            return error_response(400, "bad_request", "this server has another name; --root-path gives it more")
         if "transfer-encoding" in headers and "content-length" in headers:
-            return _error(400, "a body has a length or chunks, not both", close=True)
+            close = {"connection": "close"}
+            return error_response(400, "bad_request", "a body has a length or chunks, not both", close)
         if len(scope["query_string"]) > LARGEST_QUERY:
-            return _error(414, f"the query is longer than {LARGEST_QUERY} bytes")
+            return error_response(414, "long_query", f"the query is longer than {LARGEST_QUERY} bytes")
         origin = headers.get("origin")
-        if origin is not None and not access.has_origin(origin, host):
-            return _error(403, "requests of pages elsewhere are refused")
-        arrives = scope["method"] in ("GET", "HEAD") and headers.get("sec-fetch-mode") == "navigate"
-        if headers.get("sec-fetch-site") in ("cross-site", "same-site") and not arrives:
-            return _error(403, "requests of pages elsewhere are refused")
+        is_shared = origin in access.shared
+        if origin is not None and not is_shared and not access.has_origin(origin, host):
+            return error_response(403, "foreign_page", ELSEWHERE)
+        arrives = scope.get("method") in ("GET", "HEAD") and headers.get("sec-fetch-mode") == "navigate"
+        if headers.get("sec-fetch-site") in ("cross-site", "same-site") and not arrives and not is_shared:
+            return error_response(403, "foreign_page", ELSEWHERE)
+        if is_shared and scope.get("method") == "OPTIONS" and "access-control-request-method" in headers:
+            return Response(status_code=204)  # before the token, which a browser does not send with this question
         return None if access.token is None else self._token_refusal(scope, headers, access.token)
+
+    def _shared_with(self, headers: Headers) -> dict[str, str]:
+        """The headers by which a page elsewhere may read the answer, if it is one that may ask."""
+        origin = headers.get("origin")
+        if origin not in self._access.shared:
+            return {"vary": "Origin"} if self._access.shared else {}
+        return {"access-control-allow-origin": str(origin), **SHARED}
 
     def _token_refusal(self, scope: Scope, headers: Headers, token: str) -> Response | None:
         scheme, _, given = headers.get("authorization", "").partition(" ")
@@ -170,9 +208,13 @@ class Gate:
         if _same(_cookies(headers).get(self._cookie, ""), self._ticket):
             return None
         asked = parse_qs(scope["query_string"].decode("latin-1")).get("token", [])
-        if len(asked) == 1 and scope["method"] == "GET" and _same(asked[0], token):
-            return self._welcome()
-        return _error(401, "give the token: once as ?token=..., or as Authorization: Bearer ...", bearer=True)
+        if len(asked) == 1 and _same(asked[0], token):
+            if scope["type"] == "websocket":  # a browser sends no other header of a page's choice with it
+                return None
+            if scope["method"] == "GET":
+                return self._welcome()
+        message = "give the token: once as ?token=..., or as Authorization: Bearer ..."
+        return error_response(401, "no_token", message, {"www-authenticate": "Bearer"})
 
     def _welcome(self) -> Response:
         # Not a redirect: browsers send no strict cookie along one that began on another page.
@@ -209,10 +251,3 @@ def _is_address(name: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _error(status: int, message: str, *, close: bool = False, bearer: bool = False) -> JSONResponse:
-    headers = {"connection": "close"} if close else {}
-    if bearer:
-        headers["www-authenticate"] = "Bearer"
-    return JSONResponse({"error": message}, status, headers)

@@ -8,6 +8,9 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
+from neuromoco.app.server.errors import CODES
+from neuromoco.app.server.fields import Fields
+from neuromoco.app.server.lines import MEDIA_TYPE
 from neuromoco.app.worker.reading import FIELDS, LONGEST, choices
 
 
@@ -36,10 +39,10 @@ class AnalysisResponse(BaseModel):
     backend: str = Field(description="The backend that gave this prediction.")
     window_us: tuple[int, int] = Field(description="Begin and end of the classified part, from the first event.")
     windows: int = Field(description="Number of windows in the file.")
-    agreement: bool | None = Field(description="Whether all backends gave the same label; null if only one answered.")
-    labels: dict[str, str] = Field(description="The label of each backend that answered.")
+    agreement: bool | None = Field(description="Whether all backends gave the same label; null without compare.")
+    labels: dict[str, str] = Field(description="The label of each backend that answered; with compare, of all.")
     facts: dict[str, Any] = Field(description="Facts about the whole file.")
-    spike_rates: dict[str, float] = Field(description="Spikes per neuron and step, by layer, in fixed point.")
+    spike_rates: dict[str, float] = Field(description="Spikes per neuron and step, by layer, where loihi-sim answered.")
     command: str = Field(description="The command that gives the same prediction.")
     timeline: dict[str, Any] | None = Field(
         None,
@@ -52,6 +55,7 @@ class ErrorResponse(BaseModel):
     """Why there is no prediction."""
 
     error: str = Field(description="The reason, in one line.")
+    code: str = Field(description="A word for the reason, for programs; those of each status are listed there.")
 
 
 class ModelResponse(BaseModel):
@@ -65,8 +69,9 @@ class ModelResponse(BaseModel):
 class HealthResponse(BaseModel):
     """State of the server."""
 
-    status: str
+    status: str = Field(description="ok, or starting until every worker is ready.")
     workers: int
+    ready: int = Field(description="Workers that are ready, or at work.")
     inside: int = Field(description="Uploads being received, waiting, or being classified.")
 
 
@@ -95,21 +100,60 @@ EXAMPLE = {
         "segments": [{"begin_us": 0, "end_us": 306_000, "label": "3", "confidence": 0.98}],
     },
 }
+LINES = (
+    '{"schema": "neuromoco/predict/1", "file": "walk.bin", "window_us": [0, 100000], "label": "3"}\n'
+    '{"schema": "neuromoco/predict/1", "file": "walk.bin", "summary": {"windows": 1, "labels": {"3": 1}}}\n'
+)
 ERRORS = {
-    400: ("The file is not a recording, or the file or the form is damaged.", "photo.bin: is a PNG picture"),
-    408: ("The upload took too long, or paused too long.", "the upload took too long"),
-    413: ("The file is too large.", "the file is too large; at most 67,108,864 bytes are accepted"),
-    415: ("The body is not a form.", "send the file as multipart/form-data"),
-    500: ("A bug in the server.", "walk.bin: something went wrong (ValueError)"),
-    503: (
-        "Too many files are waiting, or its worker was killed; see Retry-After.",
-        "too many files are waiting; try again soon",
-    ),
+    400: ("bad_file", "photo.bin: is a PNG picture"),
+    401: ("no_token", "give the token: once as ?token=..., or as Authorization: Bearer ..."),
+    403: ("foreign_page", "requests of pages elsewhere are refused"),
+    404: ("not_found", "no such address; there are POST /classify, GET /models"),
+    405: ("method_not_allowed", "/classify takes POST"),
+    408: ("slow", "the upload took too long"),
+    413: ("too_large", "the file is too large; at most 67,108,864 bytes are accepted"),
+    414: ("long_query", "the query is longer than 1024 bytes"),
+    415: ("media_type", "send files as multipart/form-data, or the bytes of one as application/octet-stream"),
+    422: ("bad_value", "backend: should be 'onnx', 'loihi-sim' or 'torch', given 'cuda'"),
+    426: ("no_websocket", "this address takes a WebSocket: connect to ws://HOST:PORT/stream"),
+    500: ("defect", "walk.bin: something went wrong (ValueError)"),
+    503: ("busy", "too many files are waiting; try again soon"),
 }
+UPLOAD_ERRORS = (400, 401, 403, 408, 413, 414, 415, 422, 500, 503)
 FORMS = {"sensor": " Width and height, such as 640x480.", "crop": " Left, top, width and height, such as 40,50,30,24."}
-INVALID = {"detail": [{"type": "missing", "loc": ["body", "file"], "msg": "Field required"}]}
-MODELS: dict[str, Any] = {"summary": "The models", "response_model": list[ModelResponse]}
-HEALTH: dict[str, Any] = {"summary": "Whether the server is up", "response_model": HealthResponse}
+
+
+def _example(value: Any) -> dict[str, Any]:
+    return {"application/json": {"example": value}}
+
+
+def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The descriptions of refusals."""
+    found: dict[int | str, dict[str, Any]] = {}
+    for status in statuses:
+        text = " ".join(f"`{code}`: {meaning}" for code, meaning in CODES[status].items())
+        code, error = ERRORS[status]
+        found[status] = {
+            "model": ErrorResponse,
+            "description": text,
+            "content": _example({"error": error, "code": code}),
+        }
+    return found
+
+
+MODELS: dict[str, Any] = {
+    "summary": "The models",
+    "response_model": list[ModelResponse],
+    "responses": _errors(401, 403),
+}
+HEALTH: dict[str, Any] = {
+    "summary": "Whether the server is ready",
+    "response_model": None,
+    "responses": {
+        200: {"model": HealthResponse, "description": "All workers are ready."},
+        503: {"model": HealthResponse, "description": "Not yet: its status is starting."},
+    },
+}
 METRICS: dict[str, Any] = {
     "summary": "Metrics for Prometheus",
     "response_model": None,
@@ -117,39 +161,57 @@ METRICS: dict[str, Any] = {
         200: {"description": "Prometheus text format.", "content": {"text/plain": {"schema": {"type": "string"}}}}
     },
 }
+STREAM: dict[str, Any] = {
+    "summary": "A WebSocket that takes events and answers each window",
+    "status_code": 426,
+    "response_model": None,
+    "responses": _errors(401, 403, 426),
+}
 
 
-def classify(fields: type[BaseModel]) -> dict[str, Any]:
-    """The description of `/classify`, whose form is parsed as it arrives, without FastAPI."""
-    schema = fields.model_json_schema()
-    schema["properties"] = {
-        "file": {"type": "string", "format": "binary", "description": "The recording, in any supported format."},
-        **schema["properties"],
-        **{name: _reading_field(name) for name in FIELDS},
+def classify(models: list[str]) -> dict[str, Any]:
+    """The description of `/classify`, whose body is parsed as it arrives, without FastAPI."""
+    fields = {name: _field(schema) for name, schema in Fields.model_json_schema()["properties"].items()}
+    fields["model"] |= {"enum": models, "default": models[0]}
+    fields |= {name: _reading_field(name) for name in FIELDS}
+    file = {"type": "string", "format": "binary", "description": "Recordings, in any supported format, one or several."}
+    form = {"title": "Form", "type": "object", "required": ["file"], "properties": {"file": file, **fields}}
+    name = {"type": "string", "description": "Of bytes that come without a form: what the file is called."}
+    queries = [
+        {"name": key, "in": "query", "required": False, "schema": schema, "description": schema["description"]}
+        for key, schema in {"name": name, **fields}.items()
+    ]
+    content = {
+        "multipart/form-data": {"schema": form},
+        "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
     }
-    form = {"schema": schema | {"title": "Form", "required": ["file"]}}
     return {
-        "summary": "Classify an event file",
+        "summary": "Classify event files",
         "response_model": None,
-        "openapi_extra": {"requestBody": {"required": True, "content": {"multipart/form-data": form}}},
+        "openapi_extra": {"requestBody": {"required": True, "content": content}, "parameters": queries},
         "responses": {
-            200: {"model": AnalysisResponse, "description": "The prediction.", "content": _example(EXAMPLE)},
-            422: {"description": "A field is missing or has an invalid value.", "content": _example(INVALID)},
-            **{
-                status: {"model": ErrorResponse, "description": text, "content": _example({"error": error})}
-                for status, (text, error) in ERRORS.items()
+            200: {
+                "model": AnalysisResponse,
+                "description": "The prediction; with several files or windows, lines of JSON as they come, the last of "
+                "a file's windows a summary. A file that fails is a line with error and code.",
+                "content": {**_example(EXAMPLE), MEDIA_TYPE: {"example": LINES, "schema": {"type": "string"}}},
             },
+            **_errors(*UPLOAD_ERRORS),
         },
     }
+
+
+def _field(schema: dict[str, Any]) -> dict[str, Any]:
+    """A field of a form, which is left out where the schema says null."""
+    kind = next((one for one in schema.get("anyOf", ()) if one.get("type") != "null"), {})
+    default = {} if schema.get("default") is None else {"default": schema["default"]}
+    own = {key: value for key, value in schema.items() if key not in ("anyOf", "default", "title")}
+    return {**own, **kind, **default}
 
 
 def _reading_field(name: str) -> dict[str, Any]:
     allowed = {"enum": list(choices(name))} if choices(name) else {"maxLength": LONGEST}
     return {"type": "string", **allowed, "description": f"{FIELDS[name]}{FORMS.get(name, '')}"}
-
-
-def _example(value: Any) -> dict[str, Any]:
-    return {"application/json": {"example": value}}
 
 
 STYLE = """
@@ -164,14 +226,21 @@ td, th { text-align: left; vertical-align: top; padding: .2rem 1rem .2rem 0 }
 def page(schema: dict[str, Any]) -> str:
     """An OpenAPI schema as plain HTML without scripts."""
     parts = [f"<h1>{escape(schema['info']['title'])}</h1><p>{escape(schema['info']['description'])}</p>"]
-    parts.append("<pre>curl -F file=@walk.csv -F columns=txyp -F time_unit=us http://127.0.0.1:8000/classify</pre>")
+    parts.append("<pre>curl -F file=@walk.csv -F columns=txyp -F time_unit=us http://127.0.0.1:8000/classify\n")
+    parts.append("curl -F file=@walk.bin -F windows=true -F window_ms=100 http://127.0.0.1:8000/classify</pre>")
     for path, methods in schema["paths"].items():
         for method, call in methods.items():
             parts.append(f"<h2><code>{method.upper()} {escape(path)}</code></h2><p>{escape(call['description'])}</p>")
             if form := call.get("requestBody", {}).get("content", {}).get("multipart/form-data"):
                 parts.append(_table("field", form["schema"]["properties"]))
             parts.append(_table("status", call["responses"]))
-            if example := call["responses"]["200"].get("content", {}).get("application/json", {}).get("example"):
+            if (
+                example := call["responses"]
+                .get("200", {})
+                .get("content", {})
+                .get("application/json", {})
+                .get("example")
+            ):
                 parts.append(f"<pre>{escape(json.dumps(example, indent=2))}</pre>")
     parts.append('<p>For programs: <a href="openapi.json">openapi.json</a></p>')
     head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>neuromoco</title>'

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 
+import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from neuromoco.app.server.errors import error_body
 
 MOST_CONNECTIONS = 128
 HEADER_SECONDS = 10.0
@@ -23,6 +27,7 @@ class BoundedProtocol(H11Protocol):
     _header_timer: asyncio.TimerHandle | None = None
     _send_timer: asyncio.TimerHandle | None = None
     _idle_since = 0.0
+    _upgraded = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -35,6 +40,21 @@ class BoundedProtocol(H11Protocol):
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
         self._update_timer()
+
+    def handle_websocket_upgrade(self, event: h11.Request) -> None:
+        self._upgraded = True  # its own protocol and the application limit it from here on
+        self._cancel_timer()
+        super().handle_websocket_upgrade(event)
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuses what is no HTTP, in the shape of all errors."""
+        body = json.dumps(error_body("bad_request", msg)).encode()
+        length, close = (b"content-length", b"%d" % len(body)), (b"connection", b"close")
+        headers = [(b"content-type", b"application/json"), length, close]
+        for part in (h11.Response(status_code=400, headers=headers, reason=b"Bad Request"), h11.Data(data=body)):
+            self.transport.write(self.conn.send(part) or b"")
+        self.transport.write(self.conn.send(h11.EndOfMessage()) or b"")
+        self.transport.close()
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
@@ -62,7 +82,7 @@ class BoundedProtocol(H11Protocol):
         victim.transport.abort()
 
     def _update_timer(self) -> None:
-        if self._answering():
+        if self._upgraded or self._answering():
             self._cancel_timer()  # the headers are complete; the application limits the rest
         elif self._header_timer is None:
             self._idle_since = self.loop.time()

@@ -56,9 +56,9 @@ def end_on_sigterm() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
 
 
-def run(app: ASGIApp, listening: socket.socket, refuse: Callable[[], Any]) -> None:
+def run(app: ASGIApp, listening: socket.socket, refuse: Callable[[], Any], largest_message: int = 0) -> None:
     """Serves until a signal; see `BoundedServer`."""
-    BoundedServer(app, refuse).run([listening])
+    BoundedServer(app, refuse, largest_message).run([listening])
 
 
 class BoundedServer(Server):
@@ -67,14 +67,17 @@ class BoundedServer(Server):
     Args:
         app: what to serve; the lifespan protocol starts and ends it.
         refuse: called a few seconds after the end was asked for, to refuse the requests that are still under way.
+        largest_message: bytes of a message of a WebSocket; 0 offers none.
     """
 
-    def __init__(self, app: ASGIApp, refuse: Callable[[], Any]) -> None:
+    def __init__(self, app: ASGIApp, refuse: Callable[[], Any], largest_message: int = 0) -> None:
         self._refuse = refuse
         config = Config(
             app,
             http=BoundedProtocol,
-            ws="none",
+            ws="websockets-sansio" if largest_message else "none",
+            ws_max_size=largest_message,
+            ws_per_message_deflate=False,  # a small message could unpack to a large one
             lifespan="on",
             log_level="error",  # below it are lines that any sender can cause
             access_log=False,

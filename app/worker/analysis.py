@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import shlex
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,14 +18,15 @@ from numpy.typing import NDArray
 
 from neuromoco import models
 from neuromoco.app.worker.reading import Reading
+from neuromoco.app.worker.spikes import SpikingTwin
 from neuromoco.confidence import abstention
 from neuromoco.config.frames import Crop
 from neuromoco.errors import ConfigError, EventFileError, MissingPackageError
 from neuromoco.events import ReadOptions, Recording, read_recording, survey_recording
+from neuromoco.events.survey import Survey
 from neuromoco.frames import filled_part_of, to_frames
 from neuromoco.runtime.load import Backend, LoihiClassifier, backend_of, load_classifier
-from neuromoco.runtime.loihi.twin import run
-from neuromoco.runtime.prediction import Prediction
+from neuromoco.runtime.prediction import Prediction, predict_batch
 from neuromoco.runtime.timeline import Timeline, TimelineRule, make_timeline
 
 if TYPE_CHECKING:
@@ -36,7 +39,6 @@ MOST_STRIDES = 4_000  # of a timeline; some seconds
 ANIMATION_STEPS = 48
 ANIMATION_SIDE = 128  # pixels; on larger sensors, neighbouring pixels are counted together
 RATE_POINTS = 120
-RASTER_NEURONS = 128  # of the last layer, those that spike most
 COMPARED = ("onnx", "loihi-sim")  # always answer; torch takes seconds to load and answers only on request
 
 
@@ -75,6 +77,10 @@ class AnalysisRequest:
     reading: Reading = field(default_factory=Reading)
     timeline: bool = False  # say what the whole recording shows, and when
     abstain: float | None = None  # share of wrong answers to keep, see `neuromoco.confidence`
+    compare: bool = False  # let the other backend of `COMPARED` answer, too
+    pictures: bool = False  # show the events, their rate, and the spikes of the last layer
+    all_windows: bool = False  # answer each window in a line of its own, see `windows.window_lines`
+    stride_us: int | None = None  # from one of them to the next; None for their length
 
 
 @dataclass
@@ -84,8 +90,8 @@ class Analysis:
     facts: dict[str, Any]  # about the whole file, see `neuromoco.events.survey`
     windows: int  # how many windows the file has
     window_us: tuple[int, int]  # begin and end of the classified window, from the first event
-    animation: NDArray[np.uint16]  # event counts [A, P, h, w], in slices of equal duration
-    rate: list[float]  # events per second, in equal parts of the whole file
+    animation: NDArray[np.uint16] | None = None  # event counts [A, P, h, w], in slices of equal duration
+    rate: list[float] = field(default_factory=list)  # events per second, in equal parts of the whole file
     predictions: dict[str, Prediction] = field(default_factory=dict)  # by backend
     backend: str = "onnx"  # the requested one
     agreement: bool | None = None  # whether all backends give the same label; None if only one answered
@@ -129,24 +135,15 @@ class Analyser:
         """
         file = request.model.files.get(request.backend)
         if request.abstain is not None and file is not None:  # before the file is read, which is not at fault
-            abstention(self._load(file).header.calibration, request.abstain)
-        try:
+            abstention(self.load(file).header.calibration, request.abstain)
+        with naming(request):
             return self._analyse(request)
-        except EventFileError as error:
-            raise EventFileError(_named(str(error), request)) from None
-        except ConfigError as error:
-            raise ConfigError(_named(str(error), request)) from None
 
     def _analyse(self, request: AnalysisRequest) -> Analysis:
-        clock = _Clock()
-        options = self._options(request)
+        clock = StageClock()
+        options = self.options(request)
         clock.lap("model")
-        survey = survey_recording(request.file, options)
-        if survey.events > LARGEST_EVENTS:
-            raise EventFileError(
-                f"{survey.events:,} events; at most {LARGEST_EVENTS:,} are accepted here: "
-                "neuromoco predict on your machine has no limit"
-            )
+        survey = survey_within_limits(request.file, options)
         clock.lap("survey")
         duration = survey.last_us - survey.first_us + 1
         length = request.window_us or duration
@@ -161,13 +158,14 @@ class Analyser:
             facts=survey.facts(),
             windows=-(-duration // length),
             window_us=(begin, begin + length),
-            animation=_animation(recording),
-            rate=survey.rate_curve(RATE_POINTS)[0].tolist(),
             backend=request.backend,
             milliseconds=clock.milliseconds,
             command=predict_command(request),
         )
-        clock.lap("frames")
+        if request.pictures:
+            analysis.animation = _animation(recording)
+            analysis.rate = survey.rate_curve(RATE_POINTS)[0].tolist()
+            clock.lap("frames")
         self._classify(request, recording, analysis, clock)
         if request.timeline:
             analysis.timeline = self._timeline(request, duration, crop)
@@ -176,7 +174,7 @@ class Analyser:
 
     def _timeline(self, request: AnalysisRequest, duration: int, crop: Crop) -> Timeline | None:
         """None for a recording that is too short or too long, or that cannot be read in windows."""
-        classifier = self._load(request.model.files[request.backend])
+        classifier = self.load(request.model.files[request.backend])
         rule = TimelineRule.for_recordings(classifier.header.seen, {})
         if not 2 * rule.window_us <= duration <= MOST_STRIDES * rule.stride_us:
             return None
@@ -185,53 +183,68 @@ class Analyser:
         except EventFileError:  # events in no order of time, which are answered whole
             return None
 
-    def _classify(self, request: AnalysisRequest, recording: Recording, analysis: Analysis, clock: _Clock) -> None:
+    def _classify(self, request: AnalysisRequest, recording: Recording, analysis: Analysis, clock: StageClock) -> None:
         files = request.model.files
-        for backend in (request.backend, *(name for name in files if name in COMPARED and name != request.backend)):
+        others = [name for name in files if request.compare and name in COMPARED and name != request.backend]
+        for backend in (request.backend, *others):
             try:
-                classifier = self._load(files[backend])
+                classifier = self.load(files[backend])
             except MissingPackageError:  # h5py may not be installed
                 if backend == request.backend:
                     raise
                 continue
             clock.lap(f"load {backend}")
             windows, abstain = request.window_us is not None, request.abstain
-            (analysis.predictions[backend],) = classifier.predict([recording], windows=windows, abstain=abstain)
-            clock.lap(f"answer {backend}")
             if isinstance(classifier, LoihiClassifier):
-                _add_spikes(classifier, recording, analysis)
-                clock.lap("spikes")
+                twin = SpikingTwin(classifier.network)
+                (analysis.predictions[backend],) = predict_batch(twin, [recording], windows, abstain)
+                analysis.spike_rates = twin.spike_rates()
+                if request.pictures:
+                    analysis.raster, analysis.raster_neurons = twin.raster()
+            else:
+                (analysis.predictions[backend],) = classifier.predict([recording], windows=windows, abstain=abstain)
+            clock.lap(f"answer {backend}")
         labels = {prediction.label for prediction in analysis.predictions.values()}
         analysis.agreement = len(labels) == 1 if len(analysis.predictions) > 1 else None
 
-    def _options(self, request: AnalysisRequest) -> ReadOptions:
+    def options(self, request: AnalysisRequest) -> ReadOptions:
         """What the visitor says, and what is known of the recordings that the model was trained on."""
         file, given = request.model.files.get(request.backend), request.reading.options
-        return given if file is None else self._load(file).header.read_options(given)
+        return given if file is None else self.load(file).header.read_options(given)
 
-    def _load(self, file: Path) -> AnyClassifier:
+    def load(self, file: Path) -> AnyClassifier:
+        """The classifier in a model's file."""
         if file not in self._loaded:
             self._loaded[file] = load_classifier(file, "cpu", threads=1)
         return self._loaded[file]
 
 
-def _add_spikes(classifier: LoihiClassifier, recording: Recording, analysis: Analysis) -> None:
-    graph = classifier.network.graph
-    spikes = run(graph, classifier.network.frames([recording]), keep=lambda _: True).spikes
-    names = [block.name for block in graph.blocks[1:-1] if not block.name.endswith(".relay")]
-    analysis.spike_rates = {name: float(spikes[name].mean()) for name in names}
-    last = spikes[names[-1]][:, 0]
-    last = last.reshape(len(last), -1)  # [T, neurons]
-    busiest = np.argsort(-last.sum(0), kind="stable")[:RASTER_NEURONS]
-    steps, neurons = np.nonzero(last[:, np.sort(busiest)])
-    analysis.raster = list(zip(steps.tolist(), neurons.tolist(), strict=True))
-    analysis.raster_neurons = len(busiest)
+def survey_within_limits(file: Path, options: ReadOptions) -> Survey:
+    """The survey of a file; raises `EventFileError` if it has too many events, too."""
+    survey = survey_recording(file, options)
+    if survey.events > LARGEST_EVENTS:
+        raise EventFileError(
+            f"{survey.events:,} events; at most {LARGEST_EVENTS:,} are accepted here: "
+            "neuromoco predict on your machine has no limit"
+        )
+    return survey
 
 
 def _animation(recording: Recording) -> NDArray[np.uint16]:
     shrink = -(-max(recording.width, recording.height) // ANIMATION_SIDE)
     size = (-(-recording.height // shrink), -(-recording.width // shrink))
     return np.minimum(to_frames(recording, ANIMATION_STEPS, "time", size), 65_535).astype(np.uint16)
+
+
+@contextmanager
+def naming(request: AnalysisRequest) -> Iterator[None]:
+    """Makes errors begin with the visitor's name of the file."""
+    try:
+        yield
+    except EventFileError as error:
+        raise EventFileError(_named(str(error), request)) from None
+    except ConfigError as error:
+        raise ConfigError(_named(str(error), request)) from None
 
 
 def _named(message: str, request: AnalysisRequest) -> str:
@@ -255,7 +268,7 @@ def predict_command(request: AnalysisRequest) -> str:
     return shlex.join([*words, *request.reading.options_in_words(), "--json"])
 
 
-class _Clock:
+class StageClock:
     """Milliseconds by stage."""
 
     def __init__(self) -> None:
@@ -263,6 +276,7 @@ class _Clock:
         self._begin = time.perf_counter()
 
     def lap(self, stage: str) -> None:
+        """Ends a stage."""
         now = time.perf_counter()
         self.milliseconds[stage] = 1e3 * (now - self._begin)
         self._begin = now

@@ -24,6 +24,8 @@ from neuromoco.support.pool import Lost, map_in_processes
 if TYPE_CHECKING:
     from neuromoco.runtime.load import AnyClassifier
 
+# What the JSON of a result says that it is. Keys may be added to a version, none may go or change its meaning.
+SCHEMA = "neuromoco/predict/1"
 QUIET = 0.1  # of the usual events per second; with fewer, nothing moves in a window
 
 
@@ -42,6 +44,17 @@ class FileResult:
     result: Prediction | Timeline | NeuromocoError | None
     window: tuple[int, int] | None = None
     oddities: Oddities = NOTHING_ODD
+
+    def to_json(self) -> dict[str, Any]:
+        """The file, or the window of it, and its result or error, as plain data for JSON."""
+        facts: dict[str, Any] = {"schema": SCHEMA, "file": str(self.file)}
+        if self.window is not None:
+            facts["window_us"] = list(self.window)
+        if isinstance(self.result, Prediction | Timeline):
+            return facts | self.result.to_json()
+        if self.result is None:
+            return facts | {"label": None}
+        return facts | {"error": str(self.result), "exit_code": self.result.exit_code}
 
 
 @dataclass(frozen=True)
@@ -99,17 +112,27 @@ class Job:
         if self.window is None:
             yield self.whole(classifier, file)
             return
-        begin, header = 0, classifier.header
-        fewest = QUIET * usual_rate(header.seen) * self.window / 1e6 if self.pass_quiet else 0.0
+        begin = 0
         try:
-            for recording in read_windows(file, self.window, header.read_options(self.options)):
-                part = self._part(file, recording)
-                quiet = not len(part) or (self.pass_quiet and len(cropped(part, header.frames)) < fewest)
-                result = None if quiet else self._predict(classifier, file, part)
-                yield FileResult(file, result, (begin, begin + self.window), recording.oddities)
+            for recording in read_windows(file, self.window, classifier.header.read_options(self.options)):
+                yield self.of_window(classifier, file, recording, (begin, begin + self.window))
                 begin += self.window
         except NeuromocoError as error:
             yield FileResult(file, error, (begin, begin + self.window))
+
+    def of_window(
+        self, classifier: AnyClassifier, file: Path, recording: Recording, window: tuple[int, int]
+    ) -> FileResult:
+        """The result for a window that was read: its events, and begin and end from the file's first event.
+
+        Raises:
+            NeuromocoError: it cannot be classified.
+        """
+        part, header = self._part(file, recording), classifier.header
+        fewest = QUIET * usual_rate(header.seen) * (window[1] - window[0]) / 1e6 if self.pass_quiet else 0.0
+        quiet = not len(part) or (self.pass_quiet and len(cropped(part, header.frames)) < fewest)
+        result = None if quiet else self._predict(classifier, file, part)
+        return FileResult(file, result, window, recording.oddities)
 
     def whole(self, classifier: AnyClassifier, file: Path) -> FileResult:
         """The result for a whole file."""

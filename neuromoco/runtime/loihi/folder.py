@@ -23,7 +23,7 @@ from neuromoco.frames import batch_frames
 from neuromoco.runtime.loihi.check import check_graph, check_manifest
 from neuromoco.runtime.loihi.manifest import MANIFEST, NET, read_manifest
 from neuromoco.runtime.loihi.net_file import read_net
-from neuromoco.runtime.loihi.twin import check_readout, run
+from neuromoco.runtime.loihi.twin import Run, check_readout, run
 from neuromoco.runtime.prediction import Floats
 from neuromoco.runtime.spiking.native import CompiledNetwork, library
 from neuromoco.runtime.spiking.network import list_uncompiled, pack_network
@@ -61,9 +61,13 @@ class TwinNetwork:
         """Logits [T, N, classes] of frames [T, N, P, H, W]; refuses those out of the hardware's range."""
         logits = self.compiled.logits(frames) if self.compiled else None
         if logits is None:  # numpy, which also says what is out of range
-            logits = run(self.graph, frames).logits
-            check_readout(logits, self.graph.readout.neuron.v_threshold)
+            return self.logits_of(run(self.graph, frames))
         return (logits / self.graph.readout.scale).astype(np.float32)
+
+    def logits_of(self, result: Run) -> Floats:
+        """Logits [T, N, classes] of a run of the twin; refuses those out of the hardware's range."""
+        check_readout(result.logits, self.graph.readout.neuron.v_threshold)
+        return (result.logits / self.graph.readout.scale).astype(np.float32)
 
     @cached_property
     def compiled(self) -> CompiledNetwork | None:

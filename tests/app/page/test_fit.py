@@ -18,7 +18,7 @@ def test_the_label_of_what_does_not_fit_is_grey_and_says_why(tmp_path: Path) -> 
     write_npz(fast, replace(recording, t=recording.t // 10))
     analyser, (model, *_) = Analyser(), offered_models()
     for file, fits in ((digit, True), (fast, False)):
-        request = AnalysisRequest(file, file.name, model)
+        request = AnalysisRequest(file, file.name, model, compare=True, pictures=True)
         analysis = analyser.analyse(request)
         page, answer = result_view(request, analysis), analysis.to_json()
         assert answer["fit"]["fits"] is fits

@@ -182,7 +182,7 @@ def test_errors_are_put_in_words(message: str, title: str) -> None:
 
 
 def test_nothing_of_a_file_becomes_markup(handlers: PageHandlers) -> None:
-    request = AnalysisRequest(EXAMPLE, HOSTILE, handlers.models[models.DEFAULT])
+    request = AnalysisRequest(EXAMPLE, HOSTILE, handlers.models[models.DEFAULT], compare=True, pictures=True)
     analysis = handlers._sandbox.analyse(request)
     (prediction,) = [analysis.predictions["onnx"]]
     renamed = replace(prediction, label=HOSTILE, probabilities={HOSTILE: 1.0, **prediction.probabilities})
@@ -194,12 +194,14 @@ def test_nothing_of_a_file_becomes_markup(handlers: PageHandlers) -> None:
 
 
 def test_charts_say_what_the_answer_says(handlers: PageHandlers) -> None:
-    analysis = handlers._sandbox.analyse(AnalysisRequest(EXAMPLE, EXAMPLE.name, handlers.models[models.DEFAULT]))
+    model = handlers.models[models.DEFAULT]
+    request = AnalysisRequest(EXAMPLE, EXAMPLE.name, model, compare=True, pictures=True)
+    analysis = handlers._sandbox.analyse(request)
     prediction = analysis.predictions["onnx"]
     names, values = list(prediction.probabilities), prediction.probabilities_per_step()
     assert dict(zip(names, values[-1].tolist(), strict=True)) == prediction.probabilities
     np.testing.assert_allclose(values.sum(1), 1.0)
-    html = result_view(AnalysisRequest(EXAMPLE, EXAMPLE.name, handlers.models[models.DEFAULT]), analysis)
+    html = result_view(request, analysis)
     assert f"{analysis.facts['events']:,}" in html
 
 

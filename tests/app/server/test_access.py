@@ -132,6 +132,91 @@ def test_a_proxys_path_is_taken_off_and_its_headers_are_not_believed() -> None:
         assert not {"x-forwarded-host", "x-gradio-server", "forwarded"} & set(answer.json()["headers"])
 
 
+SHARED = access_for("127.0.0.1", token=TOKEN, shared=["https://lab.example"])
+PAGE = {"Origin": "https://lab.example", "Sec_Fetch_Site": "cross-site"}
+
+
+def test_a_page_elsewhere_that_is_named_may_ask_with_the_token_and_read_the_answer() -> None:
+    question = ask(SHARED, method="OPTIONS", Access_Control_Request_Method="POST", **PAGE)
+    assert question.status_code == 204
+    assert question.headers["access-control-allow-origin"] == "https://lab.example"
+    assert "authorization" in question.headers["access-control-allow-headers"]
+    assert "access-control-allow-credentials" not in question.headers
+    assert ask(SHARED, method="POST", **PAGE).status_code == 401
+    answer = ask(SHARED, method="POST", Authorization=f"Bearer {TOKEN}", **PAGE)
+    assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (200, "https://lab.example")
+    assert answer.headers["vary"] == "Origin"
+
+
+def test_a_page_that_is_not_named_gets_nothing() -> None:
+    for access in (LOCAL, SHARED):
+        for origin in ("https://other.example", "http://lab.example", "https://lab.example:1", "null"):
+            asked = {"Origin": origin, "Access_Control_Request_Method": "POST", "Authorization": f"Bearer {TOKEN}"}
+            for method in ("OPTIONS", "POST"):
+                answer = ask(access, method=method, **asked)
+                assert answer.status_code == 403
+                assert answer.json()["code"] == "foreign_page"
+                assert "access-control-allow-origin" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    "given", ["*", "lab.example", "https://lab.example/", "https://a@b", "file://x", "https://LAB.example", "null", ""]
+)
+def test_what_is_no_origin_is_refused(given: str) -> None:
+    with pytest.raises(ConfigError, match=r"--cors .*: give an origin"):
+        access_for("127.0.0.1", shared=[given])
+
+
+def connect(access: Access, query: str = "", **headers: str) -> dict[str, Any]:
+    """What a WebSocket's sender is told first."""
+    told: list[Any] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "websocket.accept"})
+
+    async def receive() -> Any:
+        return {"type": "websocket.connect"}
+
+    async def send(message: Any) -> None:
+        told.append(message)
+
+    pairs = {"host": "127.0.0.1:7860", **{name.replace("_", "-").lower(): value for name, value in headers.items()}}
+    scope = {
+        "type": "websocket",
+        "path": "/stream",
+        "query_string": query.encode(),
+        "headers": [(name.encode(), value.encode()) for name, value in pairs.items()],
+    }
+    asyncio.run(Gate(app, access, where="1")(scope, receive, send))
+    first: dict[str, Any] = told[0]
+    return first
+
+
+@pytest.mark.parametrize(
+    ("access", "headers", "status"),
+    [
+        (LOCAL, {}, None),
+        (LOCAL, {"Origin": "http://127.0.0.1:7860"}, None),
+        (LOCAL, {"Host": "evil.example"}, 400),
+        (LOCAL, {"Origin": "https://evil.example"}, 403),
+        (LOCAL, {"Sec_Fetch_Site": "cross-site", "Sec_Fetch_Mode": "websocket"}, 403),
+        (SHARED, {}, 401),
+        (SHARED, {"Authorization": f"Bearer {TOKEN}"}, None),
+        (SHARED, {"Authorization": f"Bearer {TOKEN}", **PAGE}, None),
+        (SHARED, {"Authorization": f"Bearer {TOKEN}", "Origin": "https://evil.example"}, 403),
+    ],
+)
+def test_a_websocket_is_checked_as_a_request_is(access: Access, headers: dict[str, str], status: int | None) -> None:
+    first = connect(access, **headers)
+    assert first["type"] == ("websocket.http.response.start" if status else "websocket.accept")
+    assert first.get("status") == status
+
+
+def test_a_websocket_may_give_the_token_in_its_query() -> None:
+    assert connect(SHARED, f"token={TOKEN}")["type"] == "websocket.accept"
+    assert connect(SHARED, f"token={TOKEN}x")["status"] == 401
+
+
 def test_a_body_of_two_lengths_is_refused() -> None:
     assert ask(LOCAL, method="POST", Transfer_Encoding="chunked", Content_Length="3").status_code == 400
 

@@ -8,114 +8,41 @@ import os
 import re
 import signal
 import socket
-import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
-import httpx
 import pytest
 
 from neuromoco import models, read_recording
-from neuromoco.app.server.access import Access, Gate
-from neuromoco.app.server.application import Service, build_app
+from neuromoco.app.server.bodies import clean_name
 from neuromoco.app.server.protocol import MOST_CONNECTIONS
-from neuromoco.app.server.running import BoundedServer
-from neuromoco.app.server.upload import LARGEST_FRAME, Limits, clean_name
-from neuromoco.app.worker.analysis import offered_models
+from neuromoco.app.server.upload import LARGEST_FRAME, Limits
 from neuromoco.events import write_npz
 from neuromoco.runtime.load import load_classifier
 from tests.conftest import make_recording
 from tests.helpers.cli import run
 from tests.helpers.sequences import in_sequence
+from tests.helpers.server import ThreadServer, serving, wait_until, without_times
 
 EXAMPLES = models.example_paths()
 MAX_BYTES = 200_000
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(50)
 
 
-@dataclass
-class Server:
-    """A server in a thread of this process, and the folder that it makes its folder in."""
-
-    client: httpx.Client
-    port: int
-    temporary: Path
-    running: BoundedServer
-    service: Service
-
-    def classify(self, content: bytes, name: str = "walk.bin", **fields: str) -> httpx.Response:
-        return self.client.post("/classify", files={"file": (name, content)}, data=fields)
-
-    def raw(self, *parts: bytes, pause: float = 0.0) -> bytes:
-        """What comes back for bytes sent as they are."""
-        with socket.create_connection(("127.0.0.1", self.port), timeout=15) as connection:
-            answer = b""
-            # A refusal may come, and the connection may end, before everything was sent.
-            with contextlib.suppress(ConnectionResetError, BrokenPipeError):
-                for part in parts:
-                    connection.sendall(part)
-                    time.sleep(pause)
-            with contextlib.suppress(ConnectionResetError):
-                while got := connection.recv(1 << 16):
-                    answer += got
-            return answer
-
-    def worker(self) -> int | None:
-        """The process id of the only worker; None while it starts."""
-        (worker,) = self.service._sandbox._workers
-        return worker._process.pid
-
-    def inside(self) -> int:
-        return self.client.get("/healthz").json()["inside"]
-
-    def uploads(self) -> list[Path]:
-        return [path for path in self.temporary.rglob("*") if path.is_file()]
-
-
-@contextlib.contextmanager
-def serving(temporary: Path, limits: Limits, workers: int = 1) -> Iterator[Server]:
-    service = Service(offered_models(), limits, workers)
-    server = BoundedServer(Gate(build_app(service), Access()), service.end)
-    listening = socket.create_server(("127.0.0.1", 0))
-    port = listening.getsockname()[1]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tempfile, "tempdir", str(temporary))
-        thread = Thread(target=server.run, args=([listening],))
-        thread.start()
-        while not server.started:
-            assert thread.is_alive()
-            time.sleep(0.01)
-        try:
-            with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
-                yield Server(client, port, temporary, server, service)
-        finally:
-            server.should_exit = True
-            thread.join(20)
-            listening.close()
-    assert not thread.is_alive()
-    assert list(temporary.iterdir()) == []
-
-
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ThreadServer]:
     limits = Limits(max_bytes=MAX_BYTES, waiting=2, receiving=8, body_seconds=3, idle_seconds=1)
     with serving(tmp_path_factory.mktemp("served"), limits) as it:
         yield it
 
 
-def without_times(answer: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in answer.items() if key not in ("schema", "milliseconds")}
-
-
 @pytest.mark.parametrize("backend", ["onnx", "loihi-sim"])
-def test_the_answer_is_that_of_predict_and_of_python(server: Server, backend: str) -> None:
+def test_the_answer_is_that_of_predict_and_of_python(server: ThreadServer, backend: str) -> None:
     file = EXAMPLES[7]
-    answer = server.classify(file.read_bytes(), file.name, backend=backend).json()
+    answer = server.classify(file.read_bytes(), file.name, backend=backend, compare="true").json()
     printed = without_times(json.loads(run("predict", file, "--backend", backend, "--json").stdout))
     del printed["file"]
     assert {key: answer[key] for key in printed} == printed
@@ -124,9 +51,20 @@ def test_the_answer_is_that_of_predict_and_of_python(server: Server, backend: st
     assert without_times(prediction.to_json()).items() <= answer.items()
     assert answer["command"] == f"neuromoco predict 7.bin --any-length --backend {backend} --json"
     assert answer["labels"] == {"onnx": "7", "loihi-sim": "7"}
+    assert answer["agreement"] is True
+    assert answer["spike_rates"]
 
 
-def test_a_window_is_that_of_predict(server: Server) -> None:
+def test_only_the_backend_that_is_asked_answers(server: ThreadServer) -> None:
+    content = EXAMPLES[7].read_bytes()
+    onnx, twin = (server.classify(content, backend=backend).json() for backend in ("onnx", "loihi-sim"))
+    assert (onnx["labels"], onnx["agreement"], onnx["spike_rates"]) == ({"onnx": "7"}, None, {})
+    assert not [stage for stage in onnx["milliseconds"] if "loihi" in stage]
+    assert (twin["labels"], twin["agreement"]) == ({"loihi-sim": "7"}, None)
+    assert twin["spike_rates"] == server.classify(content, compare="true").json()["spike_rates"]
+
+
+def test_a_window_is_that_of_predict(server: ThreadServer) -> None:
     file = EXAMPLES[4]
     lines = run("predict", file, "--window", "100ms", "--json").stdout.splitlines()
     for number, line in enumerate(lines):
@@ -138,7 +76,7 @@ def test_a_window_is_that_of_predict(server: Server) -> None:
     assert server.classify(file.read_bytes(), window_ms="100", window="99").status_code == 400
 
 
-def test_a_level_of_errors_is_that_of_predict(server: Server) -> None:
+def test_a_level_of_errors_is_that_of_predict(server: ThreadServer) -> None:
     file = EXAMPLES[4]
     answer, printed = server.classify(file.read_bytes(), abstain="0.05"), run("predict", file, "--abstain", "0.05")
     assert answer.status_code == (200 if printed.exit_code == 0 else 400)
@@ -148,7 +86,7 @@ def test_a_level_of_errors_is_that_of_predict(server: Server) -> None:
     assert server.classify(file.read_bytes(), abstain="1").status_code == 422
 
 
-def test_a_file_is_told_by_its_content(server: Server, tmp_path: Path) -> None:
+def test_a_file_is_told_by_its_content(server: ThreadServer, tmp_path: Path) -> None:
     write_npz(tmp_path / "x.npz", make_recording(1))
     csv = "t,x,y,p\n" + "".join(f"{1000 * i},{i % 34},{i % 30},{i % 2}\n" for i in range(300))
     assert server.classify((tmp_path / "x.npz").read_bytes(), "photo.png").json()["facts"]["format"] == "npz"
@@ -170,22 +108,28 @@ def test_a_file_is_told_by_its_content(server: Server, tmp_path: Path) -> None:
         (PNG, {"backend": "cuda"}, 422, "'onnx', 'loihi-sim' or 'torch'"),
         (PNG, {"window": "-1"}, 422, "greater than or equal to 0"),
         (PNG, {"window_ms": "nan"}, 422, "finite number"),
-        (PNG, {"window_ms": "soon"}, 422, "valid number"),
+        (PNG, {"window_ms": "soon"}, 422, "window_ms: should be a number, given 'soon'"),
+        (PNG, {"compare": "perhaps"}, 422, "compare: should be true or false, given 'perhaps'"),
+        (PNG, {"windows": "true"}, 422, "windows: needs window_ms"),
+        (PNG, {"windows": "true", "window_ms": "5", "timeline": "true"}, 422, "windows: without window, timeline"),
+        (PNG, {"stride_ms": "5"}, 422, "stride_ms: needs windows=true"),
     ],
 )
 def test_what_is_refused_is_told_in_one_line(
-    server: Server, content: bytes, fields: dict[str, str], status: int, message: str
+    server: ThreadServer, content: bytes, fields: dict[str, str], status: int, message: str
 ) -> None:
     response = server.classify(content, **fields)
     assert response.status_code == status
-    told = response.json()["detail"][0]["msg"] if status == 422 else response.json()["error"]
+    told = response.json()["error"]
+    assert response.json().keys() == {"error", "code"}
     assert message in told
+    assert status != 422 or told.startswith(tuple(f"{name}: " for name in fields))
     assert "\n" not in told
     assert str(server.temporary) not in response.text
     assert server.uploads() == []
 
 
-def test_bodies_that_are_no_form(server: Server) -> None:
+def test_bodies_that_are_no_form(server: ThreadServer) -> None:
     post = server.client.post
     assert post("/classify", content=b"x").status_code == 415
     assert post("/classify", json={"file": "/etc/passwd"}).status_code == 415
@@ -197,19 +141,26 @@ def test_bodies_that_are_no_form(server: Server) -> None:
     assert post("/classify", content=b"", headers=form | {"content-encoding": "gzip"}).status_code == 415
     part = b'--b\r\nContent-Disposition: form-data; name="file"; filename="x"\r\n\r\n'
     assert "last boundary" in post("/classify", content=part + b"cut", headers=form).json()["error"]
-    twice = part + b"1\r\n" + part + b"2\r\n--b--\r\n"
-    assert "more than one file" in post("/classify", content=twice, headers=form).json()["error"]
+    many = (part + b"1\r\n") * 101 + b"--b--\r\n"
+    assert "more than 100 files" in post("/classify", content=many, headers=form).json()["error"]
+    again = part + b'1\r\n--b\r\nContent-Disposition: form-data; name="model"\r\n\r\n\r\n' * 2 + b"--b--\r\n"
+    assert "model is given twice" in post("/classify", content=again, headers=form).json()["error"]
+    asked = post("/classify?backend=onnx", files={"file": b"1"})
+    assert (asked.status_code, asked.json()["code"]) == (400, "bad_argument")
     nameless = b"--b\r\nContent-Disposition: attachment\r\n\r\n1\r\n--b--\r\n"
     assert "no name" in post("/classify", content=nameless, headers=form).json()["error"]
     missing = post("/classify", files={"other": b"1"})
-    assert (missing.status_code, missing.json()["detail"][0]["loc"]) == (422, ["body", "file"])
+    assert (missing.status_code, missing.json()["code"]) == (400, "bad_argument")  # other is no field
+    without = post("/classify", content=b"--b--\r\n", headers=form)
+    assert (without.status_code, without.json()["code"]) == (422, "bad_value")
+    assert without.json()["error"].startswith("file: is missing")
 
 
 HEAD = b"POST /classify HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: multipart/form-data; boundary=b\r\n"
 PART = b'--b\r\nContent-Disposition: form-data; name="file"; filename="x"\r\n\r\n'
 
 
-def test_a_body_without_a_length_is_refused_as_soon_as_it_is_too_large(server: Server) -> None:
+def test_a_body_without_a_length_is_refused_as_soon_as_it_is_too_large(server: ThreadServer) -> None:
     chunk = b"%x\r\n%s\r\n" % (50_000, bytes(50_000))
     head = HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + b"%x\r\n%s\r\n" % (len(PART), PART)
     answer = server.raw(head, *[chunk] * 7)
@@ -217,7 +168,7 @@ def test_a_body_without_a_length_is_refused_as_soon_as_it_is_too_large(server: S
     assert server.uploads() == []
 
 
-def test_a_slow_body_is_not_waited_for(server: Server) -> None:
+def test_a_slow_body_is_not_waited_for(server: ThreadServer) -> None:
     begin = time.monotonic()
     assert server.raw(HEAD + b"Content-Length: 999\r\n\r\n" + PART).startswith(b"HTTP/1.1 408")
     assert time.monotonic() - begin < 5
@@ -226,14 +177,14 @@ def test_a_slow_body_is_not_waited_for(server: Server) -> None:
     assert server.uploads() == []
 
 
-def test_slow_headers_are_not_waited_for(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slow_headers_are_not_waited_for(server: ThreadServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("neuromoco.app.server.protocol.HEADER_SECONDS", 0.3)
     assert server.raw(b"") == b""
     assert server.raw(b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nX: y") == b""
     assert b'"ok"' in server.raw(b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
 
 
-def test_a_sender_who_leaves_leaves_nothing(server: Server) -> None:
+def test_a_sender_who_leaves_leaves_nothing(server: ThreadServer) -> None:
     with socket.create_connection(("127.0.0.1", server.port)) as connection:
         connection.sendall(HEAD + b"Content-Length: 99999\r\n\r\n" + PART + bytes(1000))
         wait_until(lambda: len(server.uploads()) == 1)
@@ -253,7 +204,7 @@ def stopped(worker: int) -> Iterator[None]:
             os.kill(worker, signal.SIGCONT)
 
 
-def test_more_than_may_wait_are_turned_away(server: Server) -> None:
+def test_more_than_may_wait_are_turned_away(server: ThreadServer) -> None:
     content = EXAMPLES[3].read_bytes()
     with ThreadPoolExecutor(3) as pool:
         with stopped(server.worker()):
@@ -265,7 +216,7 @@ def test_more_than_may_wait_are_turned_away(server: Server) -> None:
         assert [one.result().json()["label"] for one in waiting] == ["3"] * 3
 
 
-def test_slow_senders_take_no_place_that_a_quick_one_needs(server: Server) -> None:
+def test_slow_senders_take_no_place_that_a_quick_one_needs(server: ThreadServer) -> None:
     with contextlib.ExitStack() as stack:
         slow = [stack.enter_context(socket.create_connection(("127.0.0.1", server.port), 15)) for _ in range(8)]
         for connection in slow:
@@ -281,7 +232,7 @@ def test_slow_senders_take_no_place_that_a_quick_one_needs(server: Server) -> No
     assert server.uploads() == []
 
 
-def test_a_file_whose_worker_is_killed_is_tried_once_more(server: Server) -> None:
+def test_a_file_whose_worker_is_killed_is_tried_once_more(server: ThreadServer) -> None:
     with ThreadPoolExecutor(1) as pool:
         for kills in (1, 2):
             worker = server.worker()
@@ -321,7 +272,7 @@ def test_the_end_refuses_what_does_not_finish(tmp_path: Path, monkeypatch: pytes
     assert [record.message for record in caplog.records] == []
 
 
-def test_idle_connections_keep_nobody_out(server: Server) -> None:
+def test_idle_connections_keep_nobody_out(server: ThreadServer) -> None:
     with contextlib.ExitStack() as stack:
         idle = [stack.enter_context(socket.create_connection(("127.0.0.1", server.port))) for _ in range(300)]
         assert server.classify(EXAMPLES[3].read_bytes()).json()["label"] == "3"
@@ -329,7 +280,7 @@ def test_idle_connections_keep_nobody_out(server: Server) -> None:
         assert idle[0].recv(1) == b""  # the oldest is closed
 
 
-def test_a_reader_who_takes_nothing_is_cut_off(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reader_who_takes_nothing_is_cut_off(server: ThreadServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("neuromoco.app.server.protocol.SEND_SECONDS", 0.3)
     with socket.create_connection(("127.0.0.1", server.port)) as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -340,7 +291,7 @@ def test_a_reader_who_takes_nothing_is_cut_off(server: Server, monkeypatch: pyte
         wait_until(lambda: len(server.running.server_state.connections) < before)
 
 
-def test_the_metrics_count_what_happens(server: Server) -> None:
+def test_the_metrics_count_what_happens(server: ThreadServer) -> None:
     def count(text: str, outcome: str) -> float:
         found = re.search(rf'^neuromoco_requests_total\{{outcome="{outcome}"\}} (\S+)$', text, re.M)
         return float(found[1]) if found else 0.0
@@ -354,11 +305,15 @@ def test_the_metrics_count_what_happens(server: Server) -> None:
     assert "neuromoco_workers_busy 0.0" in after
 
 
-def test_every_address_is_described(server: Server) -> None:
+def test_every_address_is_described(server: ThreadServer) -> None:
     schema = server.client.get("/openapi.json").json()
-    assert schema["paths"].keys() == {"/classify", "/models", "/healthz", "/metrics"}
+    assert schema["paths"].keys() == {"/classify", "/models", "/healthz", "/metrics", "/stream"}
     told = schema["paths"]["/classify"]["post"]["responses"]
-    assert told.keys() == {"200", "400", "408", "413", "415", "422", "500", "503"}
+    assert told.keys() == {"200", "400", "401", "403", "408", "413", "414", "415", "422", "500", "503"}
+    form = schema["paths"]["/classify"]["post"]["requestBody"]["content"]["multipart/form-data"]["schema"]["properties"]
+    assert form["backend"]["enum"] == ["onnx", "loihi-sim", "torch"]
+    assert form["model"]["enum"] == [models.DEFAULT]
+    assert form["compare"]["default"] is False
     answer = server.classify(EXAMPLES[3].read_bytes()).json()
     assert answer.keys() == set(schema["components"]["schemas"]["AnalysisResponse"]["properties"])
     assert answer.keys() == told["200"]["content"]["application/json"]["example"].keys()
@@ -368,7 +323,11 @@ def test_every_address_is_described(server: Server) -> None:
     assert server.client.get("/models").json() == [
         {"name": models.DEFAULT, "backends": ["onnx", "loihi-sim", "torch"], "classes": list("0123456789")}
     ]
-    assert server.client.get("/etc/passwd").json() == {"error": "Not Found"}
+    nowhere, wrong = server.client.get("/etc/passwd"), server.client.get("/classify")
+    assert (nowhere.status_code, nowhere.json()["code"]) == (404, "not_found")
+    assert "POST /classify" in nowhere.json()["error"]
+    assert (wrong.status_code, wrong.json()) == (405, {"error": "/classify takes POST", "code": "method_not_allowed"})
+    assert server.raw(b"nothing\r\n\r\n").endswith(b'"code": "bad_request"}')
     assert server.client.get("/models", headers={"host": "evil.example"}).status_code == 400
 
 
@@ -393,14 +352,7 @@ def test_names_are_fit_to_print(given: str, shown: str) -> None:
     assert clean_name(shown) == shown
 
 
-def wait_until(condition: Any) -> None:
-    end = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)
-
-
-def test_a_timeline_is_returned_on_request(server: Server, tmp_path: Path) -> None:
+def test_a_timeline_is_returned_on_request(server: ThreadServer, tmp_path: Path) -> None:
     in_sequence(tmp_path / "long.npz", "373", 250_000)
     content = (tmp_path / "long.npz").read_bytes()
     answer = server.classify(content, "long.npz", timeline="true").json()

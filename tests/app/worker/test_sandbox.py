@@ -94,7 +94,8 @@ def test_it_says_what_an_analyst_says(sandbox: Sandbox) -> None:
 
 
 def test_arrays_come_through(sandbox: Sandbox) -> None:
-    mine, theirs = Analyser().analyse(request()), sandbox.analyse(request())
+    asked = request(compare=True, pictures=True)
+    mine, theirs = Analyser().analyse(asked), sandbox.analyse(asked)
     np.testing.assert_array_equal(mine.animation, theirs.animation)
     assert (mine.rate, mine.raster) == (theirs.rate, theirs.raster)
 
@@ -118,13 +119,13 @@ def test_errors_keep_their_kind(sandbox: Sandbox, tmp_path: Path) -> None:
 def test_an_error_whose_constructor_takes_more_than_a_message_comes_through(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from neuromoco.app.worker import sandbox as module
+    from neuromoco.app.worker import process
 
     def refuse(*_: object) -> None:
         raise MissingExtraError("torch", "train")
 
     monkeypatch.setattr(Analyser, "analyse", refuse)
-    answer = module._answer(Analyser(), request())
+    answer = process.answer(Analyser(), request(), None)  # type: ignore[arg-type]
     assert isinstance(answer, NeuromocoError)
     assert str(answer) == "torch needs packages that are not installed: neuromoco[train]"
     assert type(answer).__name__ == "MissingPackageError"

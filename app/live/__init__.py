@@ -1,0 +1,1 @@
+"""Events as cameras, programs and networks send them, answered as they come."""
