@@ -26,6 +26,20 @@ from neuromoco.support.extras import need
 from neuromoco.support.files import files_in
 from neuromoco.unsupported import Unsupported
 
+MODULE = re.compile(r"\.py:\w+$")  # ends the name of a module, which is run
+Weights = Annotated[Path | None, typer.Option(help="Of a module: its weights, .safetensors or .pth.")]
+Renames = Annotated[
+    list[str] | None,
+    typer.Option("--rename", help="OLD=NEW: names in --weights that begin with OLD begin with NEW instead."),
+]
+Example = Annotated[
+    str | None, typer.Option(help="Of a module: the shape of its input, T,N,C,H,W, or a .npy of an example.")
+]
+ModuleLayout = Annotated[
+    Literal["TN", "NT"], typer.Option(help="Of a module: the order of the first axes of its input.")
+]
+Steps = Annotated[int | None, typer.Option(help="Of a module that takes one time step N,C,H,W per call: how many.")]
+
 
 @app.command()
 @takes_recordings(READING)
@@ -70,16 +84,11 @@ def export(
         Path | None, typer.Option(help="Recordings to calibrate the result on and to compare it with its source on.")
     ] = None,
     crop: CropWord = None,
-    weights: Annotated[Path | None, typer.Option(help="Of a module: its weights, .safetensors or .pth.")] = None,
-    example: Annotated[
-        str | None, typer.Option(help="Of a module: the shape of its input, T,N,C,H,W, or a .npy of an example.")
-    ] = None,
-    layout: Annotated[
-        Literal["TN", "NT"], typer.Option(help="Of a module: the order of the first axes of its input.")
-    ] = "TN",
-    steps: Annotated[
-        int | None, typer.Option(help="Of a module that takes one time step N,C,H,W per call: how many.")
-    ] = None,
+    weights: Weights = None,
+    rename: Renames = None,
+    example: Example = None,
+    layout: ModuleLayout = "TN",
+    steps: Steps = None,
     check: Annotated[bool, typer.Option("--check", help="List what cannot be exported; write nothing.")] = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -91,7 +100,7 @@ def export(
     Example: neuromoco export runs/tuned --out walk.onnx
     Example: neuromoco export net.py:build --weights net.pth --example 4,2,3,32,32 --out net.onnx
     """
-    if re.search(r"\.py:\w+$", str(model)):
+    if MODULE.search(str(model)):
         of_checkpoints = {
             "--input": source != "frames",
             "--quantize": quantize,
@@ -105,10 +114,11 @@ def export(
         }
         if odd := [word for word, given in of_checkpoints.items() if given]:
             raise ConfigError(f"{model}: {odd[0]} is for checkpoints; omit it for a module")
-        _export_module(str(model), weights, example, file, as_json, check, target=target, layout=layout, steps=steps)
+        _export_module(
+            str(model), weights, rename, example, file, as_json, check, target=target, layout=layout, steps=steps
+        )
         return
-    if weights or example or steps or layout != "TN":
-        raise ConfigError(f"{model}: is no module; --weights, --example, --layout and --steps go with file.py:name")
+    expect_no_module(model, weights or rename, example, layout, steps)
     options: dict[str, Any] = {"input": source, "quantize": quantize, "spike_rates": rates, "dialect": dialect}
     options |= {"opset": opset, "portable": portable}
     if check:
@@ -119,21 +129,45 @@ def export(
 
 
 def _export_module(
-    source: str, weights: Path | None, example: str | None, file: Path | None, as_json: bool, check: bool, **how: Any
+    source: str,
+    weights: Path | None,
+    renames: list[str] | None,
+    example: str | None,
+    file: Path | None,
+    as_json: bool,
+    check: bool,
+    **how: Any,
 ) -> None:
     """Exports a torch module of the user's, or lists what cannot be exported."""
-    need("export", "exporting a torch module")
-    if example is None:
-        raise ConfigError(f"{source}: give the shape of its input, --example T,N,C,H,W, or a .npy of an example")
+    module, given = module_and_example(source, weights, renames, example)
     from neuromoco.export.modules.export import export_module, summary, unsupported_in
-    from neuromoco.export.modules.source import load_example, load_module
 
-    given, module = load_example(example), load_module(source, weights)
     if check:
         _show_unsupported(unsupported_in(module, given, **how), source, as_json)
     file = file or Path(source.rpartition(":")[0]).with_suffix(targets.TARGETS[how["target"]].suffix)
     report = export_module(module, given, file, **how)
     show(report, as_json, lambda: Text("\n".join(summary(file, report))))
+
+
+def expect_no_module(model: Path, weights: object, example: str | None, layout: str, steps: int | None) -> None:
+    """Refuses options of modules with anything else."""
+    if weights or example or steps or layout != "TN":
+        raise ConfigError(f"{model}: is no module; --weights, --example, --layout and --steps go with file.py:name")
+
+
+def module_and_example(
+    source: str, weights: Path | None, renames: list[str] | None, example: str | None
+) -> tuple[Any, Any]:
+    """A torch module of the user's, and an example of its input."""
+    need("export", "reading a torch module")
+    if example is None:
+        raise ConfigError(f"{source}: give the shape of its input, --example T,N,C,H,W, or a .npy of an example")
+    from neuromoco.export.modules.source import load_example, load_module
+
+    if renames and weights is None:
+        raise ConfigError(f"--rename {renames[0]}: goes with --weights FILE")
+    given = load_example(example)
+    return load_module(source, weights, renames or ()), given
 
 
 def _show_unsupported(unsupported: Sequence[Unsupported], source: str, as_json: bool) -> NoReturn:

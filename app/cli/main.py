@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from neuromoco.app.cli import (
+from neuromoco.app.cli import (  # noqa: F401
+    chips,
     corpus,
     evaluate,
     events,

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from neuromoco.datasets import Listing, list_data
+from neuromoco.datasets.keys import files_digest
 from neuromoco.datasets.prepare import FileJob, recordings_of
 from neuromoco.datasets.settle import settle_files
 from neuromoco.errors import ConfigError
@@ -64,6 +65,7 @@ JUDGED_ON = {
     "validation": "the validation part of its run, which neither trained nor calibrated it",
     "others": "recordings of another folder than it was trained on, which did not calibrate it",
     "training": "recordings that trained it, as its run held none out: give others with --data",
+    "copy": "copies of the recordings that trained it, under other names: give the folder that it was trained on",
     "unknown": "recordings that may have trained it, as no split.json of its run is beside it: give others with --data",
     "calibration": "the recordings that calibrated it: figures of others may be worse",
 }
@@ -88,7 +90,8 @@ def split_samples(folder: Path, class_names: Sequence[str], job: ExportJob | Non
         names = hashlib.sha256("\n".join(listing.names).encode("utf-8", "surrogateescape")).hexdigest()
         root = Path(str(split.get("data"))).resolve()  # as it was typed, of the folder that training was started in
         trained_here = names == split.get("recordings_sha256") or listing.root.resolve() == root
-        source = "training" if trained_here else "others"
+        copied = not trained_here and files_digest(listing) == split.get("files_sha256")
+        source = "training" if trained_here else "copy" if copied else "others"
         held_out, trained = (set(split.get(part) or ()) for part in ("validation", "train"))
         by_split = [[i for i, name in enumerate(listing.names) if name in part] for part in (trained, held_out)]
         if trained_here and all(by_split):

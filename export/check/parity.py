@@ -31,7 +31,8 @@ from neuromoco.export.exporter import ExportJob
 from neuromoco.frames import cropped, filled_part_of
 from neuromoco.graph.judge import ROUNDING, judge
 from neuromoco.graph.layout import EACH, MEAN, Sizes, Value
-from neuromoco.graph.nodes import RESULT, Graph
+from neuromoco.graph.nodes import Graph
+from neuromoco.graph.taps import RESULT
 from neuromoco.runtime.prediction import Floats
 from neuromoco.support.files import files_in
 from neuromoco.support.sampling import evenly_spaced

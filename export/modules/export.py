@@ -64,11 +64,11 @@ def export_module(
 ) -> dict[str, Any]:
     """Writes a spiking network for another runtime; see `neuromoco.export`."""
     out = Path(out)
-    frames = _check(network, example, out, target, steps, layout)
+    frames = check_module(network, example, out, target, steps, layout)
     if class_names is not None and not all(isinstance(name, str) for name in class_names):
         raise ConfigError(f"class names {one_line(repr(class_names))}; give a list of texts")
     stepped = Stepped(network, layout, steps is not None)
-    examples = [frames, *_noise_like(frames)]
+    examples = [frames, *noise_like(frames)]
     begin = time.perf_counter()
     with evaluation_mode(network):
         graph, unsupported = lowered_on(stepped, examples, PREFIX, logits=False)
@@ -102,10 +102,10 @@ def unsupported_in(
     network: nn.Module, example: Tensor, *, target: str = "onnx", steps: int | None = None, layout: Layout = "TN"
 ) -> list[Unsupported]:
     """Lists every layer of a module that a target cannot express, in the order of computing."""
-    frames = _check(network, example, Path("-"), target, steps, layout)
+    frames = check_module(network, example, Path("-"), target, steps, layout)
     with evaluation_mode(network):
         stepped = Stepped(network, layout, steps is not None)
-        graph, unsupported = lowered_on(stepped, [frames, *_noise_like(frames)], PREFIX, logits=False)
+        graph, unsupported = lowered_on(stepped, [frames, *noise_like(frames)], PREFIX, logits=False)
         unsupported = unsupported or _one_recording(stepped, frames)
     if graph is not None and not unsupported and target == "nir":
         from neuromoco.export.to_nir.nodes import find_unsupported_nir
@@ -127,7 +127,7 @@ def _one_recording(stepped: Stepped, frames: Tensor) -> list[Unsupported]:
     return []
 
 
-def _check(
+def check_module(
     network: nn.Module,
     example: Any,
     out: Path,
@@ -161,7 +161,7 @@ def _check(
     return torch.cat([frames, frames.flip(-1)], 1) if frames.shape[1] == 1 else frames.contiguous()
 
 
-def _noise_like(frames: Tensor) -> Iterator[Tensor]:
+def noise_like(frames: Tensor) -> Iterator[Tensor]:
     """Inputs of the same numbers at other places, and of other numbers."""
     generator = torch.Generator().manual_seed(0)
     order = torch.randperm(frames.numel(), generator=generator)

@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import importlib.util
-import pickle
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from neuromoco.errors import CheckpointError, ConfigError
+from neuromoco.support.state_dicts import read_state_dict
 from neuromoco.support.untrusted import one_line
 
-NESTED = ("state_dict", "model", "net", "weights")  # under which other projects keep the weights in their files
 
-
-def load_module(source: str, weights: Path | None = None) -> nn.Module:
-    """The module that `file.py:name` builds or is, with weights; the file is executed.
+def load_module(source: str, weights: Path | None = None, renames: Sequence[str] = ()) -> nn.Module:
+    """The module that `file.py:name` builds or is, with weights; the file is executed. See `load_weights`.
 
     Raises:
         ConfigError: the file cannot be executed, or the name is no module and builds none.
@@ -53,13 +48,16 @@ def load_module(source: str, weights: Path | None = None) -> nn.Module:
     if not isinstance(module, nn.Module):
         raise ConfigError(f"{source}: builds a {type(module).__name__}; it must return a torch.nn.Module")
     if weights is not None:
-        load_weights(module, weights)
+        load_weights(module, weights, renames)
     return module
 
 
-def load_weights(module: nn.Module, file: Path) -> None:
-    """Loads a file of weights (`.safetensors`, or what `torch.save` wrote) into a module; all names must match."""
-    stored = _stored(file)
+def load_weights(module: nn.Module, file: Path, renames: Sequence[str] = ()) -> None:
+    """Loads a file of weights (`.safetensors`, or what `torch.save` wrote) into a module; all names must match.
+
+    Each of `renames` is "OLD=NEW": names in the file that begin with OLD begin with NEW instead.
+    """
+    stored = _renamed(read_state_dict(file), renames, file)
     own = module.state_dict()
     if missing := sorted(own.keys() - stored.keys()):
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
@@ -73,24 +71,17 @@ def load_weights(module: nn.Module, file: Path) -> None:
     module.load_state_dict(stored)
 
 
-def _stored(file: Path) -> dict[str, Tensor]:
-    if not file.is_file():
-        raise CheckpointError(f"{file}: does not exist; --weights takes a file of the module's weights")
-    try:
-        loaded: Any = (
-            load_file(file)
-            if file.suffix == ".safetensors"
-            else torch.load(file, map_location="cpu", weights_only=True)
-        )
-    except (SafetensorError, RuntimeError, OSError, ValueError, EOFError, pickle.UnpicklingError) as error:
-        reason = one_line(error).split(".")[0]
-        raise CheckpointError(f"{file}: cannot be read as weights ({reason}); save module.state_dict()") from None
-    for name in NESTED:
-        if isinstance(loaded, Mapping) and isinstance(loaded.get(name), Mapping):
-            loaded = loaded[name]
-    if not isinstance(loaded, Mapping) or not all(isinstance(value, Tensor) for value in loaded.values()):
-        raise CheckpointError(f"{file}: holds no weights by name; save module.state_dict()")
-    return {str(name).removeprefix("module."): value for name, value in loaded.items()}
+def _renamed(stored: dict[str, Tensor], renames: Sequence[str], file: Path) -> dict[str, Tensor]:
+    for rename in renames:
+        old, equals, new = rename.partition("=")
+        if not equals or not any(name.startswith(old) for name in stored):
+            some = one_line(", ".join(stored))
+            raise ConfigError(f"--rename {rename}: no name in {file} begins so; give OLD=NEW, of {some}")
+        changed = {new + name.removeprefix(old) if name.startswith(old) else name: t for name, t in stored.items()}
+        if len(changed) < len(stored):
+            raise ConfigError(f"--rename {rename}: gives two tensors of {file} one name; name more of their beginning")
+        stored = changed
+    return stored
 
 
 def load_example(words: str) -> Tensor:

@@ -190,6 +190,9 @@ class _Mapper:
     def refuse_transpose(self, node: floats.Transpose) -> Signal:
         raise RefusedError("moves values to other places; keep the channels first, or average over all tokens")
 
+    def refuse_current(self, node: floats.Current) -> Signal:
+        raise RefusedError("a synaptic current, which decays at once here; use neurons without one")
+
     def refuse_parts(self, node: floats.Node) -> Signal:
         raise RefusedError("repeats, joins or takes apart values; give each part a layer of its own, and join with +")
 
@@ -245,4 +248,5 @@ WRITERS: dict[type[floats.Node], Callable[[_Mapper, Any], Signal]] = {
     **dict.fromkeys((floats.Multiply, floats.MatMul), _Mapper.refuse_multiply),
     **dict.fromkeys((floats.Expand, floats.Slice, floats.Concat), _Mapper.refuse_parts),
     floats.Affine: _Mapper.refuse_affine,
+    floats.Current: _Mapper.refuse_current,
 }

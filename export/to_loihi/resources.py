@@ -20,14 +20,12 @@ from dataclasses import astuple, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from neuromoco.export.chips.table import LOIHI1_CORE, LOIHI1_ENERGY, LOIHI2_CORE
 from neuromoco.runtime.loihi.blocks import LoihiAttention, LoihiBlock, LoihiConv, LoihiGraph, Relay
 from neuromoco.runtime.prediction import Floats
 
 WEIGHT_BITS = 8
-SYNAPSE_BITS = 1_048_576  # of a core, either chip
-LOIHI1_NEURONS, LOIHI1_AXONS, LOIHI1_CORES = 1024, 4096, 128
-LOIHI2_NEURONS, LOIHI2_CORES = 8192, 120
-SYNAPSE_PJ, FIRING_PJ, SILENT_PJ = 23.6, 81.0, 52.0
+AXONS = LOIHI1_CORE.axons or 0
 
 
 @dataclass(frozen=True)
@@ -48,9 +46,7 @@ def resources_of(block: LoihiBlock, graph: LoihiGraph) -> Resources:
     axons = sum(graph[name].neurons for name in block.inputs)
     connections = int(fan_out(block, graph).sum()) * len(block.inputs)
     weights = _weights(block)
-    loihi1 = (block.neurons / LOIHI1_NEURONS, axons / LOIHI1_AXONS, connections * WEIGHT_BITS / SYNAPSE_BITS)
-    loihi2 = (block.neurons / LOIHI2_NEURONS, weights * WEIGHT_BITS / SYNAPSE_BITS)
-    cores = (math.ceil(max(needs)) for needs in (loihi1, loihi2))
+    cores = (core.needed(block.neurons, axons, connections, weights) for core in (LOIHI1_CORE, LOIHI2_CORE))
     return Resources(block.neurons, connections, weights, weights * WEIGHT_BITS, axons, *cores)
 
 
@@ -62,12 +58,15 @@ def total(layers: list[Resources]) -> Resources:
 def limits_of(graph: LoihiGraph) -> list[str]:
     """What does not fit a core of Loihi 1, or one chip of either generation, one line each."""
     lines = [
-        f"{block.name}: a neuron receives from {fan_in:,} others, and a core of Loihi 1 has {LOIHI1_AXONS:,} axons"
+        f"{block.name}: a neuron receives from {fan_in:,} others, and a core of Loihi 1 has {AXONS:,} axons"
         for block in graph.blocks[1:]
-        if isinstance(block, LoihiConv) and (fan_in := block.weight[0].size * len(block.inputs)) > LOIHI1_AXONS
+        if isinstance(block, LoihiConv) and (fan_in := block.weight[0].size * len(block.inputs)) > AXONS
     ]
     needed = total([resources_of(block, graph) for block in graph.blocks[1:]])
-    for name, cores, chip in (("1", needed.cores_loihi1, LOIHI1_CORES), ("2", needed.cores_loihi2, LOIHI2_CORES)):
+    for name, cores, chip in (
+        ("1", needed.cores_loihi1, LOIHI1_CORE.count),
+        ("2", needed.cores_loihi2, LOIHI2_CORE.count),
+    ):
         if cores > chip:
             lines.append(f"{cores} cores of Loihi {name}, and a chip has {chip}: {math.ceil(cores / chip)} chips")
     return lines
@@ -77,20 +76,22 @@ def fan_out(block: LoihiBlock, graph: LoihiGraph) -> NDArray[np.int64]:
     """Number of a block's neurons that receive from each neuron [C, H, W] of an input."""
     channels, *sides = graph[block.inputs[0]].shape
     if isinstance(block, LoihiConv):
-        rows, columns = (_reach(block, axis, sides[axis]) for axis in (0, 1))
-        each = np.outer(rows, columns) * (block.shape[0] // block.groups)
+        sizes = zip(sides, block.shape[1:], block.kernel, block.stride, block.padding, block.dilation, strict=True)
+        each = np.outer(*(reached(*axis) for axis in sizes)) * (block.shape[0] // block.groups)
         return np.broadcast_to(each, (channels, *sides)).astype(np.int64)
     if isinstance(block, LoihiAttention):  # each spike meets a head's channels at every token
         return np.full((channels, *sides), block.shape[0] // block.heads * math.prod(sides), np.int64)
     return np.ones((channels, *sides), np.int64)
 
 
-def _reach(block: LoihiConv, axis: int, side: int) -> NDArray[np.int64]:
-    """For each row (or column) of the input, the number of rows of the output that it reaches."""
+def reached(side: int, out: int, kernel: int, stride: int, padding: int, dilation: int) -> NDArray[np.int64]:
+    """For each row (or column) of a convolution's input, of `side`, the number of rows of the output that it reaches.
+
+    `out` is the number of these.
+    """
     reach = np.zeros(side, np.int64)
-    for out in range(block.shape[1 + axis]):
-        first = out * block.stride[axis] - block.padding[axis]
-        places = first + block.dilation[axis] * np.arange(block.kernel[axis])
+    for row in range(out):
+        places = row * stride - padding + dilation * np.arange(kernel)
         reach[places[(places >= 0) & (places < side)]] += 1
     return reach
 
@@ -102,8 +103,7 @@ def operations(block: LoihiBlock, graph: LoihiGraph, arrived: Floats) -> float:
 
 def energy_nj(operations: float, neurons: int, spikes: float, steps: int) -> float:
     """Nanojoules per recording of so many synaptic operations, neurons, spikes of these, and time steps."""
-    silent = neurons * steps - spikes
-    return (operations * SYNAPSE_PJ + spikes * FIRING_PJ + silent * SILENT_PJ) / 1e3
+    return LOIHI1_ENERGY.spent_nj(operations, 0.0, neurons, spikes, steps)
 
 
 def _weights(block: LoihiBlock) -> int:

@@ -46,6 +46,7 @@ REFUSED: dict[type[op.Node], str] = {
     op.Slice: "NIR takes no part of a layer; give each part a layer of its own",
     op.Concat: "NIR joins no channels; join branches with +",
     op.Multiply: f"NIR adds values and does not multiply them; join branches with + {NO_ADD}",
+    op.Current: "NIR's neurons with a current step it otherwise than its source; use neurons without one",
     op.Affine: "NIR has no scale and shift of channels; use batch norm right behind a convolution or linear layer of "
     f"its own, and + between branches {NO_ADD}",
 }

@@ -102,18 +102,18 @@ def single_step(graph: Graph, header: ExportHeader, *, opset: int = OPSET) -> on
     Inputs are `frames` float32 [N, P, H, W], the counts of one step, and `state.<layer>` [N, ...] for every layer of
     neurons. Outputs are `logits` [N, classes] of this step and the inputs of the next call, `next.state.<layer>`. A
     recording begins with zeros in every state: that is the reset. A state is the part of the membrane that remains for
-    the next step, (1 - 1 / tau) * v[t].
+    the next step, (1 - 1 / tau) * v[t], or a synaptic current.
     """
     tape = _tape(header, opset)
     frames = _value("frames", ir.DataType.FLOAT, (tape.batch, *graph.input.shape))
-    names = {node.name: f"state.{node.name}" for node in graph.neurons}
+    names = {node.name: f"state.{node.name}" for node in graph.stateful}
     header = header.model_copy(update={"states": tuple(names.values())})
-    states = {n.name: _value(names[n.name], ir.DataType.FLOAT, (tape.batch, *n.shape)) for n in graph.neurons}
+    states = {n.name: _value(names[n.name], ir.DataType.FLOAT, (tape.batch, *n.shape)) for n in graph.stateful}
     inputs = [frames, *states.values()]
     body = Body(graph, 1, tape, portable=header.portable, states=states)
     logits = tape.op("Identity", body.write(frames), name="logits")
     outputs = [_typed(logits, ir.DataType.FLOAT, (tape.batch, *graph.output.shape))]
-    for node in graph.neurons:
+    for node in graph.stateful:
         value = tape.op("Identity", states[node.name], name=NEXT + names[node.name])
         outputs.append(_typed(value, ir.DataType.FLOAT, (tape.batch, *node.shape)))
     return _finish(tape, inputs, outputs, header)

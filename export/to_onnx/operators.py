@@ -42,7 +42,7 @@ class Body:
     steps: int  # T time steps in a value; 1 in a file of one step
     tape: Tape
     portable: bool = False  # see the module's docstring
-    # For a file of one step, the membrane that each layer of neurons starts with, replaced by that it ends with.
+    # For a file of one step, the membrane or current that each layer starts with, replaced by that it ends with.
     states: dict[str, ir.Value] = field(default_factory=dict)
     _values: dict[str, Value] = field(default_factory=dict)
     _joined: dict[str, ir.Value] = field(default_factory=dict)
@@ -126,6 +126,20 @@ def _affine(body: Body, node: op.Affine) -> Value:
     axes = (-1, *(1,) * (len(node.shape) - 1))
     weight, bias = (tape.constant(array.reshape(axes) * factor) for array in (node.weight, node.bias))
     return body.each(node, lambda x: tape.op("Add", tape.op("Mul", x, weight), bias))
+
+
+def _current(body: Body, node: op.Current) -> Value:
+    tape, kept, results = body.tape, body.states.get(node.name), list[ir.Value]()
+    for x in body.parts(node.inputs[0]):
+        before = kept
+        kept = x if before is None else tape.op("Add", x, tape.op("Mul", before, tape.constant(node.keep)))
+        if node.delayed:
+            results.append(tape.op("Mul", x, tape.constant(0.0)) if before is None else before)
+        else:
+            results.append(kept)
+    if node.name in body.states and kept is not None:
+        body.states[node.name] = kept
+    return results
 
 
 def _lif(body: Body, node: op.LIF) -> Value:
@@ -272,6 +286,7 @@ WRITERS: dict[type[op.Node], Callable[[Body, Any], Value]] = {
     op.Linear: _linear,
     op.Affine: _affine,
     op.LIF: _lif,
+    op.Current: _current,
     op.Add: lambda body, node: body.each(node, lambda a, b: body.tape.op("Add", a, b)),
     op.Multiply: lambda body, node: body.each(node, lambda a, b: body.tape.op("Mul", a, b)),
     op.MaxPool: _max_pool,

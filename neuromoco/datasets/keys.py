@@ -33,6 +33,12 @@ def row_keys(listing: Listing) -> NDArray[np.uint64]:
     return np.frombuffer(keys, np.uint64).reshape(-1, 2)
 
 
+def files_digest(listing: Listing) -> str:
+    """One hash for the content of all files of a listing, whatever they are called and wherever they lie."""
+    hashes = sorted({str(parts[0]) for parts in _file_parts(listing).values()})
+    return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
+
+
 def file_keys(listing: Listing, *more: Any) -> dict[str, bytes]:
     """A key of each file; `more` is plain data that it also stands for."""
     return {file: digest([*parts, *more]) for file, parts in _file_parts(listing).items()}

@@ -87,6 +87,8 @@ def scaled(call: Call, value: Value, weight: Any, bias: Any, suffix: str = "") -
         if numbers.ndim > len(value.axes) or len(varies) > 1 or (varies and axis not in (None, varies[0])):
             raise RefusedError("with a constant that differs from place to place; use a number, or one per channel")
         axis = varies[0] if varies else axis
+    if axis is not None and value.axis(axis) == ():
+        value = settle(call, value, suffix)  # which gives axes of size 1 a place in the node
     node, before, channel = value.node, value.node, 0
     if not node.shape:
         raise RefusedError("of a single number for each recording; keep its channels")
@@ -94,7 +96,11 @@ def scaled(call: Call, value: Value, weight: Any, bias: Any, suffix: str = "") -
         group = value.axis(axis)
         if len(group) != 1 or not isinstance(group[0], int):
             raise RefusedError("with a constant that differs between time steps or recordings; use one per channel")
-        channel = group[0]
+        channel, size = group[0], max(gain.size, offset.size)
+        if node.shape[channel] == 1 < size:
+            shape = tuple(size if i == channel else side for i, side in enumerate(node.shape))
+            name = f"{call.place}{suffix}.expand"
+            node = before = call.keep(op.Expand(name=name, inputs=(node.name,), shape=shape))
         order = (channel, *(i for i in range(len(node.shape)) if i != channel))
         if channel:
             before = call.keep(moved(node, order, call.place + suffix + ".front"))

@@ -19,7 +19,7 @@ Doubles = NDArray[np.float64]
 
 
 def compute(node: op.Node, *inputs: Doubles) -> Doubles:
-    """The value of a node without state, from those of its inputs."""
+    """The value of a node at all steps, from those of its inputs, which begin at rest."""
     return RULES[type(node)](node, *inputs)
 
 
@@ -52,6 +52,13 @@ def fire(node: op.LIF, x: Doubles) -> Doubles:
         spikes[t] = h >= node.v_threshold
         v = h - node.lost * spikes[t] if node.soft_reset else h * (1.0 - spikes[t])
     return spikes
+
+
+def _current(node: op.Current, x: Doubles) -> Doubles:
+    currents = np.zeros((len(x) + 1, *x.shape[1:]))
+    for t in range(len(x)):
+        currents[t + 1] = node.keep * currents[t] + x[t]
+    return currents[:-1] if node.delayed else currents[1:]
 
 
 def _conv(node: op.Conv, x: Doubles) -> Doubles:
@@ -102,6 +109,7 @@ RULES: dict[type[op.Node], Callable[..., Doubles]] = {
     op.Linear: lambda node, x: x @ node.weight.astype(np.float64).T + node.bias,
     op.Affine: lambda node, x: x * _channels(node.weight, node) + _channels(node.bias, node),
     op.LIF: fire,
+    op.Current: _current,
     op.Add: lambda node, a, b: a + b,
     op.Multiply: lambda node, a, b: a * b,
     op.MaxPool: _max_pool,

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuromoco.graph.interpret import Doubles, compute, fire, largest_terms, last_uses, membranes
-from neuromoco.graph.nodes import LIF, Graph, Node
+from neuromoco.graph.nodes import LIF, Current, Graph, Node
 
 # Of the sum of the magnitudes of all terms in a number. float32 rounds a sum of 10,000 terms by less than 1e-5 of it,
 # in any order that a runtime may choose.
@@ -71,7 +71,8 @@ def judge(graph: Graph, found: Mapping[str, NDArray[Any]]) -> Iterator[Verdict]:
             yield _verdict_of_spikes(node, given, inputs[0].astype(np.float64), terms)
         else:
             values[node.name] = given
-            ends = ENDS if found.keys() >= set(node.inputs) else slice(None)
+            alone = found.keys() >= set(node.inputs) and not isinstance(node, Current)  # each step by itself
+            ends = ENDS if alone else slice(None)
             wanted = compute(node, *(_at(x, ends).astype(np.float64) for x in inputs))
             yield _verdict(node, _at(given, ends), wanted, partial(terms.of, node, ends))
         for name in (node.name, *node.inputs):

@@ -67,6 +67,12 @@ class Sizes:
         """Of the tensor that holds a value."""
         return tuple(math.prod(self.of(value, label) for label in group) for group in value.axes)
 
+    def front(self, tensor: torch.Tensor) -> Axes | None:
+        """The first axes of a tensor of unknown origin, if they may count time steps and recordings."""
+        if tuple(tensor.shape[:2]) == (self.steps, self.batch):
+            return (("T",), ("N",))
+        return (("T", "N"),) if tensor.ndim and tensor.shape[0] == self.steps * self.batch else None
+
     def array(self, value: Value, tensor: torch.Tensor, most: int | None = None) -> Array:
         """The numbers of a tensor as [steps, N, *shape of the node], of the first `most` steps; a copy."""
         labels = [label for group in value.axes for label in group]

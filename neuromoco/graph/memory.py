@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 from zlib import crc32
@@ -12,7 +13,8 @@ from torch import Tensor
 
 from neuromoco.graph.functions import FACTS
 from neuromoco.graph.layout import Value
-from neuromoco.graph.nodes import Array, Node, Tap
+from neuromoco.graph.nodes import Array, Node
+from neuromoco.graph.taps import Tap
 from neuromoco.unsupported import RefusedError, Unsupported
 
 # Of inputs and outputs of exports, which no layer's spikes may have.
@@ -60,7 +62,7 @@ class Memory:
 
     def put(self, tensor: Tensor, value: Value | None) -> None:
         """Keeps what a tensor holds now."""
-        self._kept[id(tensor)] = Kept(tensor, value, tensor._version, _sum(tensor))
+        self._kept[id(tensor)] = Kept(tensor, value, _version(tensor), _sum(tensor))
 
     def known(self, among: Any) -> list[Tensor]:
         """The network's tensors among arguments."""
@@ -71,7 +73,7 @@ class Memory:
         names = []
         for tensor in tensors_in(among):
             kept = self.get(tensor)
-            if kept and (tensor._version != kept.version or _sum(tensor) != kept.sum):
+            if kept and (_version(tensor) != kept.version or _sum(tensor) != kept.sum):
                 names.append(kept.value.node.name if kept.value else "a value")
         return names
 
@@ -113,6 +115,35 @@ class Names:
         return free
 
 
+class StandIns:
+    """The nodes that stand in for the values of what is not supported, so that the layers behind it are checked too."""
+
+    def __init__(self) -> None:
+        self._known: dict[
+            str, tuple[Unsupported, list[str]]
+        ] = {}  # by node, what it stands in for, and what that takes
+
+    def put(self, refusal: Unsupported, values: Sequence[Value | None], before: Sequence[Value | None]) -> None:
+        """Keeps what the nodes of `values` stand in for, and the values that it takes."""
+        names = [value.node.name for value in before if value]
+        self._known |= {value.node.name: (refusal, names) for value in values if value}
+
+    def needed(self, trace: Trace, last: str) -> set[str]:
+        """The nodes that the last one needs."""
+        needed = {last}
+        for node in reversed(trace.nodes):
+            if node.name in needed:
+                _, before = self._known.get(node.name, (None, []))
+                needed.update((*node.inputs, *before))
+        return needed
+
+    def forget_unused(self, trace: Trace, needed: set[str]) -> None:
+        """Drops refusals of what nothing needs; those of values that nothing stands in for remain."""
+        kept = {id(refusal) for name, (refusal, _) in self._known.items() if name in needed}
+        unused = {id(refusal) for refusal, _ in self._known.values()} - kept
+        trace.unsupported = [refusal for refusal in trace.unsupported if id(refusal) not in unused]
+
+
 class Membranes:
     """The membranes that neurons of other libraries return with their spikes, to be handed back one step later."""
 
@@ -126,6 +157,7 @@ class Membranes:
     def expect_own(self, path: str, given: list[Any]) -> None:
         """Refuses membranes that are neither at rest nor those that the same neurons returned one step before."""
         before, given = self._last.get(path, []), [state for state in given if state is not None]
+        given = [tensor for state in given for tensor in tensors_in(state) or [state]]
         if before and given:
             if len(before) != len(given) or any(a is not b for a, b in zip(before, given, strict=True)):
                 raise RefusedError("other membranes than it returned one step before; hand those on")
@@ -140,6 +172,11 @@ def same_node(a: Node, b: Node) -> bool:
         and all(np.array_equal(getattr(a, f.name), getattr(b, f.name)) for f in fields(a) if f.name != "windows")
         and getattr(a, "windows", None) == getattr(b, "windows", None)
     )
+
+
+def _version(tensor: Tensor) -> int:
+    """How often torch saw a tensor change in place; in inference mode it does not count."""
+    return 0 if tensor.is_inference() else tensor._version
 
 
 def _sum(tensor: Tensor) -> int:

@@ -55,8 +55,7 @@ def snntorch_leaky(name: str, module: Any, x: op.Node) -> list[op.Node]:
         raise RefusedError("a graded_spikes_factor; use 1, and scale the weights of the layer behind")
     beta = min(1.0, max(0.0, _number("beta", module.beta)))
     threshold, reset = _number("threshold", module.threshold), int(module.reset_mechanism_val)
-    if not SMALLEST_THRESHOLD <= threshold < math.inf:
-        raise RefusedError(f"a threshold of {threshold:g}; use a positive one, and change the sign of the weights")
+    above = _just_above(threshold)
     if reset not in (0, 1):
         raise RefusedError(f"reset_mechanism {module.reset_mechanism!r}; use 'subtract' or 'zero'")
     soft = reset == 0
@@ -64,12 +63,66 @@ def snntorch_leaky(name: str, module: Any, x: op.Node) -> list[op.Node]:
         raise RefusedError(f"beta {beta:g} with reset_mechanism 'subtract'; use {SMALLEST_BETA} or more, or 'zero'")
     constants: dict[str, Any] = {
         "tau": math.inf if beta == 1.0 else 1.0 / (1.0 - beta),
-        "v_threshold": float(np.nextafter(np.float32(threshold), np.float32(math.inf))),
+        "v_threshold": above,
         "decay_input": False,
         "soft_reset": soft,
         "subtracted": threshold / beta if soft else None,
     }
     return [op.LIF(name=name, inputs=(x.name,), shape=x.shape, **constants)]
+
+
+def snntorch_synaptic(name: str, module: Any, x: op.Node) -> list[op.Node]:
+    """snnTorch's Synaptic: a Leaky whose input is a current that leaks.
+
+    syn[t] = alpha * syn[t-1] + x[t];  mem[t] = beta * mem[t-1] + syn[t] - threshold * s[t-1]
+    """
+    if int(module.reset_mechanism_val) != 0:  # its reset to zero takes that step's current, too
+        raise RefusedError(f"reset_mechanism {module.reset_mechanism!r} with a current; use 'subtract', or Leaky")
+    alpha = min(1.0, max(0.0, _number("alpha", module.alpha)))
+    current = op.Current(name=f"{name}.current", inputs=(x.name,), shape=x.shape, keep=alpha)
+    return [current, *snntorch_leaky(name, module, current)]
+
+
+def norse_lif_cell(name: str, module: Any, x: op.Node) -> list[op.Node]:
+    """Norse's LIFCell, whose membranes take the current of the step before, and which fires above its threshold:
+
+    h[t] = v[t-1] + dt tau_mem_inv (i[t-1] - v[t-1]);  i[t] = i[t-1] - dt tau_syn_inv i[t-1] + x[t]
+    """
+    p, dt = module.p, _number("dt", module.dt)
+    leak, synapse = (dt * _number(constant, getattr(p, constant)) for constant in ("tau_mem_inv", "tau_syn_inv"))
+    if not 0 <= synapse <= 1:
+        raise RefusedError(f"dt * tau_syn_inv = {synapse:g}; use 0 to 1")
+    current = op.Current(name=f"{name}.current", inputs=(x.name,), shape=x.shape, keep=1.0 - synapse, delayed=True)
+    return [current, _norse(name, p, leak, current)]
+
+
+def norse_lif_box_cell(name: str, module: Any, x: op.Node) -> list[op.Node]:
+    """Norse's LIFBoxCell: h[t] = v[t-1] + dt tau_mem_inv (x[t] - v[t-1]), which fires above its threshold."""
+    leak = _number("dt", module.dt) * _number("tau_mem_inv", module.p.tau_mem_inv)
+    return [_norse(name, module.p, leak, x)]
+
+
+def _norse(name: str, p: Any, leak: float, x: op.Node) -> op.LIF:
+    for constant in ("v_leak", "v_reset"):
+        if _number(constant, getattr(p, constant)) != 0.0:
+            raise RefusedError(f"{constant}={_number(constant, getattr(p, constant)):g}; use 0")
+    if not 0 < leak <= 1:
+        raise RefusedError(f"dt * tau_mem_inv = {leak:g}, which makes membranes grow, alternate or rest; use up to 1")
+    return op.LIF(
+        name=name,
+        inputs=(x.name,),
+        shape=x.shape,
+        tau=1.0 / leak,
+        v_threshold=_just_above(_number("v_th", p.v_th)),
+        decay_input=True,
+    )
+
+
+def _just_above(threshold: float) -> float:
+    """The float32 above a threshold: what reaches it, exceeds that."""
+    if not SMALLEST_THRESHOLD <= threshold < math.inf:
+        raise RefusedError(f"a threshold of {threshold:g}; use a positive one, and change the sign of the weights")
+    return float(np.nextafter(np.float32(threshold), np.float32(math.inf)))
 
 
 def _number(name: str, value: Any) -> float:

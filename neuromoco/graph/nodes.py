@@ -1,8 +1,9 @@
 """The network as a small typed graph, which every exporter reads.
 
 A graph is a list of nodes in the order of computing. A value is one time step of one recording, (C, H, W), (C, L) or
-(D,). Every node works on each of the T steps and N recordings alone; only `LIF` carries state from a step to the next.
-Weights are numpy float32, batch norm is folded, pooling windows are explicit. Nothing depends on torch or a target.
+(D,). Every node works on each of the T steps and N recordings alone; only `LIF` and `Current` carry state to the next
+step. Weights are numpy float32, batch norm is folded, pooling windows are explicit. Nothing depends on torch or a
+target.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
+
+from neuromoco.graph.taps import Tap
 
 Shape = tuple[int, ...]
 Array = NDArray[np.float32]
@@ -128,6 +131,18 @@ class LIF(Node):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
+class Current(Node):
+    """Synaptic currents that leak, from rest (i[-1] = 0):
+
+    i[t] = keep * i[t-1] + x[t]
+    y[t] = i[t]                                  or i[t-1] if `delayed`
+    """
+
+    keep: float
+    delayed: bool = False
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Add(Node):
     """y = a + b, element by element: SEW's ADD, residuals of a Spikformer."""
 
@@ -220,24 +235,6 @@ class Concat(Node):
     axis: int
 
 
-RESULT = ""  # the path of the network itself
-
-
-@dataclass(frozen=True)
-class Tap:
-    """Where the network itself has the value of a node.
-
-    Attributes:
-        path: of the module that returns it, at once or step by step.
-        axes: what the axes of that tensor count, see `layout`; None for [T, N, ...] in C order.
-        is_mean: whether it is the mean over time.
-    """
-
-    path: str
-    axes: tuple[tuple[int | str, ...], ...] | None
-    is_mean: bool = False
-
-
 @dataclass(frozen=True)
 class Graph:
     """Nodes in the order of computing; the first is the input, the last computes the result.
@@ -285,6 +282,11 @@ class Graph:
     def output(self) -> Node:
         """The logits."""
         return self.nodes[-1]
+
+    @property
+    def stateful(self) -> list[LIF | Current]:
+        """All layers that keep something for the next step, in order."""
+        return [node for node in self.nodes if isinstance(node, LIF | Current)]
 
     @property
     def neurons(self) -> list[LIF]:

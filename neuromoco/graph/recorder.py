@@ -18,12 +18,13 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from neuromoco.errors import NeuromocoError
-from neuromoco.graph import rules
+from neuromoco.graph import memory, rules
 from neuromoco.graph.calls import check_results
 from neuromoco.graph.functions import FACTS, call_rule
-from neuromoco.graph.layout import EACH, MEAN, Axes, Sizes, Value, describe, leading, numbered, settled
-from neuromoco.graph.memory import Membranes, Memory, Names, Trace, expect_fresh, plain_name, same_node, tensors_in
-from neuromoco.graph.nodes import LIF, RESULT, Array, Input, Node, Reshape, Tap
+from neuromoco.graph.layout import EACH, MEAN, Sizes, Value, describe, leading, numbered, settled
+from neuromoco.graph.memory import Memory, Trace, expect_fresh, plain_name, tensors_in
+from neuromoco.graph.nodes import LIF, Array, Input, Node, Reshape
+from neuromoco.graph.taps import RESULT, Tap
 from neuromoco.support.untrusted import one_line
 from neuromoco.unsupported import RefusedError, Unsupported
 
@@ -64,12 +65,13 @@ class Recorder(TorchFunctionMode):
         self.sizes = Sizes(*frames.shape[:2])
         self.memory = Memory()
         self._nodes: dict[str, Node] = {}
-        self._names = Names()
+        self._names = memory.Names()
         self._containers: list[str] = []
         self._layers: list[str] = []  # that are being computed, each inside the one before
         self._stale: list[str] = []
+        self._stand_ins = memory.StandIns()
         self._inner: dict[str, Tensor] = {}  # spikes of neurons inside of a layer, by path
-        self._membranes = Membranes()
+        self._membranes = memory.Membranes()
         self._neurons: dict[str, str] = {}  # by path of the module, the node
         self._fired: dict[str, int] = defaultdict(int)  # steps that neurons that see one step per call have seen
         self._steps: dict[str, dict[int, Array]] = defaultdict(dict)
@@ -77,9 +79,8 @@ class Recorder(TorchFunctionMode):
     def run(self, frames: Tensor) -> Trace:
         device = next((parameter.device for parameter in self.network.parameters()), torch.device("cpu"))
         frames = frames.to(device)
-        shape = tuple(frames.shape[2:])
-        node = self.keep(Input(name=self._names.free("frames"), inputs=(), shape=shape), None)
-        self._hold(frames, Value(node, (("T",), ("N",), *numbered(len(shape)))))
+        node = self.keep(Input(name=self._names.free("frames"), inputs=(), shape=tuple(frames.shape[2:])), None)
+        self._hold(frames, Value(node, (("T",), ("N",), *numbered(len(node.shape)))))
         try:
             with self._hooks(), self:
                 result = self.network(frames)
@@ -103,10 +104,12 @@ class Recorder(TorchFunctionMode):
             if not self.trace.unsupported:
                 self.trace.unsupported.append(Unsupported("network", "result", str(refusal)))
             return
-        needed = {value.node.name}
-        for node in reversed(self.trace.nodes):
-            if node.name in needed:
-                needed.update(node.inputs)
+        needed = self._stand_ins.needed(self.trace, value.node.name)
+        self._stand_ins.forget_unused(self.trace, needed)
+        for name, count in self._fired.items():
+            if name in needed and count != self.sizes.steps:
+                reason = f"comes from {name}, which saw {count} of {self.sizes.steps} time steps"
+                self.trace.unsupported.append(Unsupported("network", "result", reason))
         needed.add(self.trace.nodes[0].name)
         self.trace.nodes = [node for node in self.trace.nodes if node.name in needed]
         for name, steps in self._steps.items():
@@ -130,9 +133,6 @@ class Recorder(TorchFunctionMode):
             raise RefusedError(f"is {describe(value)}; return [T, N, classes], or its mean over time")
         if len(value.node.shape) != 1 and self.logits:
             raise RefusedError(f"is {describe(value)}, no logits; end in a linear layer, [T, N, classes]")
-        for name, count in self._fired.items():
-            if count != self.sizes.steps:
-                raise RefusedError(f"comes from {name}, which saw {count} of {self.sizes.steps} time steps")
         return value
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -145,9 +145,11 @@ class Recorder(TorchFunctionMode):
         result = func(*args, **kwargs)
         if involved:
             container = f"{self._containers[-1]}." if self._containers and self._containers[-1] else ""
-            in_place = bool(args) and isinstance(args[0], Tensor) and result is args[0] and not self.memory.get(args[0])
-            rule = partial(self._function, name, args, kwargs, stale, in_place and args[0]._base is not None)
-            self._write(container + name, name, involved, tensors_in(result), rule)
+            results = tensors_in(result)
+            written = [tensor for tensor in tensors_in((args, kwargs)) if any(tensor is one for one in results)]
+            into_a_part = any(tensor._base is not None and not self.memory.get(tensor) for tensor in written[:1])
+            rule = partial(self._function, name, args, kwargs, stale, into_a_part)
+            self._write(container + name, name, involved, results, rule, in_place=bool(written))
         return result
 
     @contextmanager
@@ -200,8 +202,9 @@ class Recorder(TorchFunctionMode):
         involved: list[Tensor],
         results: list[Tensor],
         rule: Callable[[_Call], list[Value]],
+        in_place: bool = False,
     ) -> None:
-        """Records the nodes of a rule, or why there are none."""
+        """Records the nodes of a rule, or why there are none; `in_place` of one that writes into its arguments."""
         values = [kept.value for tensor in involved if (kept := self.memory.get(tensor))]
         name = name.removeprefix(self.prefix)
         if any(value is None for value in values):  # behind an unsupported layer of unknown axes
@@ -217,6 +220,8 @@ class Recorder(TorchFunctionMode):
             except RefusedError as refusal:
                 self.trace.unsupported.append(Unsupported(place, what, str(refusal)))
                 found = [self._guess(name, tensor) for tensor in results]
+                if not in_place:
+                    self._stand_ins.put(self.trace.unsupported[-1], found, values)
         for tensor, value in zip(results, found, strict=True):
             self._hold(tensor, value)
 
@@ -256,10 +261,8 @@ class Recorder(TorchFunctionMode):
             if isinstance(node, LIF):
                 self.trace.taps[node.name] = Tap(inner, value.axes if inner == path else None)
             if inner in self._inner and inner != path:
-                wide = self._inner.pop(inner).cpu().numpy()
-                self.trace.found[node.name] = wide.reshape(self.sizes.steps, self.sizes.batch, *node.shape)[
-                    :JUDGED_STEPS
-                ]
+                shape = (self.sizes.steps, self.sizes.batch, *node.shape)
+                self.trace.found[node.name] = self._inner.pop(inner).cpu().numpy().reshape(shape)[:JUDGED_STEPS]
         return [value]
 
     def _neuron(self, path: str, module: Any, x: Value, call: _Call) -> None:
@@ -289,7 +292,7 @@ class Recorder(TorchFunctionMode):
         """Adds a node; in a loop over time, the nodes of the first step stand for all steps."""
         known = self._nodes.get(node.name)
         if known is not None and step:
-            if not same_node(known, node):
+            if not memory.same_node(known, node):
                 raise RefusedError(f"computes something else at step {step} than before; compute the same at all steps")
             return known
         if known is not None:
@@ -309,12 +312,8 @@ class Recorder(TorchFunctionMode):
 
     def _guess(self, name: str, tensor: Tensor) -> Value | None:
         """A stand-in for an unsupported layer's value, so that the layers behind it are checked too."""
-        front: Axes = (("T",), ("N",))
-        count = 2
-        if tuple(tensor.shape[:2]) != (self.sizes.steps, self.sizes.batch):
-            front, count = (("T", "N"),), 1
-            if not tensor.ndim or tensor.shape[0] != self.sizes.steps * self.sizes.batch:
-                return None
-        shape = tuple(tensor.shape[count:])
+        if (front := self.sizes.front(tensor)) is None:
+            return None
+        shape = tuple(tensor.shape[len(front) :])
         node = self.keep(Reshape(name=self._names.free(f"{name}.unknown"), inputs=(), shape=shape), None)
         return Value(node, (*front, *numbered(len(shape))))

@@ -131,6 +131,18 @@ def _voting(name: str, module: layer.VotingLayer, x: op.Node) -> list[op.Node]:
     return [row, pool, op.Reshape(name=name, inputs=(pool.name,), shape=pool.shape[1:])]
 
 
+def _scaler(name: str, module: Any, x: op.Node) -> list[op.Node]:
+    """spikingjelly's VoltageScaler and ChannelVoltageScaler, which its conversion of networks puts around neurons."""
+    if getattr(module, "channel_dim", 1) != 1:
+        raise RefusedError(f"channel_dim={module.channel_dim}; use 1")
+    if not x.shape:
+        raise RefusedError("of a single number for each recording; keep its channels")
+    scale = _numpy(module.scale).ravel()
+    if scale.size not in (1, x.shape[0]):
+        raise RefusedError(f"{scale.size} scales for {x.shape[0]} channels")
+    return [_affine(name, x, scale, 0.0)]
+
+
 def _nothing(name: str, module: nn.Module, x: op.Node) -> list[op.Node]:
     """The nodes of a layer that only acts in training."""
     return []
@@ -153,13 +165,20 @@ NEURONS = frozenset({LIFNode, neuron.LIFNode, neuron.ParametricLIFNode, neuron.I
 ELEMENTWISE = NEURONS | {nn.Dropout, nn.Dropout2d, layer.Dropout, layer.Dropout2d}
 # By name, as their library is no dependency.
 SNNTORCH = "snntorch._neurons."
-STATEFUL = {
-    f"{SNNTORCH}leaky.Leaky": neurons.snntorch_leaky
-}  # take one step per call, return spikes, and membranes if asked
+NORSE = "norse.torch.module."
+STATEFUL = {  # take one step per call, return spikes, and membranes if asked
+    f"{SNNTORCH}leaky.Leaky": neurons.snntorch_leaky,
+    f"{SNNTORCH}synaptic.Synaptic": neurons.snntorch_synaptic,
+    f"{NORSE}lif.LIFCell": neurons.norse_lif_cell,
+    f"{NORSE}lif_box.LIFBoxCell": neurons.norse_lif_box_cell,
+}
+CONVERTED = "spikingjelly.activation_based.ann2snn.modules."
+BY_NAME = {f"{CONVERTED}VoltageScaler": _scaler, f"{CONVERTED}ChannelVoltageScaler": _scaler}
 ON_LAST_AXIS = frozenset({nn.Linear, layer.Linear})
 MULTI_STEP = frozenset({layer.SpikingSelfAttention})  # without a step_mode
 KNOWN = (
-    "convolution, linear, batch norm, LIF, ParametricLIF and IF neurons, snnTorch's Leaky, max pool, average pool, "
+    "convolution, linear, batch norm, LIF, ParametricLIF and IF neurons, snnTorch's Leaky and Synaptic, Norse's LIF "
+    "cells, max pool, average pool, "
     "adaptive average pool, dropout, SpikingSelfAttention, VotingLayer; and "
     "between layers +, -, *, @, flatten, reshape, transpose, chunk, split, cat, "
     "mean and sum over axes, x[t] and torch.stack in a loop over time"
@@ -203,22 +222,26 @@ def on_last_axis(
 
 
 SUBSTITUTES = {
-    **dict.fromkeys(("Synaptic", "Alpha", "RLeaky", "RSynaptic"), "a second state; use snnTorch's Leaky"),
-    **dict.fromkeys(
-        ("LIF", "LIFCell", "LIFRecurrent", "LIFRecurrentCell"), "a synaptic current; use a LIF without one"
-    ),
+    "HalfThresholdIFNode": "membranes that begin at half the threshold; convert with half_threshold=False",
+    **dict.fromkeys(("Alpha", "RLeaky", "RSynaptic"), "recurrent, or two currents; use snnTorch's Leaky or Synaptic"),
+    **dict.fromkeys(("LIF", "LIFBox"), "loops over time inside; use its cell, LIFCell or LIFBoxCell, step by step"),
+    **dict.fromkeys(("LIFRecurrent", "LIFRecurrentCell"), "recurrent; use LIFCell"),
 }
 
 
 def rule_of(module: nn.Module) -> Callable[[str, Any, op.Node], list[op.Node]] | None:
     """The rule of a layer, if it has one."""
-    kind = type(module)
-    return LAYERS.get(kind) or STATEFUL.get(f"{kind.__module__}.{kind.__qualname__}")
+    name = _full_name(module)
+    return LAYERS.get(type(module)) or BY_NAME.get(name) or STATEFUL.get(name)
 
 
 def is_stateful(module: nn.Module) -> bool:
     """Whether it is one of `STATEFUL`."""
-    return type(module) not in LAYERS and rule_of(module) is not None
+    return _full_name(module) in STATEFUL
+
+
+def _full_name(module: nn.Module) -> str:
+    return f"{type(module).__module__}.{type(module).__qualname__}"
 
 
 def is_layer(module: nn.Module) -> bool:

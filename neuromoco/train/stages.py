@@ -14,6 +14,7 @@ from neuromoco.checkpoint import FINE_TUNED, PROBE, load_into, load_tensors, rea
 from neuromoco.classifier import check_network, check_size
 from neuromoco.config import RunConfig, with_values
 from neuromoco.datasets import Listing, Reader, Recordings, Split, list_data, read_recordings
+from neuromoco.datasets.keys import files_digest
 from neuromoco.datasets.splits import describe_split
 from neuromoco.encoders import build_encoder
 from neuromoco.encoders.blocks import recompute_blocks
@@ -294,6 +295,7 @@ def _build_task(run: RunFolder, config: RunConfig, accelerator: Accelerator, rea
         task = ClassifyTask(config, encoder, recordings, split, accelerator)
         console.print(split_line(split))
     content = describe_split(listing, split, config.seed, recordings.store.keys)
+    content["files_sha256"] = files_digest(listing)
     write_or_check_split(run, content, accelerator)
     return task
 

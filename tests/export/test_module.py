@@ -141,6 +141,14 @@ def leaky(**options: Any) -> nn.Module:
     return nn.Sequential(nn.Conv2d(2, 8, 3), hidden, nn.Flatten(), nn.Linear(8 * 6 * 6, 10), last)
 
 
+def synaptic(**options: Any) -> nn.Module:
+    """Neurons of snnTorch's with a current, both held."""
+    snntorch = pytest.importorskip("snntorch")
+    options = {"alpha": 0.7, "beta": 0.8, "threshold": 0.6, "init_hidden": True, **options}
+    last = snntorch.Synaptic(alpha=0.5, beta=0.9, threshold=0.3, init_hidden=True)
+    return nn.Sequential(nn.Conv2d(2, 8, 3), snntorch.Synaptic(**options), nn.Flatten(), nn.Linear(8 * 6 * 6, 10), last)
+
+
 class Handed(nn.Module):
     """Neurons of snnTorch's in a loop over time that hands membranes on, or something else."""
 
@@ -174,6 +182,8 @@ SNNTORCH: dict[str, Callable[[], nn.Module]] = {
     "no leak": lambda: leaky(beta=1.0),
     "membranes handed on, subtract": lambda: Handed("subtract"),
     "membranes handed on, zero": lambda: Handed("zero"),
+    "a current": lambda: synaptic(),
+    "currents and membranes handed on": lambda: Currents(),
 }
 
 
@@ -205,9 +215,13 @@ LEAKY_REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
         lambda: Handed("zero", lambda x: x if x.numel() else torch.ones(BATCH, 8, 6, 6)),
         "begin with zeros",
     ),
-    "a second state": (
-        lambda: nn.Sequential(pytest.importorskip("snntorch").Synaptic(0.5, 0.9, init_hidden=True), nn.Flatten()),
-        "0: snntorch Synaptic: a second state; use snnTorch's Leaky",
+    "a current and a reset to zero": (
+        lambda: synaptic(reset_mechanism="zero"),
+        "Synaptic: reset_mechanism 'zero' with a current; use 'subtract', or Leaky",
+    ),
+    "two currents": (
+        lambda: nn.Sequential(pytest.importorskip("snntorch").Alpha(0.5, 0.4, init_hidden=True), nn.Flatten()),
+        "0: snntorch Alpha: recurrent, or two currents; use snnTorch's Leaky or Synaptic",
     ),
 }
 
@@ -219,6 +233,82 @@ def test_other_neurons_of_snntorchs_are_refused(build: Callable[[], nn.Module], 
     with pytest.raises(UnsupportedLayerError, match=message) as error:
         neuromoco.export(network, given[0], tmp_path / "m.onnx", steps=given[1])
     assert "\n" not in str(error.value)
+
+
+class Currents(Handed):
+    """The same with currents, whose two states are handed on together."""
+
+    def __init__(self) -> None:
+        super().__init__("subtract")
+        snntorch = pytest.importorskip("snntorch")
+        self.one = snntorch.Synaptic(alpha=0.6, beta=0.8, threshold=0.6)
+        self.two = snntorch.Synaptic(alpha=0.3, beta=0.9, threshold=0.3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        first, second, spikes = self.one.reset_mem(), self.two.reset_mem(), []
+        for x_t in x:
+            hidden, *first = self.one(self.conv(x_t), *first)
+            out, *second = self.two(self.head(hidden.flatten(1)), *second)
+            spikes.append(out)
+        return torch.stack(spikes)
+
+
+class NorseCells(nn.Module):
+    """Norse's cells in a loop over time, with a current and without."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        norse = pytest.importorskip("norse.torch")
+        self.conv, self.head = nn.Conv2d(2, 8, 3), nn.Linear(8 * 6 * 6, 10)
+        self.one = norse.LIFCell(p=norse.LIFParameters(v_th=torch.as_tensor(0.1)))
+        self.two = norse.LIFBoxCell(p=norse.LIFBoxParameters(v_th=torch.as_tensor(0.02)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        first, second, spikes = None, None, []
+        for x_t in x:
+            hidden, first = self.one(self.conv(x_t), first)
+            out, second = self.two(self.head(hidden.flatten(1)), second)
+            spikes.append(out)
+        return torch.stack(spikes)
+
+
+def test_norses_cells_export_without_a_flipped_spike(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network, frames = NorseCells().eval(), leaky_input()
+    report = neuromoco.export(network, frames, tmp_path / "m.onnx")
+    layers = report["parity"]["layers"]
+    assert [entry["flipped"] for entry in layers] == [0, 0]
+    assert all(0.02 < entry["rate"] < 0.95 for entry in layers)
+    with torch.no_grad():
+        wanted = network(frames)
+    assert answers(tmp_path / "m.onnx", frames)["logits_per_step"].tolist() == wanted.tolist()
+
+
+def converted(**options: Any) -> nn.Module:
+    """A small network with ReLUs that spikingjelly converts."""
+    from spikingjelly.activation_based import ann2snn
+
+    torch.manual_seed(0)
+    ann = nn.Sequential(
+        nn.Conv2d(2, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(72, 6), nn.ReLU()
+    )
+    data = [(x, torch.zeros(len(x))) for x in leaky_input()]
+    recipe = ann2snn.RateCodingRecipe(dataloader=data, **options)
+    return ann2snn.FXConverter(recipe).convert(ann.eval())
+
+
+@pytest.mark.parametrize("options", [{"mode": "Max"}, {"mode": "99.9%", "channel_wise": True}])
+@pytest.mark.filterwarnings("ignore")
+def test_converted_networks_export_without_a_flipped_spike(options: dict[str, Any], tmp_path: Path) -> None:
+    network, frames = converted(**options), leaky_input()
+    report = neuromoco.export(network, frames[0], tmp_path / "m.onnx", steps=len(frames))
+    layers = report["parity"]["layers"]
+    assert [entry["flipped"] for entry in layers] == [0, 0]
+    assert all(entry["rate"] > 0.02 for entry in layers)
+    functional.reset_net(network)
+    with torch.no_grad():
+        wanted = torch.stack([network(x) for x in frames]).numpy()
+    assert answers(tmp_path / "m.onnx", frames)["logits_per_step"] == pytest.approx(wanted, abs=1e-5)
 
 
 class Summed(nn.Module):

@@ -53,6 +53,11 @@ def loop(self: Body, x: Tensor) -> Tensor:
     return torch.stack([1.5 * x_t - 0.1 for x_t in x])
 
 
+def unread_rate(self: Body, x: Tensor) -> Tensor:
+    self.rates = (x > 0.5).float() * 2.0
+    return x * 1.5
+
+
 def swapped(self: Body, x: Tensor) -> Tensor:
     return x.transpose(-1, -2).contiguous()
 
@@ -103,6 +108,10 @@ RIGHT: dict[str, Callable[[Any, Tensor], Tensor]] = {
     "matrices over channels": lambda _, x: (x.permute(0, 1, 3, 4, 2) @ x.transpose(2, 3)).transpose(2, 3) * 0.2,
     "heads": heads,
     "data": lambda _, x: x.data * 1.25,
+    "one channel times many": lambda _, x: x.sum(2, keepdim=True) * torch.linspace(0.1, 0.6, CHANNELS).view(-1, 1, 1),
+    "inference mode": lambda _, x: torch.inference_mode()(lambda x: 2.0 * x - x.mean(-1, keepdim=True))(x),
+    "a rate that nobody reads": unread_rate,
+    "an unknown function whose result is dropped": lambda self, x: (torch.sort(x, 2), x)[1],
 }
 
 
@@ -162,6 +171,14 @@ def test_what_is_read_lowers_to_the_same_network(what: Callable[..., Tensor]) ->
     same(Body(what))
 
 
+def test_neurons_that_nobody_reads_need_not_see_all_steps() -> None:
+    def once(self: Body, x: Tensor) -> Tensor:
+        self.once(x[0])
+        return x
+
+    same(Body(once, once=neuron.IFNode()))
+
+
 def through_a_view(self: Body, x: Tensor) -> Tensor:
     rows = x.view(STEPS, BATCH, CHANNELS, -1)
     rows += 0.5
@@ -211,6 +228,17 @@ def recurrent(self: Body, x: Tensor) -> Tensor:
     for t in range(1, len(x)):
         steps.append(x[t] + 0.5 * steps[-1])
     return torch.stack(steps)
+
+
+def read_later(self: Body, x: Tensor) -> Tensor:
+    mask = (x > 0.5).float()
+    return x + 0.5 * mask.flatten(3).view(x.shape)
+
+
+def written(self: Body, x: Tensor) -> Tensor:
+    y = 1.0 * x
+    y.relu_()
+    return y
 
 
 def turned(self: Body, x: Tensor) -> Tensor:
@@ -270,6 +298,8 @@ WRONG: dict[str, tuple[Callable[..., Tensor] | nn.Module, str]] = {
     "double": (lambda _, x: (x.to(torch.float64) * 0.1).to(torch.float32), r"to: to: a cast to float64"),
     "bool": (lambda _, x: x.bool().float(), r"bool: bool: "),
     "compared": (lambda _, x: (x > 0.5).float(), r"gt: gt: known are"),
+    "compared, and read later": (read_later, r"gt: gt: known are"),
+    "in place by an unknown function": (written, r"relu: relu: use a neuron"),
     "through a view": (through_a_view, r"last: .* takes fire, which was changed in place"),
     "a view kept": (kept_view, r"view: view: takes flatten, which was changed in place"),
     "by numpy": (by_numpy, r"numpy: numpy: "),
