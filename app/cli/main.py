@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from neuromoco.app.cli import (  # noqa: F401
+from neuromoco.app.cli import (
     chips,
     corpus,
     evaluate,
