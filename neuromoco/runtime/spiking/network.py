@@ -33,7 +33,7 @@ from neuromoco.snn.loihi_ranges import UNIT
 from neuromoco.unsupported import Unsupported, refuse
 
 MAGIC, VERSION = 0x4E534D4E, 1
-HEAD_WORDS, BLOCK_WORDS = 19, 27
+HEAD_WORDS, BLOCK_WORDS = 19, 28
 INPUT, CONVOLUTION, POOL, ATTENTION, READOUT = range(5)
 WORD_BITS, WORD_BYTES = 32, 4
 LARGEST = (1 << 31) - 1  # of any number
@@ -175,7 +175,7 @@ class _Packer:
             *itertools.chain.from_iterable(geometry),
             *(groups, attention.heads if attention else 1, attention.gain if attention else 1),
             *(threshold, FULL_DECAY - neuron.v_decay, places[1], places[2] if has_bias else 0),
-            *(self.membranes[number], self.spikes[number], is_dense),
+            *(self.membranes[number], self.spikes[number], _open_rows(block), is_dense),
         )
         assert len(numbers) == BLOCK_WORDS
         return _words_of(numbers)
@@ -201,7 +201,7 @@ class _Packer:
         self.sums = self.state_words
         fixed = self.sums + self.graph.readout.neurons
         self.bias = fixed
-        self.drive = self.bias + max(block.shape[0] for block in self.blocks)
+        self.drive = self.bias + max(block.shape[0] * block.shape[2] for block in self.blocks[1:])
         first = self.drive + max(map(_drive_words, self.blocks))
         self.spikes, self.words = _fit(first, [*map(_spike_words, self.blocks[:-1]), 0], self._last_readers())
 
@@ -268,7 +268,15 @@ def _drive_words(block: LoihiBlock) -> int:
     channels, _, columns = block.shape
     if isinstance(block, LoihiAttention):
         return channels + channels * (channels // block.heads)
-    return 0 if isinstance(block, Port) else columns * channels
+    return _open_rows(block) * columns * channels
+
+
+def _open_rows(block: LoihiBlock) -> int:
+    """Rows of a block that a row of its input reaches: they are summed up at the same time."""
+    if not isinstance(block, LoihiConv):
+        return 0
+    reached = (block.kernel[0] - 1) * block.dilation[0] // block.stride[0] + 1
+    return min(reached, block.shape[1])
 
 
 def _fit(first: int, sizes: Sequence[int], last: Sequence[int]) -> tuple[list[int], int]:

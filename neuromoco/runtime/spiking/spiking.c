@@ -17,6 +17,8 @@
 #define UNIT 64                            /* what a weight of 1 adds to a membrane */
 #define FRACTION 12                        /* bits of a decay */
 #define WORD 32                            /* spikes in a word */
+#define LANES 16                           /* numbers that are added at once, where there are vectors */
+#define MOST_ROWS 16                       /* of a kernel that are handled at once */
 
 enum { INPUT, CONVOLUTION, POOL, ATTENTION, READOUT }; /* kinds of blocks */
 
@@ -27,7 +29,8 @@ enum {
     AT_DRIVE, AT_BIAS, HEAD_WORDS
 };
 
-#define BLOCK_WORDS 27
+#define BLOCK_WORDS 28
+#define AT_SPIKES 25 /* among a block's words */
 
 /* A block's words, in their order. Places in memory are counted in words, those in the network in bytes. */
 typedef struct {
@@ -40,6 +43,7 @@ typedef struct {
     int32_t threshold, keep;                /* of a membrane: 64 vThMant; share of 4096 that is left after a step */
     int32_t weights, bias;                  /* [inputs][kernel rows][kernel columns, backwards][outputs of a group]; 0 */
     int32_t membranes, spikes;
+    int32_t ring;                           /* rows of drives that are summed up at the same time */
     int32_t is_dense;                       /* one group, stride and dilation 1 along columns: taps are one run */
 } block;
 
@@ -70,7 +74,7 @@ static block read_block(const spiking *s, int32_t number)
     b.kernel_rows = w[9], b.kernel_columns = w[10], b.stride_rows = w[11], b.stride_columns = w[12];
     b.padding_rows = w[13], b.padding_columns = w[14], b.dilation_rows = w[15], b.dilation_columns = w[16];
     b.groups = w[17], b.heads = w[18], b.gain = w[19], b.threshold = w[20], b.keep = w[21];
-    b.weights = w[22], b.bias = w[23], b.membranes = w[24], b.spikes = w[25], b.is_dense = w[26];
+    b.weights = w[22], b.bias = w[23], b.membranes = w[24], b.spikes = w[25], b.ring = w[26], b.is_dense = w[27];
     return b;
 }
 
@@ -91,99 +95,188 @@ static int32_t lowest(uint32_t bits)
 
 /* Spikes that reach a row */
 
-static void add(int32_t *drive, const int8_t *weights, int32_t n)
+/* Loops over LANES numbers become single instructions where there are vectors of that size. */
+static void add(int32_t *restrict drive, const int8_t *restrict weights, int32_t n)
 {
-    int32_t i;
-    for (i = 0; i < n; i++) drive[i] += weights[i];
+    int32_t i, j;
+    for (i = 0; i + LANES <= n; i += LANES) {
+        for (j = 0; j < LANES; j++) drive[i + j] += weights[i + j];
+    }
+    for (; i < n; i++) drive[i] += weights[i];
 }
 
-static void add_times(int32_t *drive, const int8_t *weights, int32_t n, int32_t times)
+/* Four spikes at once, to load and store less. */
+static void add_four(
+    int32_t *restrict drive, const int8_t *restrict w0, const int8_t *restrict w1, const int8_t *restrict w2,
+    const int8_t *restrict w3, int32_t n)
 {
-    int32_t i;
-    for (i = 0; i < n; i++) drive[i] += times * weights[i];
+    int32_t i, j;
+    for (i = 0; i + LANES <= n; i += LANES) {
+        for (j = 0; j < LANES; j++) drive[i + j] += w0[i + j] + w1[i + j] + w2[i + j] + w3[i + j];
+    }
+    for (; i < n; i++) drive[i] += w0[i] + w1[i] + w2[i] + w3[i];
 }
 
-/* A spike of value `times` at a column and channel, with the weights of one row of the kernel. */
-static void scatter(
-    const block *b, int32_t column, int32_t channel, int32_t times, const int8_t *weights, int32_t *drive)
+static void add_times(int32_t *restrict drive, const int8_t *restrict weights, int32_t n, int32_t times)
+{
+    int32_t i, j;
+    for (i = 0; i + LANES <= n; i += LANES) {
+        for (j = 0; j < LANES; j++) drive[i + j] += times * weights[i + j];
+    }
+    for (; i < n; i++) drive[i] += times * weights[i];
+}
+
+/* Spikes of a pixel: where the weights of their channels begin, and the value of all of them. */
+typedef struct {
+    int32_t places[WORD];
+    int32_t many, value;
+} spike_list;
+
+/* Adds n weights of each spike to a run of drives. */
+static void add_spikes(const block *b, const spike_list *spikes, const int8_t *weights, int32_t *drive, int32_t n)
+{
+    const int32_t *at = spikes->places, *const end = at + spikes->many;
+    if (b->groups != 1) {
+        const int32_t outputs = b->channels / b->groups, inputs = b->in_channels / b->groups;
+        const int32_t of_group = inputs * b->kernel_rows * b->kernel_columns * outputs;
+        for (; at < end; at++) add_times(drive + *at / of_group * outputs, weights + *at, n, spikes->value);
+    } else if (spikes->value != 1) {
+        for (; at < end; at++) add_times(drive, weights + *at, n, spikes->value);
+    } else {
+        for (; end - at >= 4; at += 4) {
+            add_four(drive, weights + at[0], weights + at[1], weights + at[2], weights + at[3], n);
+        }
+        for (; at < end; at++) add(drive, weights + *at, n);
+    }
+}
+
+/* A row of the input reaches rows of the drive by some rows of the kernel. */
+typedef struct {
+    int32_t *drives[MOST_ROWS];
+    const int8_t *weights[MOST_ROWS];
+    int32_t many;
+} reach;
+
+/* Spikes of a column to all drives that they reach. */
+static void scatter(const block *b, int32_t column, const spike_list *spikes, const reach *to)
 {
     const int32_t outputs = b->channels / b->groups, taps = b->kernel_columns;
-    const int8_t *w = weights + channel * b->kernel_rows * taps * outputs;
-    int32_t tap, low, high, place, first;
-    if (b->is_dense != 0) {
-        first = column + b->padding_columns - taps + 1;
-        low = larger(0, -first);
-        high = smaller(taps, b->columns - first);
-        if (high <= low) return;
-        if (times == 1) add(drive + (first + low) * outputs, w + low * outputs, (high - low) * outputs);
-        else add_times(drive + (first + low) * outputs, w + low * outputs, (high - low) * outputs, times);
+    int32_t tap, k;
+    if (b->is_dense != 0) { /* the taps that reach a row are one run */
+        const int32_t first = column + b->padding_columns - taps + 1;
+        const int32_t low = larger(0, -first), run = smaller(taps, b->columns - first) - low;
+        const int32_t place = (first + low) * outputs;
+        if (run <= 0) return;
+        for (k = 0; k < to->many; k++) {
+            add_spikes(b, spikes, to->weights[k] + low * outputs, to->drives[k] + place, run * outputs);
+        }
         return;
     }
-    drive += channel / (b->in_channels / b->groups) * outputs;
     for (tap = 0; tap < taps; tap++) {
-        place = column + b->padding_columns - b->dilation_columns * (taps - 1 - tap);
+        int32_t place = column + b->padding_columns - b->dilation_columns * (taps - 1 - tap);
         if (place < 0 || place % b->stride_columns != 0) continue;
         place /= b->stride_columns;
-        if (place < b->columns) add_times(drive + place * b->channels, w + tap * outputs, outputs, times);
+        if (place >= b->columns) continue;
+        for (k = 0; k < to->many; k++) {
+            add_spikes(b, spikes, to->weights[k] + tap * outputs, to->drives[k] + place * b->channels, outputs);
+        }
     }
 }
 
-static void scatter_spikes(const block *b, const uint32_t *pixels, const int8_t *weights, int32_t *drive)
+static int32_t channel_weights(const block *b)
 {
-    const int32_t words = words_of(b->in_channels);
+    return b->kernel_rows * b->kernel_columns * (b->channels / b->groups);
+}
+
+static void scatter_spikes(const block *b, const uint32_t *pixels, const reach *to)
+{
+    const int32_t words = words_of(b->in_channels), weights = channel_weights(b);
+    spike_list spikes;
     int32_t column, k;
+    spikes.value = 1;
     for (column = 0; column < b->in_columns; column++) {
         for (k = 0; k < words; k++) {
             uint32_t bits = *pixels++;
-            for (; bits != 0u; bits &= bits - 1u) scatter(b, column, WORD * k + lowest(bits), 1, weights, drive);
+            if (bits == 0u) continue;
+            spikes.many = 0;
+            for (; bits != 0u; bits &= bits - 1u) spikes.places[spikes.many++] = (WORD * k + lowest(bits)) * weights;
+            scatter(b, column, &spikes, to);
         }
     }
 }
 
-static void scatter_counts(const block *b, const uint8_t *pixels, const int8_t *weights, int32_t *drive)
+static void scatter_counts(const block *b, const uint8_t *pixels, const reach *to)
 {
+    const int32_t weights = channel_weights(b);
+    spike_list spikes;
     int32_t column, channel;
+    spikes.many = 1;
     for (column = 0; column < b->in_columns; column++) {
         for (channel = 0; channel < b->in_channels; channel++, pixels++) {
-            if (*pixels != 0u) scatter(b, column, channel, *pixels, weights, drive);
+            if (*pixels == 0u) continue;
+            spikes.places[0] = channel * weights;
+            spikes.value = *pixels;
+            scatter(b, column, &spikes, to);
         }
     }
 }
 
-static block input_of(const spiking *s, const block *b, int32_t number)
+/* The block that a block's input of this number comes from. */
+static int32_t source_of(const spiking *s, const block *b, int32_t number)
 {
-    return read_block(s, word(s->network + b->input_list + 4 * number));
+    return word(s->network + b->input_list + 4 * number);
 }
 
-/* Drives of a row of a convolution, [columns][channels]. */
-static void drive_row(const spiking *s, const block *b, int32_t row, int32_t *drive)
+/* Where a block's spikes are in memory. */
+static int32_t spikes_of(const spiking *s, int32_t number)
+{
+    return word(s->network + 4 * (HEAD_WORDS + number * BLOCK_WORDS + AT_SPIKES));
+}
+
+/* Adds what a row of all inputs gives, by some rows of the kernel. */
+static void scatter_row(const spiking *s, const block *b, int32_t row, const reach *to)
+{
+    int32_t i;
+    for (i = 0; i < b->inputs; i++) {
+        const int32_t source = source_of(s, b, i), place = spikes_of(s, source);
+        if (source == 0) {
+            const uint8_t *counts = (const uint8_t *)(s->memory + place);
+            scatter_counts(b, counts + row * b->in_columns * b->in_channels, to);
+        } else {
+            scatter_spikes(b, bits_at(s, place + row * b->in_columns * words_of(b->in_channels)), to);
+        }
+    }
+}
+
+/* Adds what a row of the inputs gives to the drives, a ring of `ring` rows [columns][channels]. */
+static void drive_rows(const spiking *s, const block *b, int32_t row, int32_t *ring, int32_t rows)
 {
     const int8_t *weights = (const int8_t *)(s->network + b->weights);
-    const int32_t run = b->kernel_columns * (b->channels / b->groups);
-    int32_t k, i, from;
-    memset(drive, 0, (size_t)(b->columns * b->channels) * sizeof *drive);
+    const int32_t run = b->kernel_columns * (b->channels / b->groups), size = b->columns * b->channels;
+    reach to;
+    int32_t k;
+    to.many = 0;
     for (k = 0; k < b->kernel_rows; k++) {
-        from = row * b->stride_rows - b->padding_rows + k * b->dilation_rows;
-        if (from < 0 || from >= b->in_rows) continue;
-        for (i = 0; i < b->inputs; i++) {
-            const block source = input_of(s, b, i);
-            if (source.kind == INPUT) {
-                const uint8_t *counts = (const uint8_t *)(s->memory + source.spikes);
-                scatter_counts(b, counts + from * b->in_columns * b->in_channels, weights + k * run, drive);
-            } else {
-                const uint32_t *spikes = bits_at(s, source.spikes);
-                const int32_t words = b->in_columns * words_of(b->in_channels);
-                scatter_spikes(b, spikes + from * words, weights + k * run, drive);
-            }
+        int32_t target = row + b->padding_rows - k * b->dilation_rows;
+        if (target < 0 || target % b->stride_rows != 0) continue;
+        target /= b->stride_rows;
+        if (target >= b->rows) continue;
+        to.drives[to.many] = ring + target % rows * size;
+        to.weights[to.many++] = weights + k * run;
+        if (to.many == MOST_ROWS) {
+            scatter_row(s, b, row, &to);
+            to.many = 0;
         }
     }
+    if (to.many != 0) scatter_row(s, b, row, &to);
 }
 
 /* Neurons */
 
 /* One step of n neurons; drives become 1 where they fire, else 0. Returns whether a drive was out of range. */
 static uint32_t integrate(
-    int32_t *drive, int32_t *membranes, const int32_t *bias, int32_t n, int32_t keep, int32_t threshold)
+    int32_t *restrict drive, int32_t *restrict membranes, const int32_t *restrict bias, int32_t n, int32_t keep,
+    int32_t threshold)
 {
     uint32_t beyond = 0u;
     int32_t i;
@@ -205,41 +298,42 @@ static uint32_t integrate(
     return beyond;
 }
 
-static void pack(const int32_t *fires, uint32_t *spikes, int32_t n)
+static uint32_t pack_word(const int32_t *fires, int32_t n)
 {
-    int32_t i, first;
-    for (first = 0; first < n; first += WORD) {
-        const int32_t many = smaller(WORD, n - first);
-        uint32_t bits = 0u;
-        for (i = 0; i < many; i++) bits |= (uint32_t)fires[first + i] << i;
-        *spikes++ = bits;
-    }
+    uint32_t bits = 0u;
+    int32_t i;
+    for (i = 0; i < n; i++) bits |= (uint32_t)fires[i] << i;
+    return bits;
 }
 
-/* The neurons of `pixels` pixels from pixel `first` on, driven by [pixels][channels]. */
+/* The spikes of a pixel's channels as words. The usual numbers of channels are constants, for compilers to unroll. */
+static uint32_t *pack(const int32_t *fires, uint32_t *spikes, int32_t n)
+{
+    for (; n >= WORD; n -= WORD, fires += WORD) *spikes++ = pack_word(fires, WORD);
+    if (n == WORD / 2) *spikes++ = pack_word(fires, WORD / 2);
+    else if (n > 0) *spikes++ = pack_word(fires, n);
+    return spikes;
+}
+
+/* The neurons of `pixels` pixels from pixel `first` on, driven by [pixels][channels]; biases have the same shape. */
 static uint32_t fire(
     const spiking *s, const block *b, int32_t *drive, const int32_t *bias, int32_t first, int32_t pixels)
 {
     int32_t *membranes = s->memory + b->membranes + first * b->channels;
     uint32_t *spikes = bits_at(s, b->spikes + first * words_of(b->channels));
-    uint32_t beyond = 0u;
+    const uint32_t beyond = integrate(drive, membranes, bias, pixels * b->channels, b->keep, b->threshold);
     int32_t i;
-    for (i = 0; i < pixels; i++) {
-        beyond |= integrate(drive, membranes, bias, b->channels, b->keep, b->threshold);
-        pack(drive, spikes, b->channels);
-        drive += b->channels;
-        membranes += b->channels;
-        spikes += words_of(b->channels);
-    }
+    for (i = 0; i < pixels; i++) spikes = pack(drive + i * b->channels, spikes, b->channels);
     return beyond;
 }
 
-/* Biases of a block's channels, from the network's bytes. */
-static int32_t *read_bias(const spiking *s, const block *b)
+/* Biases of a block's channels for `pixels` pixels, from the network's bytes. */
+static const int32_t *read_bias(const spiking *s, const block *b, int32_t pixels)
 {
     int32_t *bias = s->memory + head(s, AT_BIAS);
     int32_t i;
     for (i = 0; i < b->channels; i++) bias[i] = b->bias == 0 ? 0 : word(s->network + b->bias + 4 * i);
+    for (; i < pixels * b->channels; i++) bias[i] = bias[i - b->channels];
     return bias;
 }
 
@@ -247,33 +341,33 @@ static int32_t *read_bias(const spiking *s, const block *b)
 
 static int32_t run_convolution(const spiking *s, const block *b)
 {
-    int32_t *drive = s->memory + head(s, AT_DRIVE);
-    const int32_t *bias = read_bias(s, b);
+    int32_t *ring = s->memory + head(s, AT_DRIVE);
+    const int32_t *bias = read_bias(s, b, b->columns);
+    const int32_t size = b->columns * b->channels, last = (b->kernel_rows - 1) * b->dilation_rows - b->padding_rows;
     uint32_t beyond = 0u;
-    int32_t row;
-    for (row = 0; row < b->rows; row++) {
-        drive_row(s, b, row, drive);
-        beyond |= fire(s, b, drive, bias, row * b->columns, b->columns);
+    int32_t row, done = 0;
+    memset(ring, 0, (size_t)(b->ring * size) * sizeof *ring);
+    for (row = 0; row <= b->in_rows; row++) {
+        for (; done < b->rows && (done * b->stride_rows + last < row || row == b->in_rows); done++) {
+            int32_t *drive = ring + done % b->ring * size;
+            beyond |= fire(s, b, drive, bias, done * b->columns, b->columns);
+            memset(drive, 0, (size_t)size * sizeof *drive);
+        }
+        if (row < b->in_rows) drive_rows(s, b, row, ring, b->ring);
     }
     return beyond != 0u ? SPIKING_DRIVE : SPIKING_OK;
 }
 
-static void pool_pixel(const spiking *s, const block *b, int32_t row, int32_t column, uint32_t *spikes)
+/* Adds the spikes of a row of the window to a row of a pool. */
+static void pool_row(const block *b, const uint32_t *from, uint32_t *spikes)
 {
     const int32_t words = words_of(b->channels);
-    int32_t i, j, k, n;
-    for (n = 0; n < b->inputs; n++) {
-        const block source = input_of(s, b, n);
-        for (i = 0; i < b->kernel_rows; i++) {
-            const int32_t y = row * b->stride_rows - b->padding_rows + i * b->dilation_rows;
-            if (y < 0 || y >= b->in_rows) continue;
-            for (j = 0; j < b->kernel_columns; j++) {
-                const int32_t x = column * b->stride_columns - b->padding_columns + j * b->dilation_columns;
-                const uint32_t *pixel;
-                if (x < 0 || x >= b->in_columns) continue;
-                pixel = bits_at(s, source.spikes + (y * b->in_columns + x) * words);
-                for (k = 0; k < words; k++) spikes[k] |= pixel[k];
-            }
+    int32_t column, tap, k;
+    for (column = 0; column < b->columns; column++, spikes += words) {
+        for (tap = 0; tap < b->kernel_columns; tap++) {
+            const int32_t x = column * b->stride_columns - b->padding_columns + tap * b->dilation_columns;
+            if (x < 0 || x >= b->in_columns) continue;
+            for (k = 0; k < words; k++) spikes[k] |= from[x * words + k];
         }
     }
 }
@@ -283,10 +377,17 @@ static void run_pool(const spiking *s, const block *b)
 {
     const int32_t words = words_of(b->channels);
     uint32_t *spikes = bits_at(s, b->spikes);
-    int32_t row, column;
+    int32_t i, row, tap;
     memset(spikes, 0, (size_t)(b->rows * b->columns * words) * sizeof *spikes);
-    for (row = 0; row < b->rows; row++) {
-        for (column = 0; column < b->columns; column++, spikes += words) pool_pixel(s, b, row, column, spikes);
+    for (i = 0; i < b->inputs; i++) {
+        const uint32_t *from = bits_at(s, spikes_of(s, source_of(s, b, i)));
+        for (row = 0; row < b->rows; row++) {
+            for (tap = 0; tap < b->kernel_rows; tap++) {
+                const int32_t y = row * b->stride_rows - b->padding_rows + tap * b->dilation_rows;
+                if (y < 0 || y >= b->in_rows) continue;
+                pool_row(b, from + y * b->in_columns * words, spikes + row * b->columns * words);
+            }
+        }
     }
 }
 
@@ -321,10 +422,9 @@ static void count_pairs(const block *b, const uint32_t *spikes, int32_t *pairs)
 
 static int32_t run_attention(const spiking *s, const block *b)
 {
-    const block source = input_of(s, b, 0);
     const int32_t width = b->channels / b->heads, words = words_of(b->in_channels);
-    const int32_t *bias = read_bias(s, b);
-    const uint32_t *spikes = bits_at(s, source.spikes);
+    const int32_t *bias = read_bias(s, b, 1);
+    const uint32_t *spikes = bits_at(s, spikes_of(s, source_of(s, b, 0)));
     int32_t *drive = s->memory + head(s, AT_DRIVE), *pairs = drive + b->channels;
     uint32_t beyond = 0u;
     int32_t token, query, i;
@@ -345,9 +445,10 @@ static int32_t run_attention(const spiking *s, const block *b)
 static int32_t run_readout(const spiking *s, const block *b)
 {
     int32_t *drive = s->memory + head(s, AT_DRIVE), *sums = s->memory + head(s, AT_SUMS);
-    const int32_t *bias = read_bias(s, b);
+    const int32_t *bias = read_bias(s, b, 1);
     int32_t i, status = SPIKING_OK;
-    drive_row(s, b, 0, drive);
+    memset(drive, 0, (size_t)b->channels * sizeof *drive);
+    for (i = 0; i < b->in_rows; i++) drive_rows(s, b, i, drive, 1);
     for (i = 0; i < b->channels; i++) {
         if (drive[i] >= LARGEST_DRIVE || drive[i] <= -LARGEST_DRIVE) return SPIKING_DRIVE;
         sums[i] += drive[i] + bias[i];
@@ -551,4 +652,4 @@ int32_t spiking_classes(const spiking *s) { return head(s, AT_CLASSES); }
 
 int32_t spiking_blocks(const spiking *s) { return head(s, AT_BLOCKS); }
 
-const uint32_t *spiking_spikes(const spiking *s, int32_t number) { return bits_at(s, read_block(s, number).spikes); }
+const uint32_t *spiking_spikes(const spiking *s, int32_t number) { return bits_at(s, spikes_of(s, number)); }

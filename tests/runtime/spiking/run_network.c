@@ -27,7 +27,7 @@ static uint8_t *read_file(const char *path, size_t *size)
 static size_t spike_bytes(const uint8_t *network, int32_t number)
 {
     int32_t shape[3];
-    memcpy(shape, network + 4 * (19 + 27 * number + 3), sizeof shape);
+    memcpy(shape, network + 4 * (19 + 28 * number + 3), sizeof shape);
     return 4u * (size_t)(shape[1] * shape[2]) * (size_t)((shape[0] + 31) / 32);
 }
 
