@@ -123,7 +123,8 @@ def dry_run_lines(plan: Mapping[str, Any]) -> str:
             f"  {memory['total'] / 1e9:.2f} GB with {stage['recordings_a_pass']} recordings per pass: "
             f"{memory['activations'] / 1e9:.2f} GB activations "
             f"({stage['activation_bytes_a_recording'] / 1e6:,.0f} MB per recording), "
-            f"{memory['weights_and_optimizer'] / 1e9:.2f} GB weights, gradients and optimizer",
+            f"{memory['weights_and_optimizer'] / 1e9:.2f} GB weights, gradients and optimizer; "
+            f"{memory['evaluation'] / 1e9:.2f} GB while evaluating",
         ]
         if "queue_size" in stage:
             lines.append(f"  a queue of {stage['queue_size']:,} keys, {stage['queue_share']:.0%} of the recordings")

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from neuromoco.classifier import Classifier
 
 BATCH = 128
+LARGEST_PASS = 1 << 22  # counts of event frames: 8 recordings of 16 steps at 128 x 128
 Z_95 = 1.959963984540054  # of the normal distribution, for 95 % on both sides
 
 
@@ -107,10 +108,16 @@ def mean_logits(
 
 
 def frame_batches(frames: NDArray[np.unsignedinteger[Any]], indices: Sequence[int]) -> Iterator[NDArray[np.float32]]:
-    """Batches [T, N, P, H, W] of the frames [S, T, P, H, W] at these indices."""
-    for start in range(0, len(indices), BATCH):
-        rows = np.asarray(indices[start : start + BATCH])
+    """Batches [T, N, P, H, W] of the frames [S, T, P, H, W] at these indices; N is `pass_size` at most."""
+    size = pass_size(math.prod(frames.shape[1:]))
+    for start in range(0, len(indices), size):
+        rows = np.asarray(indices[start : start + size])
         yield np.ascontiguousarray(frames[rows].swapaxes(0, 1), np.float32)
+
+
+def pass_size(values: int) -> int:
+    """Recordings of so many counts each that are evaluated at once: large frames must not need more than training."""
+    return max(1, min(BATCH, LARGEST_PASS // values))
 
 
 def evaluate(model: FrameNetwork, listing: Listing) -> Evaluation:

@@ -102,7 +102,8 @@ class ClassifyTask(Task):
             return {}
         rows = hold_out(self.listing, held.folds, held.fold).validation
         labels = np.array(self.listing.labels)[list(rows)]
-        predicted = predict_labels(self.network(), self.store.frames, rows, self.accelerator.device).numpy()
+        with self.accelerator.autocast():
+            predicted = predict_labels(self.network(), self.store.frames, rows, self.accelerator.device).numpy()
         return {"held_out_accuracy": float((predicted == labels).mean())}
 
     def current_encoder(self) -> Encoder:
@@ -115,7 +116,8 @@ class ClassifyTask(Task):
     def validate(self) -> dict[str, float]:
         if not self.split.validation:
             return {}
-        logits = mean_logits(self.network(), self.store.frames, self.split.validation, self.accelerator.device)
+        with self.accelerator.autocast():
+            logits = mean_logits(self.network(), self.store.frames, self.split.validation, self.accelerator.device)
         self._validated = logits.float().numpy(), self._validation_labels
         result = score(self._validated[1], self._validated[0].argmax(1), self.class_names)
         low, high = result.interval
@@ -133,7 +135,8 @@ class ClassifyTask(Task):
         network = Classifier(build_encoder(self.config.encoder), len(self.class_names))
         load_into(network, load_tensors(weights), weights)
         device = self.accelerator.device
-        logits = mean_logits(network.to(device).eval(), self.store.frames, rows, device)
+        with self.accelerator.autocast():
+            logits = mean_logits(network.to(device).eval(), self.store.frames, rows, device)
         return cast(NDArray[np.float32], logits.float().numpy())
 
     @property

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.distributed._tools.mem_tracker import MemTracker
 
 from neuromoco.checkpoint import FINE_TUNED, FROM_SCRATCH
 from neuromoco.config import ClassifyConfig, OptimizerConfig, PretrainConfig, RunConfig
@@ -18,18 +19,22 @@ from neuromoco.datasets.splits import COMPARED_FOLDS, divide_classes, folds_to_c
 from neuromoco.encoders import Encoder, build_encoder
 from neuromoco.encoders.blocks import Blocks, recompute_blocks
 from neuromoco.errors import ConfigError
+from neuromoco.evaluation.accuracy import pass_size
 from neuromoco.frames import POLARITIES
 from neuromoco.moco import Projector
+from neuromoco.snn.neurons import evaluation_mode
 from neuromoco.train.compare import compared_settings
 from neuromoco.train.processes import divide_batch
 from neuromoco.train.rivals import build_rival
 from neuromoco.train.stages import resolve_init
 
 FLOAT = 4  # bytes; weights, gradients and optimizers are float32 at any precision
+LIVING = ("Activation", "Temp", "Other")  # of what the tracker tells apart, all but weights
 HOW = (
     "memory is counted in the encoder's forward pass of one recording without values: the tensors saved for the "
     "backward pass, times the recordings per pass; with recomputed blocks their inputs, and the inside of the largest. "
-    "Temporary tensors and the device's libraries need memory in addition"
+    "Evaluation needs the largest sum of tensors that live at a time, times its own recordings per pass; the total has "
+    "the larger of both. Temporary tensors and the device's libraries need memory in addition"
 )
 
 
@@ -52,12 +57,14 @@ def dry_run(config: RunConfig) -> dict[str, Any]:
         encoder = build_encoder(config.encoder)
         if config.compute.recompute_blocks:
             recompute_blocks(build_encoder(config.encoder))  # only checks that it is possible
-        activations = _activations(encoder, config)
+        activations, evaluation = _activations(encoder, config), _evaluation(encoder, config)
     held = config.held_out
     available = [size - (len(range(held.fold, size, held.folds)) if held else 0) for size in sizes]
     if not classes and config.stage != "pretrain":
         raise ConfigError(f"{config.data}: holds no class folders; training with labels needs one folder per class")
-    estimates = {stage: _estimate(own, stage, encoder, activations, available) for stage, own in stages.items()}
+    estimates = {
+        stage: _estimate(own, stage, encoder, activations, evaluation, available) for stage, own in stages.items()
+    }
     comparison = (
         {"comparison": _comparison(config, available)} if FROM_SCRATCH in stages and FINE_TUNED in stages else {}
     )
@@ -84,9 +91,12 @@ def _comparison(config: RunConfig, sizes: Sequence[int]) -> dict[str, int]:
 
 
 def _estimate(
-    config: RunConfig, stage: str, encoder: Encoder, activations: int, sizes: Sequence[int]
+    config: RunConfig, stage: str, encoder: Encoder, activations: int, evaluation: int, sizes: Sequence[int]
 ) -> dict[str, Any]:
-    """Parameters, memory and steps of a stage on classes of these sizes; `activations` are bytes per recording."""
+    """Parameters, memory and steps of a stage on classes of these sizes.
+
+    `activations` are bytes per recording, `evaluation` those of a pass without gradients.
+    """
     settings: PretrainConfig | ClassifyConfig = getattr(config, stage)
     f, batch_size, views, groups = config.frames, settings.batch_size, 1, 1
     queue, queue_facts = {}, {}
@@ -117,11 +127,16 @@ def _estimate(
         else:
             fixed, learned = 0, learned + _size(encoder)
     per_pass = divide_batch(stage, batch_size, settings.accumulate, 1, groups)
-    memory = {
-        "weights_and_optimizer": _weights(learned, settings.optimizer) + FLOAT * fixed,
-        **queue,
+    kept = {"weights_and_optimizer": _weights(learned, settings.optimizer) + FLOAT * fixed, **queue}
+    passing = {
         "activations": activations * per_pass,
         "frames": FLOAT * f.steps * POLARITIES * f.height * f.width * per_pass * views,
+    }
+    memory = {
+        **kept,
+        **passing,
+        "evaluation": evaluation,
+        "total": sum(kept.values()) + max(sum(passing.values()), evaluation),
     }
     return {
         "recordings": count,
@@ -131,7 +146,7 @@ def _estimate(
         "recordings_a_pass": per_pass,
         "steps_an_epoch": steps,
         "steps": settings.epochs * steps,
-        "memory_bytes": memory | {"total": sum(memory.values())},
+        "memory_bytes": memory,
         **queue_facts,
         "activation_bytes_a_recording": activations,
     }
@@ -154,6 +169,26 @@ def _activations(encoder: Encoder, config: RunConfig) -> int:
     saved = saved_tensor_bytes(encoder.train(), frames, half=config.compute.precision != "off")
     inside = saved.inputs + max(saved.inside) if config.compute.recompute_blocks else sum(saved.inside)
     return saved.outside + inside
+
+
+def _evaluation(encoder: Encoder, config: RunConfig) -> int:
+    """Bytes that live at most at a time in a pass without gradients, in a `FakeTensorMode`."""
+    f = config.frames
+    shape = POLARITIES, f.height, f.width
+    half = config.compute.precision != "off"
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=half), evaluation_mode(encoder):
+        two, three = (living_bytes(encoder, torch.zeros(steps, 1, *shape)) for steps in (2, 3))
+    values = f.steps * math.prod(shape)
+    return pass_size(values) * (FLOAT * values + max(two, two + (f.steps - 2) * (three - two)))
+
+
+def living_bytes(encoder: Encoder, frames: Tensor) -> int:
+    """Bytes of the tensors that live at most at a time when an encoder takes frames, without weights and frames."""
+    tracker = MemTracker()
+    with tracker:
+        encoder(frames)
+    peaks: dict[Any, dict[Any, int]] = tracker.get_tracker_snapshot("peak")
+    return sum(size for parts in peaks.values() for kind, size in parts.items() if kind in LIVING)
 
 
 class SavedBytes(NamedTuple):

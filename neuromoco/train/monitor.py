@@ -98,7 +98,7 @@ class Monitor:
         if not self.sample:
             return {}
         encoder = self.task.current_encoder()
-        with spike_rates(encoder) as rates:
+        with spike_rates(encoder) as rates, self.accelerator.autocast():
             values = features(encoder, self.task.store, self.sample, self.accelerator.device)
         by_layer = {f"{SPIKE_RATE}{name}": rate for name, rate in rates.items()}
         return {"effective_rank": effective_rank(values), **by_layer}
@@ -118,7 +118,8 @@ def knn_metric(task: Task, labels: Sequence[int], accelerator: Accelerator, coun
     """
     rows = evenly_spaced(task.data.indices, LARGEST_KNN_BANK)
     classes = np.array(labels)[rows]
-    values = features(task.current_encoder(), task.store, rows, accelerator.device)
+    with accelerator.autocast():
+        values = features(task.current_encoder(), task.store, rows, accelerator.device)
     found = {"knn_accuracy": knn_accuracy(values, classes)}
     if counts:
         sums = [batch.sum((0, 2)) for batch in frame_batches(task.store.frames, rows)]  # of [T, N, P, H, W]

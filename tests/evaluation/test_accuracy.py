@@ -11,7 +11,7 @@ import pytest
 from neuromoco import EventFileError
 from neuromoco.app.cli.plots import draw_frames, frame_colours
 from neuromoco.checkpoint import SeenRecordings
-from neuromoco.evaluation.accuracy import score
+from neuromoco.evaluation.accuracy import frame_batches, pass_size, score
 from neuromoco.runtime.prediction import Prediction, check_complete
 from neuromoco.support.figures import draw_curves
 from neuromoco.support.files import writing, writing_folder
@@ -100,3 +100,12 @@ def test_a_file_is_whole_or_as_it_was(tmp_path: Path) -> None:
         (part / "y").write_text("second")
     assert [entry.name for entry in folder.iterdir()] == ["x"]
     assert sorted(entry.name for entry in tmp_path.rglob("*")) == ["a", "b.txt", "c", "x"]
+
+
+def test_large_frames_are_evaluated_a_few_at_a_time() -> None:
+    frames = np.zeros((9, 16, 2, 128, 128), np.uint8)
+    frames[:, 0, 0, 0, 0] = np.arange(9)
+    batches = list(frame_batches(frames, range(9)))
+    assert [batch.shape[1] for batch in batches] == [8, 1]
+    assert np.concatenate([batch[0, :, 0, 0, 0] for batch in batches]).tolist() == list(range(9))
+    assert [pass_size(values) for values in (1, 1 << 15, 1 << 22, 1 << 30)] == [128, 128, 1, 1]

@@ -18,7 +18,7 @@ from neuromoco.encoders.blocks import recompute_blocks
 from neuromoco.recipes import list_recipes, load_recipe
 from neuromoco.snn import native
 from neuromoco.train import train
-from neuromoco.train.dry_run import dry_run, saved_tensor_bytes
+from neuromoco.train.dry_run import dry_run, living_bytes, saved_tensor_bytes
 from tests.helpers.cli import error_line, run
 
 Folders = Callable[[int, int], Path]
@@ -40,7 +40,9 @@ def test_every_recipe_says_what_it_takes_with_no_data_there(
         assert facts["parameters"]["encoder"] == sum(p.numel() for p in encoder.parameters())
         assert facts["steps"] == facts["epochs"] * facts["steps_an_epoch"]
         memory = facts["memory_bytes"]
-        assert memory["total"] == sum(v for key, v in memory.items() if key != "total")
+        kept = memory["weights_and_optimizer"] + memory.get("queue", 0)
+        assert memory["total"] == kept + max(memory["activations"] + memory["frames"], memory["evaluation"])
+        assert memory["evaluation"] > 0
         assert memory["activations"] == facts["activation_bytes_a_recording"] * facts["recordings_a_pass"] > 0
         if stage == "pretrain":
             assert facts["steps_an_epoch"] == SIZES[config.data] // config.pretrain.batch_size
@@ -122,3 +124,18 @@ def test_the_size_of_the_digits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     listing = list_data("digits", "train")
     sizes, classes = training_sizes("digits")
     assert (sum(sizes), len(sizes), classes) == (len(listing), len(listing.class_names), True)
+
+
+def test_evaluation_needs_what_lives_at_a_time() -> None:
+    """At least one layer's input and output, and less than all that a training pass keeps."""
+    with FakeTensorMode():
+        encoder = build_encoder(load_recipe("dvs128-gesture-spikformer").encoder)
+        frames = torch.zeros(4, 1, 2, 64, 64)
+        sizes: list[int] = []
+        for module in encoder.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.register_forward_hook(lambda _, given, result: sizes.append(given[0].nbytes + result.nbytes))
+        kept = saved_tensor_bytes(encoder.train(), frames, half=False)
+        with torch.no_grad():
+            living = living_bytes(encoder.eval(), frames)
+    assert max(sizes) <= living < kept.outside + sum(kept.inside)
