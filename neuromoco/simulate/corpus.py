@@ -140,11 +140,11 @@ def _draw_sensor(draw: Generator, light: Floats, seconds: float) -> SensorConfig
     events = changes / log_uniform(draw, *THRESHOLD)
     events = float(np.clip(events, FEWEST_EVENTS, MOST_EVENTS))
     threshold = float(np.clip(changes / events, 0.01, 10.0))
-    ratio = np.exp(draw.normal(0, 0.08))
+    ratio = float(np.exp(draw.normal(0, 0.08)))
     noise = log_uniform(draw, *NOISE_SHARE) * events / (light[0].size * seconds)
     return SensorConfig(
-        threshold_on=threshold * ratio,
-        threshold_off=threshold / ratio,
+        threshold_on=min(threshold * ratio, 10.0),
+        threshold_off=min(threshold / ratio, 10.0),
         mismatch=draw.uniform(0, 0.25),
         refractory_us=int(log_uniform(draw, 10, 3000)),
         noise_hz=min(noise, 1e4),
