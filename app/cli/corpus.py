@@ -21,6 +21,7 @@ def corpus(
         typer.Option(help="A folder of pictures; repeatable. By default openclipart, Fashion-MNIST and digits."),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, max=(1 << 32) - 1, help="Seed for pictures, motions and cameras.")] = 0,
+    smallest: Annotated[int, typer.Option(min=0, max=260, help="Fewest pixels of a sensor's side.")] = 0,
     jobs: Annotated[int, typer.Option(min=1, max=64, help="Number of processes.")] = 1,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -34,7 +35,7 @@ def corpus(
     from neuromoco.simulate.pictures import installed_pictures, pictures_in
 
     stencils = [pictures_in(place) for place in pictures] if pictures else installed_pictures()
-    facts = make_corpus(folder, stencils, recordings, seed, jobs)
+    facts = make_corpus(folder, stencils, recordings, seed, smallest, jobs)
     counts = ", ".join(f"{name} {one['pictures']:,} ({one['licence']})" for name, one in facts["pictures"].items())
     line = f"{escape(str(folder))}: {recordings:,} recordings of pictures from {escape(counts)}, seed {seed}"
     show({"folder": str(folder), **facts}, as_json, lambda: line)

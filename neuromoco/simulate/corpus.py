@@ -54,13 +54,22 @@ class Job(NamedTuple):
 
     folder: Path
     seed: int
+    smallest: int  # side of a sensor, pixels
     indices: tuple[int, ...]
 
 
 def make_corpus(
-    folder: Path, stencils: Sequence[Stencils], recordings: int, seed: int = 0, jobs: int = 1
+    folder: Path, stencils: Sequence[Stencils], recordings: int, seed: int = 0, smallest: int = 0, jobs: int = 1
 ) -> dict[str, Any]:
     """Makes the recordings of a corpus that its folder lacks; returns the content of `corpus.json`.
+
+    Args:
+        folder: to write to.
+        stencils: the pictures.
+        recordings: how many.
+        seed: of all that is drawn.
+        smallest: fewest pixels of a sensor's side; sensors have 34 to 260.
+        jobs: processes.
 
     Raises:
         ConfigError: the folder holds something else, or a corpus of other pictures or another seed.
@@ -69,6 +78,7 @@ def make_corpus(
     facts = {
         "version": VERSION,
         "seed": seed,
+        "smallest": smallest,
         "pictures": {
             one.name: {"pictures": len(one), "licence": one.licence, "sha256": one.sha256} for one in stencils
         },
@@ -81,7 +91,7 @@ def make_corpus(
     folder.mkdir(parents=True, exist_ok=True)
     write_json(file, facts | {"recordings": recordings})
     missing = [index for index in range(recordings) if not _file(folder, index).is_file()]
-    parts = [Job(folder, seed, tuple(missing[i : i + 16])) for i in range(0, len(missing), 16)]
+    parts = [Job(folder, seed, smallest, tuple(missing[i : i + 16])) for i in range(0, len(missing), 16)]
     if jobs > 1 and len(parts) > 1:
         done = map_in_processes(_record, parts, jobs, _use, tuple(stencils))
     else:
@@ -104,25 +114,26 @@ def _use(stencils: tuple[Stencils, ...]) -> None:
 def _record(job: Job) -> None:
     with syncing_later():
         for index in job.indices:
-            write_evt2(_file(job.folder, index), draw_recording(_stencils, job.seed, index))
+            write_evt2(_file(job.folder, index), draw_recording(_stencils, job.seed, index, job.smallest))
 
 
 def _file(folder: Path, index: int) -> Path:
     return folder / f"{index:06d}.raw"
 
 
-def draw_recording(stencils: Sequence[Stencils], seed: int, index: int) -> Recording:
-    """Recording `index` of the corpus with this seed."""
+def draw_recording(stencils: Sequence[Stencils], seed: int, index: int, smallest: int = 0) -> Recording:
+    """Recording `index` of the corpus with this seed, of a sensor with at least so many pixels a side."""
     for attempt in count():
-        recording = _draw(stencils, [VERSION, seed, index, attempt])
+        recording = _draw(stencils, [VERSION, seed, index, attempt], smallest)
         if len(recording) >= FEWEST_EVENTS / 2:
             break
     return recording
 
 
-def _draw(stencils: Sequence[Stencils], seed: list[int]) -> Recording:
+def _draw(stencils: Sequence[Stencils], seed: list[int], smallest: int) -> Recording:
     draw = np.random.default_rng(seed)
-    width, height = SENSORS[draw.choice(len(SENSORS), p=SENSOR_SHARES)]
+    shares = np.array(SENSOR_SHARES) * [min(sides) >= smallest for sides in SENSORS]
+    width, height = SENSORS[draw.choice(len(SENSORS), p=shares / shares.sum())]
     scene = draw_scene(draw, stencils, height, width)
     u = sample_times(scene, height, width)
     light = render(scene, u, height, width)

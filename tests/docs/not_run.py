@@ -30,5 +30,5 @@ NOT_RUN = {
     "neuromoco corpus": "needs pictures that Debian has; tests/simulate/test_corpus.py makes its own",
     "neuromoco push": "needs a network; tests/hub has a server of its own",
     "neuromoco train --init hf://": "needs a network; tests/hub has a server of its own",
-    "neuromoco train --recipe encoder-small": "needs the corpus, and an hour",
+    "neuromoco train --recipe encoder-": "needs the corpus, and an hour or a GPU",
 }

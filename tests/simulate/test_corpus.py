@@ -82,6 +82,7 @@ def test_the_command_makes_the_same_again_and_goes_on(folder: Path, tmp_path: Pa
     assert "holds no picture" in error_line(run("corpus", "--pictures", tmp_path / "void", "--out", tmp_path / "b"))
 
 
+@pytest.mark.slow
 def test_several_processes_make_the_same(stencils: list[Stencils], tmp_path: Path) -> None:
     for name, jobs in (("one", 1), ("two", 2)):
         corpus.make_corpus(tmp_path / name, stencils, 18, seed=1, jobs=jobs)
@@ -103,6 +104,8 @@ def test_recordings_differ_widely_and_none_is_empty(stencils: list[Stencils]) ->
     assert shares.min() < 0.4 < 0.6 < shares.max()
     assert same(found[7], corpus.draw_recording(stencils, 0, 7))
     assert not same(found[7], corpus.draw_recording(stencils, 1, 7))
+    large = [corpus.draw_recording(stencils, 0, index, smallest=128) for index in range(3)]
+    assert all(min(recording.width, recording.height) >= 128 for recording in large)
 
 
 @pytest.mark.parametrize("motion", [*CAMERA, draw_camera, crossing, hovering])

@@ -81,6 +81,7 @@ def test_a_flat_folder_is_pre_trained_on(ships: str, trained: Path, encoder: Pat
         assert torch.allclose(before[name], after[name], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_all_stages_start_from_it(ships: str, trained: Path, tmp_path: Path) -> None:
     one = [f"--set={stage}.epochs=1" for stage in ("pretrain", "finetune", "supervised")]
     trained_from(ships, trained / "data", tmp_path / "run", "--stage", "all", *one)
