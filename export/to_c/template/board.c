@@ -23,7 +23,10 @@ extern uint32_t stack_end, data_begin, data_end, data_load, bss_begin, bss_end;
 int main(void);
 void reset(void);
 
-__attribute__((section(".vectors"), used)) static void *const VECTORS[2] = {&stack_end, (void *)reset};
+__attribute__((section(".vectors"), used)) static const struct {
+    uint32_t *stack;
+    void (*reset)(void);
+} VECTORS = {&stack_end, reset};
 
 static uint32_t ask(uint32_t number, const void *what)
 {

@@ -547,7 +547,7 @@ int32_t spiking_survey(spiking *s, const int64_t *t, const uint16_t *x, const ui
     int32_t i;
     (void)p;
     s->surveyed = 1;
-    if (t == NULL && head(s, AT_BY_TIME) != 0) s->status = SPIKING_TIME;
+    if (t == NULL && head(s, AT_BY_TIME) != 0 && s->status == SPIKING_OK) s->status = SPIKING_TIME;
     for (i = 0; i < n && s->status == SPIKING_OK; i++) {
         if (x[i] >= s->width || y[i] >= s->height) {
             s->status = SPIKING_PIXEL;
@@ -608,7 +608,7 @@ int32_t spiking_push_events(
 {
     const block input = read_block(s, 0);
     int32_t i;
-    if (t == NULL && s->surveyed != 0 && head(s, AT_BY_TIME) != 0) s->status = SPIKING_TIME;
+    if (t == NULL && s->surveyed != 0 && head(s, AT_BY_TIME) != 0 && s->status == SPIKING_OK) s->status = SPIKING_TIME;
     for (i = 0; i < n && s->status == SPIKING_OK; i++) {
         if (x[i] >= s->width || y[i] >= s->height) {
             s->status = SPIKING_PIXEL;

@@ -46,9 +46,9 @@ def _has_sanitizers(compiler: str) -> bool:
 COMPILERS = tuple(filter(_has_sanitizers, ("gcc", "clang")))
 
 
-def compile_program(out: Path, compiler: str, flags: tuple[str, ...], *units: Path) -> Path:
-    """A program of some C files and the runtime; all warnings are errors."""
-    words = [compiler, *STRICT, *flags, f"-I{HOME}", "-o", str(out), *map(str, units), str(HOME / "spiking.c")]
+def compile_program(out: Path, compiler: str, flags: tuple[str, ...], *units: Path, runtime: Path = HOME) -> Path:
+    """A program of some C files and the runtime in a folder; all warnings are errors."""
+    words = [compiler, *STRICT, *flags, f"-I{runtime}", "-o", str(out), *map(str, units), str(runtime / "spiking.c")]
     done = subprocess.run(words, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     return out

@@ -40,12 +40,13 @@ static void check(int holds, const char *what)
 
 static int64_t any_time(int64_t before)
 {
+    if (before > INT64_MAX / 4 || before < INT64_MIN / 4) return before;
     switch (below(12)) {
     case 0: return INT64_MAX - (int64_t)below(3);
     case 1: return INT64_MIN + (int64_t)below(3);
     case 2: return before - (int64_t)below(100);
     case 3: return before + ((int64_t)below(1u << 30) << 30);
-    default: return before > INT64_MAX / 2 ? before : before + (int64_t)below(1000);
+    default: return before + (int64_t)below(1000);
     }
 }
 
@@ -64,7 +65,7 @@ static recording any_events(uint32_t columns, uint32_t rows)
     r.y = malloc(n * sizeof *r.y);
     r.p = malloc(n * sizeof *r.p);
     for (i = 0; i < n; i++) {
-        t = below(40) == 0 ? any_time(t) : (t > INT64_MAX / 2 ? t : t + (int64_t)below(300));
+        t = below(40) == 0 || t > INT64_MAX / 4 ? any_time(t) : t + (int64_t)below(300);
         r.t[i] = t;
         r.x[i] = any_pixel(columns);
         r.y[i] = any_pixel(rows);
