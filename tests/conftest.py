@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from collections.abc import Callable
@@ -16,6 +17,15 @@ from neuromoco.events import write_atis
 # A shell starts jobs in the background with Ctrl-C ignored, which the programs that the tests interrupt would inherit.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_finish() -> None:
+    """Each training collects garbage, which would look through all modules that were imported, over and over."""
+    gc.freeze()
+
+
+def pytest_unconfigure() -> None:
+    gc.unfreeze()  # some libraries complain of what is left when Python ends
 
 
 @pytest.fixture(autouse=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +16,9 @@ from neuromoco.events import Recording
 from neuromoco.fit.figures import FLOORS, Values, figures
 from neuromoco.fit.reference import FALSE_ALARMS, LARGEST_LIMIT, Cluster, FitReference, Normals, Scale
 from neuromoco.frames import recording_frames
+
+if TYPE_CHECKING:
+    from threadpoolctl import ThreadpoolController
 
 LEAST = 10  # recordings; fewer have no reference
 CERTAINTY = 0.9  # that no more than `FALSE_ALARMS` exceed a limit that was found on so few recordings
@@ -112,15 +117,12 @@ def clusters(values: Values, floors: Values) -> tuple[Values, NDArray[np.float64
     Covariances are shrunk (Ledoit and Wolf 2004), those of small groups towards that of all; each figure has at least
     its floor as standard deviation.
     """
-    from sklearn.cluster import KMeans
     from sklearn.covariance import ledoit_wolf
-    from threadpoolctl import threadpool_limits
 
     deviations = np.sqrt(values.var(0) + floors**2)
     scaled = (values - values.mean(0)) / deviations
     count = min(CLUSTERS, max(1, len(values) // LEAST_IN_CLUSTER))
-    with threadpool_limits(1):  # the order of sums changes the groups
-        groups = KMeans(count, n_init=2, random_state=0).fit_predict(scaled)
+    groups = _nearest_of(count, scaled) if count > 1 else np.zeros(len(values), np.int64)
     means = np.stack([scaled[groups == group].mean(0) for group in range(count)])
     rest = scaled - means[groups]
     shared = ledoit_wolf(rest, assume_centered=True)[0]
@@ -131,6 +133,23 @@ def clusters(values: Values, floors: Values) -> tuple[Values, NDArray[np.float64
         covariance = shared + share * (own - shared) + np.diag((floors / deviations) ** 2)
         covariances.append(deviations[:, None] * covariance * deviations)
     return values.mean(0) + means * deviations, np.stack(covariances)
+
+
+def _nearest_of(count: int, values: Values) -> NDArray[np.integer[Any]]:
+    """The number of the group, of so many, that each of N figures [N, F] falls into."""
+    from sklearn.cluster import KMeans
+
+    with _threads().limit(limits=1):  # the order of sums changes the groups
+        groups: NDArray[np.integer[Any]] = KMeans(count, n_init=2, random_state=0).fit_predict(values)
+    return groups
+
+
+@cache
+def _threads() -> ThreadpoolController:
+    """Sets the number of threads; looking for the libraries that have some takes longer than finding groups."""
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
 
 
 def distance_limit(values: Values, members: Sequence[Hashable], floors: Values) -> float:

@@ -23,6 +23,7 @@ SMALL = [
     *(f"--set={stage}.epochs=1" for stage in ("pretrain", "finetune", "supervised")),
     *(f"--set={stage}.batch_size=8" for stage in ("pretrain", "finetune", "supervised")),
     "--set=finetune.validation=0.25",
+    "--set=watch.samples=0",
 ]
 NOT_TRAINED = ("--resume", "--dry-run", "--print-config")
 # Made first, because most pages begin with these runs.

@@ -11,6 +11,7 @@ SMALL = [
     "--set=encoder.options={width: 4}",
     "--set=supervised.batch_size=8",
     "--set=supervised.views=null",
+    "--set=watch.samples=0",
 ]  # fmt: skip
 
 

@@ -58,6 +58,7 @@ def settings(batch_norm: str = "plain", accumulate: int = 1, **values: Any) -> R
     small: dict[str, Any] = {
         "frames": {"steps": 2, "height": 12, "width": 12},
         "encoder.options": {"width": 4},
+        "watch.samples": 0,
         "pretrain.moco": {"embed_dim": 8, "hidden_dim": 8, "queue_size": 20, "batch_norm": batch_norm},
         "supervised.sync_batch_norm": batch_norm == "sync",
     }

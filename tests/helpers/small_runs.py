@@ -1,4 +1,4 @@
-"""Settings of runs that take a second."""
+"""Settings of runs that take less than a second."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from neuromoco.config import RunConfig, with_values
 
 
 def small_settings(data: Path, stage: str, batch_size: int, values: dict[str, Any]) -> RunConfig:
-    """Two epochs, two steps of 12 x 12 pixels; changes are named `pretrain__moco__queue_size`, or with dots."""
+    """Two epochs, two steps of 12 x 12 pixels, unwatched; changes are named `pretrain__epochs`, or with dots."""
     small: dict[str, Any] = {
         "stage": stage,
         "data": str(data),
         "frames": {"steps": 2, "height": 12, "width": 12},
         "encoder.options": {"width": 4},
+        "watch.samples": 0,  # curves take longer than all the rest
         "pretrain.moco": {"embed_dim": 8, "hidden_dim": 8, "queue_size": 10, "batch_norm_groups": 2},
     }
     for part in ("pretrain", "supervised"):

@@ -33,6 +33,7 @@ FRESH_KERNELS = 0.1  # share of the lives that load the kernels, and at first co
 FULL_SHARE = 0.8  # of the lives on a disk that is filled; the others have room
 PAGE = 4096
 ROOM = 1 << 30
+WATCHED = {"watch.samples": 256}
 SWEEP = {
     "recipe": "tiny",
     "folds": 2,
@@ -69,10 +70,10 @@ def write_inputs(folder: Path) -> dict[str, Path]:
                 write_atis(place / f"{number:03d}.bin", make_recording(begin + label * 1000 + number, label=label))
     data, files = folder / "data", {kind: folder / f"{kind}.yaml" for kind in KINDS}
     for kind in ("pretrain", "supervised"):
-        files[kind].write_text(dump_config(settings(data, kind)))
-    tuning = {"finetune.epochs": 2, "finetune.batch_size": 4, "finetune.labels_per_class": 3}
+        files[kind].write_text(dump_config(settings(data, kind, **WATCHED)))
+    tuning = WATCHED | {"finetune.epochs": 2, "finetune.batch_size": 4, "finetune.labels_per_class": 3}
     files["all"].write_text(dump_config(settings(data, "all", **tuning)))
-    joint = settings(data, "pretrain").model_copy(update={"data": (str(data), str(folder / "more"))})
+    joint = settings(data, "pretrain", **WATCHED).model_copy(update={"data": (str(data), str(folder / "more"))})
     files["joint"].write_text(dump_config(joint))
     files["sweep"].write_text(yaml.safe_dump(SWEEP | {"data": str(data)}))
     return files

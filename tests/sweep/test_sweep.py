@@ -29,6 +29,7 @@ Folders = Callable[[int, int], Path]
 SMALL = {
     "frames": {"steps": 2, "height": 16, "width": 16},
     "encoder.options": {"width": 4},
+    "watch.samples": 0,
     "pretrain.epochs": 2,
     "pretrain.batch_size": 4,
     "pretrain.moco.queue_size": 4,

@@ -36,7 +36,7 @@ def _no_collection_after_each_training(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def settings(data: Path, **values: Any) -> RunConfig:
-    few = {"pretrain.epochs": 1, "finetune.labels_per_class": 4, "watch.samples": 0, "finetune.validation": 0.0}
+    few = {"pretrain.epochs": 1, "finetune.labels_per_class": 4, "finetune.validation": 0.0}
     return small_settings(data, "all", 8, LABELLED | few | {name.replace("__", "."): v for name, v in values.items()})
 
 

@@ -25,7 +25,8 @@ from neuromoco.train.failure_signs import PATIENCE, new_warnings
 from neuromoco.train.monitor import queue_age
 from neuromoco.train.pretrain import PretrainTask, contrast_metrics
 from neuromoco.train.run_folder import RunFolder
-from tests.train.test_training import StopError, same_weights, settings
+from tests.train.test_training import StopError, same_weights
+from tests.train.test_training import settings as unwatched
 
 Folders = Callable[[int, int], Path]
 PNG = b"\x89PNG"
@@ -51,6 +52,10 @@ def test_similarities_are_cosines_whatever_the_temperature() -> None:
         assert float(found["positive_similarity"]) == pytest.approx(0.7)
         assert float(found["negative_similarity"]) == pytest.approx(0.175)
         assert float(found["accuracy"]) == 0.5
+
+
+def settings(data: Path, stage: str, **values: Any) -> RunConfig:
+    return unwatched(data, stage, **{"watch__samples": 256, **values})
 
 
 def config(stage: str = "pretrain", **values: Any) -> RunConfig:

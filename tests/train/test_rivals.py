@@ -174,7 +174,6 @@ def settings(data: Path, name: str) -> RunConfig:
         "pretrain__rival": {"embed_dim": 8, "hidden_dim": 8},
         "watch__knn_every": 1,
     }
-    values["watch__samples"] = 0
     return small_settings(data, "pretrain", 4, values)
 
 
@@ -254,7 +253,7 @@ def test_the_dry_run_counts_its_heads(name: Any, class_folders: Callable[[int, i
 def test_the_held_out_fold_is_watched_without_a_change_of_the_weights(
     class_folders: Callable[[int, int], Path], tmp_path: Path
 ) -> None:
-    values = {"held_out": {"folds": 2, "fold": 1}, "watch__samples": 0, "supervised__epochs": 5}
+    values = {"held_out": {"folds": 2, "fold": 1}, "supervised__epochs": 5}
     config = small_settings(class_folders(2, 8), "supervised", 4, values)
     train(config, tmp_path / "blind", "cpu")
     watch = config.watch.model_copy(update={"held_out_every": 2})

@@ -35,6 +35,7 @@ def settings(data: Path, stage: str, **values: Any) -> RunConfig:
         "data": str(data),
         "frames": {"steps": 2, "height": 16, "width": 16},
         "encoder.options": {"width": 4},
+        "watch.samples": 0,
         "pretrain.epochs": 3,
         "pretrain.batch_size": 6,
         "pretrain.moco.queue_size": 8,
@@ -137,11 +138,12 @@ def test_one_seed_gives_identical_weights_and_another_does_not(
 
 MOVING = {"policy": "affine", "window": 0.5, "speed": 0.5, "burst": 0.5, "slices": 2}
 POOL = {"views": MOVING, "pool": {"confidence": 0.0}, "labels_per_class": 6}
+MORE = {"watch.samples": 8, "pretrain.views": MOVING} | {f"supervised.{name}": value for name, value in POOL.items()}
 
 
 @pytest.mark.parametrize("stage", ["pretrain", "supervised"])
 @pytest.mark.parametrize("steps", [1, 5])
-@pytest.mark.parametrize("more", [{}, {"pretrain.views": MOVING} | {f"supervised.{k}": v for k, v in POOL.items()}])
+@pytest.mark.parametrize("more", [{}, MORE])
 def test_resuming_ends_in_the_same_weights(
     class_folders: Folders,
     tmp_path: Path,
