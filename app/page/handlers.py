@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import wraps
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, TypeAlias, cast
+from typing import Any, NamedTuple, TypeAlias, cast
 
 from neuromoco.app.page.uploads import delete
 from neuromoco.app.page.views import empty_view, error_view, result_view
@@ -19,6 +19,17 @@ from neuromoco.runtime.load import Backend
 from neuromoco.support.untrusted import one_line
 
 LONG_MS = 1000.0  # longer recordings are kept for a while, so that visitors can go through their windows
+
+
+class PageInputs(NamedTuple):
+    """What a visitor has set, as it came."""
+
+    model: str  # a name
+    backend: str
+    window_ms: float | None = None  # length of a window; None or 0 for the whole recording
+    window: int | None = 0  # number of the window, from 0
+    abstain: float | None = None  # share of wrong answers to keep; None or 0 for every answer
+    reading: Sequence[str | None] = ()  # words for `FIELDS`, in their order
 
 
 @dataclass(frozen=True)
@@ -85,40 +96,21 @@ class PageHandlers:
             raise ConfigError(f"no model named {name}; there are {', '.join(self.models)}")
         return self.models[name]
 
-    def classify(
-        self,
-        file: Path | None,
-        model: str,
-        backend: str,
-        window_ms: float | None,
-        window: int,
-        abstain: float | None,
-        *reading: str | None,
-    ) -> Any:
+    def classify(self, file: Path | None, inputs: PageInputs) -> Any:
         """The prediction as plain data, for programs; the file is deleted."""
         if file is None:
             raise NeuromocoError("no file was given")
         try:
-            request = self._request(file, model, backend, window_ms, window, abstain, *reading)
+            request = self._request(file, inputs)
             return self._sandbox.analyse(replace(request, timeline=False, pictures=False)).to_json()
         finally:
             delete(file)
 
-    def show(
-        self,
-        file: Path,
-        model: str,
-        backend: str,
-        window_ms: float | None,
-        window: int,
-        abstain: float | None,
-        *reading: str | None,
-        upload: bool,
-    ) -> View:
+    def show(self, file: Path, inputs: PageInputs, *, upload: bool) -> View:
         """The view of a file. An upload is deleted unless it is long."""
         state = None
         try:
-            request = self._request(file, model, backend, window_ms, window, abstain, *reading)
+            request = self._request(file, inputs)
             state = PageState(request, self._sandbox.analyse(request), file if upload else None)
             if not state.is_long:
                 forget(state)
@@ -131,27 +123,18 @@ class PageHandlers:
                 delete(file)
 
     @_told
-    def update(
-        self,
-        state: PageState | None,
-        model: str,
-        backend: str,
-        window_ms: float | None,
-        window: int,
-        abstain: float | None,
-        *reading: str | None,
-    ) -> View:
+    def update(self, state: PageState | None, inputs: PageInputs) -> View:
         """The view of the same file with other settings."""
         if state is None:
             return empty_view(), None
         file = state.request.file
-        request = self._request(file, model, backend, window_ms, window, abstain, *reading)
+        request = self._request(file, inputs)
         if request == state.request:
             return result_view(request, state.analysis), state
         if not file.exists():
             message = "your file was deleted after it was classified: drop it again to use the new settings"
             return error_view(state.request.name, message), None
-        html, new = self.show(file, model, backend, window_ms, window, abstain, *reading, upload=False)
+        html, new = self.show(file, inputs, upload=False)
         if new is not None:
             return html, replace(new, upload=state.upload)
         # A window without events: the visitor of a long upload may choose another.
@@ -165,22 +148,15 @@ class PageHandlers:
         request = replace(state.request, backend=cast(Backend, backend))
         if backend not in state.analysis.predictions:
             window_ms = None if request.window_us is None else request.window_us / 1000
-            words = request.reading.fields().values()
-            return self.update(state, request.model.name, backend, window_ms, request.window, request.abstain, *words)
+            words = tuple(request.reading.fields().values())
+            inputs = PageInputs(request.model.name, backend, window_ms, request.window, request.abstain, words)
+            return self.update(state, inputs)
         analysis = replace(state.analysis, backend=backend, command=predict_command(request))
         return result_view(request, analysis), replace(state, request=request, analysis=analysis)
 
-    def _request(
-        self,
-        file: Path,
-        model: str,
-        backend: str,
-        window_ms: float | None,
-        window: int,
-        abstain: float | None,
-        *reading: str | None,
-    ) -> AnalysisRequest:
-        """What to do with a file; `abstain` is 0 without a level; `reading` are words for `FIELDS`, in their order."""
+    def _request(self, file: Path, inputs: PageInputs) -> AnalysisRequest:
+        """What to do with a file."""
+        model, backend, window_ms, window, abstain, words = inputs
         known = next((one for one in self.backends(model) if one == backend), None)
         if known is None:
             raise ConfigError(f"{model} has no {backend}; it has {', '.join(self.backends(model))}")
@@ -191,7 +167,7 @@ class PageHandlers:
             raise ConfigError(f"window {number} of {window_ms} ms; windows have {most}")
         if abstain and not 0.0 < abstain < 1.0:
             raise ConfigError(f"{abstain:g} of the answers may be wrong; give a share between 0 and 1, such as 0.05")
-        said = reading_of({name: word or "" for name, word in zip(FIELDS, reading, strict=False)})
+        said = reading_of({name: word or "" for name, word in zip(FIELDS, words, strict=False)})
         return AnalysisRequest(
             file,
             file.name,

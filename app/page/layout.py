@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from neuromoco import models
-from neuromoco.app.page.handlers import PageHandlers, PageState, View, forget, level_of
+from neuromoco.app.page.handlers import PageHandlers, PageInputs, PageState, View, forget, level_of
 from neuromoco.app.page.model_view import model_view
 from neuromoco.app.page.uploads import KEPT_SECONDS, Uploads
 from neuromoco.app.page.views import BACKEND_NAMES, HEADER, LABELS, READING, empty_view, error_view
@@ -61,7 +61,7 @@ def _recording_tab(gr: Any, handlers: PageHandlers, uploads: Uploads, max_mb: in
                                 step=0.01, elem_id="nm-abstain")  # fmt: skip
             with gr.Accordion(READING, open=False, elem_id="nm-reading"):
                 gr.HTML(READING_NOTE, js_on_load=None, apply_default_css=False)
-                words = [abstain, *(_reading_field(gr, name) for name in FIELDS)]
+                more = [abstain, *(_reading_field(gr, name) for name in FIELDS)]
             with gr.Column(visible=False) as windows:
                 length = gr.Number(None, label="Window, ms", info="Empty: the whole recording", minimum=1)
                 number = gr.Number(0, label="Number of the window, from 0", precision=0, minimum=0)
@@ -70,40 +70,45 @@ def _recording_tab(gr: Any, handlers: PageHandlers, uploads: Uploads, max_mb: in
             view = gr.HTML(empty_view(), js_on_load=(FOLDER / "page.js").read_text("utf-8"),
                            apply_default_css=False, elem_id="nm-view", largest=max_mb << 20)  # fmt: skip
 
-    def show(new: View, *more: Any) -> Any:
+    def show(new: View, *others: Any) -> Any:
         html, now = new
-        return html, now, gr.Column(visible=now is not None and now.is_long), *more
+        return html, now, gr.Column(visible=now is not None and now.is_long), *others
 
-    def uploaded(file: Any, model: str, backend: str, before: PageState | None, *words: Any) -> Any:
+    def inputs_of(model: str, backend: str, length: Any, number: Any, abstain: Any, *words: Any) -> PageInputs:
+        return PageInputs(model, backend, length, number, abstain, words)
+
+    def uploaded(file: Any, model: str, backend: str, before: PageState | None, *more: Any) -> Any:
         forget(before)
         new: View = empty_view(), None
         if file:
-            new = handlers.show(_path(file), model, backend, None, 0, *words, upload=True)
+            new = handlers.show(_path(file), inputs_of(model, backend, None, 0, *more), upload=True)
         return show(new, None, None, None, 0)  # an empty drop zone, no example, the whole recording
 
-    def picked(name: str, model: str, backend: str, before: PageState | None, *words: Any) -> Any:
+    def picked(name: str, model: str, backend: str, before: PageState | None, *more: Any) -> Any:
         forget(before)
         new: View = empty_view(), None
         path = examples.get(name)  # a visitor's name is looked up, never opened
         if path is not None:
-            new = handlers.show(path, model, backend, None, 0, *words, upload=False)
+            new = handlers.show(path, inputs_of(model, backend, None, 0, *more), upload=False)
         return show(new, None, 0)
 
-    def other_model(before: PageState | None, model: str, length: Any, number: Any, *words: Any) -> Any:
+    def other_model(before: PageState | None, model: str, length: Any, number: Any, *more: Any) -> Any:
         known = handlers.models.get(model, next(iter(handlers.models.values())))
         backends = _backends(handlers, known.name)
         first = backends[0][1]
-        new = handlers.update(before, known.name, first, length, number, *words)
+        new = handlers.update(before, inputs_of(known.name, first, length, number, *more))
         return show(new, gr.Radio(backends, value=first))
 
+    def set_anew(before: PageState | None, *inputs: Any) -> Any:
+        return show(handlers.update(before, inputs_of(*inputs)))
+
     outputs, private = [view, state, windows], {**PRIVATE, "show_progress_on": view}
-    file.upload(uploaded, [file, model, backend, state, *words], [*outputs, file, example, length, number], **private)
-    example.input(picked, [example, model, backend, state, *words], [*outputs, length, number], **private)
-    model.input(other_model, [state, model, length, number, *words], [*outputs, backend], **private)
+    file.upload(uploaded, [file, model, backend, state, *more], [*outputs, file, example, length, number], **private)
+    example.input(picked, [example, model, backend, state, *more], [*outputs, length, number], **private)
+    model.input(other_model, [state, model, length, number, *more], [*outputs, backend], **private)
     backend.input(lambda *inputs: show(handlers.switch_backend(*inputs)), [state, backend], outputs, **private)
     for event in (length.submit, number.submit, go.click, abstain.submit):
-        event(lambda *inputs: show(handlers.update(*inputs)), [state, model, backend, length, number, *words],
-              outputs, **private)  # fmt: skip
+        event(set_anew, [state, model, backend, length, number, *more], outputs, **private)
     _api(gr, handlers, uploads)
 
 
@@ -131,7 +136,8 @@ def _api(gr: Any, handlers: PageHandlers, uploads: Uploads) -> None:
         *words, abstain = more
         try:
             level = level_of(abstain)
-            return handlers.classify(_path(file) if file else None, model, backend, window_ms, window, level, *words)
+            inputs = PageInputs(model, backend, window_ms, window, level, words)
+            return handlers.classify(_path(file) if file else None, inputs)
         except NeuromocoError as error:
             message = with_names(str(error), {name: name for name in FIELDS}, "=")
             raise gr.Error(message, print_exception=False) from None

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from neuromoco import models, read_recording
 from neuromoco.app.cli.main import app
-from neuromoco.app.page.handlers import PageHandlers, forget
+from neuromoco.app.page.handlers import PageHandlers, PageInputs, forget
 from neuromoco.app.page.model_view import model_view
 from neuromoco.app.page.views import error_view, explain, result_view, sprite_sheet, timeline_card
 from neuromoco.app.worker.analysis import AnalysisRequest, offered_models
@@ -75,13 +75,13 @@ def test_a_level_of_errors_is_kept_as_by_the_command(server: Server, handlers: P
     assert "--abstain 0.05" in page["command"]
     assert server.classify(EXAMPLE)["possible_classes"] is None
     assert server.left() == []
-    html, state = handlers.show(EXAMPLE, models.DEFAULT, "onnx", None, 0, 0.05, upload=False)
+    html, state = handlers.show(EXAMPLE, PageInputs(models.DEFAULT, "onnx", abstain=0.05), upload=False)
     assert "--abstain 0.05" in html
     assert state is not None
     html, state = handlers.switch_backend(state, "loihi-sim")
     assert "--abstain 0.05" in html
     for level, words in ((1.5, "give a share between 0 and 1"), (0.001, "need 2302 recordings or more")):
-        html, _ = handlers.update(state, models.DEFAULT, "onnx", None, 0, level)
+        html, _ = handlers.update(state, PageInputs(models.DEFAULT, "onnx", abstain=level))
         assert words in html
     assert state is not None
     sure = state.analysis.predictions["loihi-sim"]
@@ -145,7 +145,7 @@ def test_a_short_upload_is_deleted_and_a_long_one_is_kept_for_windows(handlers: 
     place.mkdir()
     short = place / "short.bin"
     short.write_bytes(EXAMPLE.read_bytes())
-    html, shown = handlers.show(short, models.DEFAULT, "onnx", None, 0, None, upload=True)
+    html, shown = handlers.show(short, PageInputs(models.DEFAULT, "onnx"), upload=True)
     assert ">3 <" in html
     assert not place.exists()
     html, after = handlers.switch_backend(shown, "loihi-sim")
@@ -153,10 +153,10 @@ def test_a_short_upload_is_deleted_and_a_long_one_is_kept_for_windows(handlers: 
     assert after.analysis.backend == "loihi-sim"
     place.mkdir()
     long = long_recording(place / "long.npz")
-    _, shown = handlers.show(long, models.DEFAULT, "onnx", None, 0, None, upload=True)
-    html, shown = handlers.update(shown, models.DEFAULT, "onnx", 400, 1, None)
+    _, shown = handlers.show(long, PageInputs(models.DEFAULT, "onnx"), upload=True)
+    html, shown = handlers.update(shown, PageInputs(models.DEFAULT, "onnx", 400, 1))
     assert "400 to 800 ms, window 1 of 8" in html
-    html, shown = handlers.update(shown, models.DEFAULT, "onnx", 400, 99, None)
+    html, shown = handlers.update(shown, PageInputs(models.DEFAULT, "onnx", 400, 99))
     assert "This window has no events." in html
     assert long.exists()
     forget(shown)
@@ -207,7 +207,7 @@ def test_charts_say_what_the_answer_says(handlers: PageHandlers) -> None:
 
 def test_a_long_recording_has_a_strip_of_what_shows_when(handlers: PageHandlers, tmp_path: Path) -> None:
     in_sequence(tmp_path / "long.npz", "373", 250_000)
-    html, state = handlers.show(tmp_path / "long.npz", models.DEFAULT, "onnx", None, 0, None, upload=False)
+    html, state = handlers.show(tmp_path / "long.npz", PageInputs(models.DEFAULT, "onnx"), upload=False)
     assert state is not None
     assert state.analysis.timeline is not None
     assert "What shows when" in html
@@ -217,7 +217,7 @@ def test_a_long_recording_has_a_strip_of_what_shows_when(handlers: PageHandlers,
     html = result_view(state.request, replace(state.analysis, timeline=hostile))
     assert "<img src=x" not in html
     assert html.count(escape(HOSTILE)) == 2  # in what the pointer shows, and in the list; the name has no room
-    html, state = handlers.show(EXAMPLE, models.DEFAULT, "onnx", None, 0, None, upload=False)
+    html, state = handlers.show(EXAMPLE, PageInputs(models.DEFAULT, "onnx"), upload=False)
     assert "What shows when" not in html
 
 
@@ -273,7 +273,7 @@ def test_a_given_model_comes_first_and_offers_what_it_is(handlers: PageHandlers)
     known = offered_models(models.model_path(suffix=".loihi"))
     assert PageHandlers(handlers._sandbox, known[:1]).backends(known[0].name) == ["loihi-sim"]
     with pytest.raises(NeuromocoError, match="no file"):
-        handlers.classify(None, models.DEFAULT, "onnx", None, 0, None)
+        handlers.classify(None, PageInputs(models.DEFAULT, "onnx"))
 
 
 def test_a_model_that_is_none_is_refused_before_anything_starts(tmp_path: Path) -> None:
@@ -290,16 +290,17 @@ def test_a_refusal_names_the_field_to_fill_in_and_the_file_is_read_as_said(
     rows = zip(recording.p, recording.y, recording.x, recording.t / 1e3, strict=True)
     walk = tmp_path / "walk.csv"
     walk.write_text("".join(f"{p} {y} {x} {t:.3f}\n" for p, y, x, t in rows))
-    html, _ = handlers.show(walk, models.DEFAULT, "onnx", None, 0, None, upload=False)
+    html, _ = handlers.show(walk, PageInputs(models.DEFAULT, "onnx"), upload=False)
     assert "Set Columns" in html
     assert "--" not in html
     words = {**dict.fromkeys(FIELDS, ""), "columns": "pyxt", "time_unit": "ms", "sensor": "34x34"}
-    html, shown = handlers.show(walk, models.DEFAULT, "onnx", None, 0, None, *words.values(), upload=False)
+    said = tuple(words.values())
+    html, shown = handlers.show(walk, PageInputs(models.DEFAULT, "onnx", reading=said), upload=False)
     assert ">3 <" in html
     assert "--columns=pyxt" in html
     html, after = handlers.switch_backend(shown, "loihi-sim")
     assert after.request.reading == shown.request.reading
-    html, _ = handlers.show(EXAMPLE, models.DEFAULT, "onnx", None, 0, None, *words.values(), upload=False)
+    html, _ = handlers.show(EXAMPLE, PageInputs(models.DEFAULT, "onnx", reading=said), upload=False)
     assert "Leave Columns empty" in html
     assert str(EXAMPLE.parent) not in html
 
