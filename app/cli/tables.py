@@ -128,6 +128,9 @@ def dry_run_lines(plan: Mapping[str, Any]) -> str:
         ]
         if "queue_size" in stage:
             lines.append(f"  a queue of {stage['queue_size']:,} keys, {stage['queue_share']:.0%} of the recordings")
+        if "pool" in stage:
+            pool = f"{stage['pool']['recordings']:,} recordings without labels"
+            lines.append(f"  a pool of {pool}, {stage['pool']['recordings_a_pass']} more per pass, and their teacher")
     if found := plan.get("comparison"):
         where = f" in {found['folds']} folds of the labels and on all of them" if found["folds"] else ""
         text = "[bold]comparison[/] of finetune, supervised and a linear probe: "

@@ -30,7 +30,7 @@ from neuromoco.snn.batch_norm import sync_batch_norm
 from neuromoco.support.console import console, escape
 from neuromoco.train.calibrate import calibrate
 from neuromoco.train.loihi_rounding import LoihiRounded
-from neuromoco.train.pool import Pool, Taught, pool_loss, pool_rows
+from neuromoco.train.pool import Pool, Taught, pool_batch_size, pool_loss, pool_rows
 from neuromoco.train.run_folder import RunFolder
 from neuromoco.train.task import Task, build_optimizer
 from neuromoco.views import TwoViews, View
@@ -175,8 +175,8 @@ class ClassifyTask(Task):
             return None
         two = TwoViews(View(settings.views), View(settings.pool.views or settings.views))
         data = FrameSet((self.sliced or self.store).frames, rows, self.listing.labels, two, self.config.seed)
-        size = settings.pool.share * settings.batch_size // (self.accumulate * self.accelerator.num_processes)
-        return Pool(data, max(1, size), settings.pool, self.config.seed)
+        size = pool_batch_size(settings, settings.pool, self.accelerator.num_processes)
+        return Pool(data, size, settings.pool, self.config.seed)
 
     def _class_shares(self, device: torch.device) -> Tensor | None:
         """Shares of the classes among the labelled recordings, if the pool has the same."""

@@ -24,6 +24,7 @@ from neuromoco.frames import POLARITIES
 from neuromoco.moco import Projector
 from neuromoco.snn.neurons import evaluation_mode
 from neuromoco.train.compare import compared_settings
+from neuromoco.train.pool import pool_batch_size
 from neuromoco.train.processes import divide_batch
 from neuromoco.train.rivals import build_rival
 from neuromoco.train.stages import resolve_init
@@ -43,8 +44,9 @@ def dry_run(config: RunConfig) -> dict[str, Any]:
 
     Returns:
         "data", "recordings" and "classes" (0 if unlabelled); "stages": for each stage its parameters, optimizer steps
-        and "memory_bytes" by use; "how": how memory is counted; "comparison", if stage "all" compares: "networks" that
-        are trained with labels, and the "folds" in which (0: on validation recordings, or not at all).
+        and "memory_bytes" by use, with a pool also its "recordings" and how many of them a pass takes in addition;
+        "how": how memory is counted; "comparison", if stage "all" compares: "networks" that are trained with labels,
+        and the "folds" in which (0: on validation recordings, or not at all).
 
     Raises:
         ConfigError: settings that cannot be run, or a missing folder.
@@ -100,6 +102,7 @@ def _estimate(
     settings: PretrainConfig | ClassifyConfig = getattr(config, stage)
     f, batch_size, views, groups = config.frames, settings.batch_size, 1, 1
     queue, queue_facts = {}, {}
+    pool: dict[str, int] = {}
     if isinstance(settings, PretrainConfig):
         moco = settings.moco
         count = round(settings.share * sum(sizes))
@@ -126,11 +129,16 @@ def _estimate(
             fixed, activations = _size(encoder), 0
         else:
             fixed, learned = 0, learned + _size(encoder)
+        if pool := _pool(settings, sizes, sum(map(sum, counts))):
+            fixed += fixed + learned  # the teacher
     per_pass = divide_batch(stage, batch_size, settings.accumulate, 1, groups)
+    pooled = pool.get("recordings_a_pass", 0)
+    # With a pool: the labelled batch, the pool's for teacher and student, and the joint batch of the student.
+    frames = 2 * per_pass + 3 * pooled if pool else views * per_pass
     kept = {"weights_and_optimizer": _weights(learned, settings.optimizer) + FLOAT * fixed, **queue}
     passing = {
-        "activations": activations * per_pass,
-        "frames": FLOAT * f.steps * POLARITIES * f.height * f.width * per_pass * views,
+        "activations": activations * (per_pass + pooled),
+        "frames": FLOAT * f.steps * POLARITIES * f.height * f.width * frames,
     }
     memory = {
         **kept,
@@ -148,8 +156,17 @@ def _estimate(
         "steps": settings.epochs * steps,
         "memory_bytes": memory,
         **queue_facts,
+        **({"pool": pool} if pool else {}),
         "activation_bytes_a_recording": activations,
     }
+
+
+def _pool(settings: ClassifyConfig, sizes: Sequence[int], labelled: int) -> dict[str, int]:
+    """The recordings of a stage's pool, and how many of them a pass takes; empty without one."""
+    left = sum(sizes) - labelled
+    if not settings.pool or not left:
+        return {}
+    return {"recordings": left, "recordings_a_pass": pool_batch_size(settings, settings.pool, 1)}
 
 
 def _size(module: nn.Module) -> int:

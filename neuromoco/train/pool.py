@@ -118,6 +118,11 @@ class Pool:
         return [int(orders[place // count][place % count]) for place in places]
 
 
+def pool_batch_size(settings: ClassifyConfig, pool: PoolConfig, processes: int) -> int:
+    """Recordings of the pool in a pass of one process."""
+    return max(1, pool.share * settings.batch_size // (settings.accumulate * processes))
+
+
 def pool_rows(config: RunConfig, settings: ClassifyConfig, listing: Listing, split: Split) -> list[int]:
     """Rows of the recordings of a stage's pool: neither held out nor labelled; none if they are not to be used.
 

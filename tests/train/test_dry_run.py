@@ -8,17 +8,21 @@ from pathlib import Path
 
 import pytest
 import torch
+from accelerate import Accelerator
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from neuromoco.config import EncoderConfig, with_values
-from neuromoco.datasets import list_data
+from neuromoco.datasets import list_data, read_recordings
 from neuromoco.datasets.sizes import training_sizes
 from neuromoco.encoders import Encoder, build_encoder, list_encoders
 from neuromoco.encoders.blocks import recompute_blocks
 from neuromoco.recipes import list_recipes, load_recipe
 from neuromoco.snn import native
 from neuromoco.train import train
+from neuromoco.train.classify import ClassifyTask
 from neuromoco.train.dry_run import dry_run, living_bytes, saved_tensor_bytes
+from neuromoco.train.run_split import labelled_split
+from tests.conftest import make_recording
 from tests.helpers.cli import error_line, run
 
 Folders = Callable[[int, int], Path]
@@ -105,6 +109,7 @@ def test_recomputing_and_16_bits_take_less() -> None:
 
 def test_a_folder_is_counted_as_a_run_then_uses_it(class_folders: Folders, tmp_path: Path) -> None:
     small = {"frames": {"steps": 2, "height": 16, "width": 16}, "encoder.options": {"width": 4}, "stage": "all"}
+    small |= {"watch.samples": 0}
     small |= {"pretrain.epochs": 2, "pretrain.batch_size": 4, "finetune.epochs": 2, "finetune.batch_size": 4}
     small["supervised.epochs"] = 1
     config = with_values(load_recipe("tiny"), small | {"data": str(class_folders(2, 9)), "pretrain.share": 0.5})
@@ -119,8 +124,36 @@ def test_a_folder_is_counted_as_a_run_then_uses_it(class_folders: Folders, tmp_p
         assert found[stage]["steps"] == int(state.name.removeprefix("step-"))
 
 
+def test_a_pool_is_counted_as_training_then_takes_it(class_folders: Folders) -> None:
+    small = {"frames": {"steps": 2, "height": 12, "width": 12}, "encoder.options": {"width": 4}, "stage": "supervised"}
+    small |= {"supervised.batch_size": 6, "supervised.accumulate": 2, "supervised.labels_per_class": 3}
+    small |= {"data": str(class_folders(2, 9)), "held_out": {"folds": 3, "fold": 0}}
+    without = with_values(load_recipe("tiny"), small)
+    config = with_values(without, {"supervised.pool": {"share": 3}})
+    recordings = read_recordings(str(config.data), config.frames, "train", labelled=True)
+    split = labelled_split(recordings.listing, config, config.supervised)
+    task = ClassifyTask(config, build_encoder(config.encoder), recordings, split, Accelerator(cpu=True))
+    assert task._pool
+    assert task._taught
+    counted, alone = (dry_run(one)["stages"]["supervised"] for one in (config, without))
+    assert counted["pool"] == {"recordings": len(task._pool.data.indices), "recordings_a_pass": task._pool.size}
+    assert "pool" not in alone
+    taken: list[torch.Tensor] = []
+    task._taught.register_forward_pre_hook(lambda _, given: taken.append(given[0]))
+    task.losses(task._taught, tuple(next(iter(task.loader))), 0)
+    passes = counted["recordings_a_pass"] + counted["pool"]["recordings_a_pass"]
+    assert [frames.shape[1] for frames in taken] == [passes]
+    memory = counted["memory_bytes"]
+    assert memory["activations"] == passes * counted["activation_bytes_a_recording"]
+    teacher = sum(4 * parameter.numel() for parameter in task._taught.teacher.parameters())
+    assert memory["weights_and_optimizer"] - alone["memory_bytes"]["weights_and_optimizer"] == teacher
+    assert memory["frames"] > alone["memory_bytes"]["frames"]
+
+
 def test_the_size_of_the_digits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NEUROMOCO_CACHE", str(tmp_path))  # other tests record fewer of them
+    monkeypatch.setenv("NEUROMOCO_CACHE", str(tmp_path))
+    one = make_recording(0)
+    monkeypatch.setattr("neuromoco.datasets.digits.record", lambda *_, **__: one)  # only their number counts
     listing = list_data("digits", "train")
     sizes, classes = training_sizes("digits")
     assert (sum(sizes), len(sizes), classes) == (len(listing), len(listing.class_names), True)
