@@ -16,7 +16,7 @@ NODE_READY := $(JAVASCRIPT)/.installed-onnxruntime-node-$(NODE_RUNTIME)
 # Intel's Lava simulator, for the test of export/lava_runner alone. Its metadata asks for Python < 3.11.
 LAVA_READY := $(VENV)/.installed-lava
 
-.PHONY: help demo test test-slow javascript cpp lava fuzz kills networks attack check docs bench league league-small clean
+.PHONY: help demo test test-slow javascript cpp lava integers integers-fuzz microcontroller fuzz kills networks attack check docs bench league league-small clean
 help:
 	@echo "make demo       install, then the whole chain on the built-in recordings (minutes)"
 	@echo "make test       install, then the tests"
@@ -24,6 +24,9 @@ help:
 	@echo "make javascript install with npm too, then the test of the JavaScript example"
 	@echo "make cpp        install, then the test of the C++ example; ONNXRUNTIME=FOLDER of a release of ONNX Runtime"
 	@echo "make lava       install Lava too, then the tests of Loihi networks in its simulator"
+	@echo "make integers   install, then 300 random integer networks in C compared with numpy (minutes)"
+	@echo "make integers-fuzz  install, then random events for the C runtime (10 minutes)"
+	@echo "make microcontroller  install, then 100 recordings in QEMU; DATA=FOLDER of ATIS .bin files"
 	@echo "make fuzz       install, then read damaged event files, models, settings and runs (half an hour)"
 	@echo "make kills      install, then 100 kills and 30 full disks at random moments of training (minutes)"
 	@echo "make networks   install, then 2,000 random networks compared with their exports (half an hour)"
@@ -82,6 +85,16 @@ $(LAVA_READY): | $(DEV)
 
 lava: $(DEV) $(LAVA_READY)
 	$(BIN)/python -m pytest -m lava
+
+integers: $(DEV)
+	$(BIN)/python -m tests.runtime.spiking.compare 300
+
+integers-fuzz: $(DEV)
+	$(BIN)/python -m tests.runtime.spiking.fuzz 600
+
+# On Debian: apt install gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm
+microcontroller: $(DEV)
+	$(BIN)/python -m tests.export.to_c.microcontroller 100 $(DATA)
 
 fuzz: $(DEV)
 	$(BIN)/python -m tests.fuzz

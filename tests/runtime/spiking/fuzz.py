@@ -30,10 +30,10 @@ SLICES, CROPS = ("count", "time"), (None, (3, 5, 20, 17))
 def fuzz(folder: Path, seed: int, runtime: Path = SOURCES[0].parent, **frames: Any) -> tuple[Path, Path]:
     """A program and the network that it opens, built in a folder: a random network for frames of these settings."""
     graph, _ = random_graph(seed)
-    config = FrameConfig(steps=3, height=graph.port.shape[1], width=graph.port.shape[2], **frames)
+    config = FrameConfig(steps=7, height=graph.port.shape[1], width=graph.port.shape[2], **frames)
     packed = pack_network(graph, config, (30, 40))
     names = tuple(map(str, range(graph.readout.neurons)))
-    header = export_header(3, 9, class_names=names, target="c").model_copy(update={"frames": config})
+    header = export_header(7, 9, class_names=names, target="c").model_copy(update={"frames": config})
     write_sources(folder, packed, graph, header)
     (folder / "network").write_bytes(packed.content)
     flags = ("-O1", *CHECKED, f"-I{folder}", f"-I{TEMPLATE}")

@@ -9,7 +9,8 @@
 
 #include <time.h>
 
-#define MOST 64
+#define MOST 600
+#define HEAD 19 /* words before those of the blocks, see spiking.c */
 
 static const uint8_t *steering;
 static size_t left;
@@ -50,13 +51,77 @@ static int64_t any_time(int64_t before)
     }
 }
 
-static uint16_t any_pixel(uint32_t side) { return (uint16_t)(below(20) == 0 ? below(65536) : below(side)); }
+static uint16_t any_pixel(uint32_t side)
+{
+    switch (below(200)) {
+    case 0: return (uint16_t)below(65536);
+    case 1: return (uint16_t)side;
+    default: return (uint16_t)below(side);
+    }
+}
+
+/* What the counts of a step must be, by a slow rule: a pixel of the frame shows the sensor's at its place, or all that
+   fall into it. */
+typedef struct {
+    int32_t rows, columns, left, top, width, height;
+    uint8_t *counts;
+} frame_model;
+
+static frame_model model;
+
+static int32_t network_word(const spiking *s, int32_t number)
+{
+    const uint8_t *at = s->network + 4 * number;
+    return (int32_t)((uint32_t)at[0] | ((uint32_t)at[1] << 8) | ((uint32_t)at[2] << 16) | ((uint32_t)at[3] << 24));
+}
+
+static void begin_model(const spiking *s)
+{
+    model.rows = network_word(s, HEAD + 4);
+    model.columns = network_word(s, HEAD + 5);
+    model.left = s->left;
+    model.top = s->top;
+    model.width = s->columns;
+    model.height = s->rows;
+    if (model.counts == NULL) model.counts = malloc((size_t)(2 * model.rows * model.columns));
+    memset(model.counts, 0, (size_t)(2 * model.rows * model.columns));
+}
+
+static int is_at(int64_t place, int64_t pixel, int64_t sensor, int64_t side)
+{
+    return sensor >= side ? pixel * side / sensor == place : place * sensor / side == pixel;
+}
+
+static int is_in_part(uint16_t x, uint16_t y)
+{
+    return x >= model.left && y >= model.top && x < model.left + model.width && y < model.top + model.height;
+}
+
+static void count_event(uint16_t x, uint16_t y, uint8_t p)
+{
+    int32_t i, j;
+    if (!is_in_part(x, y)) return;
+    for (i = 0; i < model.rows; i++) {
+        if (!is_at(i, y - model.top, model.height, model.rows)) continue;
+        for (j = 0; j < model.columns; j++) {
+            uint8_t *cell = model.counts + 2 * (i * model.columns + j) + (p != 0);
+            if (is_at(j, x - model.left, model.width, model.columns) && *cell < 255) (*cell)++;
+        }
+    }
+}
+
+static void compare_counts(const spiking *s)
+{
+    const void *counts = spiking_spikes(s, 0);
+    check(memcmp(counts, model.counts, (size_t)(2 * model.rows * model.columns)) == 0, "other counts than the rule's");
+}
 
 /* Events in arrays of exactly their size. */
 static recording any_events(uint32_t columns, uint32_t rows)
 {
     recording r = {NULL, NULL, NULL, NULL, 0, 0, 0, 0};
-    const size_t n = below(MOST);
+    const size_t n = below(below(4) == 0 ? MOST : 64);
+    const uint32_t busy = below(6) == 0 ? 1u : 0u; /* on one pixel */
     int64_t t = below(4) == 0 ? any_time(0) : (int64_t)below(1000);
     size_t i;
     r.n = (int32_t)n;
@@ -67,8 +132,8 @@ static recording any_events(uint32_t columns, uint32_t rows)
     for (i = 0; i < n; i++) {
         t = below(40) == 0 || t > INT64_MAX / 4 ? any_time(t) : t + (int64_t)below(300);
         r.t[i] = t;
-        r.x[i] = any_pixel(columns);
-        r.y[i] = any_pixel(rows);
+        r.x[i] = busy != 0u ? (uint16_t)(columns / 2u) : any_pixel(columns);
+        r.y[i] = busy != 0u ? (uint16_t)(rows / 2u) : any_pixel(rows);
         r.p[i] = (uint8_t)below(3);
     }
     return r;
@@ -82,13 +147,36 @@ static void drop(recording *r)
     free(r->p);
 }
 
+/* Whether an event lies outside the sensor: the first of them ends the recording. */
+static int32_t first_outside(const spiking *s, const recording *r)
+{
+    int32_t i;
+    for (i = 0; i < r->n && r->x[i] < s->width && r->y[i] < s->height; i++) {}
+    return i;
+}
+
+/* Without a survey, all events count. */
+static void push_all(spiking *s, const int64_t *t, const recording *r)
+{
+    const int32_t before = s->status, surveyed = s->surveyed, outside = first_outside(s, r);
+    const int32_t result = spiking_push_events(s, t, r->x, r->y, r->p, r->n);
+    int32_t i;
+    check(result <= r->n, "more events taken than given");
+    check(before == SPIKING_OK || result == before, "an error that was forgotten");
+    if (before != SPIKING_OK || surveyed != 0) return;
+    check(result == (outside < r->n ? SPIKING_PIXEL : r->n), "other events taken than those of the sensor");
+    for (i = 0; i < outside; i++) count_event(r->x[i], r->y[i], r->p[i]);
+    compare_counts(s);
+}
+
 static void one_recording(spiking *s)
 {
     const uint32_t columns = below(8) == 0 ? below(70000) : 1u + below(80), rows = below(8) == 0 ? below(70000) : 1u + below(80);
     const int32_t sensor = spiking_sensor(s, (int32_t)columns, (int32_t)rows);
     uint32_t calls = below(24);
     check(sensor == SPIKING_OK || sensor == SPIKING_SENSOR, "spiking_sensor");
-    if (below(4) != 0) spiking_reset(s);
+    spiking_reset(s);
+    begin_model(s);
     for (; calls > 0u; calls--) {
         recording r = any_events(columns == 0u ? 1u : columns, rows == 0u ? 1u : rows);
         const int64_t *t = below(6) == 0 ? NULL : r.t;
@@ -98,12 +186,14 @@ static void one_recording(spiking *s)
         case 0: result = spiking_survey(s, t, r.x, r.y, r.p, r.n); break;
         case 1:
         case 2:
-            result = spiking_push_events(s, t, r.x, r.y, r.p, r.n);
-            check(result <= r.n, "more events taken than given");
+            push_all(s, t, &r);
+            result = s->status;
             break;
         case 3:
             result = spiking_step(s);
             check(result <= SPIKING_OK, "spiking_step");
+            begin_model(s);
+            if (result == SPIKING_OK) compare_counts(s);
             break;
         default:
             result = spiking_answer(s);
@@ -113,6 +203,25 @@ static void one_recording(spiking *s)
         check(result >= 0 || s->status == result, "another status than was returned");
         drop(&r);
     }
+}
+
+/* Whether a step may hold an event of a surveyed recording. */
+static void check_slice(const spiking *s, const recording *r, int32_t event, int32_t step)
+{
+    const int64_t steps = spiking_steps(s), span = s->last - s->first + 1, since = r->t[event] - s->first;
+    int64_t slice = 0;
+    if (!is_in_part(r->x[event], r->y[event]) || span > (int64_t)1 << 50) return;
+    if (network_word(s, 6) != 0) {
+        slice = since * steps / span;
+    } else if (s->events / steps != 0) {
+        int32_t i;
+        for (i = 0; i < event; i++) slice += is_in_part(r->x[i], r->y[i]);
+        slice /= s->events / steps;
+        slice = slice < steps ? slice : steps - 1;
+    } else {
+        slice = steps - 1;
+    }
+    check(slice == step, "an event in another step");
 }
 
 static int32_t piece_of(int32_t rest)
@@ -125,9 +234,11 @@ static int32_t piece_of(int32_t rest)
 static void same_in_pieces(spiking *s)
 {
     int32_t sums[2][256], turn, step, done, taken, status = SPIKING_OK, i;
-    recording r = any_events(40, 40);
+    const uint32_t columns = 26u + below(40), rows = 26u + below(40);
+    recording r = any_events(columns, rows);
     const int32_t classes = spiking_classes(s) < 256 ? spiking_classes(s) : 256;
-    (void)spiking_sensor(s, 41, 41);
+    (void)spiking_sensor(s, (int32_t)columns, (int32_t)rows);
+    begin_model(s);
     for (turn = 0; turn < 2; turn++) {
         spiking_reset(s);
         status = spiking_survey(s, r.t, r.x, r.y, r.p, r.n);
@@ -135,6 +246,7 @@ static void same_in_pieces(spiking *s)
             do {
                 const int32_t rest = r.n - done, piece = turn == 0 ? rest : piece_of(rest);
                 taken = spiking_push_events(s, r.t + done, r.x + done, r.y + done, r.p + done, piece);
+                for (i = done; i < done + taken; i++) check_slice(s, &r, i, step);
                 done += taken > 0 ? taken : 0;
                 if (taken < piece) break;
             } while (done < r.n);
