@@ -16,7 +16,7 @@ NODE_READY := $(JAVASCRIPT)/.installed-onnxruntime-node-$(NODE_RUNTIME)
 # Intel's Lava simulator, for the test of export/lava_runner alone. Its metadata asks for Python < 3.11.
 LAVA_READY := $(VENV)/.installed-lava
 
-.PHONY: help demo test test-slow javascript cpp lava integers integers-fuzz microcontroller fuzz kills networks attack check docs bench league league-small clean
+.PHONY: help demo test test-slow javascript cpp lava integers integers-fuzz microcontroller fuzz kills networks attack wasm check docs bench league league-small clean
 help:
 	@echo "make demo       install, then the whole chain on the built-in recordings (minutes)"
 	@echo "make test       install, then the tests"
@@ -31,6 +31,7 @@ help:
 	@echo "make kills      install, then 100 kills and 30 full disks at random moments of training (minutes)"
 	@echo "make networks   install, then 2,000 random networks compared with their exports (half an hour)"
 	@echo "make attack     install, then slow, broken-off and flooding clients at the page and the server (minutes)"
+	@echo "make wasm       install, then compile spiking.c to WebAssembly anew; needs clang and lld"
 	@echo "make check      install, then lint and types"
 	@echo "make docs       install, then the documentation as a site in build/site"
 	@echo "make bench      install, then the measurements of benchmarks/"
@@ -107,6 +108,9 @@ attack: $(DEV)
 
 kills: $(DEV)
 	$(BIN)/python -m tests.kills
+
+wasm: $(DEV)
+	$(BIN)/python -m neuromoco.export.to_html.wasm.build
 
 # mypy cannot follow the folder mapping of pyproject.toml, so it looks at a built copy.
 check: $(DEV)

@@ -98,6 +98,7 @@ TARGETS: dict[str, Target] = {
         "to_loihi.export:LoihiExporter", LOIHI_READER, ".loihi", ("dialect",), ("loihi",), replacing_folder
     ),
     "c": Target("to_c.export:CExporter", C_READER, "-c", place=replacing_folder),
+    "html": Target("to_html.export:HtmlExporter", C_READER, ".html"),
     "nir": Target("to_nir.export:NirExporter", "nir:read", ".nir", extras=("nir",)),
 }
 
@@ -137,8 +138,9 @@ def export(
             - "onnx-step": an ONNX file of one time step; the caller keeps the neurons' state.
             - "loihi": a folder for Intel's Lava with 8-bit weights.
             - "c": a folder of C99 with 8-bit weights, for microcontrollers.
+            - "html": a page in one file with 8-bit weights, which a browser opens without a server.
             - "nir": a graph of the Neuromorphic Intermediate Representation (Pedersen et al. 2024).
-        data: file or folder of recordings to compare on, or (for "loihi", "c" and `quantize="int8"`) to
+        data: file or folder of recordings to compare on, or (for "loihi", "c", "html" and `quantize="int8"`) to
             calibrate on one half of and compare on the other. By default the bundled example recordings.
         recordings: to compare on instead of those in `data`; an empty list leaves noise alone.
         reading: how those in `data` are read, where it is not as the training recordings were.

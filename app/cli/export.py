@@ -54,7 +54,8 @@ def export(
     target: Annotated[
         TargetName,
         typer.Option(
-            help="onnx: all time steps in one call; onnx-step: one per call; loihi: for Lava; c: C99; nir: for others."
+            help="onnx: all time steps in one call; onnx-step: one per call; loihi: for Lava; c: C99; html: one page; "
+            "nir: for others."
         ),
     ] = "onnx",
     source: Annotated[

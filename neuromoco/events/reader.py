@@ -258,7 +258,7 @@ def _begin(row: Format, head: bytes, path: Path, options: ReadOptions) -> tuple[
     def begin(given: ReadOptions) -> EventStream:
         return SESSION.open(row.key, path, given) if row.isolated(head) else row.open(path, given)
 
-    known, given = options.default_sensor, options.completed(row.takes)
+    known, given = options.default_sensor, replace(options.completed(row.takes), format=row.key)
     try:
         stream = begin(given)
     except EventFileError:  # some formats cannot be opened without the sensor

@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 
 from neuromoco.checkpoint import CheckpointHeader
 
-TargetName = Literal["onnx", "onnx-step", "loihi", "c", "nir"]
+TargetName = Literal["onnx", "onnx-step", "loihi", "c", "html", "nir"]
 NEXT = "next."  # the output of a state has the name of its input behind this
 
 
@@ -18,7 +18,7 @@ class ExportHeader(CheckpointHeader):
 
     Attributes:
         target: "onnx": all time steps in one call. "onnx-step": one step per call, the caller keeps the state.
-            "loihi": a folder for Lava. "c": a folder of C99. "nir": a graph for other simulators.
+            "loihi": a folder for Lava. "c": a folder of C99. "html": a page. "nir": a graph for other simulators.
         input: "frames" or "events".
         precision: "float32" or "int8".
         states: names of the state's inputs; its outputs have the same names behind "next.".

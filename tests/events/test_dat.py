@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from neuromoco import EventFileError, Recording
+from neuromoco import EventFileError, Recording, read_recording
 from neuromoco.events.options import ReadOptions
 from neuromoco.events.prophesee import dat
 from neuromoco.events.stream import gather
@@ -83,6 +83,8 @@ def test_atis_files_without_header_have_to_be_named(tmp_path: Path) -> None:
     recording = read(path, ReadOptions(format="dat"))
     assert sorted(events_of(recording)) == sorted(events)
     assert (recording.width, recording.height, recording.source) == (304, 240, "ATIS td .dat")
+    of_a_set = read_recording(path, options=ReadOptions(defaults=ReadOptions(format="dat")))
+    assert sorted(events_of(of_a_set)) == sorted(events)
     path.write_bytes(dat_bytes([(70_000, 1, 2, 1), (5, 1, 2, 1)], 1))
     assert "times run back" in refusal(path, ReadOptions(format="dat"))
 

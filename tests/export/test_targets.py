@@ -40,6 +40,7 @@ def test_the_table_holds_every_target_that_a_header_may_name() -> None:
         ("onnx-step", {"input": "frames"}, "m-step.onnx"),
         ("loihi", {"dialect": "extended"}, "m.loihi"),
         ("c", {}, "m-c"),
+        ("html", {}, "m.html"),
         ("nir", {}, "m.nir"),
     ],
 )
@@ -50,7 +51,7 @@ def test_default_places_tell_exports_of_a_checkpoint_apart(target: str, options:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ({"target": "tflite"}, "target 'tflite'; choose onnx, onnx-step, loihi, c, nir"),
+        ({"target": "tflite"}, "target 'tflite'; choose onnx, onnx-step, loihi, c, html, nir"),
         ({"levels": 2}, "levels=2; allowed are input, quantize, spike_rates, dialect, opset, portable"),
         ({"input": "images"}, "input='images'; allowed are frames, events"),
         ({"target": "nir", "spike_rates": True}, "--spike-rates with --target nir; omit it, or use --target onnx"),

@@ -1,0 +1,1 @@
+"""HTML: a network, the runtime and everything around them in one file that a browser opens."""
