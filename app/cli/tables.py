@@ -31,10 +31,12 @@ def evaluation_table(result: Evaluation) -> Table:
     """Accuracy with its interval, and the recall of each class."""
     low, high = result.interval
     title = f"accuracy {result.accuracy:.1%} (95 % interval {low:.1%} to {high:.1%}) on {result.recordings} recordings"
+    if result.is_uneven:
+        title += f", {result.balanced_accuracy:.1%} if classes count equally"
     if result.fits:
         title += f", {result.unlike} of them {UNLIKE}"
     table = Table("class", "recordings", "recall", "most often taken for", title=title, title_justify="left")
-    recall = result.to_json()["recall"]
+    recall = result.recall
     for i, name in enumerate(result.class_names):
         wrong = result.confusion[i].copy()
         total, wrong[i] = int(wrong.sum()), 0

@@ -118,8 +118,8 @@ def list_recordings(folder: Path | str, *, labelled: bool) -> Listing:
         labelled: whether classes are required; a flat folder has none.
 
     Raises:
-        ConfigError: the folder is missing or empty, mixes files and folders, or holds train and test folders instead
-            of classes.
+        ConfigError: the folder is missing or empty, mixes files and folders, holds train and test folders instead of
+            classes, or a class whose name is no UTF-8.
     """
     root = Path(folder)
     if not root.is_dir():
@@ -150,6 +150,8 @@ def _class_folders(root: Path, folders: list[Path]) -> Listing:
     names: list[str] = []
     labels: list[int] = []
     for label, folder in enumerate(folders):
+        if not is_utf8(folder.name):
+            raise ConfigError(f"{folder}: the name of a class is not UTF-8, which checkpoints need; rename the folder")
         files, nested = _contents(folder)
         if nested:
             raise ConfigError(f"{nested[0]}: a folder inside a class folder; class folders hold recordings only")
@@ -171,6 +173,11 @@ def _contents(folder: Path) -> tuple[list[Path], list[Path]]:
     if all(entry.name.isdecimal() for entry in folders):
         folders.sort(key=lambda entry: int(entry.name))
     return files, folders
+
+
+def is_utf8(name: str) -> bool:
+    """Whether the name of a file or folder is text; others have bytes that Python keeps as lone surrogates."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in name)
 
 
 def is_stray(name: str) -> bool:

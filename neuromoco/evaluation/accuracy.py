@@ -62,15 +62,31 @@ class Evaluation:
         """How many recordings are unlike the training recordings."""
         return sum(not fit.fits for fit in self.fits)
 
+    @property
+    def recall(self) -> dict[str, float]:
+        """Share of the recordings of each class that got it, of those classes that have recordings."""
+        rows = self.confusion.sum(1)
+        return {name: float(self.confusion[i, i] / rows[i]) for i, name in enumerate(self.class_names) if rows[i]}
+
+    @property
+    def balanced_accuracy(self) -> float:
+        """The mean recall: what the accuracy would be if all classes had equally many recordings."""
+        return float(np.mean(list(self.recall.values())))
+
+    @property
+    def is_uneven(self) -> bool:
+        """Whether the largest class has twice as many recordings as the smallest, or more."""
+        rows = self.confusion.sum(1)
+        return bool(rows.max() >= 2 * rows[rows > 0].min())
+
     def to_json(self) -> dict[str, Any]:
         """Plain data for JSON, with the recall of each class."""
-        rows = self.confusion.sum(1)
-        recall = {name: float(self.confusion[i, i] / rows[i]) for i, name in enumerate(self.class_names) if rows[i]}
         return {
             "accuracy": self.accuracy,
             "interval_95": list(self.interval),
+            "balanced_accuracy": self.balanced_accuracy,
             "recordings": self.recordings,
-            "recall": recall,
+            "recall": self.recall,
             "confusion": self.confusion.tolist(),
             "fit": self._fit_figures() if self.fits else None,
         }

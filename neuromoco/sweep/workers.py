@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gc
+import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, wait
 from functools import cache
+from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,7 +16,12 @@ from neuromoco.support.pool import process_pool
 from neuromoco.sweep.plan import Unit
 
 if TYPE_CHECKING:
+    from multiprocessing.sharedctypes import Synchronized
+
     from neuromoco.sweep.unit import Worker
+
+
+VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
 class Outcome(NamedTuple):
@@ -48,7 +55,9 @@ def run_units(units: Sequence[Unit], options: WorkerOptions, jobs: int) -> Itera
     if jobs == 1:
         yield from _run_here(units, options)
         return
-    with process_pool(min(jobs, len(units)), "run it again with fewer --jobs", _set_up, jobs) as pool:
+    jobs = min(jobs, len(units))
+    begun = get_context("spawn").Value("i", 0)
+    with process_pool(jobs, "run it again with fewer --jobs", _set_up, jobs, begun) as pool:
         pending = {pool.submit(_run_there, options, unit) for unit in units if unit.needs is None}
         while pending:
             done, pending = wait(pending, return_when=FIRST_COMPLETED)
@@ -88,10 +97,26 @@ def _worker(options: WorkerOptions) -> Worker:
     return options.start()
 
 
-def _set_up(jobs: int) -> None:
+def _set_up(jobs: int, begun: Synchronized[int]) -> None:
     import torch
 
     import neuromoco.sweep.unit  # noqa: F401
 
+    with begun.get_lock():
+        number, begun.value = begun.value, begun.value + 1
+    if gpu := gpu_of(number, torch.cuda.device_count(), os.environ.get(VISIBLE)):
+        os.environ[VISIBLE] = gpu  # read when the first tensor goes there
     torch.set_num_threads(max(1, torch.get_num_threads() // jobs))
     gc.freeze()  # accelerate collects garbage after each run; imported modules are not garbage
+
+
+def gpu_of(process: int, count: int, visible: str | None) -> str | None:
+    """The one GPU that a process, counted from 0, is to see, so that all are used in turn; None without a choice.
+
+    Args:
+        process: its number.
+        count: how many GPUs this machine shows.
+        visible: their names, as CUDA_VISIBLE_DEVICES has them; None if it is not set.
+    """
+    names = visible.split(",") if visible else [str(number) for number in range(count)]
+    return names[process % count].strip() if 1 < count <= len(names) else None

@@ -97,7 +97,9 @@ def _contrast(config: RunConfig, history: Sequence[Line]) -> Iterator[tuple[str,
     collapsed = [
         line["feature_std"] < COLLAPSED_STD or line.get("effective_rank", math.inf) < COLLAPSED_RANK for line in last
     ]
-    if len(last) >= COLLAPSED_FOR and all(collapsed[-COLLAPSED_FOR:]):
+    # The embeddings of an untrained encoder may look alike; the first epochs spread them.
+    trained = len(history) - min(_optimizer(config).warmup_epochs, PATIENCE)
+    if trained >= COLLAPSED_FOR and all(collapsed[-COLLAPSED_FOR:]):
         metrics = [f"{name} {last[-1][name]:.3f}" for name in ("feature_std", "effective_rank") if name in last[-1]]
         other = "a milder pretrain.views" if moco.negatives == "plain" else "pretrain.moco.negatives=plain"
         text = f"all recordings look nearly the same ({', '.join(metrics)}): {head}{_lower_rate(config)}, or {other}"

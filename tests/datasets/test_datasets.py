@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,15 @@ def test_a_flat_folder_has_no_labels(tmp_path: Path) -> None:
     listing = list_recordings(tmp_path, labelled=False)
     assert (listing.names, listing.labels, listing.class_names) == (("a.bin", "b.bin"), (), ())
     with pytest.raises(ConfigError, match="one folder per class, for example"):
+        list_recordings(tmp_path, labelled=True)
+
+
+def test_a_class_whose_name_is_no_text_is_refused_in_one_line(tmp_path: Path) -> None:
+    for name in (b"caf\xe9", b"tea"):
+        folder = tmp_path / os.fsdecode(name)
+        folder.mkdir()
+        (folder / "0.bin").write_bytes(bytes(5))
+    with pytest.raises(ConfigError, match="not UTF-8, which checkpoints need; rename the folder"):
         list_recordings(tmp_path, labelled=True)
 
 

@@ -109,3 +109,11 @@ def test_large_frames_are_evaluated_a_few_at_a_time() -> None:
     assert [batch.shape[1] for batch in batches] == [8, 1]
     assert np.concatenate([batch[0, :, 0, 0, 0] for batch in batches]).tolist() == list(range(9))
     assert [pass_size(values) for values in (1, 1 << 15, 1 << 22, 1 << 30)] == [128, 128, 1, 1]
+
+
+def test_uneven_classes_count_equally_in_the_balanced_accuracy() -> None:
+    labels, predicted = np.array([0] * 8 + [1] * 2), np.array([0] * 8 + [0, 1])
+    found = score(labels, predicted, ("a", "b", "absent"))
+    assert (found.accuracy, found.balanced_accuracy, found.is_uneven) == (0.9, 0.75, True)
+    assert found.recall == {"a": 1.0, "b": 0.5}
+    assert not score(labels[5:], predicted[5:], ("a", "b")).is_uneven

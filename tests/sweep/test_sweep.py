@@ -21,6 +21,7 @@ from neuromoco.sweep import Plan, SweepConfig, list_sweeps, load_sweep
 from neuromoco.sweep.plan import make_plan
 from neuromoco.sweep.run import run_sweep
 from neuromoco.sweep.unit import Worker
+from neuromoco.sweep.workers import gpu_of
 from neuromoco.train import train
 from tests.conftest import make_recording
 from tests.helpers.cli import error_line, run
@@ -330,3 +331,17 @@ def test_a_damaged_record_is_named(tmp_path: Path) -> None:
 def test_numbers_of_labels_that_are_none_are_one_line(labels: str, tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text(f"labels_per_class: {labels}")
     assert "labels_per_class" in error_line(run("sweep", tmp_path / "a.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("count", "visible", "wanted"),
+    [
+        (0, None, [None] * 3),
+        (1, None, [None] * 3),
+        (2, None, ["0", "1", "0"]),
+        (2, "3, 5", ["3", "5", "3"]),
+        (1, "3", [None] * 3),
+    ],
+)
+def test_jobs_take_the_gpus_in_turn(count: int, visible: str | None, wanted: list[str | None]) -> None:
+    assert [gpu_of(process, count, visible) for process in range(3)] == wanted

@@ -80,12 +80,12 @@ def healthy(**changed: Any) -> dict[str, Any]:
 
 CHANCE = math.log(1025)
 CASES = [
-    ("collapse", config(), [healthy(feature_std=0.001)] * 2, "--set pretrain.optimizer.lr=0.000333"),
-    ("collapse", config(), [healthy(effective_rank=1.01)] * 2, "a milder pretrain.views"),
+    ("collapse", config(), [healthy(feature_std=0.001)] * 7, "--set pretrain.optimizer.lr=0.000333"),
+    ("collapse", config(), [healthy(effective_rank=1.01)] * 7, "a milder pretrain.views"),
     (
         "collapse",
         config(pretrain__moco__negatives="group"),
-        [healthy(effective_rank=1.01)] * 2,
+        [healthy(effective_rank=1.01)] * 7,
         "pretrain.moco.negatives=plain",
     ),
     ("loss at chance", config(), [healthy(mbc=CHANCE, mac=CHANCE - 0.01)] * PATIENCE, "log(1 + 1024) = 6.93"),
@@ -241,6 +241,15 @@ def events_of(folder: Path) -> dict[str, list[float]]:
     return found
 
 
+def test_embeddings_that_look_alike_while_the_rate_warms_up_are_no_collapse() -> None:
+    history: list[dict[str, Any]] = []
+    told = [new_warnings(config(pretrain__optimizer__warmup_epochs=3), 5000, history)]
+    for _ in range(5):
+        history.append(healthy(feature_std=0.001))
+        told.append(new_warnings(config(pretrain__optimizer__warmup_epochs=3), 5000, history))
+    assert ["collapse" in found for found in told] == [False] * 5 + [True]
+
+
 def test_a_collapsed_encoder_warns_once(
     class_folders: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -253,7 +262,8 @@ def test_a_collapsed_encoder_warns_once(
 
     begin = PretrainTask.__init__
     monkeypatch.setattr(PretrainTask, "__init__", collapsed)
-    run = settings(class_folders(2, 8), "pretrain", pretrain__optimizer__lr=1e-9, pretrain__epochs=4)
+    rate = {"pretrain__optimizer__lr": 1e-9, "pretrain__optimizer__warmup_epochs": 0}
+    run = settings(class_folders(2, 8), "pretrain", **rate, pretrain__epochs=4)
     train(run, tmp_path / "run", "cpu")
     told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: collapse")]
     assert len(told) == 1
