@@ -1,10 +1,12 @@
 """The server under load and under attack, on loopback.
 
-    python -m benchmarks.serve_load [--uploads 200] [--at-once 8]
+    python -m benchmarks.serve_load [--uploads 200] [--at-once 8] [--long RECORDING] [--against PYTHON]
 
 Starts `neuromoco serve` with an audit hook in it and in its workers. Uploads the bundled recordings, every tenth
-damaged, and watches the answers, the memory and the files; then sends `hostile_requests` and looks at every file
-that was opened meanwhile. Ends with 1 if anything is not as it should be.
+damaged, for ONNX alone, and watches the answers, the memory and the files; asks for all windows of a recording of 20 s
+in one request; then sends `hostile_requests` and looks at every file that was opened meanwhile. With `--against`, the
+Python of another installation of neuromoco serves the same uploads, too, before and after, on the same machine. Ends
+with 1 if anything is not as it should be.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +33,8 @@ import httpx
 import numpy as np
 
 from benchmarks.hostile_requests import CLOSED, hostile_requests
-from neuromoco import models
+from neuromoco import Recording, models, read_recording
+from neuromoco.events import write_npz
 
 MAX_MB = 8
 PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -74,7 +78,7 @@ class Served:
         return sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE for pid in pids)
 
 
-def start(folder: Path) -> Served:
+def start(folder: Path, python: str = sys.executable) -> Served:
     """Starts a server of two workers."""
     (folder / "hook").mkdir()
     (folder / "hook/sitecustomize.py").write_text(HOOK)
@@ -82,7 +86,7 @@ def start(folder: Path) -> Served:
     (folder / "work").mkdir()
     paths = {"PYTHONPATH": str(folder / "hook"), "TMPDIR": str(folder / "uploads"), "AUDIT_LOG": str(folder / "log")}
     process = subprocess.Popen(
-        [sys.executable, "-m", "neuromoco.app", "serve", "--port", "0", "--max-mb", str(MAX_MB)],
+        [python, "-m", "neuromoco.app", "serve", "--port", "0", "--max-mb", str(MAX_MB)],
         stdout=subprocess.PIPE,
         text=True,
         cwd=folder / "work",
@@ -106,13 +110,15 @@ def load(served: Served, uploads: int, at_once: int) -> list[str]:
         bad = number % 10 == 9
         content = damaged[number // 10 % len(damaged)] if bad else good[number % 10]
         begin = time.perf_counter()
-        response = client.post("/classify", files={"file": (f"{number}.bin", content)})
+        response = client.post("/classify", files={"file": (f"{number}.bin", content)}, data={"backend": "onnx"})
         seconds.append(time.perf_counter() - begin)
         memory.append(served.memory())
         expected = (400, None) if bad else (200, str(number % 10))
         if (response.status_code, response.json().get("label")) != expected:
             wrong.append(f"upload {number}: {response.status_code} {response.text[:200]}")
 
+    for _ in range(4):  # so that both workers are warm
+        client.post("/classify", files={"file": good[0]}, data={"backend": "onnx"})
     begin = time.perf_counter()
     with ThreadPoolExecutor(at_once) as pool:
         list(pool.map(upload, range(uploads)))
@@ -121,12 +127,31 @@ def load(served: Served, uploads: int, at_once: int) -> list[str]:
     print(f"uploads            {uploads}, {at_once} at a time, {uploads // 10} of them damaged")
     print(f"not as they should {len(wrong)}")
     print(f"per second         {uploads / took:.0f}")
-    print(f"answered within    {statistics.median(seconds):.3f} s (median), {max(seconds):.3f} s (longest)")
+    late = statistics.quantiles(seconds, n=100)[98]
+    print(f"answered within    {statistics.median(seconds):.3f} s (median), {late:.3f} s (99 %), {max(seconds):.3f} s")
     print(f"memory             {first:.0f} MB in the first 50, {last:.0f} MB in the last 50 ({last / first - 1:+.1%})")
     print(f"files left         {len(served.files())}")
     if abs(last / first - 1) > 0.1:
         wrong.append("the memory is not flat")
     return wrong + [f"left: {path}" for path in served.files()]
+
+
+def windows(served: Served, recording: Path | None, folder: Path) -> list[str]:
+    """Asks for the windows of 100 ms of a recording of 20.6 s, such as of examples one after another."""
+    if recording is None:
+        recording = folder / "long.npz"
+        one = [read_recording(path) for path in models.example_paths()]
+        parts = [one[number % len(one)] for number in range(66)]
+        t = np.concatenate([part.t - part.t[0] + 312_000 * number for number, part in enumerate(parts)])
+        columns = {name: np.concatenate([getattr(part, name) for part in parts]) for name in "xyp"}
+        write_npz(recording, Recording.from_columns(t, **columns, width=34, height=34))
+    asked = {"windows": "true", "window_ms": "100", "backend": "onnx"}
+    begin = time.perf_counter()
+    response = httpx.post(f"{served.url}/classify", files={"file": recording.read_bytes()}, data=asked, timeout=60)
+    took = time.perf_counter() - begin
+    lines = response.text.splitlines()
+    print(f"all windows        {len(lines) - 1} of a recording in {took:.2f} s")
+    return [] if response.status_code == 200 and "summary" in lines[-1] else [f"windows: {response.text[:200]}"]
 
 
 def attack(served: Served, folder: Path) -> list[str]:
@@ -177,6 +202,7 @@ def opened_since(served: Served, begin: int) -> tuple[int, list[str]]:
         "/sys/",
         "/usr/",
         "/etc/ld.so",
+        *(path for path in sys.path if path),
     )
     foreign = []
     for line in lines:
@@ -207,17 +233,39 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--uploads", type=int, default=200)
     parser.add_argument("--at-once", type=int, default=8)
+    parser.add_argument("--long", type=Path, help="a recording whose windows are asked for")
+    parser.add_argument("--against", help="the Python of another installation of neuromoco")
     words = parser.parse_args()
-    folder = Path(tempfile.mkdtemp(prefix="serve-load-"))
-    served = start(folder)
-    try:
-        wrong = load(served, words.uploads, words.at_once) + attack(served, folder)
+    if words.against:
+        compared(words.against, words.uploads, words.at_once)
+    with serving() as (served, folder):
+        wrong = load(served, words.uploads, words.at_once)
+        wrong += windows(served, words.long, folder) + attack(served, folder)
         wrong += stop(served)
+    if words.against:
+        compared(words.against, words.uploads, words.at_once)
+    print("\n".join(wrong) or "nothing wrong")
+    sys.exit(bool(wrong))
+
+
+@contextlib.contextmanager
+def serving(python: str = sys.executable) -> Iterator[tuple[Served, Path]]:
+    """A running server, and the folder around its own."""
+    folder = Path(tempfile.mkdtemp(prefix="serve-load-"))
+    served = start(folder, python)
+    try:
+        yield served, folder
     finally:
         served.process.kill()
         shutil.rmtree(folder)
-    print("\n".join(wrong) or "nothing wrong")
-    sys.exit(bool(wrong))
+
+
+def compared(python: str, uploads: int, at_once: int) -> None:
+    """The same uploads with another installation."""
+    print(f"with {python}:")
+    with serving(python) as (served, _):
+        load(served, uploads, at_once)
+    print("with this one:")
 
 
 if __name__ == "__main__":
