@@ -188,7 +188,7 @@ def _bodies(max_bytes: int) -> Iterator[Hostile]:
     yield Hostile("a body that stops", _raw(FORM + b"Content-Length: 9999\r\n\r\n" + PART))
     yield Hostile("a body drop by drop", _raw(FORM + b"Content-Length: 9999\r\n\r\n" + PART, *[b"x"] * 15, pause=4.9))
     yield Hostile("headers that stop", _raw(b"POST /classify HTTP/1.1\r\nHost: 127.0.0.1\r\nX: "))
-    yield Hostile("two files", _form(PART + b"1\r\n" + PART + GOOD + b"\r\n--b--\r\n"))
+    yield Hostile("two files", _form(PART + b"1\r\n" + PART + GOOD + b"\r\n--b--\r\n"), HARMLESS)
     yield Hostile(
         "a form in a form",
         _form(b"--b\r\nContent-Type: multipart/mixed; boundary=c\r\n\r\n--c\r\n\r\n--c--\r\n--b--\r\n"),

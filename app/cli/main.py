@@ -9,6 +9,7 @@ from neuromoco.app.cli import (
     events,
     export,
     fit,
+    live,
     page,
     predict,
     probe,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,15 +73,15 @@ class LiveSegments:
             self._next = settled
         return self._told()
 
-    def finish(self) -> list[Segment]:
-        """Ends the stream, and returns the last segments."""
+    def finish(self, end_us: int) -> list[Segment]:
+        """Ends the stream at a time from its first event, and returns the last segments."""
         while self._cells:
             self._settle()
         for run in (self._open, self._other):
             if run is not None:
                 self._end(run)
         self._open = self._other = None
-        return self._told()
+        return [replace(one, end_us=min(one.end_us, end_us)) for one in self._told() if one.begin_us < end_us]
 
     def _weigh(self, answer: WindowAnswer) -> None:
         if answer.prediction is None:

@@ -118,6 +118,16 @@ class WindowClassifier:
         self._begin = 0  # of the current window, from the first event
         self.late = 0
 
+    @property
+    def latest(self) -> int:
+        """Time of the latest event, or of the camera's clock."""
+        return self._latest
+
+    @property
+    def elapsed_us(self) -> int:
+        """Microseconds from the first event to there."""
+        return self._latest - self._first
+
     def feed(self, chunk: Recording) -> list[WindowAnswer]:
         """Takes the next events, and returns the answers that they complete.
 

@@ -12,6 +12,8 @@ NOT_RUN = {
     "curl": "needs the server; tests/app/server posts the same",
     "neuromoco app": "runs until it is stopped; tests/app/page starts it",
     "neuromoco serve": "runs until it is stopped; tests/app/server starts it",
+    "neuromoco live": "runs until it is stopped; tests/app/live starts it",
+    "camera_program": "stands for a program; tests/app/live pipes events",
     "neuromoco download": "needs a network; tests/datasets/test_downloads.py has a server of its own",
     "neuromoco export net.py:build": "needs a file of the user's; tests/app/cli/test_export_module.py has one",
     "neuromoco verify": "needs Lava; the tests of `make lava` run it",

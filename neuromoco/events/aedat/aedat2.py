@@ -92,12 +92,12 @@ def open_aedat2(path: Path, options: ReadOptions) -> EventStream:
         raise EventFileError(f"the AEDAT 2.0 header is longer than {LARGEST_HEADER} bytes: damaged")
     check_whole(path, begin, RECORD.itemsize, "AEDAT 2.0 records", options.salvage)
     first = next(records(path, RECORD, begin, PIECE), np.empty((0, 2), np.uint32))
-    layout, (width, height) = _camera(head[:begin], first[:, 0], options)
+    layout, (width, height) = camera_of(head[:begin], first[:, 0], options)
     parts = (path.stat().st_size - begin) / (RECORD.itemsize * PIECE)
     return EventStream(FORMAT, _pieces(path, begin, layout, width, height), width, height, parts=parts)
 
 
-def _camera(header: bytes, addresses: NDArray[np.uint32], options: ReadOptions) -> tuple[Layout, tuple[int, int]]:
+def camera_of(header: bytes, addresses: NDArray[np.uint32], options: ReadOptions) -> tuple[Layout, tuple[int, int]]:
     """The camera that the header names, else the one that the first addresses show; and the size of its sensor."""
     sensor = options.sensor
     if named := NAMED_CHIP.search(header):
@@ -144,24 +144,37 @@ def _layout_of(addresses: NDArray[np.uint32], sensor: tuple[int, int] | None) ->
 
 
 def _pieces(path: Path, begin: int, layout: Layout, width: int, height: int) -> Iterator[Columns]:
-    clock = Clock()
+    decoder = Decoder(layout, width, height)
     count = events = 0
     for raw in records(path, RECORD, begin, PIECE):
+        piece = decoder.decode(raw)
+        count, events = count + len(raw), events + len(piece.t)
+        if len(piece.t):
+            yield piece
+    if count and not events:
+        raise EventFileError(f"the AEDAT 2.0 file holds {count} samples of frames or others, and no events")
+
+
+class Decoder:
+    """Decodes records piece by piece."""
+
+    def __init__(self, layout: Layout, width: int, height: int) -> None:
+        self._layout, self._width, self._height = layout, width, height
+        self._clock = Clock()
+
+    def decode(self, raw: NDArray[np.uint32]) -> Columns:
+        """The pixel events of records [N, 2]; those of no pixel of the camera lie outside the sensor."""
+        layout = self._layout
         address, time = raw[:, 0].astype(np.uint32), raw[:, 1].astype(np.int32)
-        count += address.size
         other = address & np.uint32(layout.not_events) != 0
         if other.any():
             address, time = address[~other], time[~other]
-        events += address.size
-        if address.size:
-            x = (width - 1) - (address >> layout.x_shift & layout.x_mask).astype(np.int32)
-            y = (height - 1) - (address >> layout.y_shift & layout.y_mask).astype(np.int32)
-            p = (address >> layout.polarity & 1 ^ (1 - layout.on)).astype(np.uint8)
-            if layout.unused and np.any(wrong := address & np.uint32(layout.unused) != 0):
-                x[wrong] = -1  # outside the sensor
-            yield Columns(clock.unwrap(time), x, y, p)
-    if count and not events:
-        raise EventFileError(f"the AEDAT 2.0 file holds {count} samples of frames or others, and no events")
+        x = (self._width - 1) - (address >> layout.x_shift & layout.x_mask).astype(np.int32)
+        y = (self._height - 1) - (address >> layout.y_shift & layout.y_mask).astype(np.int32)
+        p = (address >> layout.polarity & 1 ^ (1 - layout.on)).astype(np.uint8)
+        if layout.unused and np.any(wrong := address & np.uint32(layout.unused) != 0):
+            x[wrong] = -1  # outside the sensor
+        return Columns(self._clock.unwrap(time) if len(time) else time.astype(np.int64), x, y, p)
 
 
 class Clock:

@@ -50,7 +50,7 @@ def looks_like_evt(head: bytes, size: int) -> bool:
 def open_evt(path: Path, options: ReadOptions) -> EventStream:
     """Opens a file."""
     header = read_header(path, MARK)
-    encoding = _encoding(header.fields)
+    encoding = encoding_of(header.fields)
     sensor = options.sensor or sensor_of(header.fields)
     if sensor is None:
         raise EventFileError("the header does not name the sensor: give --sensor WIDTHxHEIGHT, for example 640x480")
@@ -85,7 +85,8 @@ def _decoded(
         begin += words.nbytes
 
 
-def _encoding(fields: dict[str, str]) -> str:
+def encoding_of(fields: dict[str, str]) -> str:
+    """The encoding that a header names."""
     name = fields.get("format") or fields.get("evt", "")
     encoding = NAMES.get(name.upper())
     if encoding is None:

@@ -41,17 +41,22 @@ ON, OFF = ([form(word) for word in WORDS if WORDS[word] is value for form in SPE
 
 def open_text(path: Path, options: ReadOptions) -> EventStream:
     """Opens a text of events; columns, time unit and sensor in `options` overrule the text."""
-    try:
-        pandas = importlib.import_module("pandas")
-    except ImportError:
-        raise MissingExtraError("reading text", "text") from None
+    pandas = load_pandas()
     with _decoded(path) as file:
         head = file.read(HEAD)
     if len(head) == HEAD:
         head = head[: head.rfind(b"\n") + 1]
     header = read_header(head.decode(errors="surrogateescape"), options.ways)
-    pieces = _pieces(path, _Table(pandas, header), options.unit(header.unit))
+    pieces = _pieces(path, Table(pandas, header), options.unit(header.unit))
     return EventStream(FORMAT, pieces, *(options.sensor or header.sensor), parts=path.stat().st_size / BLOCK)
+
+
+def load_pandas() -> Any:
+    """The package that parses text. Raises `MissingExtraError` where it is not installed."""
+    try:
+        return importlib.import_module("pandas")
+    except ImportError:
+        raise MissingExtraError("reading text", "text") from None
 
 
 def write_csv(path: Path, recording: Recording) -> None:
@@ -103,7 +108,7 @@ def _decoded(path: Path) -> Iterator[Any]:
             raise EventFileError(f"the text in UTF-16 is cut or damaged ({error})") from error
 
 
-class _Table:
+class Table:
     """Parses blocks of whole lines."""
 
     def __init__(self, pandas: Any, header: Header) -> None:
@@ -168,7 +173,7 @@ class _Block(NamedTuple):
     start: int
 
 
-def _pieces(path: Path, table: _Table, unit: str | None) -> Iterator[Columns]:
+def _pieces(path: Path, table: Table, unit: str | None) -> Iterator[Columns]:
     """The events, block by block; an error names the first line that is no event, if there is one."""
     block = _Block(b"", 0)
     with path.open("rb") as file:

@@ -1,0 +1,121 @@
+"""Bytes in pieces of any length become the events that the readers of files find."""
+
+from __future__ import annotations
+
+import struct
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from neuromoco import Recording, models, read_recording
+from neuromoco.app.live.decoders import decoder_of
+from neuromoco.app.live.records import write_records
+from neuromoco.errors import ConfigError, EventFileError
+from neuromoco.events import ReadOptions
+from neuromoco.events.prophesee.evt_writer import write_evt2, write_evt3
+from neuromoco.events.stream import Columns, joined
+from neuromoco.events.text.lines import write_csv
+
+EXAMPLE = read_recording(models.example_paths()[3])
+SENSOR = (34, 34)
+
+
+def spif(recording: Recording, timed: bool = True) -> bytes:
+    """Words as `dvs_to_udp.cpp` of AEStream makes them."""
+    words = []
+    for t, x, y, p in zip(recording.t, recording.x, recording.y, recording.p, strict=True):
+        words.append(
+            (int(x) & 0x7FFF if timed else int(x) | 0x8000) << 16 | (int(y) | 0x8000 if p else int(y) & 0x7FFF)
+        )
+        words += [int(t) & 0xFFFFFFFF] if timed else []
+    return struct.pack(f"<{len(words)}I", *words)
+
+
+def written(tmp_path: Path, kind: str, recording: Recording = EXAMPLE) -> bytes:
+    path = tmp_path / kind
+    {"csv": write_csv, "evt2": write_evt2, "evt3": write_evt3}[kind](path, recording)
+    return path.read_bytes()
+
+
+def without_header(content: bytes) -> bytes:
+    lines = content.split(b"\n")
+    return b"\n".join(lines[sum(line.startswith(b"%") for line in lines[:20]) :])
+
+
+def pieces(content: bytes, seed: int) -> list[bytes]:
+    sizes = np.random.default_rng(seed).integers(1, 3000, len(content) // 500 + 20)
+    edges = [0, *np.minimum(np.cumsum(sizes), len(content)).tolist(), len(content)]
+    return [content[a:b] for a, b in pairwise(edges)]
+
+
+def decoded(content: bytes, format: str | None, seed: int = 0, sensor: tuple[int, int] | None = SENSOR) -> Columns:
+    decoder = decoder_of(format, ReadOptions(), sensor)
+    return joined([decoder.decode(piece) for piece in pieces(content, seed)])
+
+
+@pytest.mark.parametrize("kind", ["csv", "evt2", "evt3"])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_formats_with_a_header_are_recognised(tmp_path: Path, kind: str, seed: int) -> None:
+    columns = decoded(written(tmp_path, kind), None, seed)
+    for name in "txyp":
+        np.testing.assert_array_equal(getattr(columns, name), getattr(EXAMPLE, name))
+
+
+@pytest.mark.parametrize("format", ["evt2", "evt3", "records", "spif"])
+def test_formats_without_a_header_are_named(tmp_path: Path, format: str) -> None:
+    content = {
+        "records": lambda: write_records(EXAMPLE),
+        "spif": lambda: spif(EXAMPLE),
+    }.get(format, lambda: without_header(written(tmp_path, format)))()
+    columns = decoded(content, format)
+    for name in "txyp":
+        np.testing.assert_array_equal(getattr(columns, name), getattr(EXAMPLE, name))
+
+
+def test_a_header_of_aedat2_says_the_camera(tmp_path: Path) -> None:
+    x, y = np.arange(2000) % 128, np.arange(2000) // 16 % 128
+    address = (127 - x) << 1 | (127 - y) << 8 | (np.arange(2000) % 2 == 0)
+    content = np.stack([address, 10 * np.arange(2000)], 1).astype(">u4").tobytes()
+    header = b"#!AER-DAT2.0\r\n# AEChip: ch.unizh.ini.jaer.chip.retina.DVS128\r\n"
+    (tmp_path / "a.aedat").write_bytes(header + content)
+    expected = read_recording(tmp_path / "a.aedat")
+    for columns in (decoded(header + content, None), decoded(content, "aer", sensor=(128, 128))):
+        for name in "txyp":
+            np.testing.assert_array_equal(getattr(columns, name), getattr(expected, name))
+
+
+def test_times_of_spif_go_on_over_their_overflow_and_are_those_of_arrival_without() -> None:
+    late = Recording(EXAMPLE.t + (1 << 32) - 100_000, EXAMPLE.x, EXAMPLE.y, EXAMPLE.p, 34, 34)
+    columns = decoded(spif(late), "spif")
+    np.testing.assert_array_equal(np.diff(columns.t), np.diff(EXAMPLE.t))
+    untimed = decoded(spif(EXAMPLE, timed=False), "spif")
+    np.testing.assert_array_equal(untimed.x, EXAMPLE.x)
+    np.testing.assert_array_equal(untimed.p, EXAMPLE.p)
+    assert np.all(np.diff(untimed.t) >= 0)
+    assert untimed.t[-1] - untimed.t[0] < 10_000_000
+
+
+@pytest.mark.parametrize(
+    ("content", "format", "message"),
+    [
+        (b"\x89PNG\r\n\x1a\n" + bytes(200), None, "is no stream that is recognised: give --format csv, evt2"),
+        (bytes(1 << 17), None, "is no stream that is recognised"),
+        (b"t,x,y,p\n" + b"1,2,3,1\n" * 20 + b"one,two,three,four\n" * 400, None, "lines that are no numbers"),
+        (b"% evt 9\n% format EVT9\n% end\n" + bytes(200), None, "of Prophesee's encodings EVT2, EVT2.1 and EVT3"),
+        (b"\xff" * 3000, "records", "record 0 is"),
+        (spif(EXAMPLE) + spif(EXAMPLE, timed=False), "spif", "with and without times in one stream"),
+        (b"\x00\x00\x00\x70" * 1000, "evt2", "a word of the reserved type"),
+    ],
+)
+def test_what_is_no_stream_of_events_is_refused(content: bytes, format: str | None, message: str) -> None:
+    with pytest.raises(EventFileError, match=message):
+        decoded(content, format)
+
+
+def test_what_must_be_known_is_asked_for() -> None:
+    with pytest.raises(ConfigError, match="--format evt3 needs --sensor WIDTHxHEIGHT"):
+        decoder_of("evt3", ReadOptions(), None)
+    with pytest.raises(ConfigError, match="--format aedat4: a stream of bytes holds one of csv, evt2, evt3"):
+        decoder_of("aedat4", ReadOptions(), SENSOR)
