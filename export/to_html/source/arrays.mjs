@@ -132,15 +132,23 @@ const READERS = {
   f2: "getUint16", f4: "getFloat32", f8: "getFloat64", i8: "getBigInt64", u8: "getBigUint64",
 };
 
-/** A column of numbers, from the item `first` on: every `step` bytes from `at` on. */
+/** A column of numbers: every `step` bytes from `at` on; `part` gives some of them, bigint where numbers are not exact. */
 function columnOf({ view, begin }, kind, at, step, name) {
-  const method = READERS[`${kind.letter}${kind.size}`];
+  const { letter, size, little } = kind, method = READERS[`${letter}${size}`];
   if (!method) throw new EventError(`${shown([name])} holds ${shown([String(kind.text)])}; events are numbers`);
-  const exact = (value) => (Number.isSafeInteger(Number(value)) ? Number(value) : value);
-  const convert = { b1: (byte) => (byte ? 1 : 0), f2: fromHalf, i8: exact, u8: exact }[`${kind.letter}${kind.size}`] ?? ((value) => value);
+  const convert = { b1: (byte) => (byte ? 1 : 0), f2: fromHalf }[`${letter}${size}`] ?? ((value) => value);
+  const half = letter === "u" ? "getUint32" : "getInt32", [low, high] = little ? [0, 4] : [4, 0];
+  const isLong = size === 8 && letter !== "f";
+  const read = isLong ? (place) => view[half](place + high, little) * 2 ** 32 + view.getUint32(place + low, little)
+    : (place) => convert(view[method](place, little));
   return {
-    isFloat: kind.letter === "f",
-    part: (first, end) => Array.from({ length: end - first }, (_, i) => convert(view[method](begin + at + (first + i) * step, kind.little))),
+    isFloat: letter === "f",
+    part(first, end) {
+      const numbers = new Float64Array(end - first), origin = begin + at + first * step;
+      for (let i = 0; i < numbers.length; i++) numbers[i] = read(origin + i * step);
+      if (!isLong || numbers.every(Number.isSafeInteger)) return numbers;
+      return Array.from(numbers, (number, i) => (Number.isSafeInteger(number) ? number : view[method](origin + i * step, little)));
+    },
   };
 }
 

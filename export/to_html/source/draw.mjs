@@ -81,7 +81,7 @@ export function evidenceTable(names, answer) {
       bar.style.height = `${38 * shares[number]}px`;
       return el("td", { title: `step ${step + 1}: ${percent(shares[number])}` }, bar, el("span", { class: "unseen" }, percent(shares[number])));
     });
-    body.append(el("tr", {}, el("th", { scope: "row", title: names[number] }, names[number]), ...cells,
+    body.append(el("tr", {}, el("th", { scope: "row", title: names[number] }, el("span", {}, names[number])), ...cells,
       el("td", {}, percent(answer.evidence.at(-1)[number]))));
   }
   table.append(body);

@@ -35,8 +35,8 @@ export function cropped(recording, crop) {
   if (left + width > recording.width || top + height > recording.height) {
     throw new EventError(`the network uses the part ${crop.join(",")} of a sensor, which one of ${recording.width} x ${recording.height} pixels does not have`);
   }
-  const inside = [...t.keys()].filter((i) => x[i] >= left && x[i] < left + width && y[i] >= top && y[i] < top + height);
-  const pick = (column, shift) => column.constructor.from(inside, (i) => column[i] - shift);
+  const isInside = (_, i) => x[i] >= left && x[i] < left + width && y[i] >= top && y[i] < top + height;
+  const pick = (column, shift) => column.filter(isInside).map((value) => value - shift);
   return { ...recording, t: pick(t, 0), x: pick(x, left), y: pick(y, top), p: pick(p, 0), width, height };
 }
 

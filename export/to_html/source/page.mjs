@@ -12,6 +12,8 @@ import { Webcam } from "./webcam.mjs";
 const data = JSON.parse(document.getElementById("data").textContent), { frames: framing, class_names: names } = data;
 const [view, said, cameraButton] = ["view", "said", "camera"].map((id) => document.getElementById(id));
 const FEW = 0.25; // of the fewest events of a training recording: with less, a window is not answered
+const LONG_LABEL = 8; // letters, from which a label is set smaller
+const LARGE_FILE = 2 ** 21; // bytes that take a moment to read
 const LARGEST_CAMERA = 160 * 160; // pixels that are simulated; of larger sensors, those of the frames
 const opened = Answerer.open(data);
 let answerer = null, shown = null, webcam = null, turn = 0;
@@ -19,7 +21,7 @@ let answerer = null, shown = null, webcam = null, turn = 0;
 function answerCard(name, answer) {
   const { fit } = answer, unlike = fit && !fit.fits;
   return card("Answer", "", el("p", { class: "file" }, name),
-    el("p", { class: `label${unlike ? " unlike" : ""}` }, `${answer.label} `, el("span", {}, percent(answer.confidence))),
+    el("p", { class: `label${answer.label.length > LONG_LABEL ? " long" : ""}${unlike ? " unlike" : ""}` }, `${answer.label} `, el("span", {}, percent(answer.confidence))),
     fit ? el("p", { class: unlike ? "warn" : "note" }, `This recording ${unlike ? `is ${answerer.verdict(fit)}` : answerer.verdict(fit)}.`)
       : el("p", { class: "note" }, "The network's file does not say what its training recordings were like."));
 }
@@ -64,8 +66,9 @@ async function take(name, bytesOf) {
   const mine = ++turn;
   stopWebcam();
   try {
-    const begin = performance.now(), bytes = await bytesOf();
+    const bytes = await bytesOf(), begin = performance.now();
     answerer = await opened;
+    if (bytes.length > LARGE_FILE) await showReading(name);
     const recording = await readRecording(bytes, data.reading), read = performance.now() - begin;
     if (mine !== turn) return;
     const answer = answerer.answer(recording);
@@ -74,6 +77,12 @@ async function take(name, bytesOf) {
   } catch (error) {
     if (mine === turn) showError(name, error.message);
   }
+}
+
+/** Says that a file is read, and waits until that is drawn. */
+async function showReading(name) {
+  replace(el("div", { class: "card empty" }, el("h2", {}, "Reading"), el("p", { class: "file" }, name)));
+  await new Promise((done) => { requestAnimationFrame(() => setTimeout(done)); });
 }
 
 function takeFile(file) {

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from neuromoco import models, read_recording
+from neuromoco.export.to_html.page import build_page
 from neuromoco.frames import batch_frames
 from neuromoco.runtime.loihi.folder import TwinNetwork
 from neuromoco.runtime.loihi.twin import run
@@ -194,6 +195,22 @@ def test_it_fits_and_follows_the_system(open_page: Callable[..., Any], name: str
     assert (ground == "rgb(255, 255, 255)") == (scheme == "light")
     if os.environ.get("NEUROMOCO_SCREENSHOTS") and name == "light":
         page.screenshot(path=Path(__file__).parents[3] / "docs" / "pictures" / "html.png", full_page=True)
+
+
+def test_long_names_fit_a_telephone(open_page: Callable[..., Any], page_file: Path, tmp_path: Path) -> None:
+    page = open_page(400)
+    data = json.loads(page.text_content("#data"))
+    names = [f"class_{number}_with_a_name_that_goes_on_and_on_<b>" for number in range(10)]
+    file = tmp_path / "long.html"
+    file.write_text(
+        build_page("runs_of_the_whole_team_fine_tuned_best", data | {"class_names": names, "source": names[0]})
+    )
+    other = page.context.new_page()
+    other.goto(file.as_uri())
+    other.get_by_role("button", name="3", exact=True).click()
+    other.wait_for_selector(".label")
+    assert other.inner_text(".label").startswith(names[3])
+    assert other.evaluate("document.documentElement.scrollWidth") == 400
 
 
 def contrast(first: str, second: str) -> float:
