@@ -2,19 +2,24 @@
 
 python -m benchmarks.foreign_networks [NAME ...]   # prints the table of docs/onnx.md
 
-Weights are random (seed 0), batch norms have the statistics of their input and a gain that makes neurons spike.
+Weights are random (seed 0), batch norms have the statistics of their input and a gain that makes neurons spike. torch's
+exporter writes the same networks; both files run in ONNX Runtime on one thread, in turn, and the medians are printed.
 """
 
 from __future__ import annotations
 
+import copy
 import sys
 import tempfile
 import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from statistics import median
 from typing import Any
 
+import onnx
+import onnxruntime
 import torch
 from spikingjelly.activation_based import functional, layer, neuron
 from spikingjelly.activation_based.model import (
@@ -31,9 +36,12 @@ from spikingjelly.activation_based.model import (
 from torch import Tensor, nn
 
 import neuromoco
+from benchmarks.onnx_export import torch_export
+from benchmarks.timing import rounds
 from neuromoco.errors import NeuromocoError
 
 STEPS, BATCH = 4, 2
+RUNS = 15
 GAIN = 2.0
 Build = Callable[[], nn.Module]
 
@@ -115,6 +123,47 @@ def snntorch_synaptic() -> nn.Module:
     return nn.Sequential(nn.Conv2d(2, 8, 3), synaptic, nn.Flatten(), nn.Linear(8 * 14 * 14, 10))
 
 
+def converted(**options: Any) -> Build:
+    """A convolutional network with ReLUs that spikingjelly converted."""
+
+    def built() -> nn.Module:
+        from spikingjelly.activation_based import ann2snn
+
+        convolutions = (
+            nn.Conv2d(2, 16, 3),
+            nn.BatchNorm2d(16),
+            nn.ReLU(),
+            nn.AvgPool2d(2),
+            nn.Conv2d(16, 16, 3),
+            nn.ReLU(),
+        )
+        ann = nn.Sequential(*convolutions, nn.Flatten(), nn.Linear(16 * 5 * 5, 10)).eval()
+        data = [(x, torch.zeros(len(x))) for x in SMALL]
+        return ann2snn.FXConverter(ann2snn.RateCodingRecipe(dataloader=data, **options)).convert(ann)
+
+    return built
+
+
+class NorseCells(nn.Module):
+    """Norse's cells in a loop over time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        import norse.torch as norse
+
+        self.conv, self.head = nn.Conv2d(2, 8, 3), nn.Linear(8 * 14 * 14, 10)
+        self.one = norse.LIFCell(p=norse.LIFParameters(v_th=torch.as_tensor(0.1)))
+        self.two = norse.LIFBoxCell(p=norse.LIFBoxParameters(v_th=torch.as_tensor(0.02)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        first, second, spikes = None, None, []
+        for x_t in x:
+            hidden, first = self.one(self.conv(x_t), first)
+            out, second = self.two(self.head(hidden.flatten(1)), second)
+            spikes.append(out)
+        return torch.stack(spikes)
+
+
 EVENTS, SMALL, PICTURES, TINY = noise(2, 34), noise(2, 16), noise(3, 32), noise(3, 16)
 SLIM: dict[str, Any] = {"num_classes": 10, "embed_dims": 64}
 NETWORKS: dict[str, tuple[Build, Tensor, dict[str, Any]]] = {
@@ -187,6 +236,13 @@ NETWORKS: dict[str, tuple[Build, Tensor, dict[str, Any]]] = {
     "snnTorch Leaky, reset to zero": (snntorch_leaky("zero"), SMALL[0], {"steps": STEPS}),
     "snnTorch Leaky, membranes handed on": (HandedOn, SMALL, {}),
     "snnTorch Synaptic": (snntorch_synaptic, SMALL[0], {"steps": STEPS}),
+    "Norse LIFCell, LIFBoxCell": (NorseCells, SMALL, {}),
+    "spikingjelly ANN2SNN, one scale a layer": (converted(mode="Max"), SMALL[0], {"steps": STEPS}),
+    "spikingjelly ANN2SNN, a scale a channel": (
+        converted(mode="99.9%", channel_wise=True),
+        SMALL[0],
+        {"steps": STEPS},
+    ),
 }
 
 
@@ -205,36 +261,92 @@ def lively(network: nn.Module, example: Tensor, steps: int | None) -> nn.Module:
     return network.eval()
 
 
+class Stepwise(nn.Module):
+    """A network of one step per call as one of all steps."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.stack([self.network(x_t) for x_t in x])
+
+
+def session(model: bytes) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.log_severity_level = 1, 3
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def operators(model: onnx.ModelProto) -> int:
+    """Operators of a file, with those of its functions where they are called."""
+    bodies = {(one.domain, one.name): one for one in model.functions}
+
+    def count(nodes: Any) -> int:
+        inner = ((bodies.get((node.domain, node.op_type)), node) for node in nodes)
+        return sum(count(body.node) if body is not None else 1 for body, _ in inner)
+
+    return count(model.graph.node)
+
+
 def row(name: str, place: Path) -> str:
     """A line of the table."""
     build, example, options = NETWORKS[name]
     torch.manual_seed(0)
-    begin = time.perf_counter()
     try:
         network = lively(build(), example, options.get("steps"))
         report = neuromoco.export(network, example, place / "m.onnx", **options)
     except NeuromocoError as error:
-        return f"| {name} | refused | {str(error).replace('|', '/')} |"
+        return f"| {name} | refused | {str(error).replace('|', '/')} | | | |"
     layers = report["parity"]["layers"]
     flipped, compared = (sum(entry[key] for entry in layers) for key in ("flipped", "compared"))
     rate = sum(entry["rate"] * entry["compared"] for entry in layers) / max(1, compared)
-    seconds = time.perf_counter() - begin
+    frames = torch.stack([example] * options["steps"]) if options else example
+    functional.reset_net(network)
+    compare = beside_torch(Stepwise(network) if options else network, frames, (place / "m.onnx").read_bytes(), report)
     return (
-        f"| {name} | lowers, {flipped:,} of {compared:,} spikes and silences differ | {report['nodes']:,} operators, "
-        f"spike rate {rate:.0%}, largest error {report['parity']['largest_error']:.0e}, {seconds:.0f} s |"
+        f"| {name} | lowers, {flipped:,} of {compared:,} | {rate:.0%}, {report['parity']['largest_error']:.0e} | "
+        f"{' | '.join(compare)} |"
+    )
+
+
+def beside_torch(network: nn.Module, frames: Tensor, ours: bytes, report: dict[str, Any]) -> tuple[str, str, str]:
+    """Seconds to write, operators and milliseconds of a call, of our file and of that of torch's exporter."""
+    own = session(ours)
+    seconds, nodes = f"{report['seconds_to_write']:.1f} s", f"{report['nodes']:,}"
+    given = frames.numpy()
+    begin = time.perf_counter()
+    try:
+        theirs = torch_export(copy.deepcopy(network), frames)
+    except Exception as error:  # of torch, whatever it is
+        (own_ms,) = rounds(lambda: own.run(None, {"frames": given}), runs=RUNS)
+        reason = f"fails: {type(error).__name__}"
+        return f"{seconds}, {reason}", f"{nodes}, -", f"{median(own_ms) * 1e3:.2f} ms, -"
+    took = time.perf_counter() - begin
+    other = session(theirs.SerializeToString())
+    (entry,) = (value.name for value in other.get_inputs())
+    own_s, other_s = rounds(
+        lambda: own.run(None, {"frames": given}), lambda: other.run(None, {entry: given}), runs=RUNS
+    )
+    ratio = median(a / b for a, b in zip(own_s, other_s, strict=True))
+    return (
+        f"{seconds}, {took:.1f} s",
+        f"{nodes}, {operators(theirs):,}",
+        f"{median(own_s) * 1e3:.2f} ms, {median(other_s) * 1e3:.2f} ms ({ratio:.2f})",
     )
 
 
 def main(names: list[str]) -> None:
     """Prints the table."""
     warnings.simplefilter("ignore")
-    print("| network | result | details |\n|---|---|---|")
+    head = ("network", "spikes and silences that differ", "spike rate, error", "written in", "operators", "a call")
+    print(f"| {' | '.join(head)} |\n|{'---|' * len(head)}")
     with tempfile.TemporaryDirectory() as place:
         for name in names or NETWORKS:
             try:
                 print(row(name, Path(place)), flush=True)
             except Exception as error:
-                print(f"| {name} | does not run here | {type(error).__name__}: {str(error)[:100]} |", flush=True)
+                print(f"| {name} | does not run here | {type(error).__name__}: {str(error)[:100]} | | | |", flush=True)
 
 
 if __name__ == "__main__":

@@ -37,8 +37,9 @@ def run_settings(
     last = parse_changes(changes)
     values = {name: value for name, value in chosen.items() if value is not None}
     stage = (values | last).get("stage", recipe.stage)
-    init = (values | last).get("init", recipe.init)
-    if stage == "finetune" or init:
+    foreign = (values | last).get("init_from", recipe.init_from)  # such weights say nothing of network and frames
+    init = None if foreign else (values | last).get("init", recipe.init)
+    if init or (stage == "finetune" and not foreign):
         for name in values | last:
             if name.partition(".")[0] == "encoder":
                 raise ConfigError(f"{name} with --init; the network is that of --init")

@@ -120,21 +120,23 @@ def starting_point(
         ConfigError: recordings that cannot be surveyed, or minutes for settings that are not advised.
     """
     chosen = {name: value for name, value in words.items() if value is not None} | parse_changes(changes)
-    init = read_header(chosen["init"]) if chosen.get("init") else None
+    begun = bool(chosen.get("init"))
+    init = read_header(chosen["init"]) if begun and not chosen.get("init_from") else None
     data = chosen.get("data", DIGITS)
     sets = [data] if isinstance(data, str) else list(data)
     absent = plan and any(one in SETS and not set_folder(one).is_dir() for one in sets)
     if recipe is not None or sets == [DIGITS] or absent:
         if minutes is not None:
             raise ConfigError("--minutes is for advised settings: give --data without --recipe; or set --epochs")
-        tuning = {"stage": "finetune"} if init and recipe is None and "stage" not in chosen else {}
+        tuning = {"stage": "finetune"} if begun and recipe is None and "stage" not in chosen else {}
         return with_values(load_recipe(recipe or DEFAULT), tuning)
     given = {name: value for name, value in chosen.items() if name.startswith("recordings.")}
     recordings = with_values(RunConfig(), given).recordings
     crop = crop_in(chosen.get("frames.crop"))
     found = [survey_set(one, _settled(one, recordings, crop), most=MOST_READ) for one in sets]
     largest = max(found, key=lambda one: one.recordings)
-    stage: Stage | None = chosen.get("stage") or (("finetune" if largest.class_names else "pretrain") if init else None)
+    usual: Stage | None = ("finetune" if largest.class_names else "pretrain") if begun else None
+    stage: Stage | None = chosen.get("stage") or usual
     section = "finetune" if stage == "all" else stage or "supervised"
     advice = advise(
         largest,

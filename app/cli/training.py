@@ -42,6 +42,10 @@ def train(
         str | None,
         typer.Option(help="Encoder to start from: a run, a checkpoint, a name of `neuromoco models`, hf://owner/name."),
     ] = None,
+    origin: Annotated[
+        Literal["spikingjelly", "spikformer"] | None,
+        typer.Option("--from", help="Whose names are in --init, if it holds weights of another project."),
+    ] = None,
     labels_per_class: Annotated[int | None, typer.Option(help="Use this many labels per class, in all.")] = None,
     freeze: Annotated[bool, typer.Option("--freeze", help="Finetune only the head.")] = False,
     quantize: Annotated[
@@ -75,7 +79,8 @@ def train(
     Example: neuromoco train --init runs/pretrain --data labelled/ --out runs/tuned
     """
     sets = data[0] if data and len(data) == 1 else data
-    words = {"stage": stage, "data": sets or None, "init": init, "seed": seed, "encoder.name": encoder}
+    words = {"stage": stage, "data": sets or None, "init": init, "init_from": origin, "seed": seed}
+    words["encoder.name"] = encoder
     words |= {f"recordings.{name}": value for name, value in recordings.to_plain().items()} | {"frames.crop": crop}
     if resume is not None:
         others = [*words.values(), recipe, labels_per_class, quantize, epochs, changes, folder, minutes]

@@ -63,7 +63,7 @@ def unrolled_module(
     frames = _value("frames", ir.DataType.FLOAT, (*sides, *shape))
     by_step = frames if layout == "TN" else tape.op("Transpose", frames, perm=[1, 0, *range(2, len(shape) + 2)])
     flat = tape.op("Reshape", by_step, tape.ints(-1, *shape))
-    outputs = _outputs(Body(graph, steps, tape), flat, class_names, BATCH, taps=taps)
+    outputs = _outputs(Body(graph, steps, tape, together=True), flat, class_names, BATCH, taps=taps)
     proto: onnx.ModelProto = ir.to_proto(tape.model([frames], outputs, "a spiking network, all time steps unrolled"))
     return proto
 

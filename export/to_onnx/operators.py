@@ -42,6 +42,7 @@ class Body:
     steps: int  # T time steps in a value; 1 in a file of one step
     tape: Tape
     portable: bool = False  # see the module's docstring
+    together: bool = False  # linear layers on all samples at once: faster, and the batch's size shows in the last bits
     # For a file of one step, the membrane or current that each layer starts with, replaced by that it ends with.
     states: dict[str, ir.Value] = field(default_factory=dict)
     _values: dict[str, Value] = field(default_factory=dict)
@@ -114,8 +115,11 @@ def _conv(body: Body, node: op.Conv) -> Value:
 
 
 def _linear(body: Body, node: op.Linear) -> Value:
-    """One column per sample, so that a result does not depend on the size of the batch."""
+    """One column per sample, so that a result does not depend on the size of the batch, unless that is allowed."""
     tape, factor = body.tape, body.factor(node)
+    if body.together:
+        matrix = tape.constant((node.weight * factor).T, name=f"{node.name}.weight")
+        return [tape.op("Gemm", body.joined(node.inputs[0]), matrix, tape.constant(node.bias * factor))]
     column = tape.op("Unsqueeze", body.joined(node.inputs[0]), tape.ints(-1))
     product = tape.op("MatMul", tape.constant(node.weight * factor, name=f"{node.name}.weight"), column)
     return [tape.op("Add", tape.op("Squeeze", product, tape.ints(-1)), tape.constant(node.bias * factor))]
@@ -131,12 +135,8 @@ def _affine(body: Body, node: op.Affine) -> Value:
 def _current(body: Body, node: op.Current) -> Value:
     tape, kept, results = body.tape, body.states.get(node.name), list[ir.Value]()
     for x in body.parts(node.inputs[0]):
-        before = kept
-        kept = x if before is None else tape.op("Add", x, tape.op("Mul", before, tape.constant(node.keep)))
-        if node.delayed:
-            results.append(tape.op("Mul", x, tape.constant(0.0)) if before is None else before)
-        else:
-            results.append(kept)
+        kept = x if kept is None else tape.op("Add", x, tape.op("Mul", kept, tape.constant(node.keep)))
+        results.append(kept)
     if node.name in body.states and kept is not None:
         body.states[node.name] = kept
     return results

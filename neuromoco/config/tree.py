@@ -238,6 +238,7 @@ class RunConfig(Settings):
         recordings: how its recordings are read and become samples.
         held_out: recordings that no stage uses, or None.
         init: the checkpoint that training starts from: a path, a name that ships, or hf://owner/name.
+        init_from: whose names the tensors of `init` have, if those are weights of another project.
         own_frames: frames are those of `frames`, not those of `init`.
         seed: of weights, order, views and splits.
         frames: how recordings become frames.
@@ -252,11 +253,12 @@ class RunConfig(Settings):
     """
 
     stage: Literal["pretrain", "finetune", "supervised", "all"] = "all"
-    added: ClassVar[tuple[str, ...]] = ("recordings", "own_frames")
+    added: ClassVar[tuple[str, ...]] = ("recordings", "own_frames", "init_from")
     data: str | tuple[str, ...] = "digits"
     recordings: RecordingsConfig = RecordingsConfig()
     held_out: HoldOutConfig | None = None
     init: str | None = None
+    init_from: Literal["spikingjelly", "spikformer"] | None = None
     own_frames: bool = False
     seed: int = Field(0, ge=0, lt=2**32)
     frames: FrameConfig = FrameConfig()

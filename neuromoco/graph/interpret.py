@@ -55,10 +55,10 @@ def fire(node: op.LIF, x: Doubles) -> Doubles:
 
 
 def _current(node: op.Current, x: Doubles) -> Doubles:
-    currents = np.zeros((len(x) + 1, *x.shape[1:]))
-    for t in range(len(x)):
-        currents[t + 1] = node.keep * currents[t] + x[t]
-    return currents[:-1] if node.delayed else currents[1:]
+    currents = x.copy()
+    for t in range(1, len(x)):
+        currents[t] += node.keep * currents[t - 1]
+    return currents
 
 
 def _conv(node: op.Conv, x: Doubles) -> Doubles:

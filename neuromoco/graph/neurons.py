@@ -84,37 +84,43 @@ def snntorch_synaptic(name: str, module: Any, x: op.Node) -> list[op.Node]:
 
 
 def norse_lif_cell(name: str, module: Any, x: op.Node) -> list[op.Node]:
-    """Norse's LIFCell, whose membranes take the current of the step before, and which fires above its threshold:
+    """Norse's LIFCell, which fires above its threshold:
 
-    h[t] = v[t-1] + dt tau_mem_inv (i[t-1] - v[t-1]);  i[t] = i[t-1] - dt tau_syn_inv i[t-1] + x[t]
+    i[t] = (1 - dt tau_syn_inv) i[t-1] + x[t];  h[t] = v[t-1] + dt tau_mem_inv (i[t] - v[t-1])
     """
-    p, dt = module.p, _number("dt", module.dt)
-    leak, synapse = (dt * _number(constant, getattr(p, constant)) for constant in ("tau_mem_inv", "tau_syn_inv"))
+    synapse = _number("dt", module.dt) * _number("tau_syn_inv", module.p.tau_syn_inv)
     if not 0 <= synapse <= 1:
         raise RefusedError(f"dt * tau_syn_inv = {synapse:g}; use 0 to 1")
-    current = op.Current(name=f"{name}.current", inputs=(x.name,), shape=x.shape, keep=1.0 - synapse, delayed=True)
-    return [current, _norse(name, p, leak, current)]
+    current = op.Current(name=f"{name}.current", inputs=(x.name,), shape=x.shape, keep=1.0 - synapse)
+    return [current, _norse(name, module, current)]
 
 
 def norse_lif_box_cell(name: str, module: Any, x: op.Node) -> list[op.Node]:
     """Norse's LIFBoxCell: h[t] = v[t-1] + dt tau_mem_inv (x[t] - v[t-1]), which fires above its threshold."""
-    leak = _number("dt", module.dt) * _number("tau_mem_inv", module.p.tau_mem_inv)
-    return [_norse(name, module.p, leak, x)]
+    reset = getattr(module.p.reset_method, "__name__", "")
+    if reset not in ("reset_value", "reset_subtract"):
+        raise RefusedError("a reset_method of its own; use reset_value or reset_subtract")
+    return [_norse(name, module, x, soft_reset=reset == "reset_subtract")]
 
 
-def _norse(name: str, p: Any, leak: float, x: op.Node) -> op.LIF:
-    for constant in ("v_leak", "v_reset"):
-        if _number(constant, getattr(p, constant)) != 0.0:
-            raise RefusedError(f"{constant}={_number(constant, getattr(p, constant)):g}; use 0")
+def _norse(name: str, module: Any, x: op.Node, soft_reset: bool = False) -> op.LIF:
+    p = module.p
+    leak = _number("dt", module.dt) * _number("tau_mem_inv", p.tau_mem_inv)
     if not 0 < leak <= 1:
-        raise RefusedError(f"dt * tau_mem_inv = {leak:g}, which makes membranes grow, alternate or rest; use up to 1")
+        raise RefusedError(f"dt * tau_mem_inv = {leak:g}, which makes membranes alternate or rest; use up to 1")
+    for constant in ("v_leak", "v_reset"):
+        if _number(constant, getattr(p, constant)) != 0.0 and not (soft_reset and constant == "v_reset"):
+            raise RefusedError(f"{constant}={_number(constant, getattr(p, constant)):g}; use 0")
+    threshold = _number("v_th", p.v_th)
     return op.LIF(
         name=name,
         inputs=(x.name,),
         shape=x.shape,
         tau=1.0 / leak,
-        v_threshold=_just_above(_number("v_th", p.v_th)),
+        v_threshold=_just_above(threshold),
         decay_input=True,
+        soft_reset=soft_reset,
+        subtracted=threshold if soft_reset else None,
     )
 
 

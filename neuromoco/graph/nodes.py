@@ -132,14 +132,9 @@ class LIF(Node):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Current(Node):
-    """Synaptic currents that leak, from rest (i[-1] = 0):
-
-    i[t] = keep * i[t-1] + x[t]
-    y[t] = i[t]                                  or i[t-1] if `delayed`
-    """
+    """Synaptic currents that leak, from rest: i[t] = keep * i[t-1] + x[t]."""
 
     keep: float
-    delayed: bool = False
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -27,8 +27,9 @@ from neuromoco.evaluation.accuracy import mean_logits, predict_labels, score
 from neuromoco.evaluation.features import state_sha256
 from neuromoco.fit.reference import FitReference
 from neuromoco.snn.batch_norm import sync_batch_norm
-from neuromoco.support.console import console, escape
+from neuromoco.support.console import console, escape, say_once
 from neuromoco.train.calibrate import calibrate
+from neuromoco.train.foreign_init import load_foreign_init
 from neuromoco.train.loihi_rounding import LoihiRounded
 from neuromoco.train.pool import Pool, Taught, pool_batch_size, pool_loss, pool_rows
 from neuromoco.train.run_folder import RunFolder
@@ -54,7 +55,9 @@ class ClassifyTask(Task):
         settings = self.settings = config.finetune if config.stage == "finetune" else config.supervised
         self.class_names = self.listing.class_names
         self.classifier = Classifier(encoder, len(self.class_names))
-        if config.init:
+        if config.init_from:
+            say_once(f"{config.init}: {load_foreign_init(encoder, config)}")
+        elif config.init:
             self._load_weights(config.init)
         if settings.sync_batch_norm:
             sync_batch_norm(self.classifier.encoder)

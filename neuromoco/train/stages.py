@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
+import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 
@@ -19,11 +20,12 @@ from neuromoco.datasets.splits import describe_split
 from neuromoco.encoders import build_encoder
 from neuromoco.encoders.blocks import recompute_blocks
 from neuromoco.errors import CheckpointError, ConfigError, NeuromocoError
-from neuromoco.support.console import console, escape
+from neuromoco.support.console import console, escape, say_once
 from neuromoco.support.files import read_json, write_json
 from neuromoco.train.classify import Answers, ClassifyTask
 from neuromoco.train.compare import WORDS, announcement, choose, compared_folds, compared_settings, comparison_line
 from neuromoco.train.folds import FoldTask, split_in_folds, train_in_folds
+from neuromoco.train.foreign_init import load_foreign_init
 from neuromoco.train.linear_probe import fit_probe
 from neuromoco.train.loop import DivergedError, fit
 from neuromoco.train.pretrain import PretrainTask
@@ -138,6 +140,8 @@ def resume(out: Path | str, device: str = "auto", read: Reader = read_recordings
 def resolve_init(config: RunConfig) -> RunConfig:
     """Settings with encoder and frames of the checkpoint to start from, if there is one; checks `init`."""
     if not config.init:
+        if config.init_from:
+            raise ConfigError(f"--from {config.init_from} without weights; give them with --init FILE")
         if config.stage == "finetune":
             raise ConfigError(
                 "--stage finetune needs a pre-trained encoder: --init runs/.../weights/last.safetensors, or a name of "
@@ -146,6 +150,10 @@ def resolve_init(config: RunConfig) -> RunConfig:
         return config
     if config.stage == "supervised":
         raise ConfigError("--init with stage supervised, which trains from scratch; --stage finetune starts from it")
+    if config.init_from:
+        with torch.random.fork_rng(devices=[]):
+            load_foreign_init(build_encoder(config.encoder), config)  # says early what does not fit
+        return config
     header = read_header(config.init)
     if header.kind != "encoder" and not config.finetune.quantize:
         raise CheckpointError(
@@ -169,7 +177,8 @@ def _run_stages(run: RunFolder, config: RunConfig, accelerator: Accelerator, rea
     pretrained = RunFolder(run.path / "pretrain")
     if not pretrained.is_complete:
         _run_stage(pretrained, config.model_copy(update={"stage": "pretrain"}), accelerator, read)
-    tuning = resolve_init(config.model_copy(update={"stage": "finetune", "init": str(pretrained.last)}))
+    begin = {"stage": "finetune", "init": str(pretrained.last), "init_from": None}
+    tuning = resolve_init(config.model_copy(update=begin))
     if config.compare:
         summary = _compare(run, tuning, pretrained, accelerator, read)
     else:
@@ -274,7 +283,9 @@ def _build_task(run: RunFolder, config: RunConfig, accelerator: Accelerator, rea
     if config.compute.recompute_blocks:
         recompute_blocks(encoder)
     pretraining = config.stage == "pretrain"
-    if pretraining and config.init:
+    if pretraining and config.init_from:
+        say_once(f"{config.init}: {load_foreign_init(encoder, config)}")
+    elif pretraining and config.init:
         load_into(encoder, load_tensors(config.init), config.init)
     recordings = read(config.data, config.frames, "train", not pretraining, config.recordings)
     views = getattr(config, config.stage).views
