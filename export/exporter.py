@@ -8,14 +8,16 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+from torch import nn
+
+from neuromoco.checkpoint import CheckpointHeader
 from neuromoco.config import RecordingsConfig
 from neuromoco.config.frames import Crop
 from neuromoco.errors import ConfigError
 from neuromoco.events import Recording
 from neuromoco.graph.nodes import Graph
-from neuromoco.runtime.checkpoint_file import TrainedClassifier
 from neuromoco.runtime.header import ExportHeader, TargetName
 from neuromoco.runtime.prediction import Floats
 from neuromoco.support.files import write_json
@@ -23,12 +25,27 @@ from neuromoco.train.environment import package_versions
 from neuromoco.unsupported import Unsupported
 
 
+class ExportedClassifier(Protocol):
+    """A classifier as exporters take it: a trained one, or a torch module with what it says of itself."""
+
+    @property
+    def header(self) -> CheckpointHeader:
+        """What an export says of it."""
+
+    @property
+    def network(self) -> nn.Module:
+        """Frames [T, N, P, H, W] to logits [T, N, classes], or their mean over time."""
+
+    def frames(self, recordings: Sequence[Recording]) -> Floats:
+        """Frames [T, N, P, H, W] of N recordings."""
+
+
 @dataclass(frozen=True)
 class ExportJob:
     """A checkpoint on its way to a target."""
 
     source: Path
-    classifier: TrainedClassifier
+    classifier: ExportedClassifier
     target: TargetName
     data: Path | None = None  # file or folder of recordings to calibrate and compare on
     recordings: Sequence[Recording] | None = None  # to compare on instead of those in `data`
@@ -96,7 +113,7 @@ class Exporter(ABC):
         """The report in a few lines for the terminal."""
 
 
-def export_header(classifier: TrainedClassifier, source: Path, target: TargetName, **changes: Any) -> ExportHeader:
+def export_header(classifier: ExportedClassifier, source: Path, target: TargetName, **changes: Any) -> ExportHeader:
     """What an export says about itself: everything that its source says, versions, and where it comes from."""
     facts = classifier.header.model_dump() | {
         "versions": package_versions(),

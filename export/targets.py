@@ -30,7 +30,7 @@ from neuromoco.unsupported import Unsupported, refuse
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from neuromoco.export.exporter import Exporter
+    from neuromoco.export.exporter import Exporter, ExportJob
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ OPTIONS = {
 }
 
 
-MODULE_OPTIONS = {"steps", "layout", "class_names"}  # of torch modules
+MODULE_OPTIONS = {"steps", "layout", "class_names", "slice_by"}  # of torch modules
 
 
 @dataclass(frozen=True)
@@ -159,6 +159,7 @@ def export(
             - `steps` (of a module): T, for a module that takes one time step [N, ...] per call and keeps its state.
             - `layout` (of a module): "TN" (default) or "NT", the order of the example's first axes.
             - `class_names` (of a module): names of the classes, for another output `label`.
+            - `slice_by` (of a module with recordings): "count" (default) or "time", how they become frames.
             - `dialect` ("loihi"): "stock" (a chain that any Lava-DL loads) or "extended"; by default "stock" where
               the network allows it.
 
@@ -182,26 +183,30 @@ def export(
         'onnx'
     """
     if not isinstance(source, str | Path):
-        of_checkpoints = {"data": data, "recordings": recordings, "reading": reading, "crop": crop}
-        options |= {name: value for name, value in of_checkpoints.items() if value is not None}
-        return _export_module(source, out, path, target, options)
+        given = {"data": data, "recordings": recordings, "reading": reading, "crop": crop}
+        return _export_module(source, out, path, target, options, {n: v for n, v in given.items() if v is not None})
     if path is not None:
         raise ConfigError(f"{path}: is for modules, export(module, example, path); of a checkpoint, give two arguments")
     row, chosen = _choose(target, options)  # says what is not installed, which the next lines import
-    from neuromoco.export.exporter import ExportJob, report_path
-    from neuromoco.graph.trace import lower
+    from neuromoco.export.exporter import ExportJob
     from neuromoco.runtime.checkpoint_file import TrainedClassifier
 
     word, source, data = Path(source), best_weights(source), None if data is None else Path(data)
-    for name, value in chosen.items():
-        if OPTIONS[name].needs_data and value != OPTIONS[name].values[0] and data is None:
-            raise ConfigError(f"--{name} {value} is calibrated on your recordings: give them with --data FOLDER")
+    _check_data(chosen, data)
     # What a name or a repository stands for does not lie where exports are wanted.
     beside = word if find_checkpoint(word) != word else source
     out = default_place(beside, target, options) if out is None else Path(out)  # type: ignore[arg-type]
     classifier = TrainedClassifier(source, "cpu")
     job = ExportJob(source, classifier, target, data, recordings, reading or RecordingsConfig(), crop)
-    exporter = row.exporter()(job, **chosen)
+    return _write(job, row, chosen, out)
+
+
+def _write(job: ExportJob, row: Target, options: dict[str, Any], out: Path) -> dict[str, Any]:
+    """Traces, writes, compares and reports."""
+    from neuromoco.export.exporter import report_path
+    from neuromoco.graph.trace import lower
+
+    exporter = row.exporter()(job, **options)
     exporter.check_place(out)
     begin = time.perf_counter()
     graph = lower(job.classifier.network, *job.size, job.header.frames.steps, job.examples)
@@ -212,9 +217,9 @@ def export(
         figures, problem = exporter.compare(graph, part)
         report = {
             "file": out.name,
-            "source": source.name,
+            "source": job.source.name,
             "source_sha256": job.header.source_sha256,
-            "target": target,
+            "target": job.target,
             **facts,
             "seconds_to_write": seconds,
             **figures,
@@ -226,20 +231,37 @@ def export(
     return report
 
 
-def _export_module(module: Any, example: Any, path: Any, target: str, options: dict[str, Any]) -> dict[str, Any]:
-    """Exports a torch module."""
+def _export_module(
+    module: Any, example: Any, path: Any, target: TargetName, options: dict[str, Any], given: dict[str, Any]
+) -> dict[str, Any]:
+    """Exports a torch module, with recordings (in `given`) as a classifier of such."""
     need("export")
     from torch import nn
 
+    from neuromoco.export.modules.classifier import module_job
     from neuromoco.export.modules.export import export_module
 
     if not isinstance(module, nn.Module):
         raise ConfigError(f"a {type(module).__name__} to export; give a checkpoint's path, or a torch module")
     if not isinstance(path, str | Path):
         raise ConfigError("a module without a place to write; use export(module, example, path)")
-    if odd := options.keys() - MODULE_OPTIONS:
-        raise ConfigError(f"{min(odd)} of a module; allowed are {', '.join(sorted(MODULE_OPTIONS))}")
-    return export_module(module, example, path, target=target, **options)
+    how = {name: options.pop(name) for name in MODULE_OPTIONS & options.keys()}
+    if given.keys().isdisjoint(("data", "recordings")):
+        if odd := sorted([*options, *given, *({"slice_by"} & how.keys())]):
+            allowed = ", ".join(sorted(MODULE_OPTIONS - {"slice_by"}))
+            raise ConfigError(f"{odd[0]} of a module; allowed are {allowed}, and with data or recordings all others")
+        return export_module(module, example, path, target=target, **how)
+    row, chosen = _choose(target, options)
+    given |= {"data": Path(given["data"])} if "data" in given else {}
+    _check_data(chosen, given.get("data"))
+    with module_job(module, example, target, how.pop("class_names", None), **how, **given) as job:
+        return _write(job, row, chosen, Path(path))
+
+
+def _check_data(options: dict[str, Any], data: Path | None) -> None:
+    for name, value in options.items():
+        if OPTIONS[name].needs_data and value != OPTIONS[name].values[0] and data is None:
+            raise ConfigError(f"--{name} {value} is calibrated on your recordings: give them with --data FOLDER")
 
 
 def list_unsupported(source: Path | str, *, target: TargetName = "onnx", **options: Any) -> list[Unsupported]:

@@ -90,6 +90,13 @@ def export(
     example: Example = None,
     layout: ModuleLayout = "TN",
     steps: Steps = None,
+    classes: Annotated[
+        str | None,
+        typer.Option(help="Of a module: A,B,C, its classes in order; with --data it classifies recordings."),
+    ] = None,
+    slice_by: Annotated[
+        Literal["count", "time"], typer.Option(help="Of a module with --data: how recordings become its time steps.")
+    ] = "count",
     check: Annotated[bool, typer.Option("--check", help="List what cannot be exported; write nothing.")] = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -100,53 +107,51 @@ def export(
 
     Example: neuromoco export runs/tuned --out walk.onnx
     Example: neuromoco export net.py:build --weights net.pth --example 4,2,3,32,32 --out net.onnx
+    Example: neuromoco export net.py:build --example 4,2,2,34,34 --classes cat,dog --data recordings/ --target loihi
     """
-    if MODULE.search(str(model)):
-        of_checkpoints = {
-            "--input": source != "frames",
-            "--quantize": quantize,
-            "--spike-rates": rates,
-            "--opset": opset != OPSET,
-            "--portable": portable,
-            "--dialect": dialect,
-            "--data": data,
-            "--crop": crop,
-            "reading recordings": recordings != RecordingsConfig(),
-        }
-        if odd := [word for word, given in of_checkpoints.items() if given]:
-            raise ConfigError(f"{model}: {odd[0]} is for checkpoints; omit it for a module")
-        _export_module(
-            str(model), weights, rename, example, file, as_json, check, target=target, layout=layout, steps=steps
-        )
-        return
-    expect_no_module(model, weights or rename, example, layout, steps)
     options: dict[str, Any] = {"input": source, "quantize": quantize, "spike_rates": rates, "dialect": dialect}
     options |= {"opset": opset, "portable": portable}
+    given: dict[str, Any] = {"data": data, "reading": recordings, "crop": crop_in(crop)}
+    if MODULE.search(str(model)):
+        how: dict[str, Any] = {"layout": layout, "steps": steps}
+        names = [name.strip() for name in classes.split(",")] if classes else None
+        parts = (str(model), weights, rename, example)
+        if data is None:
+            usual = {name: option.values[0] for name, option in targets.OPTIONS.items()}
+            changed = [f"--{name.replace('_', '-')}" for name, value in options.items() if value != usual[name]]
+            changed += ["--crop"] * (crop is not None) + ["reading recordings"] * (recordings != RecordingsConfig())
+            changed += ["--slice-by"] * (slice_by != "count")
+            if changed:
+                raise ConfigError(f"{model}: {changed[0]} of a module; omit it, or give --data and --classes, too")
+            _export_module(parts, file, as_json, check, target=target, class_names=names, **how)
+            return
+        if check:
+            raise ConfigError(f"{model}: --check with --data; omit --data")
+        module, shape = module_and_example(*parts)
+        place = file or Path(parts[0].rpartition(":")[0]).with_suffix(targets.TARGETS[target].suffix)
+        how |= {"class_names": names, "slice_by": slice_by}
+        report = targets.export(module, shape, place, target=target, **given, **how, **options)
+        show(report, as_json, lambda: Text(targets.summary(place, report)))
+        return
+    expect_no_module(model, weights or rename or classes, example, layout, steps)
     if check:
         _show_unsupported(targets.list_unsupported(model, target=target, **options), str(model), as_json)
     file = file or targets.default_place(model, target, options)
-    report = targets.export(model, file, target=target, data=data, reading=recordings, crop=crop_in(crop), **options)
+    report = targets.export(model, file, target=target, **given, **options)
     show(report, as_json, lambda: Text(targets.summary(file, report)))
 
 
 def _export_module(
-    source: str,
-    weights: Path | None,
-    renames: list[str] | None,
-    example: str | None,
-    file: Path | None,
-    as_json: bool,
-    check: bool,
-    **how: Any,
+    parts: tuple[Any, ...], file: Path | None, as_json: bool, check: bool, class_names: list[str] | None, **how: Any
 ) -> None:
     """Exports a torch module of the user's, or lists what cannot be exported."""
-    module, given = module_and_example(source, weights, renames, example)
+    module, given = module_and_example(*parts)
     from neuromoco.export.modules.export import export_module, summary, unsupported_in
 
     if check:
-        _show_unsupported(unsupported_in(module, given, **how), source, as_json)
-    file = file or Path(source.rpartition(":")[0]).with_suffix(targets.TARGETS[how["target"]].suffix)
-    report = export_module(module, given, file, **how)
+        _show_unsupported(unsupported_in(module, given, **how), parts[0], as_json)
+    file = file or Path(parts[0].rpartition(":")[0]).with_suffix(targets.TARGETS[how["target"]].suffix)
+    report = export_module(module, given, file, class_names=class_names, **how)
     show(report, as_json, lambda: Text("\n".join(summary(file, report))))
 
 

@@ -137,7 +137,7 @@ def check_module(
 ) -> Tensor:
     """The example as [T, N, ...] of two recordings or more; refuses what does not go together."""
     if target not in TARGETS:
-        raise ConfigError(f"target {target!r} of a module; choose {' or '.join(TARGETS)}")
+        raise ConfigError(f"target {target!r} of a module; choose {' or '.join(TARGETS)}, or give --data and --classes")
     if target == "nir":
         need("nir", "--target nir")
     if layout not in get_args(Layout):

@@ -12,14 +12,13 @@ import numpy as np
 from neuromoco.events import Recording
 from neuromoco.export.check.accuracy_loss import copy_figures, split_samples
 from neuromoco.export.check.parity import bundled_recordings, random_recordings, run_source
-from neuromoco.export.exporter import Exporter, ExportJob, check_replaceable, export_header
+from neuromoco.export.exporter import ExportedClassifier, Exporter, ExportJob, check_replaceable, export_header
 from neuromoco.export.to_loihi.calibrate import FACTORS, choose_clipping
 from neuromoco.export.to_loihi.mapping import map_to_loihi
 from neuromoco.export.to_loihi.report import as_text, compare_loihi, judged_on, layer_rows, totals, warnings_of
 from neuromoco.export.to_loihi.resources import limits_of
 from neuromoco.export.to_loihi.write import describe, write_folder
 from neuromoco.graph.nodes import Graph
-from neuromoco.runtime.checkpoint_file import TrainedClassifier
 from neuromoco.runtime.header import ExportHeader
 from neuromoco.runtime.loihi.blocks import LARGEST_MESSAGE, Dialect, LoihiGraph
 from neuromoco.runtime.loihi.manifest import MANIFEST, OURS, REPORT, REPORT_TEXT
@@ -142,7 +141,7 @@ class LoihiExporter(IntegerExporter):
 
 
 def calibrated(
-    classifier: TrainedClassifier, graph: Graph, recordings: Sequence[Recording], *, search: bool = True
+    classifier: ExportedClassifier, graph: Graph, recordings: Sequence[Recording], *, search: bool = True
 ) -> LoihiGraph:
     """The integer network of a classifier, the range of its readout measured on recordings and noise.
 
@@ -164,7 +163,7 @@ def calibrated(
     return map_to_loihi(graph, largest, choose_clipping(graphs, spikes, frames))[0]
 
 
-def batches(classifier: TrainedClassifier, recordings: Sequence[Recording]) -> Iterator[Floats]:
+def batches(classifier: ExportedClassifier, recordings: Sequence[Recording]) -> Iterator[Floats]:
     """Frames [T, N, P, H, W] of recordings, as many at once as fit into memory."""
     config = classifier.header.frames
     size = max(1, BUDGET // (config.steps * config.height * config.width * WIDE))

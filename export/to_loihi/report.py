@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import numpy as np
+from torch import nn
 
-from neuromoco.classifier import Classifier
 from neuromoco.export.check.accuracy_loss import JUDGED_ON
 from neuromoco.export.check.parity import SpikeCounts, logit_error, run_source
 from neuromoco.export.to_loihi.resources import Resources, energy_nj, operations, resources_of, total
@@ -40,7 +40,7 @@ class Comparison:
     recordings: int = 0
 
 
-def compare_loihi(network: Classifier, graph: Graph, loihi: LoihiGraph, batches: Iterable[Floats]) -> Comparison:
+def compare_loihi(network: nn.Module, graph: Graph, loihi: LoihiGraph, batches: Iterable[Floats]) -> Comparison:
     """Runs frames [T, N, P, H, W] through the float network and through the integer one mapped from its graph."""
     result = Comparison({block.name: LayerCounts() for block in loihi.blocks[1:]})
     for frames in batches:

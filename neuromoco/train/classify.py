@@ -27,12 +27,12 @@ from neuromoco.evaluation.accuracy import mean_logits, predict_labels, score
 from neuromoco.evaluation.features import state_sha256
 from neuromoco.fit.reference import FitReference
 from neuromoco.snn.batch_norm import sync_batch_norm
-from neuromoco.support.console import console, escape, say_once
+from neuromoco.support.console import console, escape
 from neuromoco.train.calibrate import calibrate
-from neuromoco.train.foreign_init import load_foreign_init
 from neuromoco.train.loihi_rounding import LoihiRounded
 from neuromoco.train.pool import Pool, Taught, pool_batch_size, pool_loss, pool_rows
 from neuromoco.train.run_folder import RunFolder
+from neuromoco.train.start import load_foreign_init
 from neuromoco.train.task import Task, build_optimizer
 from neuromoco.views import TwoViews, View
 
@@ -56,7 +56,7 @@ class ClassifyTask(Task):
         self.class_names = self.listing.class_names
         self.classifier = Classifier(encoder, len(self.class_names))
         if config.init_from:
-            say_once(f"{config.init}: {load_foreign_init(encoder, config)}")
+            load_foreign_init(encoder, config)
         elif config.init:
             self._load_weights(config.init)
         if settings.sync_batch_norm:

@@ -27,7 +27,7 @@ from neuromoco.train.compare import compared_settings
 from neuromoco.train.pool import pool_batch_size
 from neuromoco.train.processes import divide_batch
 from neuromoco.train.rivals import build_rival
-from neuromoco.train.stages import resolve_init
+from neuromoco.train.start import resolve_init
 
 FLOAT = 4  # bytes; weights, gradients and optimizers are float32 at any precision
 LIVING = ("Activation", "Temp", "Other")  # of what the tracker tells apart, all but weights

@@ -7,25 +7,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
-import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 
-from neuromoco.checkpoint import FINE_TUNED, PROBE, load_into, load_tensors, read_header
-from neuromoco.classifier import check_network, check_size
+from neuromoco.checkpoint import FINE_TUNED, PROBE, load_into, load_tensors
 from neuromoco.config import RunConfig, with_values
 from neuromoco.datasets import Listing, Reader, Recordings, Split, list_data, read_recordings
 from neuromoco.datasets.keys import files_digest
 from neuromoco.datasets.splits import describe_split
 from neuromoco.encoders import build_encoder
 from neuromoco.encoders.blocks import recompute_blocks
-from neuromoco.errors import CheckpointError, ConfigError, NeuromocoError
-from neuromoco.support.console import console, escape, say_once
+from neuromoco.errors import ConfigError, NeuromocoError
+from neuromoco.support.console import console, escape
 from neuromoco.support.files import read_json, write_json
 from neuromoco.train.classify import Answers, ClassifyTask
 from neuromoco.train.compare import WORDS, announcement, choose, compared_folds, compared_settings, comparison_line
 from neuromoco.train.folds import FoldTask, split_in_folds, train_in_folds
-from neuromoco.train.foreign_init import load_foreign_init
 from neuromoco.train.linear_probe import fit_probe
 from neuromoco.train.loop import DivergedError, fit
 from neuromoco.train.pretrain import PretrainTask
@@ -33,6 +30,7 @@ from neuromoco.train.processes import build_accelerator, divide_batch, main_proc
 from neuromoco.train.rival_task import RivalTask
 from neuromoco.train.run_folder import RunFolder, keeping_alone
 from neuromoco.train.run_split import labelled_split, split_line, split_of, write_or_check_split
+from neuromoco.train.start import load_foreign_init, resolve_init
 from neuromoco.train.task import Task
 from neuromoco.train.trackers import check_trackers
 
@@ -135,34 +133,6 @@ def resume(out: Path | str, device: str = "auto", read: Reader = read_recordings
     with keeping_alone(run, accelerator, check):
         _begin(run, config, accelerator)
         return _run_stages(run, config, accelerator, read)
-
-
-def resolve_init(config: RunConfig) -> RunConfig:
-    """Settings with encoder and frames of the checkpoint to start from, if there is one; checks `init`."""
-    if not config.init:
-        if config.init_from:
-            raise ConfigError(f"--from {config.init_from} without weights; give them with --init FILE")
-        if config.stage == "finetune":
-            raise ConfigError(
-                "--stage finetune needs a pre-trained encoder: --init runs/.../weights/last.safetensors, or a name of "
-                "neuromoco models (or --stage supervised to train from scratch)"
-            )
-        return config
-    if config.stage == "supervised":
-        raise ConfigError("--init with stage supervised, which trains from scratch; --stage finetune starts from it")
-    if config.init_from:
-        with torch.random.fork_rng(devices=[]):
-            load_foreign_init(build_encoder(config.encoder), config)  # says early what does not fit
-        return config
-    header = read_header(config.init)
-    if header.kind != "encoder" and not config.finetune.quantize:
-        raise CheckpointError(
-            f"{config.init}: is a trained classifier; --init takes a pre-trained encoder (a classifier with --quantize)"
-        )
-    encoder = check_network(config.init, header)
-    frames = config.frames if config.own_frames else header.frames
-    check_size(config.init, frames, encoder)
-    return config.model_copy(update={"encoder": header.encoder, "frames": frames})
 
 
 def _begin(run: RunFolder, config: RunConfig, accelerator: Accelerator) -> None:
@@ -284,7 +254,7 @@ def _build_task(run: RunFolder, config: RunConfig, accelerator: Accelerator, rea
         recompute_blocks(encoder)
     pretraining = config.stage == "pretrain"
     if pretraining and config.init_from:
-        say_once(f"{config.init}: {load_foreign_init(encoder, config)}")
+        load_foreign_init(encoder, config)
     elif pretraining and config.init:
         load_into(encoder, load_tensors(config.init), config.init)
     recordings = read(config.data, config.frames, "train", not pretraining, config.recordings)

@@ -355,13 +355,16 @@ def test_a_layer_may_be_called_like_an_output(name: str, tmp_path: Path) -> None
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
-    "target": ({"target": "loihi"}, "target 'loihi' of a module; choose onnx or nir"),
+    "target": ({"target": "loihi"}, "target 'loihi' of a module; choose onnx or nir, or give"),
     "layout": ({"layout": "CN"}, "layout 'CN'; choose TN or NT"),
-    "option": ({"quantize": "int8"}, "quantize of a module; allowed are class_names, layout, steps"),
+    "option": (
+        {"quantize": "int8"},
+        "quantize of a module; allowed are class_names, layout, steps, and with data or",
+    ),
     "names": ({"class_names": ("ant",)}, r"1 class names for results of shape \(4,\)"),
     "numbers for names": ({"class_names": (1, 2, 3, 4)}, r"class names \(1, 2, 3, 4\); give a list of texts"),
-    "data": ({"data": "recordings"}, "data of a module; allowed are class_names, layout, steps"),
-    "crop": ({"crop": "activity"}, "crop of a module; allowed are class_names, layout, steps"),
+    "data": ({"data": "recordings"}, "class names None; with recordings, name every class"),
+    "crop": ({"crop": "activity"}, "crop of a module; allowed are class_names, layout, steps, and with data"),
     "steps as text": ({"steps": "3"}, "steps='3', layout='TN'; steps counts"),
     "steps": ({"steps": 0}, "steps=0, layout='TN'; steps counts"),
 }
