@@ -18,6 +18,7 @@ NOT_RUN = {
     "neuromoco export net.py:build": "needs a file of the user's; tests/app/cli/test_export_module.py has one",
     "neuromoco verify": "needs Lava; the tests of `make lava` run it",
     "export NEUROMOCO_DATA=": "would point the next lines at a data set that is not there",
+    "neuromoco train --init sew18.pth": "needs such weights; tests/app/cli/test_foreign_init.py makes some",
     "neuromoco train --data n-mnist": "needs the 60,000 recordings of N-MNIST",
     "neuromoco evaluate runs/supervised/n-mnist": "needs the 10,000 test recordings of N-MNIST",
     "OMP_NUM_THREADS=1 neuromoco sweep nmnist": "trains for 70 minutes",
