@@ -155,7 +155,7 @@ def export(
             - `opset` ("onnx", "onnx-step"): the version of ONNX's operators, 13 to 21; 16 or later for events. 18 by
               default.
             - `portable` ("onnx", "onnx-step"): True for a file for other runtimes than ONNX Runtime: one recording a
-              call, no texts, operators that all of them have, numbers within fp16's range, int8 around zero.
+              call, no texts, operators that all of them have, fp16's range, int8 around zero.
             - `steps` (of a module): T, for a module that takes one time step [N, ...] per call and keeps its state.
             - `layout` (of a module): "TN" (default) or "NT", the order of the example's first axes.
             - `class_names` (of a module): names of the classes, for another output `label`.
@@ -192,7 +192,6 @@ def export(
     from neuromoco.runtime.checkpoint_file import TrainedClassifier
 
     word, source, data = Path(source), best_weights(source), None if data is None else Path(data)
-    _check_data(chosen, data)
     # What a name or a repository stands for does not lie where exports are wanted.
     beside = word if find_checkpoint(word) != word else source
     out = default_place(beside, target, options) if out is None else Path(out)  # type: ignore[arg-type]
@@ -206,6 +205,9 @@ def _write(job: ExportJob, row: Target, options: dict[str, Any], out: Path) -> d
     from neuromoco.export.exporter import report_path
     from neuromoco.graph.trace import lower
 
+    for name, value in options.items():
+        if OPTIONS[name].needs_data and value != OPTIONS[name].values[0] and job.data is None:
+            raise ConfigError(f"--{name} {value} is calibrated on your recordings: give them with --data FOLDER")
     exporter = row.exporter()(job, **options)
     exporter.check_place(out)
     begin = time.perf_counter()
@@ -252,16 +254,8 @@ def _export_module(
             raise ConfigError(f"{odd[0]} of a module; allowed are {allowed}, and with data or recordings all others")
         return export_module(module, example, path, target=target, **how)
     row, chosen = _choose(target, options)
-    given |= {"data": Path(given["data"])} if "data" in given else {}
-    _check_data(chosen, given.get("data"))
     with module_job(module, example, target, how.pop("class_names", None), **how, **given) as job:
         return _write(job, row, chosen, Path(path))
-
-
-def _check_data(options: dict[str, Any], data: Path | None) -> None:
-    for name, value in options.items():
-        if OPTIONS[name].needs_data and value != OPTIONS[name].values[0] and data is None:
-            raise ConfigError(f"--{name} {value} is calibrated on your recordings: give them with --data FOLDER")
 
 
 def list_unsupported(source: Path | str, *, target: TargetName = "onnx", **options: Any) -> list[Unsupported]:

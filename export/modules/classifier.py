@@ -78,7 +78,7 @@ def module_job(
     steps: int | None = None,
     layout: Layout = "TN",
     slice_by: Literal["count", "time"] = "count",
-    data: Path | None = None,
+    data: Path | str | None = None,
     recordings: Sequence[Recording] | None = None,
     reading: RecordingsConfig | None = None,
     crop: Crop = None,
@@ -114,6 +114,7 @@ def module_job(
         )
         network = ModuleNetwork(module, layout, steps is not None).eval()
         _check_classes(network, frames, len(class_names))
+        data = None if data is None else Path(data)
         given: Any = (target, data, recordings, reading or RecordingsConfig(), crop)
         job = ExportJob(source, ModuleClassifier(header, network), *given)
         if data is not None:
