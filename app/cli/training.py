@@ -174,8 +174,8 @@ def demo(
 ) -> None:
     """Run every step on the built-in recordings, in a few minutes.
 
-    Pre-train without labels, fine-tune with 5 labels per class, train the same encoder from scratch with the
-    same labels, measure both on held-out recordings, and classify one recording from a file.
+    Pre-train without labels; with 1 label per class, drawn four times, fine-tune, and train the same encoder from
+    scratch; measure both on held-out recordings, and classify one recording from a file.
 
     Example: neuromoco demo
     """
