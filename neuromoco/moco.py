@@ -93,6 +93,8 @@ class MoCo(nn.Module):
         self.register_buffer("queue", F.normalize(keys, dim=0))
         self.register_buffer("pointer", torch.zeros((), dtype=torch.long))
         self.register_buffer("shuffles", torch.zeros((), dtype=torch.long))
+        self._drawn: int | None = 0  # what `shuffles` says, without asking the device, which would wait
+        self.register_load_state_dict_post_hook(_forget_drawn)
         self.register_load_state_dict_pre_hook(_rename_old_keys)  # type: ignore[no-untyped-call]
 
     def forward(self, view_q: Tensor, view_k: Tensor) -> tuple[MixLoss, Tensor]:
@@ -138,8 +140,10 @@ class MoCo(nn.Module):
 
     def _permutation(self, size: int) -> Tensor:
         """The next permutation: the same in every process, and after resuming."""
-        words = np.random.SeedSequence([self.seed, int(self.shuffles)]).generate_state(1, np.uint64)
+        drawn = int(self.shuffles) if self._drawn is None else self._drawn
+        self._drawn = drawn + 1
         self.shuffles.add_(1)
+        words = np.random.SeedSequence([self.seed, drawn]).generate_state(1, np.uint64)
         return torch.randperm(size, generator=Generator().manual_seed(int(words[0]) >> 1))
 
     def _local_groups(self) -> int:
@@ -179,6 +183,10 @@ class MoCo(nn.Module):
         places = (self.pointer + torch.arange(keys.shape[1], device=keys.device)) % size
         self.queue[:, :, places] = keys.permute(2, 0, 1).to(self.queue.dtype)
         self.pointer.copy_((self.pointer + keys.shape[1]) % size)
+
+
+def _forget_drawn(module: nn.Module, _: object) -> None:
+    module._drawn = None
 
 
 def _rename_old_keys(module: nn.Module, state: dict[str, Tensor], prefix: str, *_: object) -> None:
