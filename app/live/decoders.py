@@ -6,7 +6,7 @@ The readers of files decode them; here they get whatever has come, and what is i
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import numpy as np
@@ -26,7 +26,7 @@ from neuromoco.events.tidy import tidy
 FORMATS = ("csv", "evt2", "evt3", "aer", "spif", "records")
 LARGEST_HEADER = 1 << 16  # bytes of what must come before it is known what a stream holds
 FEWEST = 64  # bytes that show it
-NOTHING = Columns(np.empty(0, np.int64), *(np.empty(0, np.uint16) for _ in "xy"), np.empty(0, np.uint8))
+NOTHING = Columns(np.empty(0, np.int64), np.empty(0, np.uint16), np.empty(0, np.uint16), np.empty(0, np.uint8))
 
 
 class Decoder(Protocol):
@@ -64,7 +64,9 @@ def decoder_of(format: str | None, options: ReadOptions, sensor: tuple[int, int]
         raise ConfigError(f"--format {format} needs --sensor WIDTHxHEIGHT, for example 640x480")
     if format in ("evt2", "evt3"):
         return _Words(evt.Evt2Decoder(False) if format == "evt2" else Evt3Decoder(), format, sensor)
-    return {"aer": _Aer, "spif": Spif, "records": _Records}[format](options, sensor)
+    kinds: dict[str, Callable[[ReadOptions, tuple[int, int]], Decoder]]
+    kinds = {"aer": _Aer, "spif": Spif, "records": _Records}
+    return kinds[format](options, sensor)
 
 
 class _Pending:
@@ -117,7 +119,7 @@ class _Aer:
         self.sensor: tuple[int, int] | None = sensor
 
     def decode(self, data: bytes) -> Columns:
-        raw = np.frombuffer(self._pending.whole(data), aedat2.RECORD)
+        raw: Any = np.frombuffer(self._pending.whole(data), aedat2.RECORD)
         if not len(raw):
             return NOTHING
         if self._decoder is None:
@@ -164,7 +166,8 @@ class _Text:
     def __init__(self, options: ReadOptions) -> None:
         self._pandas = load_pandas()
         self._options = options
-        self._rest, self._table = b"", None
+        self._rest = b""
+        self._table: Table | None = None
         self._read = Columns(*(np.empty(0) for _ in "txyp"))
         self.sensor: tuple[int, int] | None = None
 
@@ -205,7 +208,8 @@ class _Recognised:
 
     def __init__(self, options: ReadOptions, sensor: tuple[int, int] | None) -> None:
         self._options, self.sensor = options, sensor
-        self._head, self._decoder = b"", None
+        self._head = b""
+        self._decoder: Decoder | None = None
 
     def decode(self, data: bytes) -> Columns:
         if self._decoder is None:

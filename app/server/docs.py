@@ -203,7 +203,7 @@ def classify(models: list[str]) -> dict[str, Any]:
 
 def _field(schema: dict[str, Any]) -> dict[str, Any]:
     """A field of a form, which is left out where the schema says null."""
-    kind = next((one for one in schema.get("anyOf", ()) if one.get("type") != "null"), {})
+    kind: dict[str, Any] = next((one for one in schema.get("anyOf", ()) if one.get("type") != "null"), {})
     default = {} if schema.get("default") is None else {"default": schema["default"]}
     own = {key: value for key, value in schema.items() if key not in ("anyOf", "default", "title")}
     return {**own, **kind, **default}

@@ -108,7 +108,7 @@ class WindowClassifier:
             )
         self._header, self._abstain, self._most_events = header, abstain, most_events
         is_export = isinstance(classifier, OnnxClassifier | LoihiClassifier)
-        self._network: FrameNetwork = classifier.network if is_export else classifier  # type: ignore[union-attr, assignment]
+        self._network: FrameNetwork = classifier.network if is_export else classifier  # type: ignore[assignment]
         self._fewest = QUIET * usual_rate(header.seen) * self.window_us / 1e6
         self._clock = Clock()
         self._sensor = (0, 0)
