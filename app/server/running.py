@@ -72,10 +72,13 @@ class BoundedServer(Server):
 
     def __init__(self, app: ASGIApp, refuse: Callable[[], Any], largest_message: int = 0) -> None:
         self._refuse = refuse
+        sockets: Any = "none"
+        if largest_message:
+            from neuromoco.app.server.socket_protocol import RefusingSocketProtocol as sockets  # noqa: N813 # needs websockets
         config = Config(
             app,
             http=BoundedProtocol,
-            ws="websockets-sansio" if largest_message else "none",
+            ws=sockets,
             ws_max_size=largest_message,
             ws_per_message_deflate=False,  # a small message could unpack to a large one
             lifespan="on",

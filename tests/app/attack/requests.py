@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from itertools import product
 
 from neuromoco import models
+from tests.app.attack.sockets import hostile_sockets
 
 GOOD = models.example_paths()[3].read_bytes()
 JOIN, CALL, UPLOAD = b"/gradio_api/queue/join", b"/gradio_api/call/classify", b"/gradio_api/upload"
@@ -58,7 +59,8 @@ class Hostile:
 
 def requests() -> list[Hostile]:
     """All of them."""
-    return [*_paths(), *_routes(), *_senders(), *_framing(), *_calls(), *_forms(), *_queries()]
+    sockets = (Hostile(f"socket: {name}", sent, cut=True) for name, sent in hostile_sockets())
+    return [*_paths(), *_routes(), *_senders(), *_framing(), *_calls(), *_forms(), *_queries(), *_bytes(), *sockets]
 
 
 def _get(target: bytes, headers: bytes = b"", host: bytes = b"{host}", method: bytes = b"GET") -> bytes:
@@ -261,3 +263,17 @@ def _queries() -> Iterator[Hostile]:
     ):  # fmt: skip
         for target in (b"/", b"/config", b"/gradio_api/info", b"/healthz"):
             yield Hostile(f"query {query[:30]!r} {target!r}", _get(target + query))
+
+
+def _bytes() -> Iterator[Hostile]:
+    kind = b"application/octet-stream"
+    for query in (
+        b"name=../../../../tmp/pwned.bin", b"name={secret}", b"name=%00%1b[2J", b"file={secret}", b"model={secret}",
+        b"model=http://{canary}/x", b"windows=true&window_ms=0.001", b"windows=true&window_ms=1&stride_ms=1e-300",
+        b"windows=true&window_ms=inf", b"window_ms=1&window_ms=2", b"&".join(b"a%d=b" % n for n in range(100)),
+        b"name=" + b"x" * 900, b"%ff%fe=%ff", b"windows=true&window_ms=100&compare=true",
+    ):  # fmt: skip
+        yield Hostile(f"bytes {query[:30]!r}", post(b"/classify?" + query, GOOD, kind))
+        yield Hostile(f"bytes to the page {query[:30]!r}", post(UPLOAD + b"?" + query, GOOD, kind))
+    yield Hostile("bytes that break off", post(b"/classify?windows=true&window_ms=1", GOOD, kind)[:-1000], cut=True)
+    yield Hostile("bytes and no reader", post(b"/classify?windows=true&window_ms=1", GOOD, kind), cut=True)
