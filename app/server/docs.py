@@ -85,7 +85,7 @@ EXAMPLE = {
     "possible_classes": ["3"],
     "decision_step": 1,
     "logits_per_step": [[-0.5, 3.4], [-0.4, 3.5]],
-    "milliseconds": {"survey": 1.5, "read": 0.6, "frames": 0.9, "load onnx": 0.1, "answer onnx": 1.0},
+    "milliseconds": {"survey": 1.5, "read": 0.6, "load onnx": 0.1, "answer onnx": 1.0},
     "backend": "onnx",
     "window_us": [0, 307200],
     "windows": 1,
