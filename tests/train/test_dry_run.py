@@ -39,7 +39,8 @@ def test_every_recipe_says_what_it_takes_with_no_data_there(
     result = run("train", "--recipe", name, "--dry-run", "--json")
     found = json.loads(result.stdout)
     assert found["recordings"] == SIZES[config.data]
-    encoder = build_encoder(config.encoder)
+    with FakeTensorMode():  # only its size counts
+        encoder = build_encoder(config.encoder)
     for stage, facts in found["stages"].items():
         assert facts["parameters"]["encoder"] == sum(p.numel() for p in encoder.parameters())
         assert facts["steps"] == facts["epochs"] * facts["steps_an_epoch"]
