@@ -6,14 +6,14 @@
 With --data, the shipped model classifies all recordings of a folder, or N of them: every logit of the compiled
 runtime is compared with the twin's. With --networks, encoders are timed beside ONNX Runtime with one thread, on the
 same frames, one recording a call: small ones with 34 x 34 pixels, big ones with 128 x 128, with random weights under
-which every layer spikes; each in a process of its own, for its memory. Some minutes on 2 cores.
+which every layer spikes; each in a process of its own, for its memory. Times are those of a processor, so that other
+work on the machine matters less; with OMP_NUM_THREADS=1, numpy has one, too. Some minutes on 2 cores.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -32,7 +32,7 @@ from neuromoco.runtime.loihi.twin import run
 from neuromoco.support.files import files_in
 from neuromoco.support.sampling import evenly_spaced
 
-AT_ONCE = 50  # recordings
+AT_ONCE = 50  # recordings of a call
 STEPS, RUNS = 4, 15
 NETWORKS = {
     "chain_tiny": 34,
@@ -51,21 +51,22 @@ def compare(folder: Path, most: int | None) -> None:
     twin = TwinNetwork(models.model_path(suffix=".loihi"))
     compiled = twin.compiled
     assert compiled is not None, "no C compiler"
-    seconds, differ, logits = [0.0, 0.0], 0, 0
-    for first in range(0, len(files), AT_ONCE):
-        frames = twin.frames([read_recording(file) for file in files[first : first + AT_ONCE]])
-        begin = time.perf_counter()
-        found = compiled.logits(frames)
-        middle = time.perf_counter()
-        wanted = run(twin.graph, frames).logits
-        seconds = [seconds[0] + middle - begin, seconds[1] + time.perf_counter() - middle]
-        logits += wanted.size
-        differ += wanted.size if found is None else int(np.count_nonzero(found != wanted))
-    ours, numpy = (1e3 * each / len(files) for each in seconds)
-    print(
-        f"{len(files):,} recordings: {differ} of {logits:,} logits differ; {ours:.3f} ms a recording, numpy's twin "
-        f"{numpy:.2f} ms ({AT_ONCE} at once), {numpy / ours:.0f} x"
-    )
+    for at_once in (AT_ONCE, 1):
+        seconds, differ, logits = [0.0, 0.0], 0, 0
+        for first in range(0, len(files), at_once):
+            frames = twin.frames([read_recording(file) for file in files[first : first + at_once]])
+            begin = time.process_time()
+            found = compiled.logits(frames)
+            middle = time.process_time()
+            wanted = run(twin.graph, frames).logits
+            seconds = [seconds[0] + middle - begin, seconds[1] + time.process_time() - middle]
+            logits += wanted.size
+            differ += wanted.size if found is None else int(np.count_nonzero(found != wanted))
+        ours, numpy = (1e3 * each / len(files) for each in seconds)
+        print(
+            f"{len(files):,} recordings, {at_once} a call: {differ} of {logits:,} logits differ; {ours:.3f} ms of a "
+            f"processor each, numpy {numpy:.2f} ms, {numpy / ours:.1f} x"
+        )
 
 
 def write_network(name: str, side: int, steps: int, folder: Path) -> None:
@@ -93,9 +94,15 @@ def write_network(name: str, side: int, steps: int, folder: Path) -> None:
     np.save(folder / FRAMES, frames)
 
 
+def peak_memory() -> float:
+    """MB that this process needed at most; its parent's are not among them, as they are in getrusage's."""
+    words = Path("/proc/self/status").read_text().split()
+    return int(words[words.index("VmHWM:") + 1]) / 1024
+
+
 def measure(folder: Path, which: str) -> dict[str, float]:
     """Milliseconds a recording, MB that the process grew by, and bytes, of one of the two; in a process of its own."""
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_memory()
     frames = np.load(folder / FRAMES)
     if which == "onnx":
         from neuromoco.runtime.onnx_file import OnnxNetwork
@@ -111,17 +118,16 @@ def measure(folder: Path, which: str) -> dict[str, float]:
     work(ones[0])
     times = []
     for turn in range(RUNS):
-        begin = time.perf_counter()
+        begin = time.process_time()
         work(ones[turn % len(ones)])
-        times.append(time.perf_counter() - begin)
-    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    figures = {"ms": 1e3 * median(times), "mb": grown / 1024, "bytes": size}
+        times.append(time.process_time() - begin)
+    figures = {"ms": 1e3 * median(times), "mb": peak_memory() - before, "bytes": size}
     return figures if which == "onnx" else figures | {"ram": twin.compiled.packed.memory}
 
 
 def networks(steps: int) -> None:
     """Prints a row for every encoder."""
-    print("| network, pixels | T | C: ms | RAM | size | ONNX Runtime: ms | grown by | size | C is |")
+    print("| network, pixels | T | C: ms | RAM | size | ONNX Runtime: ms | memory | size | C is |")
     print("|---|---|---|---|---|---|---|---|---|")
     for name, side in NETWORKS.items():
         with tempfile.TemporaryDirectory() as place:

@@ -273,27 +273,39 @@ static void drive_rows(const spiking *s, const block *b, int32_t row, int32_t *r
 
 /* Neurons */
 
+/* What is left of a membrane after a step, rounded towards 0, without a product of more than 32 bits. */
+static int32_t decayed(int32_t v, int32_t keep)
+{
+    const int32_t size = v < 0 ? -v : v, low = size & ((1 << FRACTION) - 1);
+    const int32_t kept = (size >> FRACTION) * keep + ((low * keep) >> FRACTION);
+    return v < 0 ? -kept : kept;
+}
+
+/* A membrane with what is added to it, within its range. Sums are unsigned, as a drive out of range may overflow. */
+static int32_t charged(int32_t v, int32_t drive, int32_t bias)
+{
+    const uint32_t added = ((uint32_t)drive + (uint32_t)bias) * (uint32_t)UNIT;
+    const int32_t next = (int32_t)((uint32_t)v + added);
+    return smaller(larger(next, -LARGEST_MEMBRANE), LARGEST_MEMBRANE);
+}
+
 /* One step of n neurons; drives become 1 where they fire, else 0. Returns whether a drive was out of range. */
 static uint32_t integrate(
     int32_t *restrict drive, int32_t *restrict membranes, const int32_t *restrict bias, int32_t n, int32_t keep,
     int32_t threshold)
 {
+    const uint32_t most = (uint32_t)(LARGEST_DRIVE - 1);
     uint32_t beyond = 0u;
     int32_t i;
+    for (i = 0; i < n; i++) beyond |= (uint32_t)((uint32_t)drive[i] + most > 2u * most);
+    if (keep == 1 << (FRACTION - 1)) { /* tau 2, in fewer instructions */
+        for (i = 0; i < n; i++) membranes[i] = charged(membranes[i] / 2, drive[i], bias[i]);
+    } else {
+        for (i = 0; i < n; i++) membranes[i] = charged(decayed(membranes[i], keep), drive[i], bias[i]);
+    }
     for (i = 0; i < n; i++) {
-        const int32_t a = drive[i], v = membranes[i], size = v < 0 ? -v : v;
-        /* Rounded towards 0, without a product of more than 32 bits. */
-        const int32_t kept = (size >> FRACTION) * keep + (((size & ((1 << FRACTION) - 1)) * keep) >> FRACTION);
-        /* Unsigned, as a drive that is out of range may overflow. */
-        const int32_t added = (int32_t)(((uint32_t)a + (uint32_t)bias[i]) * (uint32_t)UNIT);
-        int32_t next = (int32_t)((uint32_t)(v < 0 ? -kept : kept) + (uint32_t)added);
-        int32_t fires;
-        beyond |= (uint32_t)((uint32_t)a + (uint32_t)(LARGEST_DRIVE - 1) > 2u * (uint32_t)(LARGEST_DRIVE - 1));
-        next = next > LARGEST_MEMBRANE ? LARGEST_MEMBRANE : next;
-        next = next < -LARGEST_MEMBRANE ? -LARGEST_MEMBRANE : next;
-        fires = next > threshold;
-        membranes[i] = fires != 0 ? 0 : next;
-        drive[i] = fires;
+        drive[i] = membranes[i] > threshold;
+        membranes[i] = membranes[i] > threshold ? 0 : membranes[i];
     }
     return beyond;
 }
