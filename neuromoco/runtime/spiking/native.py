@@ -53,18 +53,19 @@ class CompiledNetwork:
         self._idle.append(opened)
 
     def logits(self, frames: NDArray[Any]) -> Integers | None:
-        """What each step adds to the readout [T, N, classes], of frames [T, N, P, H, W]; None if out of range."""
+        """What each step adds to the readout [T, N, classes], of frames [T, N, P, H, W].
+
+        None if something is out of range, or T is another one than the network's.
+        """
         steps, batch = frames.shape[:2]
+        if steps != self.packed.steps:
+            return None
         counts = np.ascontiguousarray(np.minimum(frames, LARGEST_MESSAGE).swapaxes(0, 1), np.uint8)
         with self._opened() as opened:
-            sums = np.zeros((batch, steps + 1, opened.classes), np.int32)
-            for n in range(batch):
-                opened.reset()
-                for t in range(steps):
-                    if opened.step(counts[n, t]) != OK:
-                        return None
-                    sums[n, t + 1] = opened.sums
-        return np.diff(sums, axis=1).swapaxes(0, 1)
+            sums = np.zeros((batch, steps, opened.classes), np.int32)
+            if any(opened.recording(counts[n], sums[n]) != OK for n in range(batch)):
+                return None
+        return np.diff(sums, axis=1, prepend=0).swapaxes(0, 1)
 
 
 class OpenNetwork:
@@ -78,18 +79,11 @@ class OpenNetwork:
             self._state, _place(content), ctypes.c_size_t(content.size), _place(self._memory), ctypes.c_size_t(memory)
         )
         assert opened == OK, f"spiking_open returned {opened}"
-        runtime.spiking_logits.restype = ctypes.POINTER(ctypes.c_int32)
         self.classes: int = runtime.spiking_classes(self._state)
-        self.sums = np.ctypeslib.as_array(runtime.spiking_logits(self._state), (self.classes,))
 
-    def reset(self) -> None:
-        """Begins a recording."""
-        self._runtime.spiking_reset(self._state)
-
-    def step(self, counts: NDArray[np.uint8]) -> int:
-        """Computes a step of counts [P, H, W]; returns its status."""
-        self._runtime.spiking_push_counts(self._state, _place(counts))
-        status: int = self._runtime.spiking_step(self._state)
+    def recording(self, counts: NDArray[np.uint8], sums: NDArray[np.int32]) -> int:
+        """Computes a recording of counts [T, P, H, W]: its logits up to each step [T, classes]; returns its status."""
+        status: int = self._runtime.spiking_recording(self._state, _place(counts), _place(sums))
         return status
 
 

@@ -56,11 +56,13 @@ class PackedNetwork:
     Attributes:
         sections: its parts, one behind the other.
         memory: bytes that its state needs.
+        steps: T of a recording.
         sources: of every block of the graph, the numbers of those whose spikes it sends, itself or as a relay.
     """
 
     sections: tuple[Section, ...]
     memory: int
+    steps: int
     sources: dict[str, tuple[int, ...]]
 
     @cached_property
@@ -147,7 +149,7 @@ class _Packer:
                 parts.append(Section(f"{block.name}: inputs, weights, biases", content))
             begin += len(content)
         head = Section("head", self._head(begin))
-        return PackedNetwork((head, *tables, *parts), WORD_BYTES * self.words, self.sources)
+        return PackedNetwork((head, *tables, *parts), WORD_BYTES * self.words, self.frames.steps, self.sources)
 
     def _head(self, size: int) -> bytes:
         rows, columns = self.sensor

@@ -645,6 +645,20 @@ int32_t spiking_push_counts(spiking *s, const uint8_t *counts)
     return s->status;
 }
 
+int32_t spiking_recording(spiking *s, const uint8_t *counts, int32_t *sums)
+{
+    const block input = read_block(s, 0);
+    const int32_t size = input.channels * input.rows * input.columns, classes = spiking_classes(s);
+    int32_t step, i;
+    spiking_reset(s);
+    for (step = 0; step < spiking_steps(s) && s->status == SPIKING_OK; step++, counts += size) {
+        (void)spiking_push_counts(s, counts);
+        (void)spiking_step(s);
+        for (i = 0; i < classes; i++) *sums++ = spiking_logits(s)[i];
+    }
+    return s->status;
+}
+
 /* Answers */
 
 int32_t spiking_answer(const spiking *s)

@@ -80,6 +80,9 @@ int32_t spiking_push_events(
 /* The counts of a time step instead of its events, [polarity][row][column], at most 255 each. */
 int32_t spiking_push_counts(spiking *s, const uint8_t *counts);
 
+/* A whole recording of counts [steps][polarity][row][column]: `sums` [steps][classes] are the logits after each step. */
+int32_t spiking_recording(spiking *s, const uint8_t *counts, int32_t *sums);
+
 /* Ends a time step: all blocks are computed. */
 int32_t spiking_step(spiking *s);
 

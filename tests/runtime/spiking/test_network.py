@@ -94,6 +94,12 @@ def test_predictions_of_a_loihi_export_are_computed_by_the_compiled_runtime(
     assert np.array_equal(shipped.frame_logits(frames), wanted)
 
 
+def test_frames_of_another_number_of_steps_are_computed_too(shipped: TwinNetwork) -> None:
+    frames = np.repeat(shipped.frames([read_recording(models.example_paths()[0])]), 2, axis=0)
+    wanted = (run(shipped.graph, frames).logits / shipped.graph.readout.scale).astype(np.float32)
+    assert np.array_equal(shipped.frame_logits(frames), wanted)
+
+
 def test_without_a_compiler_numpy_computes_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     frames = (twin := TwinNetwork(FOLDER)).frames([read_recording(models.example_paths()[0])])
     wanted = twin.frame_logits(frames)
@@ -208,6 +214,13 @@ def binned(recording: Recording, config: FrameConfig, pieces: int) -> Any:
 
 class EventsNetwork(OpenNetwork):
     """A network that takes events."""
+
+    def reset(self) -> None:
+        self._runtime.spiking_reset(self._state)
+
+    def step(self, counts: Any) -> int:
+        self._runtime.spiking_push_counts(self._state, ctypes.c_void_p(counts.ctypes.data))
+        return int(self._runtime.spiking_step(self._state))
 
     def _columns(self, recording: Recording, begin: int, end: int) -> Iterator[Any]:
         for column in (recording.t, recording.x, recording.y, recording.p):
