@@ -9,6 +9,7 @@ from typing import Any
 from neuromoco import models
 from neuromoco.checkpoint import CheckpointHeader
 from neuromoco.confidence import temperature_of
+from neuromoco.datasets.digits import DEPTH, DIGIT_MOTION, DIGIT_SENSOR, INK, PAPER
 from neuromoco.errors import EventFileError
 from neuromoco.events import Recording, read_recording
 from neuromoco.export.exporter import Exporter
@@ -24,7 +25,6 @@ from neuromoco.graph.nodes import Graph
 from neuromoco.runtime.header import ExportHeader
 from neuromoco.runtime.loihi.blocks import LoihiGraph
 from neuromoco.runtime.spiking.network import list_uncompiled, pack_network
-from neuromoco.simulate import Saccades, SensorConfig
 from neuromoco.support.files import write_text
 from neuromoco.unsupported import Unsupported
 
@@ -36,6 +36,13 @@ WORDING = {
     "most": MOST_REASONS,
     "other": OTHER,
     "unlike": UNLIKE,
+}
+
+# The simulated camera that a webcam goes before, and how a picture becomes ink on paper: those of the built-in digits.
+CAMERA = {
+    "sensor": asdict(DIGIT_SENSOR),
+    "motion": asdict(DIGIT_MOTION),
+    "look": {"paper": PAPER, "ink": INK, "depth": DEPTH},
 }
 
 
@@ -94,7 +101,7 @@ def page_data(header: ExportHeader, network: bytes, scale: float) -> dict[str, A
             "other": OTHER,
             "unlike": UNLIKE,
         },
-        "camera": {"sensor": asdict(SensorConfig()), "motion": asdict(Saccades())},
+        "camera": CAMERA,
         "network": in_base64(network),
         "wasm": in_base64(WASM.read_bytes()),
         "examples": [{"name": path.name, "content": in_base64(path.read_bytes())} for path in fitting_examples(header)],

@@ -44,8 +44,8 @@ DIGEST = ".sha256"  # file with the digest of all recordings, by which damage is
 # Side of an image, and the part that the 8 x 8 digit fills: wider than high, because most digits of scikit-learn leave
 # their outer columns empty.
 _SIDE, _ROWS, _COLUMNS = 28, 20, 24
-_PAPER, _INK = 0.32, 0.95  # interpolated ink below is paper, above is full ink: keeps strokes thin
-_DEPTH = 0.825  # share of the light that full ink absorbs; sets the number of events per edge
+PAPER, INK = 0.32, 0.95  # interpolated ink below is paper, above is full ink: keeps strokes thin
+DEPTH = 0.825  # share of the light that full ink absorbs; sets the number of events per edge
 
 
 def digit_images() -> tuple[NDArray[np.float32], NDArray[np.int64]]:
@@ -60,11 +60,11 @@ def digit_images() -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     digits: Any = load_digits()
     scale = (1, _ROWS / 8, _COLUMNS / 8)
     ink = zoom(digits.images / 16, scale, order=3, mode="grid-constant", grid_mode=True)
-    ink = np.clip((ink - _PAPER) / (_INK - _PAPER), 0.0, 1.0)
+    ink = np.clip((ink - PAPER) / (INK - PAPER), 0.0, 1.0)
     ink = ink * ink * (3 - 2 * ink)
     images = np.ones((len(ink), _SIDE, _SIDE), dtype=np.float32)
     top, left = (_SIDE - _ROWS) // 2, (_SIDE - _COLUMNS) // 2
-    images[:, top : top + _ROWS, left : left + _COLUMNS] = 1 - _DEPTH * ink
+    images[:, top : top + _ROWS, left : left + _COLUMNS] = 1 - DEPTH * ink
     return images, digits.target.astype(np.int64)
 
 

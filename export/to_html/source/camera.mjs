@@ -106,6 +106,24 @@ function displaced(picture, width, height, [right, down], to) {
   return to;
 }
 
+const LEAST_CONTRAST = 0.15; // of a picture, below which its noise would become strokes
+const DARKEST = 0.01; // share of the pixels that are surely ink, if there is a stroke
+const LIGHTEST = 0.1; // and of those that are surely paper
+
+/**
+ * Grey values as strokes on white paper, as in N-MNIST: pale ones become paper, dark ones ink that absorbs `depth` of the
+ * light. `paper` and `ink` are shares of the contrast; the strokes are lighter than their ground if `isInverted`.
+ */
+export function asInk(grey, { paper, ink, depth }, isInverted) {
+  const values = isInverted ? grey.map((value) => 1 - value) : grey, sorted = values.slice().sort();
+  const dark = sorted[Math.floor(DARKEST * sorted.length)], light = sorted[Math.floor((1 - LIGHTEST) * (sorted.length - 1))];
+  const contrast = Math.max(light - dark, LEAST_CONTRAST);
+  return values.map((value) => {
+    const share = Math.min(Math.max(((light - value) / contrast - paper) / (ink - paper), 0), 1);
+    return 1 - depth * share * share * (3 - 2 * share);
+  });
+}
+
 /** A recording of a still picture that is moved before the camera. */
 export function recordSaccades(picture, width, height, config, motion, seed = 0) {
   const pixels = new EventPixels(width, height, config, seed), end = 3 * motion.saccade_us, moved = new Float64Array(picture.length);

@@ -2,7 +2,7 @@
 
 import { Answerer } from "./answer.mjs";
 import { fromBase64 } from "./bytes.mjs";
-import { LiveEvents, recordSaccades } from "./camera.mjs";
+import { asInk, LiveEvents, recordSaccades } from "./camera.mjs";
 import { card, drawGrey, el, EventCanvas, evidenceTable, facts, percent, player } from "./draw.mjs";
 import { EventError, grouped } from "./events.mjs";
 import { seconds } from "./fit.mjs";
@@ -85,9 +85,13 @@ async function showReading(name) {
   await new Promise((done) => { requestAnimationFrame(() => setTimeout(done)); });
 }
 
+function markExample(chosen) {
+  for (const button of document.querySelectorAll("#examples button")) button.setAttribute("aria-pressed", String(button === chosen));
+}
+
 function takeFile(file) {
   if (!file) return;
-  for (const button of document.querySelectorAll("#examples button")) button.setAttribute("aria-pressed", "false");
+  markExample(null);
   take(file.name, async () => {
     try {
       return new Uint8Array(await file.arrayBuffer());
@@ -121,6 +125,7 @@ async function startWebcam() {
       return;
     }
     webcam = next;
+    markExample(null);
     replace(live.node);
     cameraButton.setAttribute("aria-pressed", "true");
     cameraButton.textContent = "Stop the webcam";
@@ -132,7 +137,7 @@ async function startWebcam() {
 
 /** What is shown of a webcam: `see(grey, time)` takes a frame, and answers it. */
 function liveView(width, height) {
-  const { sensor, motion } = data.camera, window = Math.round((data.seen.shortest_us + data.seen.longest_us) / 2);
+  const { sensor, motion, look } = data.camera, window = Math.round((data.seen.shortest_us + data.seen.longest_us) / 2);
   const events = new EventCanvas(width, height), grey = el("canvas", { width, height, role: "img", "aria-label": "What the camera sees" });
   const [answered, evidence, note] = [el("div"), el("div", { class: "evidence-card" }), el("p", { class: "note", id: "rate" })];
   const begins = [];
@@ -142,16 +147,16 @@ function liveView(width, height) {
 
   function see(picture, time) {
     const begin = performance.now(), chosen = document.querySelector("input[name=moves]:checked").value;
-    if (document.getElementById("invert").checked) picture.forEach((value, i) => { picture[i] = 1 - value; });
     if (chosen !== moves) live = new LiveEvents(width, height, sensor, window);
     moves = chosen;
     const isScene = moves === "scene";
-    const recording = isScene ? live.see(picture, time) : recordSaccades(picture, width, height, sensor, motion, begins.length);
+    const shown = isScene ? picture : asInk(picture, look, document.getElementById("invert").checked);
+    const recording = isScene ? live.see(shown, time) : recordSaccades(shown, width, height, sensor, motion, begins.length);
     const many = recording.t.length;
-    drawGrey(grey, picture);
+    drawGrey(grey, shown);
     events.draw(recording, 0, many);
     if (many < Math.max(1, FEW * data.seen.fewest_events)) {
-      const hint = isScene ? "move something before it" : "show something with more contrast";
+      const hint = isScene ? "move something before it" : "hold up strokes on a plain ground";
       answered.replaceChildren(card("Answer", "", el("p", { class: "label unlike" }, "-"), el("p", { class: "note" }, `The camera sees ${grouped(many)} events: ${hint}.`)));
       evidence.replaceChildren();
     } else answerFrame(recording, isScene);
@@ -192,9 +197,10 @@ function begin() {
   }
   const examples = document.getElementById("examples");
   examples.hidden = !data.examples.length;
+  document.querySelector(`input[value=${data.examples.length ? "picture" : "scene"}]`).checked = true; // N-MNIST's kind, or others
   for (const { name, content } of data.examples) {
     const choose = ({ target }) => {
-      for (const button of examples.querySelectorAll("button")) button.setAttribute("aria-pressed", String(button === target));
+      markExample(target);
       take(name, async () => fromBase64(content));
     };
     examples.lastElementChild.append(el("button", { type: "button", class: "button", "aria-pressed": "false", onclick: choose }, name.replace(/\.\w+$/, "")));

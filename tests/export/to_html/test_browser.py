@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.ndimage import zoom
 
 from neuromoco import models, read_recording
 from neuromoco.export.to_html.page import build_page
@@ -27,15 +28,21 @@ FLAGS = (
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
+def launch() -> Iterator[Callable[..., Any]]:
+    """Launches Chromium with more flags than its usual ones."""
     sync_api = pytest.importorskip("playwright.sync_api")
     path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if path is None:
         pytest.skip("no Chromium")
     with sync_api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=path, args=list(FLAGS))
-        yield chromium
-        chromium.close()
+        yield lambda *flags: playwright.chromium.launch(executable_path=path, args=[*FLAGS, *flags])
+
+
+@pytest.fixture(scope="module")
+def browser(launch: Callable[..., Any]) -> Iterator[Any]:
+    chromium = launch()
+    yield chromium
+    chromium.close()
 
 
 @pytest.fixture
@@ -159,7 +166,7 @@ def test_the_webcam_is_answered_live(open_page: Callable[..., Any]) -> None:
     assert page.inner_text("#view .warn").startswith("This recording is unlike the training recordings")
     assert page.evaluate("document.querySelectorAll('#view canvas').length") == 2
     before = page.evaluate("document.querySelectorAll('#view canvas')[0].toDataURL()")
-    page.get_by_label("Invert").check()
+    page.get_by_label("The strokes are lighter").check()
     page.wait_for_function("was => document.querySelectorAll('#view canvas')[0].toDataURL() !== was", arg=before)
     page.get_by_label("the scene before the camera").check()
     page.wait_for_selector("#view :text('The camera sees')")
@@ -169,6 +176,24 @@ def test_the_webcam_is_answered_live(open_page: Callable[..., Any]) -> None:
     assert page.inner_text("#rate") == frozen
     page.get_by_role("button", name="3", exact=True).click()
     assert answered(page, "3.bin")["label"] == "3"
+
+
+def test_a_digit_on_paper_is_answered(launch: Callable[..., Any], page_file: Path, tmp_path: Path) -> None:
+    """A handwritten digit, grey on a grey wall with noise, as a webcam of 320 x 240 pixels sees it."""
+    digit = pytest.importorskip("sklearn.datasets").load_digits().images[-1] / 16  # an 8
+    ink = zoom(digit, (18, 21), order=3, mode="grid-constant", grid_mode=True).clip(0, 1)
+    picture = 190 + np.random.default_rng(0).normal(0, 3, (240, 320))
+    picture[(240 - ink.shape[0]) // 2 :, (320 - ink.shape[1]) // 2 :][: ink.shape[0], : ink.shape[1]] -= 120 * ink
+    luma, chroma = np.clip(picture, 16, 235).astype(np.uint8).tobytes(), bytes([128]) * (160 * 120 * 2)
+    file = tmp_path / "digit.y4m"
+    file.write_bytes(b"YUV4MPEG2 W320 H240 F30:1 Ip A1:1 C420mpeg2\n" + 20 * (b"FRAME\n" + luma + chroma))
+    chromium = launch(f"--use-file-for-fake-video-capture={file}")
+    page = chromium.new_page()
+    page.goto(page_file.as_uri())
+    page.get_by_role("button", name="Start the webcam").click()
+    page.wait_for_function("() => document.querySelector('#view .label')?.textContent.startsWith('8 ')")
+    assert "This recording fits" in page.inner_text("#view")
+    chromium.close()
 
 
 def test_without_a_webcam_it_says_so(open_page: Callable[..., Any]) -> None:
