@@ -24,6 +24,8 @@ MEMORY = 1 << 30  # bytes beyond what a worker uses when it starts
 # From version 1.29 on, ONNX Runtime reports its use to its vendor and keeps a file for that in the temporary folder.
 # It reads this variable when it is loaded; workers inherit it.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+# Workers whose matrix products take every core wait for each other: on a busy machine, twenty times as long.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 # Ends that come from outside: the kernel out of memory, a service manager, a person.

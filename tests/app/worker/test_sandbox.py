@@ -86,6 +86,11 @@ def test_a_worker_that_was_killed_at_rest_costs_no_file(sandbox: Sandbox) -> Non
     assert sandbox.analyse(request()).predictions["onnx"].label == "3"
 
 
+def test_a_worker_takes_one_core(sandbox: Sandbox) -> None:
+    name = Trap(os.getenv, "OPENBLAS_NUM_THREADS")  # told by the command, which has the name
+    assert sandbox.analyse(request(name=name)).command.startswith("neuromoco predict 1 ")
+
+
 def test_it_says_what_an_analyst_says(sandbox: Sandbox) -> None:
     for asked in (request(0), request(7, backend="loihi-sim"), request(5, window_us=100_000, window=1)):
         mine, theirs = Analyser().analyse(asked).to_json(), sandbox.analyse(asked).to_json()
