@@ -61,7 +61,7 @@ def shifted(data: bytes, by: int) -> bytearray:
 class Stream:
     """A source that gives chunks, in time or as fast as they are taken."""
 
-    name, clock_rate = "benchmark", 0.0
+    name, clock_rate, goes_on = "benchmark", 0.0, False
 
     def __init__(self, made: list[bytes], repeats: int, sensor: tuple[int, int], in_time: bool) -> None:
         self._made, self._repeats, self._sensor, self.waits = made, repeats, sensor, not in_time

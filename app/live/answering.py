@@ -12,6 +12,7 @@ import numpy as np
 
 from neuromoco.app.live.inbox import Inbox
 from neuromoco.app.live.source import Source
+from neuromoco.errors import ConfigError, EventFileError
 from neuromoco.runtime.live_segments import LiveSegments
 from neuromoco.runtime.timeline import Segment
 from neuromoco.runtime.window_classifier import WindowAnswer, WindowClassifier
@@ -20,6 +21,7 @@ WAIT_SECONDS = 0.05
 SILENT_SECONDS = 0.2  # without events, after which a camera's clock goes on by this machine's
 BEHIND_SECONDS = 0.1  # by which it then stays behind, for what is still on its way
 MOST_LATENCIES = 100_000
+MOST_FAILURES = 10  # streams one after another without an answer, where a source goes on
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,7 @@ class LiveAnswers:
         Raises:
             NeuromocoError: of the source, or of events that fit no stream.
         """
-        begin = time.monotonic()
+        begin, failures = time.monotonic(), 0
         self._inbox.start()
         try:
             while True:
@@ -132,7 +134,16 @@ class LiveAnswers:
                     continue
                 self._dropped += batch.dropped
                 self.totals.events += len(batch.events)
-                answers = self._classifier.feed(batch.events)
+                try:
+                    answers = self._classifier.feed(batch.events)
+                except (EventFileError, ConfigError) as error:
+                    failures += 1
+                    if not self._source.goes_on or failures > MOST_FAILURES:
+                        raise
+                    yield from self.last()
+                    yield f"{self._source.name}: {error}; from here on, it is another stream"
+                    continue
+                failures = 0 if answers else failures
                 self._seen = self._classifier.latest, batch.arrived
                 yield from self._told(answers, batch.arrived)
         finally:

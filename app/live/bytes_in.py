@@ -39,6 +39,8 @@ class ByteSource:
 
     waits = True
     clock_rate = 0.0
+    goes_on = False
+    _refused = False  # what is being sent
 
     def __init__(self, name: str, format: str | None, options: ReadOptions, sensor: tuple[int, int] | None) -> None:
         self.name = name
@@ -63,7 +65,11 @@ class ByteSource:
                 try:
                     columns = decoder.decode(block)
                 except EventFileError as error:
-                    raise EventFileError(f"{self.name}: {error}") from None
+                    if not self.goes_on:
+                        raise EventFileError(f"{self.name}: {error}") from None
+                    yield f"{self.name}: what was sent is left out: {error}"
+                    self._refused, decoder = True, self._new_decoder()
+                    continue
                 if len(columns.t):
                     self._sensor = self._sensor or self._settled(decoder)
                     yield self._sensor.recording(columns)
@@ -135,6 +141,7 @@ class _Socket(ByteSource):
     """A socket that listens."""
 
     kind = socket.SOCK_STREAM
+    goes_on = True
 
     def __init__(
         self, name: str, host: str, port: int, format: str, options: ReadOptions, sensor: tuple[int, int] | None
@@ -183,7 +190,8 @@ class TcpSource(_Socket):
 
     def _of(self, connection: socket.socket) -> Iterator[bytes]:
         connection.settimeout(LOOK_SECONDS)
-        while not self._closed.is_set():
+        self._refused = False
+        while not self._closed.is_set() and not self._refused:
             try:
                 if not (data := connection.recv(AT_ONCE)):
                     return

@@ -96,6 +96,7 @@ class CameraSource:
 
     waits = False
     clock_rate = 1.0
+    goes_on = True
 
     def __init__(self, word: str, options: ReadOptions) -> None:
         kind, _, self._serial = word.partition(":")

@@ -21,6 +21,8 @@ class Replay:
         options: for reading it.
     """
 
+    goes_on = False
+
     def __init__(self, path: Path, speed: float, options: ReadOptions) -> None:
         self.name = str(path)
         self.waits = speed == 0

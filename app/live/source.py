@@ -22,11 +22,13 @@ class Source(Protocol):
         waits: whether whoever sends can wait while answers are computed. Where it cannot, what is oldest is dropped.
         clock_rate: microseconds of the events' clock in one of this machine's, where the clock goes on while nothing
             comes, as a camera's does; 0 where that is not known.
+        goes_on: whether what is no stream of events ends nothing, since others may send better ones.
     """
 
     name: str
     waits: bool
     clock_rate: float
+    goes_on: bool
 
     def chunks(self) -> Iterator[Recording | str]:
         """Events as they come, and notes for people, such as that a sender left; ends when there will be no more.

@@ -74,13 +74,13 @@ class LiveSegments:
         return self._told()
 
     def finish(self, end_us: int) -> list[Segment]:
-        """Ends the stream at a time from its first event, and returns the last segments."""
+        """Ends the stream at a time from its first event, and returns the last segments; another may follow."""
         while self._cells:
             self._settle()
         for run in (self._open, self._other):
             if run is not None:
                 self._end(run)
-        self._open = self._other = None
+        self._open, self._other, self._next = None, None, 0
         return [replace(one, end_us=min(one.end_us, end_us)) for one in self._told() if one.begin_us < end_us]
 
     def _weigh(self, answer: WindowAnswer) -> None:

@@ -155,14 +155,17 @@ class Scripted:
     name = "scripted"
     clock_rate = 0.0
 
-    def __init__(self, chunks: list[Any], waits: bool) -> None:
-        self._chunks, self.waits = chunks, waits
+    def __init__(self, chunks: list[Any], waits: bool, goes_on: bool = False) -> None:
+        self._chunks, self.waits, self.goes_on = chunks, waits, goes_on
 
     def chunks(self) -> Iterator[Any]:
         for chunk in self._chunks:
             if isinstance(chunk, Exception):
                 raise chunk
-            yield chunk
+            if isinstance(chunk, float):
+                time.sleep(chunk)
+            else:
+                yield chunk
 
     def close(self) -> None:
         pass
@@ -248,6 +251,32 @@ def test_a_still_camera_is_answered_by_the_clock() -> None:
     assert first.answer.prediction is not None
     assert (first.answer.prediction.label, first.latency_ms) == ("3", None)
     news.close()
+
+
+def test_a_sender_of_what_is_no_event_is_left_out_and_the_next_is_answered() -> None:
+    source = TcpSource("tcp", "127.0.0.1", 0, "records", OPTIONS, SENSOR)
+    with taken(source) as found:
+        with socket.create_connection(("127.0.0.1", source.port), 10) as sender:
+            sender.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" * 9)
+            assert sender.recv(1) == b""  # it is hung up on
+        with socket.create_connection(("127.0.0.1", source.port), 10) as sender:
+            sender.sendall(write_records(EXAMPLE))
+        wait_until(lambda: events(found) == len(EXAMPLE))
+    assert same(found)
+    assert any("what was sent is left out: record 0 is" in str(one) for one in found)
+
+
+def test_times_of_no_clock_begin_another_stream_where_a_source_goes_on() -> None:
+    mixed = np.random.default_rng(0).permutation(len(EXAMPLE))
+    damaged = replace(EXAMPLE, t=50 * EXAMPLE.t[mixed])
+    _, news = answers_of(Scripted([damaged, 0.2, EXAMPLE], True, goes_on=True))
+    told = [one.answer.prediction for one in news if isinstance(one, Told)]
+    assert [prediction.label for prediction in told if prediction] == ["3"]
+    assert any("another stream" in str(one) for one in news)
+    with pytest.raises(EventFileError, match="run back again and again"):
+        answers_of(Scripted([damaged, EXAMPLE], True))
+    with pytest.raises(EventFileError, match="run back again and again"):
+        answers_of(Scripted([damaged, 0.03] * 20, True, goes_on=True))
 
 
 class Camera:
