@@ -30,6 +30,7 @@ from benchmarks.timing import rounds
 from neuromoco.checkpoint import SeenRecordings
 from neuromoco.classifier import Classifier
 from neuromoco.config import EncoderConfig, FrameConfig
+from neuromoco.export.to_onnx.int8 import calibrate, quantize_onnx
 from neuromoco.export.to_onnx.model import check_onnx, unrolled
 from neuromoco.export.to_onnx.operators import Body
 from neuromoco.graph.nodes import Attention, Conv, Graph, Linear
@@ -220,17 +221,35 @@ def forms(config: EncoderConfig) -> None:
         print(f"{name:40} {median(seconds) * 1e3:6.1f} ms  {ratio:4.2f} x  logits differ by {difference:.1e}")
 
 
+def eight_bits(config: EncoderConfig) -> None:
+    """Prints the times of the float32 file and of its 8-bit copy, calibrated on the same frames."""
+    frames = torch.poisson(torch.full((STEPS, 1, 2, SIDE, SIDE), EVENTS_A_PIXEL), torch.Generator().manual_seed(0))
+    model = unrolled(lower(live_network(config, frames, seed=0), SIDE, SIDE), header(config))
+    small = quantize_onnx(model, header(config), calibrate(model, [frames.numpy()]))
+    given = {"frames": frames.numpy()}
+    one, other = session(model), session(small)
+    floats, bytes_ = rounds(lambda: one.run(["logits"], given), lambda: other.run(["logits"], given))
+    ratio = median(b / a for a, b in zip(floats, bytes_, strict=True))
+    print(
+        f"{config.name}: float32 {median(floats) * 1e3:.1f} ms, 8 bits {median(bytes_) * 1e3:.1f} ms ({ratio:.2f}); "
+        f"{model.ByteSize() / 1e6:.1f} and {small.ByteSize() / 1e6:.1f} MB"
+    )
+
+
 def main() -> None:
     """Prints the comparison of both encoders."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--forms", action="store_true", help="vary how the operators are arranged")
     parser.add_argument("--seeds", type=int, default=5, help="random networks whose answers are compared")
+    parser.add_argument("--int8", action="store_true", help="compare 8-bit files with float32 ones")
     options = parser.parse_args()
     torch.set_num_threads(THREADS)
     print(f"{SIDE} x {SIDE}, T = {STEPS}, batch 1, {THREADS} threads, onnxruntime {onnxruntime.__version__}; medians")
     for config in ENCODERS:
         if options.forms:
             forms(config)
+        elif options.int8:
+            eight_bits(config)
         else:
             compare(config, options.seeds)
 

@@ -16,6 +16,7 @@ from neuromoco.events.recording import Recording
 from neuromoco.export.check import accuracy_loss
 from neuromoco.export.exporter import ExportJob
 from neuromoco.export.targets import export
+from neuromoco.export.to_onnx import int8
 from neuromoco.export.to_onnx.int8_check import int8_summary
 from neuromoco.models import example_paths, model_path
 from neuromoco.runtime.checkpoint_file import TrainedClassifier
@@ -128,6 +129,22 @@ def test_synapses_are_8_bit_and_neurons_stay_as_they_are(exported: Path) -> None
     count = lambda m, kind: sum(node.op_type == kind for node in m.graph.node)  # noqa: E731
     for kind in ("HardSigmoid", "ThresholdedRelu", "Clip"):
         assert count(model, kind) == count(floats, kind) > 0
+
+
+def test_spikes_are_pooled_in_float32(exported: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ONNX Runtime pools bytes far slower; what keeps it from that changes no logit."""
+    model = onnx.load(exported)
+    users = {name: node for node in model.graph.node for name in node.input}
+    pools = [node for node in model.graph.node if node.op_type == "MaxPool"]
+    assert pools
+    assert {users[node.output[0]].op_type for node in pools} == {"Ceil"}
+    monkeypatch.setattr(int8, "_pool_in_float", lambda model: None)
+    export(SOURCE, exported.with_name("bytes.onnx"), quantize="int8", data=folder, recordings=[])
+    recordings = [read_recording(path) for path in example_paths()]
+    one, other = (OnnxClassifier(exported.with_name(name)) for name in (exported.name, "bytes.onnx"))
+    assert [answer.probabilities for answer in one.predict(recordings)] == [
+        answer.probabilities for answer in other.predict(recordings)
+    ]
 
 
 def test_a_file_that_takes_events_answers_as_the_one_that_takes_frames(exported: Path, folder: Path) -> None:
