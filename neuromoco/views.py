@@ -305,7 +305,11 @@ class TwoViews:
     other: View | None = None
 
     def __call__(self, frames: Tensor, generators: Sequence[Generator]) -> tuple[Tensor, Tensor]:
-        return self.view(frames, generators), (self.other or self.view)(frames, generators)
+        return self.of_pairs(frames, frames, generators)
+
+    def of_pairs(self, frames: Tensor, others: Tensor, generators: Sequence[Generator]) -> tuple[Tensor, Tensor]:
+        """A view of each recording, and one of its partner, which may be the recording itself."""
+        return self.view(frames, generators), (self.other or self.view)(others, generators)
 
 
 def _random_cutout(config: ViewConfig, draw: Generator, height: int, width: int) -> Warp:

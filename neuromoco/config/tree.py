@@ -96,6 +96,8 @@ class PretrainConfig(Settings):
     Attributes:
         method: "moco" is momentum contrast, the method of this package; the others are there to compare it with, and
             take the settings of `rival` instead of those of `moco`.
+        positives: "views" are two of one recording; "group" takes the second of another recording of the same group
+            (`recordings.group`), such as the same scene before another camera.
         share: of the recordings to train on, drawn by the seed; a larger share includes every smaller one.
         epochs: passes over these recordings.
         batch_size: recordings per optimizer step, over all processes and passes.
@@ -107,8 +109,9 @@ class PretrainConfig(Settings):
         optimizer: optimizer and schedule.
     """
 
-    added: ClassVar[tuple[str, ...]] = ("method", "rival")
+    added: ClassVar[tuple[str, ...]] = ("method", "positives", "rival")
     method: Literal["moco", "simclr", "byol", "vicreg"] = "moco"
+    positives: Literal["views", "group"] = "views"
     share: float = Field(1.0, gt=0.0, le=1.0)
     epochs: PositiveInt = 100
     batch_size: PositiveInt = 64

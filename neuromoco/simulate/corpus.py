@@ -1,7 +1,9 @@
 """A corpus to pre-train on: thousands of recordings of pictures, cameras and motions that are drawn at random.
 
-Recording `index` of a corpus follows from the pictures, the seed and the index alone. A folder of them has
-`corpus.json`, which says what it is made of, and one EVT2 file a recording; an interrupted corpus goes on.
+Recording `index` of a corpus follows from the pictures, the seed and the index alone. Each scene is recorded by two
+cameras that have nothing in common, so that what is alike in both recordings is the scene. A folder of them has
+`corpus.json`, which says what it is made of, one EVT2 file a recording, and a table of the scenes; an interrupted
+corpus goes on.
 """
 
 from __future__ import annotations
@@ -33,11 +35,15 @@ from neuromoco.simulate.scenes import (
     sample_times,
 )
 from neuromoco.support.console import track
-from neuromoco.support.files import read_json, syncing_later, write_json
+from neuromoco.support.files import read_json, syncing_later, write_json, write_text
 from neuromoco.support.pool import Lost, map_in_processes
 
 VERSION = 1  # raise it whenever the same seed gives other recordings
 FACTS = "corpus.json"
+LABELS, SCENE = "scenes.csv", "scene"  # the table that says which recordings show the same scene, and its column
+CAMERAS = 2  # before which a scene is recorded
+TRIES = 4  # of a camera, until it sees enough
+GAMMA = (0.6, 1.6)  # of the light: contrast differs from camera to camera
 # Width and height of sensors, and how often: small ones more often, since large ones take longer.
 SENSORS = ((34, 34), (40, 40), (48, 48), (64, 64), (80, 60), (96, 96), (128, 128), (240, 180), (304, 240), (346, 260))
 SENSOR_SHARES = (0.48, 0.08, 0.08, 0.15, 0.05, 0.07, 0.075, 0.008, 0.003, 0.004)
@@ -90,6 +96,9 @@ def make_corpus(
         raise ConfigError(f"{folder}: is a corpus of another seed, version or other pictures; give another --out")
     folder.mkdir(parents=True, exist_ok=True)
     write_json(file, facts | {"recordings": recordings})
+    write_text(folder / "recordings.yaml", f"labels: {LABELS}\ngroup: {SCENE}\n")
+    lines = (f"{_file(folder, index).name},all,{index // CAMERAS}\n" for index in range(recordings))
+    write_text(folder / LABELS, f"file,class,{SCENE}\n{''.join(lines)}")
     missing = [index for index in range(recordings) if not _file(folder, index).is_file()]
     parts = [Job(folder, seed, smallest, tuple(missing[i : i + 16])) for i in range(0, len(missing), 16)]
     if jobs > 1 and len(parts) > 1:
@@ -123,24 +132,27 @@ def _file(folder: Path, index: int) -> Path:
 
 def draw_recording(stencils: Sequence[Stencils], seed: int, index: int, smallest: int = 0) -> Recording:
     """Recording `index` of the corpus with this seed, of a sensor with at least so many pixels a side."""
+    scene, camera = divmod(index, CAMERAS)
     for attempt in count():
-        recording = _draw(stencils, [VERSION, seed, index, attempt], smallest)
+        again, camera_again = divmod(attempt, TRIES)  # first another camera, then another scene
+        recording = _draw(stencils, [VERSION, seed, scene, again], [camera, camera_again], smallest)
         if len(recording) >= FEWEST_EVENTS / 2:
             break
     return recording
 
 
-def _draw(stencils: Sequence[Stencils], seed: list[int], smallest: int) -> Recording:
-    draw = np.random.default_rng(seed)
+def _draw(stencils: Sequence[Stencils], seed: list[int], camera: list[int], smallest: int) -> Recording:
+    """A scene, which follows from the seed, before one of its cameras."""
+    draw = np.random.default_rng([*seed, *camera])
     shares = np.array(SENSOR_SHARES) * [min(sides) >= smallest for sides in SENSORS]
     width, height = SENSORS[draw.choice(len(SENSORS), p=shares / shares.sum())]
-    scene = draw_scene(draw, stencils, height, width)
+    scene = draw_scene(np.random.default_rng(seed), stencils, height, width)
     u = sample_times(scene, height, width)
-    light = render(scene, u, height, width)
+    light = render(scene, u, height, width) ** draw.uniform(*GAMMA)
     duration_us = 1e6 * np.exp(draw.uniform(*np.log(DURATION_S)))
     times = np.rint(u * duration_us).astype(np.int64)
     sensor = _draw_sensor(draw, light, duration_us * 1e-6)
-    return record_scene(light, times, sensor=sensor, seed=[*seed, 1])
+    return record_scene(light, times, sensor=sensor, seed=[*seed, *camera, 1])
 
 
 def _draw_sensor(draw: Generator, light: Floats, seconds: float) -> SensorConfig:

@@ -21,6 +21,7 @@ from neuromoco.datasets import FrameStore, Recordings, Split
 from neuromoco.datasets.samples import stored_reading
 from neuromoco.datasets.torch_sets import FrameSet, collate
 from neuromoco.encoders import Encoder
+from neuromoco.errors import ConfigError
 from neuromoco.fit.reference import FitReference
 from neuromoco.train.environment import package_versions
 from neuromoco.train.processes import divide_batch
@@ -47,9 +48,11 @@ class Task(ABC):
 
     def load(self, view: View | TwoViews | None, groups: int = 1, drop_last: bool = False) -> None:
         """Sets `data` and `loader`; `groups` are those of batch norm."""
-        self.data = FrameSet(
-            (self.sliced or self.store).frames, self.split.train, self.listing.labels, view, self.config.seed
-        )
+        frames, listing = (self.sliced or self.store).frames, self.listing
+        groups = listing.groups if self.config.pretrain.positives == "group" else None
+        if groups == () and isinstance(view, TwoViews):
+            raise ConfigError("pretrain.positives=group needs a table of labels, --labels, and its column, --group")
+        self.data = FrameSet(frames, self.split.train, listing.labels, view, self.config.seed, groups)
         processes = self.accelerator.num_processes
         size = divide_batch(self.config.stage, self.batch_size, self.accumulate, processes, groups)
         self.loader = DataLoader(self.data, size, shuffle=True, drop_last=drop_last, collate_fn=collate)
