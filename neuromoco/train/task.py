@@ -49,10 +49,10 @@ class Task(ABC):
     def load(self, view: View | TwoViews | None, groups: int = 1, drop_last: bool = False) -> None:
         """Sets `data` and `loader`; `groups` are those of batch norm."""
         frames, listing = (self.sliced or self.store).frames, self.listing
-        groups = listing.groups if self.config.pretrain.positives == "group" else None
-        if groups == () and isinstance(view, TwoViews):
+        scenes = listing.groups if self.config.pretrain.positives == "group" else None
+        if scenes == () and isinstance(view, TwoViews):
             raise ConfigError("pretrain.positives=group needs a table of labels, --labels, and its column, --group")
-        self.data = FrameSet(frames, self.split.train, listing.labels, view, self.config.seed, groups)
+        self.data = FrameSet(frames, self.split.train, listing.labels, view, self.config.seed, scenes)
         processes = self.accelerator.num_processes
         size = divide_batch(self.config.stage, self.batch_size, self.accumulate, processes, groups)
         self.loader = DataLoader(self.data, size, shuffle=True, drop_last=drop_last, collate_fn=collate)
