@@ -290,6 +290,24 @@ def test_pretraining_takes_a_flat_folder_and_learns(class_folders: Folders, tmp_
     assert history[-1]["feature_std"] > 0.1
 
 
+def test_positives_from_a_group(class_folders: Folders, tmp_path: Path) -> None:
+    data = class_folders(2, 6)
+    files = sorted(file.relative_to(data).as_posix() for file in data.glob("*/*.bin"))
+    lines = [f"{file},{file.split('/')[0]},scene{number // 2}" for number, file in enumerate(files)]
+    (data / "scenes.csv").write_text("\n".join(["file,class,scene", *lines]) + "\n")
+    grouped = {"recordings__labels": "scenes.csv", "recordings__group": "scene"}
+    losses = {}
+    for positives in ("views", "group"):
+        config = settings(data, "pretrain", pretrain__positives=positives, **grouped)
+        train(config, tmp_path / positives, "cpu")
+        losses[positives] = RunFolder(tmp_path / positives).history()[-1]["loss"]
+    assert losses["group"] != losses["views"]
+    (data / "scenes.csv").unlink()
+    with pytest.raises(ConfigError, match="positives=group needs a table of labels"):
+        train(settings(data, "pretrain", pretrain__positives="group"), tmp_path / "none", "cpu")
+    assert not (tmp_path / "none").exists()
+
+
 def test_mistakes_are_found_before_anything_is_trained(class_folders: Folders, tmp_path: Path) -> None:
     data = class_folders(2, 4)
     out = tmp_path / "run"
