@@ -299,17 +299,16 @@ class View:
 
 @dataclass(frozen=True)
 class TwoViews:
-    """Two independent views of the same frames: one for the query, one for the key, which may be of another kind."""
+    """Two independent views of the same frames, or of pairs of them: for the query and for the key, perhaps of another kind."""
 
     view: View
     other: View | None = None
 
-    def __call__(self, frames: Tensor, generators: Sequence[Generator]) -> tuple[Tensor, Tensor]:
-        return self.of_pairs(frames, frames, generators)
-
-    def of_pairs(self, frames: Tensor, others: Tensor, generators: Sequence[Generator]) -> tuple[Tensor, Tensor]:
-        """A view of each recording, and one of its partner, which may be the recording itself."""
-        return self.view(frames, generators), (self.other or self.view)(others, generators)
+    def __call__(
+        self, frames: Tensor, generators: Sequence[Generator], others: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        key = self.other or self.view
+        return self.view(frames, generators), key(frames if others is None else others, generators)
 
 
 def _random_cutout(config: ViewConfig, draw: Generator, height: int, width: int) -> Warp:

@@ -57,7 +57,7 @@ class FrameSet(Dataset[tuple[Tensor, ...]]):
             generators = [np.random.default_rng([self.seed, self.epoch, index]) for index in chosen]
             if self.groups and isinstance(self.view, TwoViews):
                 others = [self._partner(*pair) for pair in zip(chosen, generators, strict=True)]
-                frames = self.view.of_pairs(frames, self._counts(others), generators)
+                frames = self.view(frames, generators, self._counts(others))
             else:
                 frames = self.view(frames, generators)
         if isinstance(frames, tuple):
