@@ -48,6 +48,7 @@ class Warp:
     hole: tuple[int, int, int] = (0, 0, 0)
 
 
+Pair = tuple[Tensor, Tensor]
 Warps = tuple[Warp, ...]
 # Draws the warps of one recording of H x W pixels.
 Policy = Callable[[ViewConfig, Generator, int, int], Warps]
@@ -299,16 +300,13 @@ class View:
 
 @dataclass(frozen=True)
 class TwoViews:
-    """Two independent views of the same frames, or of pairs of them: for the query and for the key, perhaps of another kind."""
+    """Two independent views of the same frames, or of pairs: for the query and for the key, perhaps of another kind."""
 
     view: View
     other: View | None = None
 
-    def __call__(
-        self, frames: Tensor, generators: Sequence[Generator], others: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        key = self.other or self.view
-        return self.view(frames, generators), key(frames if others is None else others, generators)
+    def __call__(self, frames: Tensor, draws: Sequence[Generator], others: Tensor | None = None) -> Pair:
+        return self.view(frames, draws), (self.other or self.view)(frames if others is None else others, draws)
 
 
 def _random_cutout(config: ViewConfig, draw: Generator, height: int, width: int) -> Warp:
