@@ -48,7 +48,6 @@ class Warp:
     hole: tuple[int, int, int] = (0, 0, 0)
 
 
-Pair = tuple[Tensor, Tensor]
 Warps = tuple[Warp, ...]
 # Draws the warps of one recording of H x W pixels.
 Policy = Callable[[ViewConfig, Generator, int, int], Warps]
@@ -305,8 +304,8 @@ class TwoViews:
     view: View
     other: View | None = None
 
-    def __call__(self, frames: Tensor, draws: Sequence[Generator], others: Tensor | None = None) -> Pair:
-        return self.view(frames, draws), (self.other or self.view)(frames if others is None else others, draws)
+    def __call__(self, frames: Tensor, draws: Sequence[Generator], key: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return self.view(frames, draws), (self.other or self.view)(frames if key is None else key, draws)
 
 
 def _random_cutout(config: ViewConfig, draw: Generator, height: int, width: int) -> Warp:
