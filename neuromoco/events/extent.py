@@ -73,10 +73,20 @@ def _all_below(places: NDArray[Any], side: int) -> bool:
 
 
 def likely_sensor(places: Callable[[], Iterable[Places]], sensors: Sequence[tuple[int, int]]) -> tuple[int, int]:
-    """The smallest of a format's sensors that holds every event, or without these, the extent; raises as `extent`."""
+    """The smallest of a format's sensors that holds every event, or without these, the extent.
+
+    `EventFileError` as of `extent`, or if none of the sensors holds every event.
+    """
     if sensors and all(x.max(initial=0) < sensors[0][0] and y.max(initial=0) < sensors[0][1] for x, y in places()):
         return sensors[0]  # at once: N-MNIST has 70,000 small files
-    return smallest(extent(places), sensors)
+    needed = extent(places)
+    sensor = smallest(needed, sensors)
+    if needed[0] > sensor[0] or needed[1] > sensor[1]:
+        raise EventFileError(
+            f"the file does not name its sensor, and its events need {needed[0]} x {needed[1]} pixels, more than "
+            f"{sensor[0]} x {sensor[1]}, the largest sensor of this format: damaged, or give --sensor WIDTHxHEIGHT"
+        )
+    return sensor
 
 
 def smallest(needed: tuple[int, int], sensors: Sequence[tuple[int, int]]) -> tuple[int, int]:

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.io import savemat
 
-from neuromoco import EventFileError, Recording, read_recording
+from neuromoco import EventFileError, Recording, models, read_recording
 from neuromoco.events import ReadOptions, read_windows, survey_recording, write_atis, write_npz
 from neuromoco.events.arrays import npz
 from neuromoco.events.atis import LAST_US
@@ -73,6 +73,17 @@ def test_atis_overflow_marks_move_the_clock(tmp_path: Path) -> None:
     file.write_bytes(atis_bytes([(8000, 1, 1, 1), (0, 0, 240, 0), (10, 1, 1, 0)]))
     assert read_recording(file).t.tolist() == [8000, 8202]
     assert (recording.width, recording.height) == (240, 180)
+
+
+def test_atis_rows_beyond_every_sensor_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "tall.bin"
+    digit = models.example_paths()[3].read_bytes()
+    file.write_bytes(digit + 300 * bytes([10, 250, 0xFF, 0xFF, 0xFF]))
+    with pytest.raises(EventFileError, match=r"need 34 x 251 pixels, more than 256 x 240, the largest sensor"):
+        read_recording(file)
+    assert len(read_recording(file, options=ReadOptions(sensor=(34, 251)))) == 4664
+    file.write_bytes(digit + bytes([10, 250, 0xFF, 0xFF, 0xFF]))
+    assert len(read_recording(file, options=ReadOptions(sensor=(34, 34)))) == 4364  # a single glitch
 
 
 @settings(max_examples=60, deadline=None)

@@ -153,7 +153,13 @@ function likelySensor({ x, y, count }, sensors) {
   const holds = ([width, height]) => sides[0] <= width && sides[1] <= height;
   if (sensors.length && holds(sensors[0])) return sensors[0];
   [x, y].forEach((places, axis) => checkExtent("xy"[axis], places, count, sides[axis]));
-  return sensors.find(holds) ?? sensors.at(-1) ?? sides;
+  if (!sensors.length) return sides;
+  const found = sensors.find(holds);
+  if (!found) {
+    throw new EventError(`the file does not name its sensor, and its events need ${sides.join(" x ")} pixels, more than ` +
+      `${sensors.at(-1).join(" x ")}, the largest sensor of this format: damaged`);
+  }
+  return found;
 }
 
 function checkExtent(name, places, count, side) {

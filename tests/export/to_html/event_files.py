@@ -49,6 +49,7 @@ def _atis(rng: np.random.Generator) -> Iterator[tuple[Any, ...]]:
     yield "cut", three[:-2]
     yield "back", three[half:] + three[:half]
     yield "wide", three + bytes([200, 100, 0x7F, 0xFF, 0xFF])
+    yield "tall", three + 300 * bytes([10, 250, 0xFF, 0xFF, 0xFF])
 
 
 def _prophesee(rng: np.random.Generator) -> Iterator[tuple[Any, ...]]:
