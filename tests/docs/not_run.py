@@ -2,6 +2,8 @@
 
 NOT_RUN = {
     "pip install": "installs packages",
+    "make -C digits-c": "needs compilers; tests/export/to_c makes the same",
+    "digits-c/classify": "tests/export/to_c compiles and runs it",
     "make ": "installs packages",
     "npm install": "needs a network",
     "cp docs/classify.mjs": "tests/test_javascript.py runs the example",

@@ -94,6 +94,8 @@ class Maker:
         weight = self.rng.integers(-127, 128, (out, x.shape[0] // groups, *kernel)).astype(np.int32)
         weight[self.rng.random(weight.shape) < 0.2] = 0
         weight.flat[0] = 127
+        if self.rng.random() < 0.1:
+            weight = np.abs(weight)
         bias = self.rng.integers(-99, 100, out).astype(np.int32) if self.rng.random() < 0.6 else None
         neuron = self.neuron(weight[0].size, x)
         return self.keep(
@@ -159,5 +161,6 @@ def random_graph(seed: int) -> tuple[LoihiGraph, NDArray[np.int64]]:
     shape = (int(rng.integers(1, 6)), int(rng.integers(1, 3)), *graph.port.shape)
     counts = rng.poisson(rng.choice((0.05, 0.3, 1.0)), shape)
     if rng.random() < 0.2:
-        counts[rng.random(shape) < 0.05] = rng.integers(200, 300)
+        busy = rng.random(shape) < rng.choice((0.05, 0.7))  # so many that some drives leave their range
+        counts[busy] = rng.integers(200, 300)
     return graph, counts
