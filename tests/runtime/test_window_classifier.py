@@ -17,7 +17,7 @@ from neuromoco.frames import Grid, bounds_in, to_frames
 from neuromoco.runtime import counted_events
 from neuromoco.runtime.batch import Job
 from neuromoco.runtime.counted_events import CountedEvents
-from neuromoco.runtime.load import OnnxClassifier
+from neuromoco.runtime.load import OnnxClassifier, load_classifier
 from neuromoco.runtime.prediction import Prediction
 from neuromoco.runtime.window_classifier import WindowAnswer, WindowClassifier
 from tests.conftest import make_recording
@@ -186,3 +186,26 @@ def test_mistakes_are_named(classifier: OnnxClassifier) -> None:
     stream.feed(make_recording(1))
     with pytest.raises(ConfigError, match="a chunk of a 50 x 34 sensor after one of 34 x 34"):
         stream.feed(replace(make_recording(1), width=50))
+
+
+@pytest.mark.parametrize("backend", ["loihi-sim", "torch"])
+def test_every_backend_answers(backend: Any) -> None:
+    digit = read_recording(models.example_paths()[3])
+    other = load_classifier(models.model_path(suffix=models.SUFFIXES[backend]), "cpu", threads=1)
+    (answer,) = fed(WindowClassifier(other, 310_000), cut(digit, 3, 500))
+    (expected,) = other.predict([digit], windows=True)
+    assert same(answer.prediction, expected)
+
+
+def test_a_file_of_one_step_answers_and_one_that_takes_events_is_refused(tmp_path: Path) -> None:
+    from neuromoco.export.targets import export
+
+    checkpoint, digit = models.model_path(suffix=".safetensors"), read_recording(models.example_paths()[3])
+    export(checkpoint, tmp_path / "step.onnx", target="onnx-step", recordings=[])
+    step = OnnxClassifier(tmp_path / "step.onnx", threads=1)
+    (answer,) = fed(WindowClassifier(step, 310_000), cut(digit, 4, 500))
+    (expected,) = step.predict([digit], windows=True)
+    assert same(answer.prediction, expected)
+    export(checkpoint, tmp_path / "events.onnx", input="events", recordings=[])
+    with pytest.raises(ConfigError, match="takes events and cuts them itself: export it with --input"):
+        WindowClassifier(OnnxClassifier(tmp_path / "events.onnx", threads=1))

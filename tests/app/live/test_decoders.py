@@ -119,3 +119,20 @@ def test_what_must_be_known_is_asked_for() -> None:
         decoder_of("evt3", ReadOptions(), None)
     with pytest.raises(ConfigError, match="--format aedat4: a stream of bytes holds one of csv, evt2, evt3"):
         decoder_of("aedat4", ReadOptions(), SENSOR)
+
+
+@pytest.mark.parametrize("kind", ["csv", "evt2", "evt3", "records", "spif"])
+def test_damage_is_an_error_in_one_line_and_nothing_else(tmp_path: Path, kind: str) -> None:
+    rng = np.random.default_rng(len(kind))
+    whole = {"records": write_records, "spif": spif}.get(kind, lambda _: written(tmp_path, kind))(EXAMPLE)
+    reasons = []
+    for _ in range(60):
+        data = bytearray(whole[: rng.integers(1, 9000)])
+        for at in rng.integers(0, len(data), 4).tolist():
+            data[at : at + int(rng.integers(0, 9))] = rng.bytes(int(rng.integers(0, 9)))
+        try:
+            decoded(bytes(data), kind if kind in ("records", "spif") else None)
+        except EventFileError as error:
+            reasons.append(str(error))
+    assert reasons
+    assert all(reason.isprintable() for reason in reasons)
