@@ -73,6 +73,7 @@ def measure(page: Any, files: Sequence[Path], twin: TwinNetwork) -> dict[str, An
 
 def webcam_frames(page: Any) -> list[int]:
     """Frames answered in each of some seconds, each picture moved in saccades."""
+    page.locator("input[value=picture]").check()
     page.get_by_role("button", name="Start the webcam").click()
     page.wait_for_selector("#rate")
     counts = []

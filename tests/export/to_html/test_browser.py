@@ -115,6 +115,28 @@ def test_wrong_files_are_refused_in_one_line(open_page: Callable[..., Any]) -> N
     assert answered(page, EXAMPLE.name)["label"] == "3"
 
 
+@pytest.mark.parametrize(
+    ("attempt", "directive"),
+    [
+        ("fetch('https://a.org').catch(() => {})", "connect-src"),
+        ("new Image().src = 'https://a.org/a.png'", "img-src"),
+        ("add('script', { text: 'alert(1)' })", "script-src-elem"),
+        ("add('iframe', { src: 'https://a.org' })", "frame-src"),
+        ("add('form', { action: 'https://a.org' }).submit()", "form-action"),
+    ],
+)
+def test_its_policy_forbids_every_request(browser: Any, page_file: Path, attempt: str, directive: str) -> None:
+    page = browser.new_page()
+    page.goto(page_file.as_uri())
+    forbidden = f"""() => new Promise((done) => {{
+        addEventListener("securitypolicyviolation", (event) => done(event.effectiveDirective));
+        const add = (tag, facts) => document.body.appendChild(Object.assign(document.createElement(tag), facts));
+        {attempt};
+    }})"""
+    assert page.evaluate(forbidden) == directive
+    page.close()
+
+
 def test_a_file_is_dropped_anywhere(open_page: Callable[..., Any]) -> None:
     page = open_page()
     page.evaluate(
