@@ -14,7 +14,8 @@ import pytest
 
 import neuromoco
 from neuromoco import models
-from neuromoco.checkpoint import read_header, replace_header
+from neuromoco.checkpoint import CheckpointHeader, read_header, replace_header, save_checkpoint
+from neuromoco.config import EncoderConfig
 from neuromoco.errors import ConfigError, UnsupportedLayerError
 from neuromoco.events import read_recording
 from neuromoco.events.text.lines import write_csv
@@ -23,6 +24,8 @@ from neuromoco.export.to_c import export as c_export
 from neuromoco.export.to_c.boards import BOARDS, boards_for
 from neuromoco.export.to_c.write import OURS, TEMPLATES
 from neuromoco.runtime.spiking import SOURCES
+from tests.helpers.cli import run
+from tests.helpers.networks import event_frames, export_header, live_classifier
 from tests.runtime.spiking.compare import CHECKED, COMPILERS, STRICT
 
 pytest.importorskip("h5py")
@@ -41,6 +44,18 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     replace_header(source, read_header(source).model_copy(update={"class_names": NAMES}))
     neuromoco.export(source, target="c")
     return folder / "digits-c"
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint that is soon exported."""
+    encoder = EncoderConfig(name="chain_tiny", options={"width": 4})
+    header = CheckpointHeader.model_validate(
+        export_header(4, 9, encoder=encoder).model_dump(include=set(CheckpointHeader.model_fields))
+    )
+    path = tmp_path_factory.mktemp("small") / "small.safetensors"
+    save_checkpoint(path, live_classifier(encoder, event_frames(4, 2, 9)), header)
+    return path
 
 
 @pytest.fixture(scope="module")
@@ -138,6 +153,13 @@ def test_mistakes_are_one_line(program: Path, content: bytes, words: tuple[str, 
 # Python
 
 
+def test_the_command_line_writes_it(small: Path, tmp_path: Path) -> None:
+    result = run("export", small, "--target", "c", "--out", tmp_path / "c")
+    assert result.exit_code == 0, result.stderr
+    assert f"{tmp_path / 'c'}: C99, T = 4, " in result.stdout
+    assert {path.name for path in (tmp_path / "c").iterdir()} == set(FILES)
+
+
 def test_the_report_says_what_it_needs_and_where_it_fits(exported: Path) -> None:
     report = json.loads((exported / "report.json").read_text())
     lines = summary(exported, report).splitlines()
@@ -156,19 +178,19 @@ def test_boards_fit_by_their_scarcer_memory() -> None:
 
 
 @needs_compiler
-def test_code_that_answers_otherwise_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_code_that_answers_otherwise_is_not_kept(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Wrong(c_export.CompiledNetwork):
         def logits(self, frames: Any) -> Any:
             return super().logits(frames) + 1
 
     monkeypatch.setattr(c_export, "CompiledNetwork", Wrong)
     with pytest.raises(neuromoco.errors.ParityError, match="gives other logits than the twin"):
-        neuromoco.export(SOURCE, tmp_path / "c", target="c")
+        neuromoco.export(small, tmp_path / "c", target="c")
     assert not (tmp_path / "c").exists()
 
 
 def test_an_interrupted_export_leaves_the_old_one(
-    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    exported: Path, small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "c"
     shutil.copytree(exported, out, ignore=shutil.ignore_patterns("classify"))
@@ -179,24 +201,26 @@ def test_an_interrupted_export_leaves_the_old_one(
 
     monkeypatch.setattr(c_export, "write_example", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        neuromoco.export(SOURCE, out, target="c")
+        neuromoco.export(small, out, target="c")
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
     assert [path.name for path in tmp_path.iterdir()] == ["c"]
 
 
-def test_only_an_earlier_export_is_replaced(exported: Path, tmp_path: Path) -> None:
+def test_only_an_earlier_export_is_replaced(small: Path, tmp_path: Path) -> None:
     (tmp_path / "c").mkdir()
     (tmp_path / "c" / "thesis.tex").write_text("")
     with pytest.raises(ConfigError, match=r"c: holds thesis\.tex; only an earlier export is replaced"):
-        neuromoco.export(SOURCE, tmp_path / "c", target="c")
+        neuromoco.export(small, tmp_path / "c", target="c")
 
 
-def test_what_does_not_map_is_refused_as_for_loihi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert list_unsupported(SOURCE, target="c") == []
+def test_what_does_not_map_is_refused_as_for_loihi(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert list_unsupported(small, target="c") == []
     first = neuromoco.unsupported.Unsupported("stem.2", "Conv", "sums beyond 31 bits; use a narrower layer")
     monkeypatch.setattr(c_export, "list_uncompiled", lambda _: [first])
     with pytest.raises(UnsupportedLayerError, match=r"stem\.2: Conv: sums beyond 31 bits"):
-        neuromoco.export(SOURCE, tmp_path / "c", target="c")
+        neuromoco.export(small, tmp_path / "c", target="c")
     assert not list(tmp_path.iterdir())
 
 
