@@ -144,7 +144,7 @@ def in_time(model: Path, rate: float, seconds: float, stride_us: int | None = No
     print(
         f"{rate / 1e6:g} M events a second{often}: {len(delays)} answers, {of_chunk[0]} ms (median), {of_chunk[1]} "
         f"(99 %) and {of_chunk[2]} ms (longest) after their chunk, {of_window[0]} ms and {of_window[1]} ms (99 %) "
-        f"after it; {totals.dropped:,} dropped of {sent:,}, {lost} not counted; {share:.0%} of a core; its source was "
+        f"after its end; {totals.dropped:,} dropped of {sent:,}, {lost} not counted; {share:.0%} of a core; source "
         f"late by up to {1e3 * source.late:.0f} ms"
     )
 

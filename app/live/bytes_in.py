@@ -41,6 +41,7 @@ class ByteSource:
     clock_rate = 0.0
     goes_on = False
     _refused = False  # what is being sent
+    _told = False  # that the sensor is another one
 
     def __init__(self, name: str, format: str | None, options: ReadOptions, sensor: tuple[int, int] | None) -> None:
         self.name = name
@@ -73,6 +74,9 @@ class ByteSource:
                 if len(columns.t):
                     self._sensor = self._sensor or self._settled(decoder)
                     yield self._sensor.recording(columns)
+                    yield from self._complaints(self._sensor.wrong())
+        if self._sensor is not None and not self._closed.is_set():
+            yield from self._complaints(self._sensor.wrong(at_least=1))
 
     def close(self) -> None:
         """See `Source`."""
@@ -81,6 +85,13 @@ class ByteSource:
     def losses(self) -> dict[str, int]:
         """See `Source`."""
         return {"outside_sensor": self._sensor.stray.outside if self._sensor else 0}
+
+    def _complaints(self, wrong: str) -> Iterator[str]:
+        if wrong and not self.goes_on:
+            raise EventFileError(f"{self.name}: {wrong}")
+        if wrong and not self._told:
+            self._told = True
+            yield f"{self.name}: {wrong}"
 
     def _new_decoder(self) -> Decoder:
         return decoder_of(self._format, self._options, self._options.sensor or self._usual)

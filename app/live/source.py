@@ -13,6 +13,8 @@ from neuromoco.events.extent import Stray
 from neuromoco.events.recording import NOTHING_ODD
 from neuromoco.events.stream import Columns
 
+FEWEST = 1 << 12  # events of which it is clear that most lie outside
+
 
 class Source(Protocol):
     """A source of events.
@@ -59,6 +61,14 @@ class Sensor:
     options: ReadOptions
     name: str
     stray: Stray = field(default_factory=Stray)
+
+    def wrong(self, at_least: int = FEWEST) -> str:
+        """What is wrong with the size, if most of the events so far lie outside; empty if nothing is."""
+        outside, of = self.stray.outside, self.stray.of
+        if of < at_least or 2 * outside <= of:
+            return ""
+        sensor = f"{self.size[0]} x {self.size[1]}"
+        return f"{outside:,} of {of:,} events lie outside the {sensor} sensor: give --sensor WIDTHxHEIGHT"
 
     def recording(self, columns: Columns) -> Recording:
         """The events inside."""

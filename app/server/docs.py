@@ -248,9 +248,15 @@ def page(schema: dict[str, Any]) -> str:
     return f'<!doctype html><html lang="en"><head>{head}</head><body>{"".join(parts)}</body></html>'
 
 
-def _table(name: str, items: dict[str, dict[str, str]]) -> str:
+def _table(name: str, items: dict[str, dict[str, Any]]) -> str:
     body = "".join(
-        f"<tr><td><code>{escape(key)}</code></td><td>{escape(item['description'])}</td></tr>"
+        f"<tr><td><code>{escape(key)}</code></td><td>{escape(item['description'] + _values(item))}</td></tr>"
         for key, item in items.items()
     )
     return f"<table><tr><th>{name}</th><th></th></tr>{body}</table>"
+
+
+def _values(item: dict[str, Any]) -> str:
+    """The words that a field takes, and the one that it has if it is left out."""
+    allowed = f" One of {', '.join(item['enum'])}." if "enum" in item else ""
+    return allowed + (f" By default {json.dumps(item['default'])}." if "default" in item else "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import threading
 import time
@@ -136,6 +137,22 @@ def test_a_file_that_grows_is_followed_and_one_that_is_replaced_begins_again(tmp
     assert any("was replaced" in str(one) for one in found)
     with pytest.raises(EventFileError, match="does not exist"):
         GrowingFile(tmp_path / "none", None, OPTIONS, None)
+
+
+def test_a_wrong_sensor_is_told(tmp_path: Path) -> None:
+    said = "4,.*of 4,.* events lie outside the 5 x 5 sensor: give --sensor WIDTHxHEIGHT"
+    (tmp_path / "a").write_bytes(spif(EXAMPLE))
+    with taken(GrowingFile(tmp_path / "a", "spif", OPTIONS, (5, 5))) as found:
+        wait_until(lambda: any(isinstance(one, EventFileError) for one in found))
+    assert re.search(said, str(found[-1]))
+    source = UdpSource("udp", "127.0.0.1", 0, "spif", OPTIONS, (5, 5))
+    with taken(source) as found, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        data = spif(EXAMPLE)
+        for begin in range(0, 2 * len(data), 512):
+            begin %= len(data)
+            sender.sendto(data[begin : begin + 512], ("127.0.0.1", source.port))
+        wait_until(lambda: source.losses()["outside_sensor"] > len(EXAMPLE))
+    assert len([one for one in found if isinstance(one, str) and re.search("lie outside", one)]) == 1
 
 
 def test_a_recording_is_played_at_its_speed() -> None:

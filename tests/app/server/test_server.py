@@ -319,6 +319,8 @@ def test_every_address_is_described(server: ThreadServer) -> None:
     assert answer.keys() == told["200"]["content"]["application/json"]["example"].keys()
     page = server.client.get("/docs").text
     assert "window_ms" in page
+    assert "One of onnx, loihi-sim, torch." in page
+    assert "By default false." in page
     assert "<script" not in page
     assert server.client.get("/models").json() == [
         {"name": models.DEFAULT, "backends": ["onnx", "loihi-sim", "torch"], "classes": list("0123456789")}
