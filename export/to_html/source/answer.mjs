@@ -12,7 +12,7 @@ export class Answerer {
   #reference;
 
   static async open(data) {
-    return new Answerer(data, await Network.open(fromBase64(data.wasm), fromBase64(data.network)));
+    return new Answerer(data, await Network.open(fromBase64(data.wasm), fromBase64(data.network), data.frames));
   }
 
   constructor(data, network) {

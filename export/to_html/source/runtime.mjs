@@ -6,19 +6,21 @@ const PROBLEMS = {
 };
 const PAGE = 1 << 16, LARGEST_COUNT = 255;
 
-/** Runs a network, the bytes that `neuromoco export` made of it. */
+/** Runs a network, the bytes that `neuromoco export` made of it, on frames of some height and width. */
 export class Network {
   #exports;
   #state;
-  #counts;
+  #counts; // where a step's counts are written
+  #size;
 
-  static async open(wasm, network) {
+  static async open(wasm, network, framing) {
     const { instance } = await WebAssembly.instantiate(wasm, {});
-    return new Network(instance.exports, network);
+    return new Network(instance.exports, network, framing);
   }
 
-  constructor(exports, network) {
+  constructor(exports, network, { height, width }) {
     this.#exports = exports;
+    this.#size = 2 * height * width;
     let top = exports.__heap_base.value;
     const place = (bytes) => {
       const begin = (top + 15) & ~15, pages = Math.ceil((begin + bytes) / PAGE) - exports.memory.buffer.byteLength / PAGE;
@@ -34,8 +36,7 @@ export class Network {
     this.#check(exports.spiking_open(this.#state, bytes, network.length, place(needed), needed));
     this.steps = exports.spiking_steps(this.#state);
     this.classes = exports.spiking_classes(this.#state);
-    this.#counts = place(0);
-    this.place = place;
+    this.#counts = place(this.#size);
   }
 
   #check(status) {
@@ -44,8 +45,7 @@ export class Network {
 
   /** Sums of the logits after each step, [T] of [classes], of frames [T, P, H, W]. */
   run(frames) {
-    const size = frames.length / this.steps, { memory, ...run } = this.#exports, state = this.#state, sums = [];
-    if (memory.buffer.byteLength < this.#counts + size) this.place(size);
+    const { memory, ...run } = this.#exports, size = this.#size, state = this.#state, sums = [];
     run.spiking_reset(state);
     for (let step = 0; step < this.steps; step++) {
       const counts = new Uint8Array(memory.buffer, this.#counts, size);
