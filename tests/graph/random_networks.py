@@ -10,8 +10,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 
 import numpy as np
+import pytest
 import torch
-from spikingjelly.activation_based import functional, layer, neuron, surrogate
+from spikingjelly.activation_based import ann2snn, functional, layer, neuron, surrogate
+from spikingjelly.activation_based.ann2snn.modules import VoltageScaler
 from torch import Tensor, nn
 
 from neuromoco.classifier import Classifier
@@ -183,7 +185,37 @@ class Draw:
                 yield Step(lambda x: gain * (x.mT @ x))
                 yield self.neurons()
             case _:
+                yield from self.further()
+
+    def further(self) -> Iterator[nn.Module]:
+        """Parts that came later, and leave most networks of earlier numbers as they were."""
+        channels = self.channels
+        match self.integer(0, 4):
+            case 0:
+                yield Step(lambda x, n: torch.stack([n(1.2 * x_t) for x_t in x]), self.snntorch())
+            case 1:
+                scaler = ann2snn.ChannelVoltageScaler(torch.rand(channels) + 0.5, step_mode="m")
+                yield self.one_of(scaler, VoltageScaler(0.7, step_mode="m"))  # type: ignore[misc]
                 yield self.neurons()
+            case 2:
+                gains = torch.linspace(0.2, 0.6, channels).view(-1, 1, 1)
+                yield Step(lambda x: x.sum(2, keepdim=True) * gains)
+                yield self.neurons()
+            case 3:  # two results that nobody reads
+                yield Step(lambda x: (torch.sort(x, -1), (x > 0.5).float() * 2.0, x)[2])
+            case _:
+                yield self.neurons()
+
+    def snntorch(self) -> nn.Module:
+        snntorch = pytest.importorskip("snntorch")
+        options: dict[str, object] = {
+            "beta": float(self.rng.uniform(0.1, 1.0)),
+            "threshold": float(self.rng.uniform(0.2, 1.6)),
+            "init_hidden": True,
+        }
+        if self.flag():
+            return snntorch.Synaptic(alpha=float(self.rng.uniform(0.0, 1.0)), **options)
+        return snntorch.Leaky(reset_mechanism=self.one_of("zero", "subtract"), **options)
 
     def end(self) -> nn.Module:
         return Step(
