@@ -164,6 +164,19 @@ class NorseCells(nn.Module):
         return torch.stack(spikes)
 
 
+def sinabs_layers(spike: str) -> Build:
+    """sinabs' neurons on [N * T, ...]."""
+
+    def built() -> nn.Module:
+        from sinabs import activation, layers
+
+        fires = lambda: layers.IAFSqueeze(num_timesteps=STEPS, spike_fn=getattr(activation, spike), spike_threshold=0.3)  # noqa: E731
+        first = (nn.Flatten(0, 1), nn.Conv2d(2, 8, 3), fires(), nn.AvgPool2d(2), nn.Flatten())
+        return nn.Sequential(*first, nn.Linear(8 * 7 * 7, 10), fires(), nn.Unflatten(0, (-1, STEPS)))
+
+    return built
+
+
 EVENTS, SMALL, PICTURES, TINY = noise(2, 34), noise(2, 16), noise(3, 32), noise(3, 16)
 SLIM: dict[str, Any] = {"num_classes": 10, "embed_dims": 64}
 NETWORKS: dict[str, tuple[Build, Tensor, dict[str, Any]]] = {
@@ -236,6 +249,8 @@ NETWORKS: dict[str, tuple[Build, Tensor, dict[str, Any]]] = {
     "snnTorch Leaky, reset to zero": (snntorch_leaky("zero"), SMALL[0], {"steps": STEPS}),
     "snnTorch Leaky, membranes handed on": (HandedOn, SMALL, {}),
     "snnTorch Synaptic": (snntorch_synaptic, SMALL[0], {"steps": STEPS}),
+    "sinabs IAF, one spike a step": (sinabs_layers("SingleSpike"), SMALL.transpose(0, 1), {"layout": "NT"}),
+    "sinabs IAF, several spikes a step": (sinabs_layers("MultiSpike"), SMALL.transpose(0, 1), {"layout": "NT"}),
     "Norse LIFCell, LIFBoxCell": (NorseCells, SMALL, {}),
     "spikingjelly ANN2SNN, one scale a layer": (converted(mode="Max"), SMALL[0], {"steps": STEPS}),
     "spikingjelly ANN2SNN, a scale a channel": (
@@ -297,13 +312,15 @@ def row(name: str, place: Path) -> str:
         network = lively(build(), example, options.get("steps"))
         report = neuromoco.export(network, example, place / "m.onnx", **options)
     except NeuromocoError as error:
-        return f"| {name} | refused | {str(error).replace('|', '/')} | | | |"
+        reason, unknown, _ = str(error).replace("|", "/").partition(": known are")
+        return f"| {name} | refused: {reason}{': no rule' if unknown else ''} | | | | |"
     layers = report["parity"]["layers"]
     flipped, compared = (sum(entry[key] for entry in layers) for key in ("flipped", "compared"))
     rate = sum(entry["rate"] * entry["compared"] for entry in layers) / max(1, compared)
-    frames = torch.stack([example] * options["steps"]) if options else example
+    steps = options.get("steps")
+    frames = (torch.stack([example] * steps) if steps else example).contiguous()
     functional.reset_net(network)
-    compare = beside_torch(Stepwise(network) if options else network, frames, (place / "m.onnx").read_bytes(), report)
+    compare = beside_torch(Stepwise(network) if steps else network, frames, (place / "m.onnx").read_bytes(), report)
     return (
         f"| {name} | lowers, {flipped:,} of {compared:,} | {rate:.0%}, {report['parity']['largest_error']:.0e} | "
         f"{' | '.join(compare)} |"

@@ -124,6 +124,32 @@ def _norse(name: str, module: Any, x: op.Node, soft_reset: bool = False) -> op.L
     )
 
 
+def sinabs_lif(name: str, module: Any, x: op.Node) -> list[op.Node]:
+    """sinabs' LIF and IAF of one spike a step: h[t] = alpha v[t-1] + (1 - alpha) x[t], or + x[t] without norm_input."""
+    spikes, reset = getattr(module.spike_fn, "__name__", "no spikes"), module.reset_fn
+    if spikes != "SingleSpike":
+        raise RefusedError(f"{spikes}, several spikes in a step; use spike_fn=sinabs.activation.SingleSpike")
+    if module.alpha_syn_calculated is not None or module.min_v_mem is not None:
+        raise RefusedError("tau_syn or min_v_mem; use None")
+    alpha = _number("alpha_mem", module.alpha_mem_calculated)
+    if not 0 <= alpha <= 1 or (module.norm_input and alpha == 1):
+        raise RefusedError(f"alpha_mem {alpha:g} with norm_input={module.norm_input}; use tau_mem above 0, or IAF")
+    threshold = _number("spike_threshold", module.spike_threshold)
+    if not SMALLEST_THRESHOLD <= threshold < math.inf:
+        raise RefusedError(f"a threshold of {threshold:g}; use a positive one, and change the sign of the weights")
+    kind = type(reset).__name__
+    if kind not in ("MembraneReset", "MembraneSubtract") or getattr(reset, "reset_value", 0.0) != 0.0:
+        raise RefusedError(f"reset_fn {one_line(repr(reset))}; use MembraneReset(0.0) or MembraneSubtract()")
+    constants: dict[str, Any] = {
+        "tau": math.inf if alpha == 1.0 else 1.0 / (1.0 - alpha),
+        "v_threshold": threshold,
+        "decay_input": bool(module.norm_input),
+        "soft_reset": kind == "MembraneSubtract",
+        "subtracted": getattr(reset, "subtract_value", None),
+    }
+    return [op.LIF(name=name, inputs=(x.name,), shape=x.shape, **constants)]
+
+
 def _just_above(threshold: float) -> float:
     """The float32 above a threshold: what reaches it, exceeds that."""
     if not SMALLEST_THRESHOLD <= threshold < math.inf:

@@ -77,8 +77,7 @@ class Recorder(TorchFunctionMode):
         self._steps: dict[str, dict[int, Array]] = defaultdict(dict)
 
     def run(self, frames: Tensor) -> Trace:
-        device = next((parameter.device for parameter in self.network.parameters()), torch.device("cpu"))
-        frames = frames.to(device)
+        frames = frames.to(next((one.device for one in self.network.parameters()), torch.device("cpu")))
         node = self.keep(Input(name=self._names.free("frames"), inputs=(), shape=tuple(frames.shape[2:])), None)
         self._hold(frames, Value(node, (("T",), ("N",), *numbered(len(node.shape)))))
         try:
@@ -136,8 +135,7 @@ class Recorder(TorchFunctionMode):
         return value
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        name = plain_name(func)
+        kwargs, name = kwargs or {}, plain_name(func)
         if self._layers or name in FACTS:
             return func(*args, **kwargs)
         involved = self.memory.known((args, kwargs))
@@ -240,9 +238,9 @@ class Recorder(TorchFunctionMode):
         x = call.value(args[0])
         if x is None:
             raise RefusedError("takes a tensor that no layer made")
-        if type(module) in rules.ELEMENTWISE or rules.is_stateful(module):
-            if type(module) in rules.NEURONS or rules.is_stateful(module):
-                self._neuron(path, module, x, call)
+        if fires := type(module) in rules.NEURONS or rules.is_stateful(module) or rules.is_recordings_first(module):
+            self._neuron(path, module, x, call)
+        if fires or type(module) in rules.ELEMENTWISE:
             nodes = rule(call.place, module, x.node)
             value = replace(x, node=nodes[-1] if nodes else x.node)
         elif type(module) in rules.ON_LAST_AXIS:
@@ -252,8 +250,8 @@ class Recorder(TorchFunctionMode):
             front = leading(x, ahead)
             x, moved = settled(x, f"{call.place}.input")
             nodes = [*moved, *rule(call.place, module, moved[-1] if moved else x.node)]
-            last = nodes[-1] if nodes else x.node
-            value = replace(x, node=last, axes=(*front, *numbered(len(last.shape))))
+            x = replace(x, node=nodes[-1] if nodes else x.node)
+            value = replace(x, axes=(*front, *numbered(len(x.node.shape))))
         nodes = [call.keep(node) for node in nodes]
         for node in nodes:
             inner = path + node.name.removeprefix(call.place)
@@ -269,7 +267,10 @@ class Recorder(TorchFunctionMode):
         """Checks that neurons see each time step of each recording once, in order."""
         if self._neurons.setdefault(path, call.place) != call.place:
             raise RefusedError("a neuron that is used twice; give each place its own")
-        if getattr(module, "step_mode", "s") == "m":
+        if rules.is_recordings_first(module):
+            if x.axes[:2] != (("N",), ("T",)) and x.axes[:1] != (("N", "T"),):
+                raise RefusedError(f"takes {describe(x)}; give it [N, T, ...], or [N * T, ...] to its Squeeze")
+        elif getattr(module, "step_mode", "s") == "m":
             if not x.axes or x.axes[0] != ("T",):
                 raise RefusedError("a neuron that does not take [T, N, ...]; keep it out of SeqToANNContainer")
         elif x.step is None:

@@ -172,13 +172,18 @@ STATEFUL = {  # take one step per call, return spikes, and membranes if asked
     f"{NORSE}lif.LIFCell": neurons.norse_lif_cell,
     f"{NORSE}lif_box.LIFBoxCell": neurons.norse_lif_box_cell,
 }
+SINABS = "sinabs.layers."
+RECORDINGS_FIRST = {  # take [N, T, ...], or [N * T, ...] in one axis, and loop over time inside
+    f"{SINABS}{name}": neurons.sinabs_lif for name in ("lif.LIF", "lif.LIFSqueeze", "iaf.IAF", "iaf.IAFSqueeze")
+}
 CONVERTED = "spikingjelly.activation_based.ann2snn.modules."
 BY_NAME = {f"{CONVERTED}VoltageScaler": _scaler, f"{CONVERTED}ChannelVoltageScaler": _scaler}
+NAMED = (BY_NAME, STATEFUL, RECORDINGS_FIRST)
 ON_LAST_AXIS = frozenset({nn.Linear, layer.Linear})
 MULTI_STEP = frozenset({layer.SpikingSelfAttention})  # without a step_mode
 KNOWN = (
     "convolution, linear, batch norm, LIF, ParametricLIF and IF neurons, snnTorch's Leaky and Synaptic, Norse's LIF "
-    "cells, max pool, average pool, "
+    "cells, sinabs' LIF and IAF, max pool, average pool, "
     "adaptive average pool, dropout, SpikingSelfAttention, VotingLayer; and "
     "between layers +, -, *, @, flatten, reshape, transpose, chunk, split, cat, "
     "mean and sum over axes, x[t] and torch.stack in a loop over time"
@@ -232,7 +237,12 @@ SUBSTITUTES = {
 def rule_of(module: nn.Module) -> Callable[[str, Any, op.Node], list[op.Node]] | None:
     """The rule of a layer, if it has one."""
     name = _full_name(module)
-    return LAYERS.get(type(module)) or BY_NAME.get(name) or STATEFUL.get(name)
+    return LAYERS.get(type(module)) or next((each[name] for each in NAMED if name in each), None)
+
+
+def is_recordings_first(module: nn.Module) -> bool:
+    """Whether it is one of `RECORDINGS_FIRST`."""
+    return _full_name(module) in RECORDINGS_FIRST
 
 
 def is_stateful(module: nn.Module) -> bool:
@@ -248,10 +258,10 @@ def is_layer(module: nn.Module) -> bool:
     """Whether a module is one layer; of other modules, the children are looked at."""
     if rule_of(module) or isinstance(module, base.MemoryModule):
         return True
-    known = type(module).__module__.startswith(("torch.nn.", "spikingjelly.", SNNTORCH, "norse."))
+    known = type(module).__module__.startswith(("torch.nn.", "spikingjelly.", SNNTORCH, "norse.", SINABS))
     return (
         known
-        and not isinstance(module, nn.Flatten | nn.Identity | nn.Sequential)
+        and not isinstance(module, nn.Flatten | nn.Unflatten | nn.Identity | nn.Sequential)
         and not any(True for _ in module.children())
     )
 

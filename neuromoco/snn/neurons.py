@@ -159,9 +159,14 @@ def evaluation_mode(module: nn.Module) -> Iterator[None]:
             part.training = training
 
 
+RESETS = {"snntorch": "reset_mem", "sinabs": "reset_states"}  # of neurons of other libraries, by their name
+
+
 def reset_state(module: nn.Module) -> None:
     """Resets the membrane of every neuron in a module to rest, as at the start of a recording."""
     functional.reset_net(module)
     for part in module.modules():
-        if type(part).__module__.startswith("snntorch.") and callable(rest := getattr(part, "reset_mem", None)):
-            rest()
+        rest = RESETS.get(type(part).__module__.partition(".")[0])
+        if rest and callable(reset := getattr(part, rest, None)):
+            with torch.inference_mode(any(state.is_inference() for state in part.buffers())):  # it may write in place
+                reset()

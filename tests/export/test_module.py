@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 import neuromoco
 from neuromoco.errors import ConfigError, MissingExtraError, UnsupportedLayerError
+from neuromoco.snn.neurons import reset_state
 from neuromoco.support import extras
 from tests.helpers.networks import alive
 
@@ -282,6 +283,31 @@ def test_norses_cells_export_without_a_flipped_spike(tmp_path: Path) -> None:
     with torch.no_grad():
         wanted = network(frames)
     assert answers(tmp_path / "m.onnx", frames)["logits_per_step"].tolist() == wanted.tolist()
+
+
+def sinabs_layers(reset: str) -> nn.Module:
+    """Neurons of sinabs', which take [N * T, ...] and [N, T, ...]."""
+    layers = pytest.importorskip("sinabs.layers")
+    from sinabs import activation
+
+    options = {"spike_fn": activation.SingleSpike, "reset_fn": getattr(activation, reset)()}
+    leaky = layers.LIFSqueeze(tau_mem=3.0, spike_threshold=0.2, num_timesteps=6, **options)
+    head = (nn.Unflatten(0, (-1, 6)), layers.IAF(spike_threshold=0.3, **options))
+    return nn.Sequential(nn.Flatten(0, 1), nn.Conv2d(2, 8, 3), leaky, nn.Flatten(), nn.Linear(8 * 6 * 6, 10), *head)
+
+
+@pytest.mark.parametrize("reset", ["MembraneReset", "MembraneSubtract"])
+def test_sinabs_layers_export_without_a_flipped_spike(reset: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network, frames = sinabs_layers(reset).eval(), leaky_input().transpose(0, 1)
+    report = neuromoco.export(network, frames, tmp_path / "m.onnx", layout="NT")
+    layers = report["parity"]["layers"]
+    assert [entry["flipped"] for entry in layers] == [0, 0]
+    assert all(0.02 < entry["rate"] < 0.95 for entry in layers)
+    reset_state(network)
+    with torch.no_grad():
+        wanted = network(frames).transpose(0, 1)
+    assert answers(tmp_path / "m.onnx", frames.contiguous())["logits_per_step"].tolist() == wanted.tolist()
 
 
 def converted(**options: Any) -> nn.Module:
