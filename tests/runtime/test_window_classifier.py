@@ -188,7 +188,7 @@ def test_mistakes_are_named(classifier: OnnxClassifier) -> None:
         stream.feed(replace(make_recording(1), width=50))
 
 
-@pytest.mark.parametrize("backend", ["loihi-sim", "torch"])
+@pytest.mark.parametrize("backend", ["loihi-sim", pytest.param("torch", marks=pytest.mark.slow)])
 def test_every_backend_answers(backend: Any) -> None:
     digit = read_recording(models.example_paths()[3])
     other = load_classifier(models.model_path(suffix=models.SUFFIXES[backend]), "cpu", threads=1)
@@ -197,6 +197,7 @@ def test_every_backend_answers(backend: Any) -> None:
     assert same(answer.prediction, expected)
 
 
+@pytest.mark.slow
 def test_a_file_of_one_step_answers_and_one_that_takes_events_is_refused(tmp_path: Path) -> None:
     from neuromoco.export.targets import export
 
