@@ -56,7 +56,7 @@ def _use(report: Mapping[str, Any], header: ExportHeader) -> Iterator[str]:
         "nm_survey(t, x, y, p, n);          /* all events of a recording, also in several calls */",
         "for (i = 0, step = 0; step < NM_STEPS; step++) {",
         "    i += nm_push_events(t + i, x + i, y + i, p + i, n - i);",
-        "    nm_step();                      /* nm_answer() already answers, by the steps so far */",
+        "    if (nm_step() != SPIKING_OK) break; /* nm_answer() already answers, by the steps so far */",
         "}",
         "puts(nm_class_names[nm_answer()]);",
         "```",

@@ -17,6 +17,7 @@ from neuromoco.support.untrusted import one_line, read_bytes
 NET: Literal["network.net"] = "network.net"
 MANIFEST, FRAMES = "manifest.json", "frames.npz"
 REPORT, REPORT_TEXT = "report.json", "report.md"
+OF_C = "network.h"  # in the folders of --target c, which are compiled
 OURS = frozenset({NET, MANIFEST, FRAMES, REPORT, REPORT_TEXT, "run_lava.py", "lava_parts"})
 
 
@@ -99,6 +100,11 @@ def read_manifest(folder: Path | str) -> Manifest:
     try:
         content = read_bytes(path, LARGEST_MANIFEST)
     except ValueError as error:
+        if (Path(folder) / OF_C).is_file():
+            raise CheckpointError(
+                f"{folder}: is C code, and is run once compiled (make -C {folder}); give its checkpoint, or export it "
+                "with --target loihi, for the same integers"
+            ) from None
         raise CheckpointError(
             f"{folder}: is a folder, and neither a Loihi export ({MANIFEST} {error}) nor a run of neuromoco train"
         ) from None

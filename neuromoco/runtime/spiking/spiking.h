@@ -8,7 +8,7 @@
        spiking_survey(&s, t, x, y, p, n);                    all events of a recording: where its steps begin and end
        for (i = 0, step = 0; step < spiking_steps(&s); step++) {
            i += spiking_push_events(&s, t + i, x + i, y + i, p + i, n - i);
-           spiking_step(&s);
+           if (spiking_step(&s) != SPIKING_OK) break;
        }
        spiking_answer(&s);                                     the class, from 0
 

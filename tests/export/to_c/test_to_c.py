@@ -16,7 +16,7 @@ import neuromoco
 from neuromoco import models
 from neuromoco.checkpoint import CheckpointHeader, read_header, replace_header, save_checkpoint
 from neuromoco.config import EncoderConfig
-from neuromoco.errors import ConfigError, UnsupportedLayerError
+from neuromoco.errors import CheckpointError, ConfigError, UnsupportedLayerError
 from neuromoco.events import read_recording
 from neuromoco.events.text.lines import write_csv
 from neuromoco.export.targets import TARGETS, list_unsupported, summary
@@ -168,6 +168,11 @@ def test_the_report_says_what_it_needs_and_where_it_fits(exported: Path) -> None
     assert "Teensy 4.1" in report["boards"]
     assert "STM32F4 Discovery" not in report["boards"]
     assert {layer["name"] for layer in report["layers"]} >= {"stem.2", "head"}
+
+
+def test_a_folder_of_c_is_not_taken_for_a_model(exported: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"is C code, and is run once compiled \(make -C .*with --target loihi"):
+        neuromoco.load_classifier(exported)
 
 
 def test_boards_fit_by_their_scarcer_memory() -> None:
