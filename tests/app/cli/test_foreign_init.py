@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from neuromoco.checkpoint import load_tensors, read_header
 from neuromoco.config import EncoderConfig
 from neuromoco.encoders import build_encoder
+from neuromoco.support.files import read_json
 from tests.helpers.cli import SMALL, error_line, run
 
 FEW = ("--set=finetune.batch_size=8", "--set=pretrain.batch_size=8", "--set=pretrain.moco.queue_size=12", "--epochs=1")
@@ -43,6 +44,7 @@ def test_training_starts_from_them(stage: str, weights: Path, trained: Path, tmp
     assert result.exit_code == 0, result.stderr
     line = f"{weights}: 53 tensors by their names; not used: fc.weight; left as they begin: stem.0.weight ([4, 3, 3, 3]"
     assert line in (result.stdout + result.stderr).replace("\n", " ")
+    assert len(read_json(tmp_path / "run/split.json")["files_sha256"]) == 64
     assert read_header(tmp_path / "run").encoder.options == {"width": 4}
     torch.manual_seed(3)
     wanted = build_encoder(EncoderConfig(options={"width": 4})).body.state_dict()

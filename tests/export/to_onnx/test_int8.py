@@ -10,6 +10,8 @@ import numpy as np
 import onnx
 import pytest
 
+from neuromoco.datasets import list_data
+from neuromoco.datasets.keys import files_digest
 from neuromoco.errors import ConfigError, ParityError
 from neuromoco.events import read_recording, write_atis
 from neuromoco.events.recording import Recording
@@ -21,6 +23,7 @@ from neuromoco.export.to_onnx.int8_check import int8_summary
 from neuromoco.models import example_paths, model_path
 from neuromoco.runtime.checkpoint_file import TrainedClassifier
 from neuromoco.runtime.load import OnnxClassifier
+from neuromoco.support.files import read_json, write_json
 
 SOURCE = model_path(suffix=".safetensors")
 
@@ -107,6 +110,19 @@ def test_what_the_figures_come_from_is_said(
     report = export(weights, tmp_path / "m.onnx", quantize="int8", data=folder, recordings=[])["int8"]
     assert report["judged_on"] == source
     assert accuracy_loss.JUDGED_ON[source] in int8_summary(report)
+
+
+def test_copies_under_other_names_are_no_other_recordings(folder: Path, tmp_path: Path) -> None:
+    weights = in_a_run(folder, tmp_path / "run", held_out=1)
+    split = read_json(tmp_path / "run/split.json")
+    write_json(tmp_path / "run/split.json", split | {"files_sha256": files_digest(list_data(str(folder), "train"))})
+    copy = Path(shutil.copytree(folder, tmp_path / "other"))
+    for path in sorted(copy.glob("*/*.bin")):
+        path.rename(path.with_name(f"renamed-{path.name}"))
+    job = ExportJob(weights, TrainedClassifier(weights, "cpu"), "onnx")
+    assert accuracy_loss.split_samples(copy, [str(i) for i in range(10)], job).source == "copy"
+    (copy / "0/renamed-0.bin").unlink()
+    assert accuracy_loss.split_samples(copy, [str(i) for i in range(10)], job).source == "others"
 
 
 def test_a_run_knows_its_folder_by_any_path(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
