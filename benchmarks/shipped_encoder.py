@@ -23,8 +23,10 @@ import torch
 from neuromoco import models
 from neuromoco.checkpoint import read_header, save_checkpoint
 from neuromoco.classifier import Classifier
+from neuromoco.errors import ParityError
 from neuromoco.evaluation.features import features_by_step, load_encoder, spike_rates
 from neuromoco.events import Recording, write_npz
+from neuromoco.export.exporter import report_path
 from neuromoco.export.targets import export
 from neuromoco.frames import batch_frames
 from neuromoco.simulate.corpus import FACTS, draw_recording
@@ -34,7 +36,7 @@ from neuromoco.train.run_folder import RunFolder
 
 NAME = "sew_resnet_tiny-pictures"
 RECIPE = "encoder-small"
-CHECKED = 128  # recordings of the corpus after its last
+CHECKED = 64  # recordings of the corpus after its last
 CHOOSING = 0  # the fold that settings were chosen on
 SCRATCH = "scratch"
 CPU = torch.device("cpu")
@@ -67,7 +69,11 @@ def loihi(checkpoint: Path, recordings: Sequence[Recording]) -> dict[str, Any]:
         save_checkpoint(
             file, Classifier(encoder, 2), header.model_copy(update={"kind": "classifier", "class_names": ("0", "1")})
         )
-        return export(file, Path(place) / "out", target="loihi", data=folder)
+        out = Path(place) / "out"
+        try:
+            return export(file, out, target="loihi", data=folder)
+        except ParityError:  # a head that learned nothing changes its answers by rounding; what was counted is counted
+            return dict(read_json(report_path(out)))
 
 
 def read_lines(file: Path) -> list[dict[str, Any]]:
@@ -79,6 +85,8 @@ def read_lines(file: Path) -> list[dict[str, Any]]:
 def figures_table(lines: list[dict[str, Any]]) -> str:
     """A row for each name, a column for each number of labels: accuracy, and points above scratch with an interval."""
     labelled = [line for line in lines if "labels" in line]
+    if not labelled:
+        return "Few labels were not measured on folds that chose nothing."
     numbers = sorted({line["labels"] for line in labelled})
     names = list(dict.fromkeys(line["name"] for line in labelled))
     found = {(line["name"], line["labels"], line["fold"], line["draw"]): 100 * line["accuracy"] for line in labelled}
@@ -101,6 +109,8 @@ def _cell(found: dict[tuple[str, int, int, int], float], name: str, number: int)
     pairs = [(place, mine[place] - base[place]) for place in mine if place in base]
     if name == SCRATCH or not pairs:
         return f"{mean} ({len(mine)})"
+    if len({fold for (fold, _), _ in pairs}) == 1:
+        return f"{mean} ({len(mine)}), {np.mean([gain for _, gain in pairs]):+.1f}"
     by_fold = [np.mean([gain for (fold, _), gain in pairs if fold == one]) for one in {place[0] for place, _ in pairs}]
     gain = np.mean([gain for _, gain in pairs])
     return f"{mean} ({len(mine)}), {gain:+.1f} ± {interval(np.array(by_fold)):.1f}"
@@ -143,7 +153,7 @@ def tables(sets: list[str]) -> str:
 def card(checkpoint: Path, run: RunFolder, made: dict[str, Any], figures: str) -> str:
     """The card, every figure from the run or from a command."""
     header, recordings = read_header(checkpoint), held_out(made)
-    rates, report = spikes(checkpoint, recordings), loihi(checkpoint, recordings[:64])
+    rates, report = spikes(checkpoint, recordings), loihi(checkpoint, recordings[:16])
     total = report["total"]
     seconds = sum(line["seconds"] for line in run.history())
     sources = "\n".join(
@@ -169,8 +179,9 @@ neuromoco embed {NAME} FOLDER --out features.npz
 | neuron | LIF, tau {header.encoder.neuron.tau}, threshold {header.encoder.neuron.v_threshold}, hard reset |
 | frames | {frames.steps} steps by {frames.slice_by}, {frames.height} x {frames.width}; others: `--set frames.steps=8` |
 | recordings | {made["recordings"]:,}: `{command}` |
-| training | `neuromoco train --recipe {RECIPE} --data corpus`, seed {header.seed} |
-| took | {header.epoch} epochs, {seconds / 60:.0f} minutes on one core |
+| training | the three commands of docs/encoders.md, recipe `{RECIPE}`, seed {header.seed} |
+| departures | of 16 epochs of eight steps, the first 8 had the rates of a run of 24, and the last 2 were left out |
+| took | 27 epochs of four steps, then {header.epoch} of eight, of which the last ones took {seconds / 60:.0f} minutes |
 | licence | Apache-2.0 |
 | versions | {", ".join(f"{k} {v}" for k, v in header.versions.items())} |
 
@@ -182,10 +193,13 @@ Pictures before the simulated camera; MNIST's, which N-MNIST shows, are not amon
 
 ## Good for
 
-Few labels of a class, of things whose shape or motion tells them apart on a small sensor; recordings of some tens of
-milliseconds to some seconds. Fine-tuning takes a minute or less on two cores.
+Features of recordings without training: a linear probe on them beats one on event counts (below), of things whose shape
+or motion tells them apart on a small sensor, in recordings of some tens of milliseconds to some seconds.
 
 ## Not good for
+
+Fine-tuning with few labels: so far, training from scratch is better (below). It was trained for 26 minutes on a part of
+a core, and its loss was still falling.
 
 Details smaller than a seventeenth of the field (give it larger frames); slow or very long recordings whose order of
 parts matters; depth, optical flow or detection. It was never measured on hardware, and it is no classifier: without
