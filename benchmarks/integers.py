@@ -32,7 +32,7 @@ from neuromoco.runtime.loihi.twin import run
 from neuromoco.support.files import files_in
 from neuromoco.support.sampling import evenly_spaced
 
-AT_ONCE = 50  # recordings of a call
+AT_ONCE, IN_MEMORY = 50, 500  # recordings of a call, and of which all frames are in memory
 STEPS, RUNS = 4, 15
 NETWORKS = {
     "chain_tiny": 34,
@@ -53,19 +53,22 @@ def compare(folder: Path, most: int | None) -> None:
     assert compiled is not None, "no C compiler"
     for at_once in (AT_ONCE, 1):
         seconds, differ, logits = [0.0, 0.0], 0, 0
-        for first in range(0, len(files), at_once):
-            frames = twin.frames([read_recording(file) for file in files[first : first + at_once]])
+        for first in range(0, len(files), IN_MEMORY):
+            frames = twin.frames([read_recording(file) for file in files[first : first + IN_MEMORY]])
+            calls = [frames[:, begin : begin + at_once] for begin in range(0, frames.shape[1], at_once)]
+            compiled.logits(calls[0])
             begin = time.process_time()
-            found = compiled.logits(frames)
+            found = [compiled.logits(call) for call in calls]
             middle = time.process_time()
-            wanted = run(twin.graph, frames).logits
+            wanted = [run(twin.graph, call).logits for call in calls]
             seconds = [seconds[0] + middle - begin, seconds[1] + time.process_time() - middle]
-            logits += wanted.size
-            differ += wanted.size if found is None else int(np.count_nonzero(found != wanted))
-        ours, numpy = (1e3 * each / len(files) for each in seconds)
+            for ours, theirs in zip(found, wanted, strict=True):
+                logits += theirs.size
+                differ += theirs.size if ours is None else int(np.count_nonzero(ours != theirs))
+        own, numpy = (1e3 * each / len(files) for each in seconds)
         print(
-            f"{len(files):,} recordings, {at_once} a call: {differ} of {logits:,} logits differ; {ours:.3f} ms of a "
-            f"processor each, numpy {numpy:.2f} ms, {numpy / ours:.1f} x"
+            f"{len(files):,} recordings, {at_once} a call: {differ} of {logits:,} logits differ; {own:.3f} ms of a "
+            f"processor each, numpy {numpy:.2f} ms, {numpy / own:.1f} x"
         )
 
 
