@@ -198,7 +198,7 @@ or motion tells them apart on a small sensor, in recordings of some tens of mill
 
 ## Not good for
 
-Fine-tuning with few labels: so far, training from scratch is better (below). It was trained for 26 minutes on a part of
+Fine-tuning with few labels: so far, training from scratch is as good or better (below). It was trained for 26 minutes on a part of
 a core, and its loss was still falling.
 
 Details smaller than a seventeenth of the field (give it larger frames); slow or very long recordings whose order of

@@ -40,8 +40,9 @@ class FrameSet(Dataset[tuple[Tensor, ...]]):
         self.frames, self.indices, self.labels = frames, list(indices), labels
         self.view, self.seed, self.epoch = view, seed, 0
         self.groups, self._members = groups, defaultdict[str, list[int]](list)
-        for index in self.indices if groups else ():
-            self._members[groups[index]].append(index)
+        if groups:
+            for index in self.indices:
+                self._members[groups[index]].append(index)
 
     def set_epoch(self, epoch: int) -> None:
         """Selects the views, which differ between epochs."""
@@ -52,14 +53,15 @@ class FrameSet(Dataset[tuple[Tensor, ...]]):
 
     def __getitems__(self, items: Sequence[int]) -> tuple[Tensor, ...]:
         chosen = [self.indices[item] for item in items]
-        frames: Tensor | tuple[Tensor, Tensor] = self._counts(chosen)
+        counts = self._counts(chosen)
+        frames: Tensor | tuple[Tensor, Tensor] = counts
         if self.view:
             generators = [np.random.default_rng([self.seed, self.epoch, index]) for index in chosen]
             if self.groups and isinstance(self.view, TwoViews):
                 others = [self._partner(*pair) for pair in zip(chosen, generators, strict=True)]
-                frames = self.view(frames, generators, self._counts(others))
+                frames = self.view(counts, generators, self._counts(others))
             else:
-                frames = self.view(frames, generators)
+                frames = self.view(counts, generators)
         if isinstance(frames, tuple):
             return tuple(map(_time_first, frames))
         labels = [-1 if self.labels is None else self.labels[index] for index in chosen]

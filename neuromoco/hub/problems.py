@@ -15,7 +15,7 @@ REFUSED = (401, 403)
 
 
 # Of the package that the Hub's one speaks HTTP with.
-HTTP_ERROR: type[Exception] = hub.HfHubHTTPError.__bases__[0]  # type: ignore[assignment]
+HTTP_ERROR: type[Exception] = hub.HfHubHTTPError.__bases__[0]
 
 
 def is_reached(ask: Callable[[], object]) -> bool:
