@@ -198,8 +198,8 @@ or motion tells them apart on a small sensor, in recordings of some tens of mill
 
 ## Not good for
 
-Fine-tuning with few labels: so far, training from scratch is as good or better (below). It was trained for 26 minutes on a part of
-a core, and its loss was still falling.
+Fine-tuning with few labels: so far, training from scratch is as good or better (below). It was trained for 26 minutes
+on a part of a core, and its loss was still falling.
 
 Details smaller than a seventeenth of the field (give it larger frames); slow or very long recordings whose order of
 parts matters; depth, optical flow or detection. It was never measured on hardware, and it is no classifier: without
