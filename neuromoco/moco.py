@@ -94,7 +94,7 @@ class MoCo(nn.Module):
         self.register_buffer("pointer", torch.zeros((), dtype=torch.long))
         self.register_buffer("shuffles", torch.zeros((), dtype=torch.long))
         self._drawn: int | None = 0  # what `shuffles` says, without asking the device, which would wait
-        self.register_load_state_dict_post_hook(_forget_drawn)
+        self.register_load_state_dict_post_hook(_forget_drawn)  # type: ignore[no-untyped-call]
         self.register_load_state_dict_pre_hook(_rename_old_keys)  # type: ignore[no-untyped-call]
 
     def forward(self, view_q: Tensor, view_k: Tensor) -> tuple[MixLoss, Tensor]:
@@ -185,7 +185,7 @@ class MoCo(nn.Module):
         self.pointer.copy_((self.pointer + keys.shape[1]) % size)
 
 
-def _forget_drawn(module: nn.Module, _: object) -> None:
+def _forget_drawn(module: MoCo, _: object) -> None:
     module._drawn = None
 
 

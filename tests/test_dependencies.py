@@ -22,8 +22,9 @@ NEEDED = {
     "neuromoco/config": (),
     "neuromoco/datasets": ("train", "datasets"),
     "neuromoco/events": ("hdf5", "mat", "ros", "text"),
+    "neuromoco/hub": ("hub",),
     "neuromoco/runtime": ("train", "loihi"),  # torch for checkpoints alone
-    "neuromoco/simulate": (),
+    "neuromoco/simulate": ("train",),  # for the corpus alone
     "neuromoco/train": ("train", "league"),  # lightly for the methods that it is compared with alone
     "export": ("export",),
     "app": (),
@@ -37,6 +38,10 @@ OWN = {"neuromoco", "tests", "benchmarks", "lava_parts"}
 # Imported where they happen to be installed, and never asked for.
 OPTIONAL = {
     ("export/to_nir", "snntorch"),  # the check of an NIR export, which reports that it was left out
+    ("benchmarks", "norse"),  # of the foreign networks, those whose library is there
+    ("benchmarks", "sinabs"),
+    ("tests", "norse"),
+    ("tests", "sinabs"),
     ("tests", "gradio_client"),  # part of gradio's interface: gradio declares which version fits
     ("tests", "dv_processing"),  # an independent reader, whose wheels lag behind Python
 }

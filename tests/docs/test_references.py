@@ -117,6 +117,6 @@ def test_every_room_is_on_the_page_and_in_the_picture() -> None:
             assert f"`{folder}/{room.name}/`" in page, f"docs/rooms.md lacks {folder}/{room.name}/"
             assert room.name == "lava_runner" or f"{room.name}/" in picture, f"the picture lacks {room.name}/"
     homes = [ROOT / folder for folder in ("", "neuromoco", "neuromoco/graph", "neuromoco/runtime", "export", "app")]
-    for path in re.findall(r'class="path">(.+?)<', picture):
+    for path in re.findall(r'class="path"[^>]*>(.+?)<', picture):
         for name in path.split():
             assert any((home / name).exists() for home in homes), f"docs/pictures/rooms.svg: {name}"

@@ -40,6 +40,7 @@ def test_a_run_that_is_asked_to_end_writes_the_step_that_it_reached(
 ) -> None:
     """Also after the last step, when all that is missing is the summary."""
     config = settings(class_folders(2, 6), "pretrain")
+    before = signal.getsignal(signal.SIGTERM)
     steps = train(config, tmp_path / "whole", "cpu")["last"]["epoch"] * (12 // config.pretrain.batch_size)
     for step, number, error in (
         (2, signal.SIGTERM, Terminated),
@@ -54,7 +55,7 @@ def test_a_run_that_is_asked_to_end_writes_the_step_that_it_reached(
         assert type(found.value) is error
         assert RunFolder(run).list_states()[0].name == f"step-{step:09d}"
         assert not RunFolder(run).is_complete
-        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+        assert signal.getsignal(signal.SIGTERM) is before
         resume(run, "cpu")
         assert_same(run, tmp_path / "whole")
 

@@ -154,7 +154,7 @@ def test_models_lists_what_comes_along() -> None:
     (row, *_) = json.loads(run("models", "--json").stdout)
     assert row["name"] == models.DEFAULT
     assert Path(row["file"]).is_file()
-    assert "sew_resnet_tiny-digits: sew_resnet_tiny, 4 steps of 34 x 34" in run("models").stdout
+    assert "sew_resnet_tiny-digits: classifier, sew_resnet_tiny, 4 steps of 34 x 34" in run("models").stdout
 
 
 def test_info_of_an_exported_file() -> None:
