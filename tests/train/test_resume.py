@@ -40,6 +40,7 @@ def _a_state_every_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("neuromoco.train.loop.SHORT_EPOCH_S", 0.0)
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments_and_on_full_disks_it_ends_in_the_same_weights() -> None:
     """Beginning, filling the cache, training, writing a state, weights or metrics: whatever it was doing.
 
