@@ -16,9 +16,9 @@ from typer.core import TyperGroup
 from neuromoco import __version__
 from neuromoco.errors import NeuromocoError
 from neuromoco.support.console import PlainConsole, console, is_first_here, printable
-from neuromoco.support.ending import Terminated
+from neuromoco.support.ending import Terminated, interrupt_on_request
 
-INTERRUPTED, TERMINATED = 130, 143
+INTERRUPTED = 130
 # What JSON says that it is; schemas/ describes it. Keys may be added to a version, none may go or change its meaning.
 EVALUATE, ERROR = "neuromoco/evaluate/1", "neuromoco/error/1"
 # Typer has it, in one version as its own, in another as click's, and does not export it.
@@ -30,6 +30,7 @@ class Commands(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         as_json = "--json" in [*ctx._protected_args, *ctx.args]
+        interrupt_on_request()
         try:
             result = super().invoke(ctx)
             sys.stdout.flush()  # a full disk is met here rather than when Python ends
@@ -39,7 +40,7 @@ class Commands(TyperGroup):
                 raise
             _end(str(error), error.exit_code, as_json)
         except KeyboardInterrupt as request:
-            raise typer.Exit(TERMINATED if isinstance(request, Terminated) else INTERRUPTED) from None
+            raise typer.Exit(128 + request.signal if isinstance(request, Terminated) else INTERRUPTED) from None
         except UsageError as error:  # a name of a file may look like an option
             message = printable(error.format_message())
             if as_json:

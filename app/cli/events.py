@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import signal
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
@@ -123,7 +121,6 @@ def convert(
 
     Example: neuromoco convert walk.raw walk.npz
     """
-    _end_in_order()
     write = writer_for(target, to)
     if target.resolve() == source.resolve():
         raise ConfigError(f"{target}: is the recording itself; name another file")
@@ -142,14 +139,6 @@ def convert(
     warn_of({source: recording.oddities})
     line = f"{escape(str(target))}: {len(recording):,} events of {escape(recording.source)}, {facts['bytes']:,} bytes"
     show(facts, as_json, lambda: line)
-
-
-def _end_in_order() -> None:
-    """Lets a command that is told to end, or whose terminal is closed, leave no part of a file behind."""
-    for name in ("SIGTERM", "SIGHUP"):
-        number = getattr(signal, name, None)  # Windows has no SIGHUP
-        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # by nohup
-            signal.signal(number, lambda received, _: sys.exit(128 + received))
 
 
 @app.command()

@@ -50,8 +50,11 @@ def reference(
     from neuromoco.checkpoint import best_weights, read_header, replace_header
     from neuromoco.datasets import frames_of, list_data
     from neuromoco.datasets.references import reference_of
+    from neuromoco.hub.names import is_shared
 
     path = best_weights(model)
+    if is_shared(model):
+        raise CheckpointError(f"{model}: is shared, and is not written to; copy {path} and give the copy")
     header = read_header(path)
     if header.kind != "classifier":
         raise CheckpointError(f"{path}: is an encoder without classes; a reference is for a classifier")

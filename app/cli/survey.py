@@ -24,8 +24,9 @@ from neuromoco.datasets.named import DIGITS, SETS, set_folder
 from neuromoco.datasets.set_survey import survey_set
 from neuromoco.datasets.settle import settle
 from neuromoco.errors import ConfigError
+from neuromoco.hub.names import is_shared
 from neuromoco.recipes import DEFAULT, load_recipe
-from neuromoco.recipes.advice import ENCODER, MINUTES, Advice, Stage, advise
+from neuromoco.recipes.advice import ENCODER, MINUTES, RATES, Advice, Stage, advise
 from neuromoco.support.console import console, escape
 from neuromoco.support.files import write_text
 
@@ -167,7 +168,11 @@ def starting_point(
             soft_wrap=True,
             markup=False,
         )
-    return advice.config.model_copy(update={"encoder": init.encoder})
+    # An encoder of other recordings has to learn as much as one from scratch (docs/encoders.md).
+    _, decay, _ = RATES["supervised"]
+    foreign = {"finetune.encoder_lr_scale": 1.0, "finetune.optimizer.weight_decay": decay}
+    config = with_values(advice.config, foreign if is_shared(chosen["init"]) else {})
+    return config.model_copy(update={"encoder": init.encoder})
 
 
 def _frames_from(init: CheckpointHeader, chosen: Mapping[str, Any]) -> FrameConfig:

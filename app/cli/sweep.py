@@ -19,7 +19,6 @@ from neuromoco.app.cli.tables import sweep_tables
 from neuromoco.config import RecordingsConfig
 from neuromoco.errors import NeuromocoError
 from neuromoco.support.console import escape
-from neuromoco.support.ending import interrupt_on_sigterm
 from neuromoco.support.extras import need
 from neuromoco.sweep import Plan, list_sweeps, load_sweep
 
@@ -56,7 +55,6 @@ def sweep(
     from neuromoco.sweep.run import log, run_sweep
 
     folder = folder or free_folder(RUNS / "sweeps" / plan.name)
-    interrupt_on_sigterm()
     try:
         results = run_sweep(plan, folder, jobs, device, partial(log, total=len(plan.units)))
     except KeyboardInterrupt:

@@ -19,7 +19,6 @@ from neuromoco.config import RecordingsConfig, dump_config
 from neuromoco.errors import ConfigError
 from neuromoco.recipes import list_recipes
 from neuromoco.support.console import escape, is_first_here
-from neuromoco.support.ending import interrupt_on_sigterm
 from neuromoco.support.extras import need
 
 
@@ -122,7 +121,6 @@ def train(
 
 
 def _run(folder: Path, work: Callable[[Path], dict[str, Any]], as_json: bool) -> None:
-    interrupt_on_sigterm()
     try:
         summary = work(folder)
     except KeyboardInterrupt:

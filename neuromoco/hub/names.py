@@ -44,6 +44,11 @@ def is_on_hub(word: Path | str) -> bool:
     return Path(word).parts[:1] == (SCHEME,)
 
 
+def is_shared(word: Path | str) -> bool:
+    """Whether a word names what ships or is on the Hub, which was made of other recordings than the user's."""
+    return is_on_hub(word) or (str(word) in shipped_checkpoints() and not Path(word).exists())
+
+
 def shipped_checkpoints() -> dict[str, Path]:
     """The checkpoints that ship with the package, by name."""
     folder = Path(str(files("neuromoco.models")))

@@ -86,7 +86,8 @@ def make_corpus(
         "seed": seed,
         "smallest": smallest,
         "pictures": {
-            one.name: {"pictures": len(one), "licence": one.licence, "sha256": one.sha256} for one in stencils
+            name: {"pictures": len(one), "licence": one.licence, "sha256": one.sha256}
+            for name, one in zip(_distinct([one.name for one in stencils]), stencils, strict=True)
         },
     }
     file = folder / FACTS
@@ -110,6 +111,14 @@ def make_corpus(
         if isinstance(result, Lost):
             raise ConfigError(f"{folder}: {result.reason}; the same command goes on")
     return facts | {"recordings": recordings}
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    """The names, with a number behind those that came before."""
+    return [
+        name if name not in names[:place] else f"{name}-{names[:place].count(name) + 1}"
+        for place, name in enumerate(names)
+    ]
 
 
 _stencils: tuple[Stencils, ...] = ()  # of this process

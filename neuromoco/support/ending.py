@@ -7,27 +7,42 @@ import threading
 from types import FrameType
 from typing import Any, Self
 
-REQUESTS = (signal.SIGINT, signal.SIGTERM)
+# Windows has no SIGHUP, the end of a terminal.
+REQUESTS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM, handled as an interruption."""
+    """SIGTERM, or the end of the terminal, handled as an interruption.
+
+    Attributes:
+        signal: its number.
+    """
+
+    def __init__(self, number: int = signal.SIGTERM) -> None:
+        super().__init__()
+        self.signal = number
 
 
-def interrupt_on_sigterm() -> None:
-    """Lets SIGTERM end the program as Ctrl-C does, with what is cleaned up and said then; not if it is ignored."""
-    if signal.getsignal(signal.SIGTERM) is not signal.SIG_IGN:
-        signal.signal(signal.SIGTERM, lambda *_: raise_request(signal.SIGTERM))
+def interrupt_on_request() -> None:
+    """Lets SIGTERM, and the end of the terminal, end the program as Ctrl-C does: with what is cleaned up and said then.
+
+    Those that are ignored stay ignored, as by nohup. Does nothing in other threads than the main one.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return
+    for number in REQUESTS:
+        if number != signal.SIGINT and signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, lambda received, _: raise_request(received))
 
 
 def raise_request(number: int) -> None:
     """Raises what a signal means.
 
     Raises:
-        Terminated: SIGTERM.
-        KeyboardInterrupt: any other.
+        Terminated: any but SIGINT.
+        KeyboardInterrupt: SIGINT.
     """
-    raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
+    raise KeyboardInterrupt if number == signal.SIGINT else Terminated(number)
 
 
 class EndRequest:

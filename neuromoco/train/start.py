@@ -10,6 +10,7 @@ from neuromoco.config import RunConfig
 from neuromoco.encoders import Encoder, build_encoder
 from neuromoco.encoders.foreign_names import Loaded, load_foreign
 from neuromoco.errors import CheckpointError, ConfigError
+from neuromoco.hub.names import shipped_checkpoints
 from neuromoco.support.console import say_once
 from neuromoco.support.state_dicts import read_state_dict
 
@@ -54,4 +55,6 @@ def load_foreign_init(encoder: Encoder, config: RunConfig) -> None:
 def _load(encoder: Encoder, config: RunConfig) -> Loaded:
     assert config.init is not None, "or there is nothing to load"
     assert config.init_from is not None, "or they are this package's own"
+    if config.init in shipped_checkpoints():
+        raise ConfigError(f"--from {config.init_from}: {config.init} is this package's own; leave --from out")
     return load_foreign(encoder, read_state_dict(config.init), config.init_from, config.init)

@@ -90,6 +90,13 @@ def test_several_processes_make_the_same(stencils: list[Stencils], tmp_path: Pat
         assert same(read_recording(file), read_recording(tmp_path / "two" / file.name))
 
 
+def test_folders_of_the_same_name_are_told_apart(stencils: list[Stencils], tmp_path: Path) -> None:
+    facts = corpus.make_corpus(tmp_path / "corpus", [*stencils, *stencils], 2)
+    assert sorted(facts["pictures"]) == ["pictures", "pictures-2"]
+    with pytest.raises(ConfigError, match="other pictures"):
+        corpus.make_corpus(tmp_path / "corpus", stencils, 2)
+
+
 def test_recordings_differ_widely_and_none_is_empty(stencils: list[Stencils]) -> None:
     found = [corpus.draw_recording(stencils, 0, index) for index in range(60)]
     sensors = {(recording.width, recording.height) for recording in found}

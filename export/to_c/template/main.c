@@ -103,6 +103,18 @@ static int next_number(const char **at, long long *number)
     return 1;
 }
 
+/* Whether a first line without numbers names the four columns in their order, such as "t,x,y,p" or "ts x y polarity". */
+static int has_order(const char *at)
+{
+    const char *names;
+    for (names = "txyp"; *names != '\0'; names++) {
+        while (*at == ' ' || *at == '\t' || *at == ',' || *at == ';' || *at == '"' || *at == '#') at++;
+        if (*at != *names && *at != *names - 'a' + 'A') return 0;
+        while ((*at >= 'a' && *at <= 'z') || (*at >= 'A' && *at <= 'Z') || *at == '_') at++;
+    }
+    return 1;
+}
+
 static const char *read_text(recording *r, const char *at)
 {
     static char problem[64];
@@ -113,12 +125,14 @@ static const char *read_text(recording *r, const char *at)
         if (end == NULL) end = at + strlen(at);
         if (*at != '\n' && *at != '\r') {
             const int has_number = (*at >= '0' && *at <= '9') || *at == '-';
+            const char *const begin = at;
             const int is_event = next_number(&at, &t) && next_number(&at, &x) && next_number(&at, &y) &&
                                  next_number(&at, &p) && at <= end && x >= 0 && y >= 0 && x < 65536 && y < 65536;
             if (!is_event && (line > 1 || has_number)) {
                 sprintf(problem, "line %ld is no event t,x,y,p", line);
                 return problem;
             }
+            if (!is_event && !has_order(begin)) return "the first line has other columns than t, x, y, p";
             if (is_event && !append(r, t, (uint16_t)x, (uint16_t)y, (uint8_t)(p > 0))) return "not enough memory";
         }
         at = *end == '\0' ? end : end + 1;

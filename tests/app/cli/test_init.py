@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from typer.testing import Result
 
 from neuromoco import models
@@ -164,3 +165,25 @@ def test_the_frames_of_earlier_runs_still_win(encoder: Path, trained: Path, tmp_
     words = ("--recipe", "tiny", "--stage", "finetune", "--epochs", 1)
     trained_from(str(copy), trained / "data", tmp_path / "run", *words)
     assert read_header(tmp_path / "run").frames.steps == 5
+
+
+def test_what_ships_is_not_written_to(ships: str, trained: Path) -> None:
+    file = trained / "data"
+    before = read_header(models.DEFAULT)
+    result = run("reference", models.DEFAULT, "--data", file)
+    assert result.exit_code == 4
+    assert "is shared, and is not written to; copy" in error_line(result)
+    assert read_header(models.DEFAULT) == before
+
+
+def test_an_encoder_that_ships_learns_as_one_from_scratch(ships: str, trained: Path) -> None:
+    words = ("train", "--data", trained / "data", "--print-config", "--init")
+    config = yaml.safe_load(run(*words, ships).stdout)["finetune"]
+    assert (config["encoder_lr_scale"], config["optimizer"]["weight_decay"]) == (1.0, 0.5)
+    own = yaml.safe_load(run(*words, trained / "pre-init").stdout)["finetune"]
+    assert (own["encoder_lr_scale"], own["optimizer"]["weight_decay"]) == (0.3, 0.05)
+
+
+def test_names_of_another_project_are_not_those_of_what_ships(ships: str, trained: Path) -> None:
+    result = run("train", "--data", trained / "data", "--init", ships, "--from", "spikingjelly", "--out", "x")
+    assert "is this package's own; leave --from out" in error_line(result)

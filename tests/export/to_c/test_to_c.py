@@ -131,6 +131,7 @@ def test_programs_answer_as_the_package_does(exported: Path, program: Path, path
     [
         (b"", (), "no events"),
         (b"t,x,y,p\n", (), "no events"),
+        (b"x,y,t,p\n1,2,3,1\n", (), "the first line has other columns than t, x, y, p"),
         (b"1,2,3,1\n1,2,three,1\n", (), "line 2 is no event t,x,y,p"),
         (b"1,2,3\n1,2,3,1\n", (), "line 1 is no event t,x,y,p"),
         (b"1,2,3,1\n0,2,3,1\n", (), "times run backwards; sort the events by time"),
