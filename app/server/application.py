@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import AsyncIterator
+
 from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse, Response
 from starlette.exceptions import HTTPException
@@ -20,11 +23,19 @@ STATUS_CODES = {404: "not_found", 405: "method_not_allowed"}
 
 def build_app(service: Service) -> FastAPI:
     """The application that offers a service; `Gate` decides who may ask it."""
+    streams = Streams(service)
+
+    @contextlib.asynccontextmanager
+    async def running(_: FastAPI) -> AsyncIterator[None]:
+        async with service.running():
+            with contextlib.closing(streams):
+                yield
+
     app = FastAPI(
         title="neuromoco",
         version=__version__,
         description="Classifies recordings of event cameras with a spiking network.",
-        lifespan=lambda _: service.running(),
+        lifespan=running,
         docs_url=None,  # FastAPI's page loads scripts from elsewhere
         redoc_url=None,
     )
@@ -32,7 +43,6 @@ def build_app(service: Service) -> FastAPI:
     app.add_exception_handler(
         Exception, lambda _, error: error_response(500, "defect", f"something went wrong ({type(error).__name__})")
     )
-    streams = Streams(service)
     app.post("/classify", **docs.classify(list(service.models_by_name)))(service.classify)
     app.get("/models", **docs.MODELS)(service.models)
     app.get("/healthz", **docs.HEALTH)(service.health)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -40,9 +40,11 @@ LARGEST_MESSAGE = 1 << 20  # bytes
 IDLE_SECONDS = 60.0  # without a message
 SEND_SECONDS = 30.0  # for a reader who takes nothing
 MOST_PER_SECOND = 2_000_000  # events of a stream; a faster sender waits, and nothing is lost
-MOST_HELD = 4_000_000  # events of a window
+MOST_HELD = 500_000  # events of a window of each stream, up to 42 bytes each
 THREADS = 2
+SLICE_SECONDS, SLICE_ANSWERS = 0.05, 64  # of a message; then the other streams have their turn
 POLICY_VIOLATION, NORMAL, DEFECT = 1008, 1000, 1011  # codes of the end, RFC 6455
+GONE = (WebSocketDisconnect, asyncio.CancelledError)  # uvicorn cancels at its end, and prints what comes of it
 Result = TypeVar("Result")
 
 
@@ -62,6 +64,10 @@ class Streams:
         self._loaded: dict[Path, AnyClassifier] = {}
         self._open = 0
 
+    def close(self) -> None:
+        """Ends the threads, each after the slice that it is at."""
+        self._threads.shutdown(cancel_futures=True)
+
     async def explain(self) -> Response:
         """Take events as a WebSocket, and answer each window as JSON. Plain requests are refused."""
         message = "this address takes a WebSocket: connect to ws://HOST:PORT/stream"
@@ -74,7 +80,7 @@ class Streams:
             return await socket.send_denial_response(busy)
         self._open += 1
         try:
-            with self._service.metrics.streams.track_inprogress(), contextlib.suppress(WebSocketDisconnect):
+            with self._service.metrics.streams.track_inprogress(), contextlib.suppress(*GONE):
                 await socket.accept()
                 await self._until_end(socket)
         finally:
@@ -162,17 +168,23 @@ class _Stream:
         while isinstance(message := await self._message(), bytes):
             begin = time.perf_counter()
             self._due = max(self._due, begin)
-            answers, count = await self._streams.in_thread(_fed, stream, message, sensor)
-            await self._tell(answers, begin)
-            self._events += count
-            self._streams.count(count)
-            self._due += count / MOST_PER_SECOND
+            before, answers, more = self._events, self._answers(stream, message, sensor), True
+            while more:  # the sender may leave, or the server end, between two slices
+                some, more = await self._streams.in_thread(_slice, answers)
+                await self._tell(some, begin)
+            self._due += (self._events - before) / MOST_PER_SECOND
             await asyncio.sleep(max(0.0, self._due - time.perf_counter()))
         if _object(message) != {"end": True}:
             raise RefusedError(422, "bad_value", 'a text message after the first is {"end": true}')
         begin = time.perf_counter()
         await self._tell(await self._streams.in_thread(stream.finish), begin)
         await self._send({"summary": {"events": self._events, "late": stream.late, **self._counts.to_json()}})
+
+    def _answers(self, stream: WindowClassifier, message: bytes, sensor: tuple[int, int]) -> Iterator[WindowAnswer]:
+        chunk = read_records(message, sensor)
+        self._events += len(chunk)
+        self._streams.count(len(chunk))
+        yield from stream.answers(chunk)
 
     async def _message(self) -> str | bytes:
         async with asyncio.timeout(IDLE_SECONDS):
@@ -193,9 +205,14 @@ class _Stream:
             await self._send({**one.to_json(), "latency_ms": latency})
 
 
-def _fed(stream: WindowClassifier, message: bytes, sensor: tuple[int, int]) -> tuple[list[WindowAnswer], int]:
-    chunk = read_records(message, sensor)
-    return stream.feed(chunk), len(chunk)
+def _slice(answers: Iterator[WindowAnswer]) -> tuple[list[WindowAnswer], bool]:
+    """As many answers as a slice has time for, and whether there may be more."""
+    end, some = time.perf_counter() + SLICE_SECONDS, []
+    for answer in answers:
+        some.append(answer)
+        if len(some) == SLICE_ANSWERS or time.perf_counter() >= end:
+            return some, True
+    return some, False
 
 
 def _object(text: str) -> Mapping[str, Any]:

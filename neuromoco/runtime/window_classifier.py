@@ -6,6 +6,7 @@ window is answered as if it were a recording, so answers are those of `neuromoco
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 QUIET = 0.1  # of the usual events per second; with fewer, nothing moves in a window
 MOST_EVENTS = 16_000_000  # that are held for a window: 16 bytes each
-SHORTEST_US = 1000  # of a stride
+SHORTEST_US = 1000  # of a window and of a stride
 
 
 @dataclass(frozen=True)
@@ -86,8 +87,8 @@ class WindowClassifier:
 
         Args:
             classifier: of any backend; its network takes frames.
-            window_us: by default midway between the shortest and the longest training recording.
-            stride_us: from one window to the next; by default the length of a window.
+            window_us: 1 ms or more; by default midway between the shortest and the longest training recording.
+            stride_us: from one window to the next, 1 ms or more; by default the length of a window.
             abstain: share of errors among the answers that are given, see `neuromoco.confidence.abstention`.
             most_events: that are held for a window.
 
@@ -99,9 +100,11 @@ class WindowClassifier:
             raise ConfigError("this model takes events and cuts them itself: export it with --input frames")
         if abstain is not None:
             abstention(header.calibration, abstain)
-        self.window_us = window_us or TimelineRule.for_recordings(header.seen, {}).window_us
+        self.window_us = window_us or max(SHORTEST_US, TimelineRule.for_recordings(header.seen, {}).window_us)
         self.stride_us = stride_us or self.window_us
-        if not min(SHORTEST_US, self.window_us) <= self.stride_us <= self.window_us:
+        if self.window_us < SHORTEST_US:
+            raise ConfigError(f"windows of {self.window_us / 1e3:g} ms; they last 1 ms or more")
+        if not SHORTEST_US <= self.stride_us <= self.window_us:
             raise ConfigError(
                 f"a stride of {self.stride_us / 1e3:g} ms with windows of {self.window_us / 1e3:g} ms; it is at most "
                 "as long, and 1 ms or more"
@@ -138,8 +141,19 @@ class WindowClassifier:
             ConfigError: the sensor has another size, or a window has too many events.
             EventFileError: the part of the sensor that the network uses lies outside this one, or times are damaged.
         """
+        return list(self.answers(chunk))
+
+    def answers(self, chunk: Recording) -> Iterator[WindowAnswer]:
+        """The same, one by one: a chunk may complete thousands of windows, and each is answered when it is asked for.
+
+        Args:
+            chunk: is taken when the first answer is asked for; the next chunk may come after the last one.
+
+        Raises:
+            ConfigError, EventFileError: as `feed`.
+        """
         if not len(chunk):
-            return []
+            return
         events = self._events or self._start(chunk)
         if (chunk.height, chunk.width) != self._sensor:
             before = f"{self._sensor[1]} x {self._sensor[0]}"
@@ -150,18 +164,17 @@ class WindowClassifier:
         if part is not chunk:
             self._all.add(chunk.t)
         self._latest = int(chunk.t[-1])
-        answers = self._complete(self._latest)
+        yield from self._complete(self._latest)
         if len(events) + len(self._all) > self._most_events:
             most = f"{self._most_events:,} events in a window of {self.window_us / 1e3:g} ms"
             raise ConfigError(f"more than {most}: choose shorter windows")
-        return answers
 
     def advance(self, time: int) -> list[WindowAnswer]:
         """Takes the time of the camera's clock, for a camera that sends nothing while nothing moves."""
         if self._events is None or time <= self._latest:
             return []
         self._latest = time
-        return self._complete(time)
+        return list(self._complete(time))
 
     def finish(self) -> list[WindowAnswer]:
         """Ends the stream, and returns the answer for the window that has begun, if it has events."""
@@ -195,8 +208,7 @@ class WindowClassifier:
         self.late += int(np.count_nonzero(ordered != t))
         return Recording(ordered, chunk.x, chunk.y, chunk.p, chunk.width, chunk.height, chunk.source)
 
-    def _complete(self, latest: int) -> list[WindowAnswer]:
-        answers = []
+    def _complete(self, latest: int) -> Iterator[WindowAnswer]:
         while latest >= self._first + self._begin + self.window_us:
             now = self._answer(self._begin, latest - self._first)
             steps = 1
@@ -205,12 +217,11 @@ class WindowClassifier:
                 steps = max(1, 1 + (following - self._begin - self.window_us) // self.stride_us)
                 end = self._begin + (steps - 1) * self.stride_us + self.window_us
                 now = WindowAnswer((self._begin, end), 0, None, now.by_us)
-            answers.append(now)
             self._begin += steps * self.stride_us
             assert self._events is not None
             self._events.drop(self._events.number_at(self._first + self._begin))
             self._all.drop(int(np.searchsorted(self._all.held, self._first + self._begin)))
-        return answers
+            yield now
 
     def _next_time(self, latest: int) -> int:
         """Time of the first event of the current window and later; that of the clock if there is none."""

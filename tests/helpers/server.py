@@ -33,6 +33,7 @@ class ThreadServer:
     temporary: Path
     running: BoundedServer
     service: Service
+    thread: Thread
 
     def classify(self, content: bytes, name: str = "walk.bin", **fields: str) -> httpx.Response:
         return self.client.post("/classify", files={"file": (name, content)}, data=fields)
@@ -78,7 +79,7 @@ def serving(temporary: Path, limits: Limits, workers: int = 1, access: Access | 
             time.sleep(0.01)
         try:
             with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
-                yield ThreadServer(client, port, temporary, server, service)
+                yield ThreadServer(client, port, temporary, server, service, thread)
         finally:
             server.should_exit = True
             thread.join(20)

@@ -146,6 +146,19 @@ def test_time_without_events_is_one_answer_and_costs_nothing(classifier: OnnxCla
     assert any(answer.window[0] <= begin < answer.window[1] for answer in answers if answer.events)
 
 
+def test_answers_are_computed_when_they_are_asked_for(
+    classifier: OnnxClassifier, long: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    compute = classifier.network.frame_logits
+    monkeypatch.setattr(classifier.network, "frame_logits", lambda frames: asked.append(1) or compute(frames))
+    recording = read_recording(long)
+    answers = WindowClassifier(classifier, 150_000).answers(recording)
+    assert next(answers).prediction
+    assert len(asked) == 1
+    assert len(list(answers)) == len(WindowClassifier(classifier, 150_000).feed(recording)) - 1
+
+
 def test_the_clock_of_a_camera_ends_windows(classifier: OnnxClassifier) -> None:
     digit = read_recording(models.example_paths()[3])
     stream = WindowClassifier(classifier, 310_000)
@@ -178,6 +191,11 @@ def test_times_that_run_back_go_on(classifier: OnnxClassifier) -> None:
 
 
 def test_mistakes_are_named(classifier: OnnxClassifier) -> None:
+    for window, stride in ((999, None), (1, 1)):
+        with pytest.raises(ConfigError, match=r"^windows of [0-9.e-]+ ms; they last 1 ms or more$"):
+            WindowClassifier(classifier, window, stride)
+    with pytest.raises(ConfigError, match=r"^a stride of 0\.999 ms with windows of 10 ms; .*, and 1 ms or more$"):
+        WindowClassifier(classifier, 10_000, 999)
     with pytest.raises(ConfigError, match="a stride of 20 ms with windows of 10 ms; it is at most as long"):
         WindowClassifier(classifier, 10_000, 20_000)
     with pytest.raises(ConfigError, match=r"^errors below 0\.001 need 2302 recordings"):

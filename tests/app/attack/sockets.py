@@ -12,6 +12,11 @@ HELLO = b'{"sensor": "34x34", "window_ms": 100}'
 TEXT, BYTES, CONTINUED, CLOSE, PING = 1, 2, 0, 8, 9
 
 
+def many(apart: int) -> bytes:
+    """65,535 events, so many microseconds apart."""
+    return b"".join(struct.pack("<qHHBxxx", apart * number, number % 34, number % 34, 1) for number in range(65_535))
+
+
 def frame(kind: int, content: bytes, *, last: bool = True, masked: bool = True, reserved: int = 0) -> bytes:
     """A frame of RFC 6455."""
     size = len(content)
@@ -50,4 +55,8 @@ def hostile_sockets() -> Iterator[tuple[str, bytes]]:
     yield "bytes of no events", begun + frame(BYTES, os.urandom(16_000))
     yield "a path as the model", UPGRADE + KEY + b"\r\n" + frame(TEXT, b'{"model": "{secret}"}')
     yield "numbers beyond all numbers", UPGRADE + KEY + b"\r\n" + frame(TEXT, b'{"window_ms": 1e999}')
+    tiny, overlapping = b'{"sensor": "34x34", "window_ms": 0.001}', b'{"window_ms": 1000, "stride_ms": 1}'
+    yield "windows of a microsecond", UPGRADE + KEY + b"\r\n" + frame(TEXT, tiny) + frame(BYTES, many(1))
+    busy = frame(TEXT, overlapping) + frame(BYTES, many(500)) + frame(CLOSE, b"\x03\xe8")
+    yield "32,000 windows for one who leaves", UPGRADE + KEY + b"\r\n" + busy
     yield "a thousand lists", UPGRADE + KEY + b"\r\n" + frame(TEXT, b"[" * 100_000)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import time
@@ -89,6 +90,9 @@ def test_answers_are_those_of_predict(server: ThreadServer, tmp_path: Path) -> N
         ('{"model": "/etc/passwd"}', "bad_argument", "no such model; there are sew_resnet_tiny-digits"),
         ('{"sensor": "big"}', "bad_value", "give width and height"),
         ('{"window_ms": 1e300}', "bad_value", "window_ms: should be less than or equal to"),
+        ('{"window_ms": 0.001}', "bad_argument", "windows of 0.001 ms; they last 1 ms or more"),
+        ('{"window_ms": 0.999}', "bad_argument", "windows of 0.999 ms; they last 1 ms or more"),
+        ('{"window_ms": 5, "stride_ms": 0.5}', "bad_argument", "a stride of 0.5 ms with windows of 5 ms"),
         ('{"window_ms": 10, "stride_ms": 20}', "bad_argument", "a stride of 20 ms with windows of 10 ms"),
         ("[" * 100_000, "bad_value", "a text message is a JSON object"),
     ],
@@ -136,6 +140,60 @@ def test_times_without_end_are_answered_in_a_moment(server: ThreadServer) -> Non
         answers = ended(stream)
     assert time.monotonic() - begin < 2
     assert len(answers) < 6
+
+
+@contextlib.contextmanager
+def overlapping(server: ThreadServer) -> Iterator[Any]:
+    """A stream with one message that is answered 32,000 times, which takes a minute."""
+    with connect(server) as stream:
+        started(stream, sensor="34x34", window_ms=1000, stride_ms=1)
+        records = np.zeros(1 << 16, RECORD)
+        records["t"] = 500 * np.arange(len(records))
+        records["x"] = records["y"] = np.arange(len(records)) % 34
+        stream.send(records.tobytes())
+        assert json.loads(stream.recv(10))["label"] in list("0123456789")
+        yield stream
+        with contextlib.suppress(OSError):  # the server may have ended
+            stream.socket.shutdown(socket.SHUT_RDWR)
+
+
+def test_a_message_of_many_windows_lets_the_other_streams_have_their_turn(server: ThreadServer) -> None:
+    with overlapping(server), overlapping(server):
+        begin = time.monotonic()
+        with connect(server) as stream:
+            started(stream, sensor="34x34", window_ms=100)
+            stream.send(write_records(read_recording(EXAMPLE)))
+            assert json.loads(stream.recv(10))["window_us"] == [0, 100_000]
+        assert time.monotonic() - begin < 4
+    wait_until(lambda: "neuromoco_streams 0.0" in server.client.get("/metrics").text)
+
+
+@pytest.mark.parametrize("cut_off", [False, True])
+def test_the_server_ends_amid_a_message_of_many_windows(
+    tmp_path: Path, cut_off: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if cut_off:  # uvicorn cancels at once, amid a slice
+        monkeypatch.setattr("neuromoco.app.server.running.GRACE_SECONDS", 0.0)
+        monkeypatch.setattr("neuromoco.app.server.stream.SLICE_SECONDS", 1.0)
+        monkeypatch.setattr("neuromoco.app.server.stream.SLICE_ANSWERS", 1 << 20)
+    with serving(tmp_path, Limits()) as server, overlapping(server):
+        if not cut_off:
+            time.sleep(0.5)  # answers that nobody takes fill all buffers
+        begin = time.monotonic()
+        server.running.should_exit = True
+        wait_until(lambda: not server.thread.is_alive())
+        assert time.monotonic() - begin < 4
+    said = capsys.readouterr().err
+    assert said == ("ERROR:    Cancel 1 running task(s), timeout graceful shutdown exceeded\n" if cut_off else "")
+
+
+def test_streams_hold_half_a_million_events_each(server: ThreadServer) -> None:
+    with connect(server) as stream:
+        started(stream, sensor="34x34", window_ms=86_400_000)
+        for _ in range(8):
+            stream.send(bytes(1 << 20))
+        (told,) = ended(stream)
+    assert "more than 500,000 events in a window of 8.64e+07 ms: choose shorter windows" in told["error"]
 
 
 def test_limits_of_streams(server: ThreadServer, monkeypatch: pytest.MonkeyPatch) -> None:
