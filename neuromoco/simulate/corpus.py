@@ -95,6 +95,10 @@ def make_corpus(
         raise ConfigError(f"{folder}: already exists, and is no corpus; give another --out")
     if file.is_file() and (found := read_json(file)) != facts | {"recordings": found.get("recordings")}:
         raise ConfigError(f"{folder}: is a corpus of another seed, version or other pictures; give another --out")
+    if file.is_file() and read_json(file).get("recordings", 0) > recordings:
+        raise ConfigError(
+            f"{folder}: holds more than {recordings} recordings; give --recordings of as many, or another --out"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     write_json(file, facts | {"recordings": recordings})
     write_text(folder / "recordings.yaml", f"labels: {LABELS}\ngroup: {SCENE}\n")

@@ -76,6 +76,7 @@ def test_the_command_makes_the_same_again_and_goes_on(folder: Path, tmp_path: Pa
     assert (tmp_path / "a/000005.raw").is_file()
     other = run("corpus", "--pictures", folder, "--seed", 4, "--out", tmp_path / "a", "--recordings", 6)
     assert "is a corpus of another seed, version or other pictures" in error_line(other)
+    assert "holds more than 2 recordings" in error_line(run(*words, "--out", tmp_path / "a", "--recordings", 2))
     assert "is no corpus" in error_line(run(*words, "--out", folder))
     assert "is no folder" in error_line(run("corpus", "--pictures", tmp_path / "none", "--out", tmp_path / "b"))
     (tmp_path / "void").mkdir()

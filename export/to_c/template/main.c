@@ -20,6 +20,7 @@ typedef struct {
     int32_t columns, rows;
 } recording;
 
+static const char USAGE[] = "classify [COLUMNS ROWS] < recording";
 static const char *const PROBLEMS[] = {
     NULL,
     "network.c is damaged",
@@ -192,13 +193,16 @@ static int32_t classify(const recording *r)
 int main(int argc, char **argv)
 {
     recording r = {NULL, NULL, NULL, NULL, 0, 0, 0, 0};
-    const char *problem = argc == 1 || argc == 3 ? read_recording(&r) : "classify [COLUMNS ROWS] < recording";
+    const char *problem = argc == 1 || argc == 3 ? read_recording(&r) : USAGE;
     if (problem == NULL) {
         if (argc == 3) {
-            r.columns = (int32_t)strtol(argv[1], NULL, 10);
-            r.rows = (int32_t)strtol(argv[2], NULL, 10);
+            char *end;
+            r.columns = (int32_t)strtol(argv[1], &end, 10);
+            if (*end != '\0') problem = USAGE;
+            r.rows = (int32_t)strtol(argv[2], &end, 10);
+            if (*end != '\0') problem = USAGE;
         }
-        problem = PROBLEMS[-classify(&r)];
+        if (problem == NULL) problem = PROBLEMS[-classify(&r)];
     }
     free(r.t);
     free(r.x);

@@ -139,6 +139,7 @@ def test_programs_answer_as_the_package_does(exported: Path, program: Path, path
         (b"1,40,3,1\n", ("34", "34"), "an event lies outside the sensor"),
         (b"1,2,3,1\n", ("0", "34"), "the sensor is too small"),
         (b"1,2,3,1\n", ("34",), "classify [COLUMNS ROWS] < recording"),
+        (b"1,2,3,1\n", ("34", "rows"), "classify [COLUMNS ROWS] < recording"),
         (b"\x00\x01\x02", (), "neither text nor an ATIS .bin file"),
         (bytes([9, 245, 0, 0, 1]), (), "neither text nor an ATIS .bin file"),
     ],
