@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 SCHEMA = "neuromoco/live/1"  # of each line of JSON; keys may be added
 ADDRESS = re.compile(r"(udp|tcp)://(\[[^\]]*\]|[^:/\s]*):(\d{1,5})/?")
+SLOWEST, FASTEST = 0.01, 1000.0  # of a recording that is played
 TAKEN = {name: READING[name] for name in ("format", "sensor", "columns", "time_unit", "select", "flip")}
 
 
@@ -56,7 +57,7 @@ def live(
     abstain: Abstain = None,
     speed: Annotated[
         float,
-        typer.Option(min=0.0, help="Of a recording: seconds of it per second; 0 plays it as fast as it is answered."),
+        typer.Option(help="Seconds of a recording per second, 0.01 to 1000; 0 plays it as fast as it is answered."),
     ] = 1.0,
     follow: Annotated[
         bool, typer.Option("--follow", help="The recording grows: read what is there, and then what is added.")
@@ -77,6 +78,8 @@ def live(
     from neuromoco.runtime.timeline import TimelineRule
     from neuromoco.runtime.window_classifier import WindowClassifier
 
+    if speed != 0 and not SLOWEST <= speed <= FASTEST:
+        raise ConfigError(f"--speed {speed:g}: give {SLOWEST:g} to {FASTEST:g}, or 0 for as fast as it is answered")
     classifier = load_classifier(model_or_default(model, backend), "auto", 1, backend)
     durations = {"window": window, "stride": stride, "shortest": shortest}
     given: dict[str, Any] = {f"{name}_us": microseconds(word) for name, word in durations.items() if word is not None}

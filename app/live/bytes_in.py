@@ -13,14 +13,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from neuromoco.app.live.decoders import Decoder, decoder_of
+from neuromoco.app.live.decoders import Decoder, decoder_of, is_whole
 from neuromoco.app.live.source import Sensor
 from neuromoco.errors import ConfigError, EventFileError
 from neuromoco.events import ReadOptions, Recording
+from neuromoco.events.stream import Columns
 
 AT_ONCE = 1 << 18  # bytes that are read at once
 LOOK_SECONDS = 0.2  # how often a source that waits looks whether it is to end
 POLL_SECONDS = 0.005  # how often a file is looked at for more
+IDLE_SECONDS = 10.0  # without a byte, after which a sender of TCP gives way to one that waits
 DATAGRAM = 1 << 16  # bytes
 DATAGRAMS_AT_ONCE = 256
 RECEIVE_BUFFER = 1 << 24  # bytes that are asked of the kernel for datagrams
@@ -51,7 +53,7 @@ class ByteSource:
         self._new_decoder()  # so that a mistake is known at once
 
     def blocks(self) -> Iterator[bytes | str | None]:
-        """Bytes as they come; a note; None before the bytes of another sender."""
+        """Bytes as they come; a note; None where those of one sender end, and others may follow."""
         raise NotImplementedError
 
     def chunks(self) -> Iterator[Recording | str]:
@@ -60,23 +62,24 @@ class ByteSource:
         for block in self.blocks():
             if isinstance(block, str):
                 yield block
-            elif block is None:
+                continue
+            if block is None:
+                yield from self._last(decoder, others_follow=True)
                 decoder = self._new_decoder()
-            else:
-                try:
-                    columns = decoder.decode(block)
-                except EventFileError as error:
-                    if not self.goes_on:
-                        raise EventFileError(f"{self.name}: {error}") from None
-                    yield f"{self.name}: what was sent is left out: {error}"
-                    self._refused, decoder = True, self._new_decoder()
-                    continue
-                if len(columns.t):
-                    self._sensor = self._sensor or self._settled(decoder)
-                    yield self._sensor.recording(columns)
-                    yield from self._complaints(self._sensor.wrong())
-        if self._sensor is not None and not self._closed.is_set():
-            yield from self._complaints(self._sensor.wrong(at_least=1))
+                continue
+            try:
+                columns = decoder.decode(block)
+            except EventFileError as error:
+                if not self.goes_on:
+                    raise EventFileError(f"{self.name}: {error}") from None
+                yield f"{self.name}: what was sent is left out: {error}"
+                self._refused, decoder = True, self._new_decoder()
+                continue
+            yield from self._made(columns, decoder)
+        if not self._closed.is_set():
+            yield from self._last(decoder, others_follow=False)
+            if self._sensor is not None:
+                yield from self._complaints(self._sensor.wrong(at_least=1))
 
     def close(self) -> None:
         """See `Source`."""
@@ -85,6 +88,21 @@ class ByteSource:
     def losses(self) -> dict[str, int]:
         """See `Source`."""
         return {"outside_sensor": self._sensor.stray.outside if self._sensor else 0}
+
+    def _made(self, columns: Columns, decoder: Decoder) -> Iterator[Recording | str]:
+        if len(columns.t):
+            self._sensor = self._sensor or self._settled(decoder)
+            yield self._sensor.recording(columns)
+            yield from self._complaints(self._sensor.wrong())
+
+    def _last(self, decoder: Decoder, others_follow: bool) -> Iterator[Recording | str]:
+        """What the end completes. Bytes that are left are an error where there was nothing else, and else a note."""
+        columns, wrong = decoder.finish()
+        yield from self._made(columns, decoder)
+        if wrong and self._sensor is None and not others_follow:
+            raise EventFileError(f"{self.name}: {wrong}")
+        if wrong:
+            yield f"{self.name}: what came last is left out: {wrong}"
 
     def _complaints(self, wrong: str) -> Iterator[str]:
         if wrong and not self.goes_on:
@@ -131,8 +149,8 @@ class GrowingFile(ByteSource):
             with self._path.open("rb") as file:
                 yield from self._of(file.fileno())
             if not self._closed.is_set():
-                yield f"{self._path}: was replaced; it is read from its beginning"
                 yield None
+                yield f"{self._path}: was replaced; it is read from its beginning"
 
     def _of(self, file: int) -> Iterator[bytes]:
         place = 0
@@ -185,32 +203,38 @@ def _not_there(name: str, error: Exception) -> ConfigError:
 
 
 class TcpSource(_Socket):
-    """One sender at a time; when it leaves, the next is waited for."""
+    """One sender at a time; when it leaves, or is silent while another waits, the next is heard."""
 
     def blocks(self) -> Iterator[bytes | str | None]:
         with self._listening:
             while not self._closed.is_set():
                 with contextlib.suppress(TimeoutError):
                     connection, (host, *_) = self._listening.accept()
-                    yield None
                     yield f"{self.name}: {host} sends"
                     with connection:
                         yield from self._of(connection)
                     if not self._closed.is_set():
-                        yield f"{self.name}: {host} left; the next sender is waited for"
+                        yield None
+                        left = f"was silent for {IDLE_SECONDS:g} s" if self._silent else "left"
+                        yield f"{self.name}: {host} {left}; the next sender is waited for"
 
     def _of(self, connection: socket.socket) -> Iterator[bytes]:
         connection.settimeout(LOOK_SECONDS)
-        self._refused = False
+        self._refused = self._silent = False
+        heard = time.monotonic()
         while not self._closed.is_set() and not self._refused:
             try:
                 if not (data := connection.recv(AT_ONCE)):
                     return
             except TimeoutError:
-                continue
+                if time.monotonic() - heard < IDLE_SECONDS or not select.select([self._listening], [], [], 0)[0]:
+                    continue
+                self._silent = True
+                return
             except OSError:
                 return
             yield data
+            heard = time.monotonic()
 
 
 class UdpSource(_Socket):
@@ -244,6 +268,6 @@ class UdpSource(_Socket):
                 with contextlib.suppress(BlockingIOError):
                     while len(datagrams) < DATAGRAMS_AT_ONCE:
                         datagrams.append(listening.recv(DATAGRAM))
-                whole = [one for one in datagrams if len(one) % 4 == 0]
+                whole = [one for one in datagrams if is_whole(self._format or "", one)]
                 self._damaged += len(datagrams) - len(whole)
                 yield b"".join(whole)

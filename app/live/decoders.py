@@ -18,12 +18,13 @@ from neuromoco.events.aedat import aedat2
 from neuromoco.events.prophesee import evt
 from neuromoco.events.prophesee.evt3 import Evt3Decoder
 from neuromoco.events.prophesee.header import Clock, parse_header, sensor_of
-from neuromoco.events.stream import Columns
-from neuromoco.events.text.header import looks_like_text, read_header
+from neuromoco.events.stream import Columns, joined
+from neuromoco.events.text.header import LONGEST_LINE, looks_like_text, read_header
 from neuromoco.events.text.lines import Table, load_pandas
 from neuromoco.events.tidy import tidy
 
 FORMATS = ("csv", "evt2", "evt3", "aer", "spif", "records")
+UNITS = {"csv": 1, "evt2": 4, "evt3": 2, "aer": 8, "records": 16}  # bytes at whose multiples a datagram may end
 LARGEST_HEADER = 1 << 16  # bytes of what must come before it is known what a stream holds
 FEWEST = 64  # bytes that show it
 NOTHING = Columns(np.empty(0, np.int64), np.empty(0, np.uint16), np.empty(0, np.uint16), np.empty(0, np.uint8))
@@ -40,6 +41,17 @@ class Decoder(Protocol):
 
     def decode(self, data: bytes) -> Columns:
         """The events that are complete with these bytes. Raises `EventFileError` for what is none."""
+
+    def finish(self) -> tuple[Columns, str]:
+        """The events that the end of the stream completes, and what is wrong with the bytes that are left, if any."""
+
+
+def is_whole(format: str, datagram: bytes) -> bool:
+    """Whether a datagram ends where its last word, pair of words or record does."""
+    if format == "spif":
+        untimed = len(datagram) >= 4 and datagram[3] & 0x80
+        return len(datagram) % (4 if untimed else 8) == 0
+    return len(datagram) % UNITS[format] == 0
 
 
 def decoder_of(format: str | None, options: ReadOptions, sensor: tuple[int, int] | None) -> Decoder:
@@ -69,57 +81,59 @@ def decoder_of(format: str | None, options: ReadOptions, sensor: tuple[int, int]
     return kinds[format](options, sensor)
 
 
-class _Pending:
-    """Bytes that have come, in whole records; the rest waits."""
+class _OfRecords:
+    """Takes bytes in whole records; the rest waits."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, sensor: tuple[int, int]) -> None:
         self._size, self._rest = size, b""
+        self.sensor: tuple[int, int] | None = sensor
 
-    def whole(self, data: bytes) -> bytes:
+    def finish(self) -> tuple[Columns, str]:
+        left = len(self._rest)
+        return NOTHING, f"ends in the middle of an event: {left} of {self._size} bytes are left" if left else ""
+
+    def _whole(self, data: bytes) -> bytes:
         data = self._rest + data if self._rest else data
         end = len(data) - len(data) % self._size
         self._rest = data[end:]
         return data[:end] if self._rest else data
 
 
-class _Words:
+class _Words(_OfRecords):
     """EVT2 or EVT3 without a header."""
 
     def __init__(self, decoder: evt.Evt2Decoder | Evt3Decoder, format: str, sensor: tuple[int, int]) -> None:
         self._decoder: Any = decoder
         self._type = evt.WORD[format.upper()]
-        self._pending = _Pending(self._type.itemsize)
-        self.sensor: tuple[int, int] | None = sensor
+        super().__init__(self._type.itemsize, sensor)
 
     def decode(self, data: bytes) -> Columns:
-        words = np.frombuffer(self._pending.whole(data), self._type)
+        words = np.frombuffer(self._whole(data), self._type)
         columns: Columns = self._decoder.decode(words) if words.size else NOTHING
         return columns
 
 
-class _Records:
+class _Records(_OfRecords):
     """Records of 16 bytes."""
 
     def __init__(self, options: ReadOptions, sensor: tuple[int, int]) -> None:
-        self.sensor: tuple[int, int] | None = sensor
-        self._pending = _Pending(RECORD.itemsize)
+        super().__init__(RECORD.itemsize, sensor)
 
     def decode(self, data: bytes) -> Columns:
-        events = read_records(self._pending.whole(data), self.sensor or (0, 0))
+        events = read_records(self._whole(data), self.sensor or (0, 0))
         return Columns(events.t, events.x, events.y, events.p)
 
 
-class _Aer:
+class _Aer(_OfRecords):
     """Addresses and times as in AEDAT 2.0, from a DVS128 or a DAVIS of the sensor's size."""
 
     def __init__(self, options: ReadOptions, sensor: tuple[int, int], header: bytes = b"") -> None:
         self._options, self._header, self._given = options, header, sensor
         self._decoder: aedat2.Decoder | None = None
-        self._pending = _Pending(aedat2.RECORD.itemsize)
-        self.sensor: tuple[int, int] | None = sensor
+        super().__init__(aedat2.RECORD.itemsize, sensor)
 
     def decode(self, data: bytes) -> Columns:
-        raw: Any = np.frombuffer(self._pending.whole(data), aedat2.RECORD)
+        raw: Any = np.frombuffer(self._whole(data), aedat2.RECORD)
         if not len(raw):
             return NOTHING
         if self._decoder is None:
@@ -129,7 +143,7 @@ class _Aer:
         return self._decoder.decode(raw)
 
 
-class Spif:
+class Spif(_OfRecords):
     """Words of 32 bits as AEStream sends them (`src/cpp/output/dvs_to_udp.cpp`), after SPIF's of SpiNNaker.
 
     Bit 31 is 1 if no time follows; bits 30 to 16 are x, bit 15 is the polarity, bits 14 to 0 are y; little-endian. A
@@ -137,16 +151,15 @@ class Spif:
     """
 
     def __init__(self, options: ReadOptions, sensor: tuple[int, int]) -> None:
-        self.sensor: tuple[int, int] | None = sensor
+        super().__init__(4, sensor)
         self._clock = Clock(1 << 32, 1 << 20)
         self._timed: bool | None = None
-        self._pending = _Pending(4)
 
     def decode(self, data: bytes) -> Columns:
-        if self._timed is None and len(data) >= 4:
-            self._timed = not data[3] & 0x80
-            self._pending = _Pending(8 if self._timed else 4)
-        words = np.frombuffer(self._pending.whole(data), "<u4")
+        if self._timed is None and len(first := (self._rest + data)[:4]) == 4:
+            self._timed = not first[3] & 0x80
+            self._size = 8 if self._timed else 4
+        words = np.frombuffer(self._whole(data), "<u4")
         if not words.size:
             return NOTHING
         heads = words[::2] if self._timed else words
@@ -172,10 +185,13 @@ class _Text:
         self.sensor: tuple[int, int] | None = None
 
     def decode(self, data: bytes) -> Columns:
-        whole, end, self._rest = (self._rest + data).rpartition(b"\n")
-        block = whole + end
-        if self._table is None and not block:
+        end = data.rfind(b"\n") + 1
+        if not end:
+            self._rest += data
+            if len(self._rest) > LONGEST_LINE:
+                raise EventFileError(f"a line is longer than {LONGEST_LINE} bytes: no text of events")
             return NOTHING
+        block, self._rest = self._rest + data[:end], data[end:]
         if self._table is None:
             block = self._begin(block)
         if not block.strip():
@@ -189,6 +205,12 @@ class _Text:
             return NOTHING
         self._read = columns
         return next(self._tidied)
+
+    def finish(self) -> tuple[Columns, str]:
+        try:
+            return self.decode(b"\n") if self._rest.strip() else NOTHING, ""
+        except EventFileError as error:
+            return NOTHING, str(error)
 
     def _begin(self, block: bytes) -> bytes:
         header = read_header(block.decode(errors="surrogateescape"), self._options.ways)
@@ -216,30 +238,53 @@ class _Recognised:
             self._head += data
             if (begun := self._begin()) is None:
                 if len(self._head) > LARGEST_HEADER:
-                    raise EventFileError(f"is no stream that is recognised: give --format {', '.join(FORMATS)}")
+                    raise _not_recognised()
                 return NOTHING
             self._decoder, data = begun
         columns = self._decoder.decode(data)
         self.sensor = self._decoder.sensor or self.sensor
         return columns
 
-    def _begin(self) -> tuple[Decoder, bytes] | None:
-        head = self._head
+    def finish(self) -> tuple[Columns, str]:
+        columns = NOTHING
+        if self._decoder is None and self._head:
+            try:
+                if (begun := self._begin(at_end=True)) is None:
+                    raise _not_recognised()
+                self._decoder, data = begun
+                columns = self._decoder.decode(data)
+            except EventFileError as error:
+                return NOTHING, str(error)
+            self.sensor = self._decoder.sensor or self.sensor
+        if self._decoder is None:
+            return NOTHING, ""
+        last, wrong = self._decoder.finish()
+        return joined([columns, last]), wrong
+
+    def _begin(self, at_end: bool = False) -> tuple[Decoder, bytes] | None:
+        """The decoder and its first bytes; None while there are too few to know, which at the end is never known."""
+        head, fewest = self._head, 0 if at_end else FEWEST
         if head.startswith(aedat2.MAGIC):
             matched = aedat2.HEADER_LINES.match(head)
             begin = matched.end() if matched else 0
-            ended = begin > len(aedat2.MAGIC) and len(head) >= begin + FEWEST
+            ended = begin > len(aedat2.MAGIC) and len(head) >= begin + fewest
             decoder = _Aer(self._options, self.sensor or (128, 128), head[:begin])
             return (decoder, head[begin:]) if ended else None
         if head.startswith(evt.MARK):
             header = parse_header(head, evt.MARK)
-            if not header.ended and len(head) < header.begin + FEWEST:
+            if not header.ended and len(head) < header.begin + fewest:
                 return None
             sensor = self._options.sensor or sensor_of(header.fields) or self.sensor
             format = evt.encoding_of(header.fields).lower()
             return decoder_of(format, self._options, sensor), head[header.begin :]
-        if len(head) >= FEWEST and b"\n" in head:
+        if at_end or (len(head) >= FEWEST and b"\n" in head):
             if not looks_like_text(head, len(head)):
-                raise EventFileError(f"is no stream that is recognised: give --format {', '.join(FORMATS)}")
+                raise _not_recognised()
             return _Text(self._options), head
+        if len(head) > LONGEST_LINE:
+            raise _not_recognised()
         return None
+
+
+def _not_recognised() -> EventFileError:
+    return EventFileError(f"is no stream that is recognised: give --format {', '.join(FORMATS)}")

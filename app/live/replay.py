@@ -9,7 +9,8 @@ from pathlib import Path
 
 from neuromoco.events import ReadOptions, Recording, read_windows
 
-CHUNK_SECONDS = 0.002  # of this machine's time, from one chunk to the next
+CHUNK_SECONDS = 0.002  # of this machine's time, from one chunk to the next, and of the recording at least
+SLOWEST_SECONDS = 0.04  # of this machine's time at most: less than what makes a source silent
 
 
 class Replay:
@@ -33,7 +34,8 @@ class Replay:
 
     def chunks(self) -> Iterator[Recording | str]:
         """See `Source`."""
-        length = max(1, round(1e6 * CHUNK_SECONDS * (self._speed or 5.0)))
+        seconds = CHUNK_SECONDS * max(self._speed or 5.0, 1.0)
+        length = round(1e6 * (min(seconds, SLOWEST_SECONDS * self._speed) if self._speed else seconds))
         begin = None
         for number, chunk in enumerate(read_windows(self._path, length, self._options), 1):
             if self._closed.is_set():

@@ -17,6 +17,8 @@ from typing import Any
 import pytest
 
 from neuromoco import models, read_recording
+from neuromoco.app.live.bytes_in import StandardInput
+from neuromoco.events import ReadOptions
 from neuromoco.events.prophesee.evt_writer import write_evt3
 from tests.app.live.test_decoders import spif
 from tests.helpers.cli import run
@@ -100,6 +102,28 @@ def test_a_pipe_is_answered_as_it_comes_and_ctrl_c_ends_with_a_summary(tmp_path:
     assert 2000 < last["events"] < 4364
 
 
+@pytest.mark.parametrize(
+    ("content", "exit_code", "message", "count"),
+    [
+        (b"hello\n", 3, "-: is no stream that is recognised: give --format csv, evt2", 0),
+        (bytes(3000), 3, "-: is no stream that is recognised", 0),
+        (b"t,x,y,p\n1,2,3,1\n5,6,7,0", 0, "", 2),
+        (b"t,x,y,p\n1,2,3,1\n5,6", 0, "-: what came last is left out: holds lines that are no numbers", 1),
+    ],
+)
+def test_the_end_of_a_pipe_is_read_or_said(
+    monkeypatch: pytest.MonkeyPatch, content: bytes, exit_code: int, message: str, count: int
+) -> None:
+    source = StandardInput("-", None, ReadOptions(), (34, 34))
+    monkeypatch.setattr(source, "blocks", lambda: iter([content]))
+    monkeypatch.setattr("neuromoco.app.live.bytes_in.StandardInput", lambda *_: source)
+    finished = run("live", "-", "--json", "--model", models.model_path())
+    assert finished.exit_code == exit_code
+    assert message in finished.stderr
+    if not exit_code:
+        assert lines_of(finished.stdout)[-1]["summary"]["events"] == count
+
+
 def test_a_sender_of_udp_is_answered() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
         free.bind(("127.0.0.1", 0))
@@ -134,7 +158,10 @@ def test_a_sender_of_udp_is_answered() -> None:
         (["udp://127.0.0.1:0", "--format", "hdf5"], 2, "--format hdf5: a stream of bytes holds one of csv, evt2"),
         ([str(EXAMPLE), "--window", "10ms", "--stride", "20ms"], 2, "a stride of 20 ms with windows of 10 ms"),
         ([str(EXAMPLE), "--window", "soon"], 2, "a duration of 'soon'; give a number and us, ms or s"),
-        ([str(EXAMPLE), "--speed", "-1"], 2, "should be greater than or equal to 0"),
+        *(
+            ([str(EXAMPLE), "--speed", speed], 2, f"--speed {speed}: give 0.01 to 1000, or 0 for as fast as it is")
+            for speed in ("inf", "nan", "1e-09", "1001", "-1")
+        ),
     ],
 )
 def test_mistakes_are_one_line(words: list[str], exit_code: int, message: str) -> None:

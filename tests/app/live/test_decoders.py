@@ -121,6 +121,53 @@ def test_what_must_be_known_is_asked_for() -> None:
         decoder_of("aedat4", ReadOptions(), SENSOR)
 
 
+@pytest.mark.parametrize("format", ["csv", None])
+def test_the_last_line_needs_no_newline_and_a_text_may_be_short(format: str | None) -> None:
+    for content in (b"t,x,y,p\n1,2,3,1\n5,6,7,0", b"t,x,y,p\n1,2,3,1\n5,6,7,0\n"):
+        decoder = decoder_of(format, ReadOptions(), SENSOR)
+        first, (last, wrong) = decoder.decode(content), decoder.finish()
+        columns = joined([first, last])
+        assert (columns.t.tolist(), columns.p.tolist(), wrong) == ([1, 5], [1, 0], "")
+        assert not len(decoder.finish()[0].t)
+
+
+@pytest.mark.parametrize(
+    ("content", "format", "message"),
+    [
+        (bytes(4000), None, "is no stream that is recognised: give --format csv, evt2"),
+        (b"hello\n", None, "is no stream that is recognised"),
+        (b"#!AER-DAT2.0", None, "is no stream that is recognised"),
+        (b"t,x,y,p\n1,2,3,1\n5,6", "csv", "lines that are no numbers"),
+        (bytes(21), "records", "ends in the middle of an event: 5 of 16 bytes are left"),
+        (spif(EXAMPLE)[:-3], "spif", "ends in the middle of an event: 5 of 8 bytes are left"),
+        (spif(EXAMPLE, timed=False)[:-3], "spif", "ends in the middle of an event: 1 of 4 bytes are left"),
+        (b"% evt 3.0\n% format EVT3;height=34;width=34\n% end\n\0", None, "1 of 2 bytes are left"),
+    ],
+)
+def test_what_is_left_at_the_end_is_said(content: bytes, format: str | None, message: str) -> None:
+    decoder = decoder_of(format, ReadOptions(), SENSOR)
+    decoder.decode(content)
+    _, wrong = decoder.finish()
+    assert message in wrong
+
+
+def test_a_text_without_lines_is_refused_before_it_grows() -> None:
+    for format, message in (("csv", "a line is longer than 4096 bytes"), (None, "is no stream that is recognised")):
+        decoder = decoder_of(format, ReadOptions(), SENSOR)
+        for _ in range(40):
+            assert not len(decoder.decode(b"1," * 50).t)
+        with pytest.raises(EventFileError, match=message):
+            decoder.decode(b"1," * 50)
+
+
+def test_words_that_come_byte_by_byte_lose_nothing() -> None:
+    for timed in (True, False):
+        decoder, content = decoder_of("spif", ReadOptions(), SENSOR), spif(EXAMPLE, timed)[:200]
+        columns = joined([decoder.decode(content[at : at + 1]) for at in range(len(content))])
+        np.testing.assert_array_equal(columns.x, EXAMPLE.x[: len(columns.x)])
+        assert len(columns.x) == 200 // (8 if timed else 4)
+
+
 @pytest.mark.parametrize("kind", ["csv", "evt2", "evt3", "records", "spif"])
 def test_damage_is_an_error_in_one_line_and_nothing_else(tmp_path: Path, kind: str) -> None:
     rng = np.random.default_rng(len(kind))

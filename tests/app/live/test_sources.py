@@ -28,6 +28,7 @@ from neuromoco.app.live.source import joined
 from neuromoco.errors import ConfigError, EventFileError, MissingPackageError, NeuromocoError
 from neuromoco.events import ReadOptions
 from neuromoco.events.prophesee.evt_writer import write_evt3
+from neuromoco.events.text.lines import write_csv
 from neuromoco.events.writers import writer_for
 from neuromoco.runtime.live_segments import LiveSegments
 from neuromoco.runtime.load import OnnxClassifier
@@ -95,6 +96,37 @@ def test_udp_gives_what_was_sent_and_counts_what_is_no_event() -> None:
         assert source.losses() == {"outside_sensor": 0, "datagrams_lost": 0, "datagrams_damaged": 1}
 
 
+def in_datagrams(format: str, tmp_path: Path) -> tuple[list[bytes], int]:
+    """The example in datagrams of whole events, and the bytes of a word, a pair of words or a record."""
+    if format == "csv":
+        write_csv(tmp_path / "a.csv", EXAMPLE)
+        lines = (tmp_path / "a.csv").read_bytes().splitlines(keepends=True)[1:]
+        return [b"".join(lines[at : at + 31]) for at in range(0, len(lines), 31)], 1
+    if format == "evt3":
+        write_evt3(tmp_path / "a.raw", EXAMPLE)
+        content = (tmp_path / "a.raw").read_bytes()
+        content = content[content.index(b"% end\n") + 6 :]
+        return [content[at : at + 498] for at in range(0, len(content), 498)], 2
+    content = {"records": write_records, "spif": spif}[format](EXAMPLE)
+    return [content[at : at + 480] for at in range(0, len(content), 480)], {"records": 16, "spif": 8}[format]
+
+
+@pytest.mark.parametrize("format", ["csv", "evt3", "records", "spif"])
+def test_a_datagram_of_whole_events_is_kept_and_a_cut_one_shifts_nothing(format: str, tmp_path: Path) -> None:
+    datagrams, unit = in_datagrams(format, tmp_path)
+    options = ReadOptions(columns="txyp", sensor=SENSOR) if format == "csv" else OPTIONS
+    source = UdpSource("udp", "127.0.0.1", 0, format, options, SENSOR)
+    damaged = 0
+    with taken(source) as found, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        for number, datagram in enumerate(datagrams):
+            sender.sendto(datagram, ("127.0.0.1", source.port))
+            if unit > 1 and number % 10 == 0:
+                sender.sendto(datagram[: 3 * unit - unit // 2], ("127.0.0.1", source.port))
+                damaged += 1
+        wait_until(lambda: events(found) == len(EXAMPLE) and source.losses()["datagrams_damaged"] == damaged)
+        assert same(found)
+
+
 def test_udp_counts_what_found_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("neuromoco.app.live.bytes_in.RECEIVE_BUFFER", 1 << 12)
     source = UdpSource("udp", "127.0.0.1", 0, "records", OPTIONS, SENSOR)
@@ -119,6 +151,31 @@ def test_tcp_waits_for_the_next_sender() -> None:
                 sender.sendall(spif(EXAMPLE) + b"cut")  # the bytes of an event that never comes are not mixed in
             wait_until(lambda number=number: events(found) == number * len(EXAMPLE))
         wait_until(lambda: sum("left; the next sender is waited for" in str(one) for one in found) == 2)
+
+
+def test_a_silent_sender_of_tcp_gives_way_to_one_that_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("neuromoco.app.live.bytes_in.IDLE_SECONDS", 0.3)
+    source = TcpSource("tcp", "127.0.0.1", 0, "spif", OPTIONS, SENSOR)
+    with taken(source) as found, socket.create_connection(("127.0.0.1", source.port), 10) as silent:
+        time.sleep(0.7)  # nobody else waits: it is kept
+        silent.sendall(spif(EXAMPLE))
+        wait_until(lambda: events(found) == len(EXAMPLE))
+        with socket.create_connection(("127.0.0.1", source.port), 10) as sender:
+            sender.sendall(spif(EXAMPLE))
+            wait_until(lambda: events(found) == 2 * len(EXAMPLE))
+            assert silent.recv(1) == b""
+    assert sum("127.0.0.1 was silent for 0.3 s; the next sender is waited for" in str(one) for one in found) == 1
+
+
+def test_the_last_line_of_a_sender_of_tcp_needs_no_newline() -> None:
+    source = TcpSource("tcp", "127.0.0.1", 0, "csv", ReadOptions(columns="txyp"), SENSOR)
+    with taken(source) as found:
+        for number, last in enumerate((b"5,6,7,0", b"5,6"), 1):
+            with socket.create_connection(("127.0.0.1", source.port), 10) as sender:
+                sender.sendall(b"1,2,3,1\n" + last)
+            wait_until(lambda number=number: sum("left; the next" in str(one) for one in found) == number)
+    assert events(found) == 3
+    assert sum("what came last is left out: holds lines that are no numbers" in str(one) for one in found) == 1
 
 
 def test_a_file_that_grows_is_followed_and_one_that_is_replaced_begins_again(tmp_path: Path) -> None:
@@ -164,6 +221,13 @@ def test_a_recording_is_played_at_its_speed() -> None:
         assert seconds * 0.9 <= took < seconds + 1.5
     with pytest.raises(EventFileError, match="does not exist"):
         list(Replay(Path("none.bin"), 1.0, OPTIONS).chunks())
+
+
+def test_the_slowest_speed_plays() -> None:
+    chunks = Replay(PATH, 0.01, OPTIONS).chunks()
+    first, second = (next(chunks) for _ in range(2))
+    assert int(first.t[0]) == int(EXAMPLE.t[0])
+    assert int(second.t[-1]) - int(EXAMPLE.t[0]) < 10_000
 
 
 class Scripted:
