@@ -16,7 +16,7 @@ from neuromoco.export.to_c.boards import boards_for, code_bytes
 from neuromoco.export.to_c.readme import as_text
 from neuromoco.export.to_c.write import HEADER, OURS, README, REPORT, write_example, write_sources
 from neuromoco.export.to_loihi.export import IntegerExporter, batches
-from neuromoco.export.to_loihi.report import judged_on
+from neuromoco.export.to_loihi.report import comparison_line
 from neuromoco.graph.nodes import Graph
 from neuromoco.runtime.header import ExportHeader
 from neuromoco.runtime.loihi.blocks import LoihiGraph
@@ -86,13 +86,11 @@ class CExporter(IntegerExporter):
 
     @staticmethod
     def summary(out: Path, report: dict[str, Any]) -> list[str]:
-        total, accuracy, memory, compiled = (report[name] for name in ("total", "accuracy", "bytes", "compiled"))
+        total, memory, compiled = (report[name] for name in ("total", "bytes", "compiled"))
         return [
             f"{out}: C99, T = {report['steps']}, {total['neurons']:,} neurons, {total['weights']:,} weights of 8 bits; "
             f"{memory['ram']:,} bytes of RAM, {memory['flash']:,} of flash",
-            f"compared with float32 on {report['compared']['recordings']} recordings{judged_on(report)}: same answer "
-            f"on {report['agreement']:.1%}"
-            + (f", accuracy {accuracy['loihi']:.1%} (float32 {accuracy['float32']:.1%})" if accuracy else ""),
+            comparison_line(report),
             f"compiled here: all logits those of the integer twin on {compiled['recordings']} recordings, "
             f"{compiled['milliseconds']:.2f} ms each"
             if compiled

@@ -17,7 +17,7 @@ from neuromoco.export.to_c.export import LAYER, TOTAL
 from neuromoco.export.to_html.page import build_page, in_base64
 from neuromoco.export.to_html.wasm.build import WASM
 from neuromoco.export.to_loihi.export import IntegerExporter
-from neuromoco.export.to_loihi.report import judged_on
+from neuromoco.export.to_loihi.report import comparison_line
 from neuromoco.fit.figures import NAMES
 from neuromoco.fit.verdict import MOST_REASONS, NOTABLE, OTHER, UNLIKE, WORDS
 from neuromoco.frames import recording_frames
@@ -73,13 +73,11 @@ class HtmlExporter(IntegerExporter):
 
     @staticmethod
     def summary(out: Path, report: dict[str, Any]) -> list[str]:
-        total, accuracy = report["total"], report["accuracy"]
+        total = report["total"]
         return [
             f"{out}: {report['bytes']['file']:,} bytes, T = {report['steps']}, {total['neurons']:,} neurons, "
             f"{total['weights']:,} weights of 8 bits",
-            f"compared with float32 on {report['compared']['recordings']} recordings{judged_on(report)}: same answer "
-            f"on {report['agreement']:.1%}"
-            + (f", accuracy {accuracy['loihi']:.1%} (float32 {accuracy['float32']:.1%})" if accuracy else ""),
+            comparison_line(report),
             *(f"warning: {warning}" for warning in report["warnings"]),
             "open it in a browser; it needs neither a server nor a network",
         ]

@@ -15,7 +15,7 @@ from neuromoco.export.check.parity import bundled_recordings, random_recordings,
 from neuromoco.export.exporter import ExportedClassifier, Exporter, ExportJob, check_replaceable, export_header
 from neuromoco.export.to_loihi.calibrate import FACTORS, choose_clipping
 from neuromoco.export.to_loihi.mapping import map_to_loihi
-from neuromoco.export.to_loihi.report import as_text, compare_loihi, judged_on, layer_rows, totals, warnings_of
+from neuromoco.export.to_loihi.report import as_text, compare_loihi, comparison_line, layer_rows, totals, warnings_of
 from neuromoco.export.to_loihi.resources import limits_of
 from neuromoco.export.to_loihi.write import describe, write_folder
 from neuromoco.graph.nodes import Graph
@@ -126,13 +126,11 @@ class LoihiExporter(IntegerExporter):
 
     @staticmethod
     def summary(out: Path, report: dict[str, Any]) -> list[str]:
-        total, accuracy = report["total"], report["accuracy"]
+        total = report["total"]
         return [
             f"{out}: {report['dialect']} dialect, T = {report['steps']}, latency {report['latency']} steps, "
             f"{total['neurons']:,} neurons, {total['weights']:,} weights of 8 bits",
-            f"compared with float32 on {report['compared']['recordings']} recordings{judged_on(report)}: same answer "
-            f"on {report['agreement']:.1%}"
-            + (f", accuracy {accuracy['loihi']:.1%} (float32 {accuracy['float32']:.1%})" if accuracy else ""),
+            comparison_line(report),
             f"estimated: {total['cores_loihi1']} cores of Loihi 1 or {total['cores_loihi2']} of Loihi 2, "
             f"{total['operations']:,.0f} synaptic operations and {total['energy_nj'] / 1e3:,.1f} uJ per recording",
             *(f"warning: {warning}" for warning in report["warnings"]),

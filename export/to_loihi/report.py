@@ -165,6 +165,14 @@ def judged_on(report: Mapping[str, Any]) -> str:
     return f" ({JUDGED_ON[report['judged_on']]})" if report.get("judged_on") else ""
 
 
+def comparison_line(report: Mapping[str, Any]) -> str:
+    """What the comparison of an integer network with its source found, in a line."""
+    accuracy, count = report["accuracy"], report["compared"]["recordings"]
+    measured = f", accuracy {accuracy['loihi']:.1%} (float32 {accuracy['float32']:.1%})" if accuracy else ""
+    found = f"same answer on {report['agreement']:.1%}{measured}"
+    return f"compared with float32 on {count} recordings{judged_on(report)}: {found}"
+
+
 def _row(row: Mapping[str, Any]) -> str:
     shape = " x ".join(map(str, row["shape"]))
     rates = [f"{row[name]:.2%}" if row[name] is not None else "-" for name in ("rate", "rate_float32", "differ")]

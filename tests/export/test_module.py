@@ -16,6 +16,7 @@ from spikingjelly.activation_based.model import parametric_lif_net, sew_resnet, 
 from torch import Tensor, nn
 
 import neuromoco
+from benchmarks.foreign_zoo import NorseCells
 from neuromoco.errors import ConfigError, MissingExtraError, UnsupportedLayerError
 from neuromoco.snn.neurons import reset_state
 from neuromoco.support import extras
@@ -254,28 +255,10 @@ class Currents(Handed):
         return torch.stack(spikes)
 
 
-class NorseCells(nn.Module):
-    """Norse's cells in a loop over time, with a current and without."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        norse = pytest.importorskip("norse.torch")
-        self.conv, self.head = nn.Conv2d(2, 8, 3), nn.Linear(8 * 6 * 6, 10)
-        self.one = norse.LIFCell(p=norse.LIFParameters(v_th=torch.as_tensor(0.1)))
-        self.two = norse.LIFBoxCell(p=norse.LIFBoxParameters(v_th=torch.as_tensor(0.02)))
-
-    def forward(self, x: Tensor) -> Tensor:
-        first, second, spikes = None, None, []
-        for x_t in x:
-            hidden, first = self.one(self.conv(x_t), first)
-            out, second = self.two(self.head(hidden.flatten(1)), second)
-            spikes.append(out)
-        return torch.stack(spikes)
-
-
 def test_norses_cells_export_without_a_flipped_spike(tmp_path: Path) -> None:
+    pytest.importorskip("norse.torch")
     torch.manual_seed(0)
-    network, frames = NorseCells().eval(), leaky_input()
+    network, frames = NorseCells(8).eval(), leaky_input()
     report = neuromoco.export(network, frames, tmp_path / "m.onnx")
     layers = report["parity"]["layers"]
     assert [entry["flipped"] for entry in layers] == [0, 0]
