@@ -21,6 +21,12 @@ export class Answerer {
     this.#reference = data.fit && new FitReference(data.fit, data.wording);
   }
 
+  /** Runs the network once on a few counts, so that the browser has compiled it before the first file. */
+  warm() {
+    const { steps, height, width } = this.data.frames;
+    this.#network.run(Uint8Array.from({ length: steps * 2 * height * width }, (_, i) => Number(i % 16 === 0)));
+  }
+
   /**
    * The answer for a recording, or for a window of a longer one: `label`, `confidence`, `decisionStep` (from 1),
    * `evidence` and `logits` [T] of [classes], `order` of the classes, `ends` of the steps in time, `fit`, and `times` in ms.

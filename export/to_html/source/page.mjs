@@ -13,9 +13,11 @@ const data = JSON.parse(document.getElementById("data").textContent), { frames: 
 const [view, said, cameraButton] = ["view", "said", "camera"].map((id) => document.getElementById(id));
 const FEW = 0.25; // of the fewest events of a training recording: with less, a window is not answered
 const LONG_LABEL = 8; // letters, from which a label is set smaller
+const LARGEST_WARM = 2 ** 20; // characters of a network that runs in some milliseconds
 const LARGE_FILE = 2 ** 21; // bytes that take a moment to read
 const LARGEST_CAMERA = 160 * 160; // pixels that are simulated; of larger sensors, those of the frames
 const opened = Answerer.open(data);
+if (data.network.length < LARGEST_WARM) opened.then((one) => setTimeout(() => one.warm()), () => {});
 let answerer = null, shown = null, webcam = null, turn = 0;
 
 function answerCard(name, answer) {
